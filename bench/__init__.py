@@ -1,0 +1,1 @@
+"""Measure which runtime, precision and batch size serves a Transformer best on this machine."""

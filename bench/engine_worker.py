@@ -1,0 +1,39 @@
+"""The building process: open a TensorRT session on an empty engine folder, which fills it.
+
+    python -m bench.engine_worker JOB_FILE RESULT_FILE
+
+A process of its own, because strict float32 is set by the environment at its start.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.runtimes import import_runtime
+from bench.runtimes.base import Unavailable
+from bench.worker_protocol import Job, end_with_the_launcher
+
+
+def main() -> None:
+    job = Job.read(Path(sys.argv[1]))
+    end_with_the_launcher()
+    Path(sys.argv[2]).write_text(json.dumps(build(job)), encoding="utf-8")
+
+
+def build(job: Job) -> dict[str, Any]:
+    """Return `built`, or `skipped` or `failed` with the reason."""
+    try:
+        import_runtime(job.runtime).open_session(job.session_spec())
+    except Unavailable as problem:
+        return {"status": "skipped", "reason": str(problem)}
+    except BenchError as problem:
+        return {"status": "failed", "reason": str(problem)}
+    return {"status": "built"}
+
+
+if __name__ == "__main__":
+    main()

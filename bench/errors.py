@@ -1,0 +1,64 @@
+"""The errors that a user can cause or mend, and how a stage reports them.
+
+BenchError            the user reads one message, no traceback, exit code 1
+├── ParameterError    params.yaml says something that is not allowed
+├── DataError         a file that an earlier stage wrote is missing or damaged
+├── DownloadError     the model hub did not give what params.yaml asks for
+├── WorkerError       a measuring process died or hung
+└── EngineError       a TensorRT engine was not built, or not used as built
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class BenchError(Exception):
+    """Something that the user can understand and mend; shown without a traceback."""
+
+
+class ParameterError(BenchError):
+    """params.yaml holds something that is not allowed."""
+
+
+class DataError(BenchError):
+    """A file that an earlier stage wrote is missing or damaged."""
+
+
+class DownloadError(BenchError):
+    """The model hub did not give what params.yaml asks for."""
+
+
+class WorkerError(BenchError):
+    """A measuring process died, hung or gave no result."""
+
+
+class EngineError(BenchError):
+    """A TensorRT engine was not built, or not used as it was built."""
+
+
+def describe_os_error(problem: OSError) -> str:
+    """Return one sentence for a file-system error, with what to do about it."""
+    place = f" ({problem.filename})" if problem.filename else ""
+    if problem.errno == errno.ENOSPC:
+        return f"no space left on the disk{place}: free some space and run `dvc repro` again"
+    if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"not allowed to write{place}: make the folder writable and run `dvc repro` again"
+    return f"{problem.strerror or problem}{place}"
+
+
+def run_stage(stage: Callable[[], object]) -> None:
+    """Run a stage; end the process with code 1 and one message on a user's error.
+
+    Unexpected errors keep their traceback: they are faults of the project.
+    """
+    try:
+        stage()
+    except BenchError as problem:
+        sys.exit(f"error: {problem}")
+    except OSError as problem:
+        sys.exit(f"error: {describe_os_error(problem)}")
+    except KeyboardInterrupt:
+        sys.exit("stopped by the user; `dvc repro` goes on from here")

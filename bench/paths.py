@@ -1,0 +1,33 @@
+"""Where everything lies, relative to the project's folder (the working folder of every stage)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+ARTIFACTS = Path("artifacts")
+MODEL = ARTIFACTS / "model"
+SENTENCES = ARTIFACTS / "sentences"
+INPUTS = ARTIFACTS / "inputs"
+EVALUATION = INPUTS / "evaluation.npz"
+CALIBRATION = INPUTS / "calibration.npz"
+ONNX = ARTIFACTS / "onnx"
+ENGINES = ARTIFACTS / "engines"
+SAMPLES = ARTIFACTS / "samples"
+
+METRICS = Path("metrics")
+ENVIRONMENT = METRICS / "env.json"
+PROVENANCE = METRICS / "model.json"
+EXPORT = METRICS / "export.json"
+
+RESULTS = Path("results")
+SUMMARY_CSV = RESULTS / "summary.csv"
+SUMMARY_TABLE = RESULTS / "summary_table.md"
+PLOTS = RESULTS / "plots"
+NOTES = Path("notes") / "engineering_observations.md"
+
+
+def metrics_file(variant: str, batch_size: int) -> Path:
+    """Return the metrics file of one cell, e.g. `metrics/ort_cpu_fp32/bs004.json`."""
+    return METRICS / variant / f"bs{batch_size:03d}.json"

@@ -1,0 +1,72 @@
+"""Show how far a stage is: a live line on a terminal, plain lines elsewhere.
+
+Nothing here runs on its own: a line is drawn when something has happened, so that
+no second thread takes time from a measurement.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+
+def say(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
+
+
+class Steps:
+    """Progress over a known number of steps, with an estimate of the rest.
+
+    Use as a context manager; call `start` with what begins now and `done` when it ended.
+    """
+
+    def __init__(self, title: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.title = title
+        self.total = total
+        self.finished = 0
+        self._clock = clock
+        self._began = clock()
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Steps:
+        if Console().is_terminal and sys.stdout.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}"))
+            self._live = Progress(*columns, auto_refresh=False)
+            self._live.start()
+            self._task = self._live.add_task(self.title, total=self.total, rest="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def start(self, what: str) -> None:
+        """Show what begins now."""
+        self._draw(f"{self.title} {what}")
+
+    def done(self) -> None:
+        """Count one step as finished."""
+        self.finished = min(self.finished + 1, self.total)
+
+    def rest_seconds(self) -> float | None:
+        """Estimate the seconds left from the steps finished so far; None before the first."""
+        if not self.finished:
+            return None
+        return (self._clock() - self._began) / self.finished * (self.total - self.finished)
+
+    def _draw(self, text: str) -> None:
+        rest = self.rest_seconds()
+        about = "" if rest is None else f"about {rest:.0f} s left"
+        if self._live and self._task is not None:
+            self._live.update(self._task, description=text, completed=self.finished, rest=about, refresh=True)
+        else:
+            say(f"  {text} ({self.finished}/{self.total}{', ' + about if about else ''})")

@@ -1,0 +1,1 @@
+"""Tables, plots and notes, all made from results/summary.csv."""

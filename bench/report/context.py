@@ -1,0 +1,69 @@
+"""What the measurements were made on and with, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bench.environment import read_environment
+from bench.files import read_json
+from bench.paths import EXPORT
+from bench.provenance import read_provenance
+
+
+@dataclass(frozen=True)
+class Context:
+    """The probe's findings and the model's provenance."""
+
+    environment: dict[str, Any]
+    provenance: dict[str, Any]
+    export: dict[str, Any]
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the weights are the real model's."""
+        return bool(self.provenance["model_is_real"])
+
+    def model(self) -> str:
+        """Say which model and sentences were measured."""
+        return f"{self.provenance['model']}; {self.provenance['sentences']}"
+
+    def cpu(self) -> str:
+        """Say which CPU."""
+        cpu = self.environment["cpu"]
+        return f"{cpu['model']}, {cpu['cores']} cores"
+
+    def gpu(self) -> str:
+        """Say which GPU, with driver, CUDA and cuDNN."""
+        gpu = self.environment["cuda"]
+        if not gpu:
+            return "none"
+        return (
+            f"{gpu['gpu']} ({gpu['memory_mib']} MiB, 1 of {gpu['count']}), driver {gpu['driver']}, "
+            f"CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
+        )
+
+    def device(self, name: str) -> str:
+        """Say which hardware `cpu` or `cuda` stands for."""
+        return self.cpu() if name == "cpu" else self.gpu()
+
+    def libraries(self) -> str:
+        """List the library versions that are installed."""
+        versions = self.environment["versions"]
+        found = [f"{name} {version}" for name, version in versions.items() if version]
+        return ", ".join([f"Python {self.environment['python']}", *found])
+
+    def hardware_lines(self) -> list[str]:
+        """Return `name: value` lines for the head of a report."""
+        return [
+            f"GPU: {self.gpu()}",
+            f"CPU: {self.cpu()}",
+            f"System: {self.environment['os']}",
+            f"Libraries: {self.libraries()}",
+        ]
+
+
+def read_context() -> Context:
+    """Read what `probe`, `download` and `export_onnx` wrote; DataError if one is missing or damaged."""
+    export = read_json(EXPORT, mend="`dvc repro export_onnx` writes it anew")
+    return Context(read_environment(), read_provenance(), export)

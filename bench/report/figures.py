@@ -1,0 +1,45 @@
+"""The one place that knows how each figure of a report is written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MISSING = "–"
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a cell of the summary holds nothing."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def milliseconds(value: Any) -> str:
+    """Write a latency with four significant digits at most: 0.4567, 12.35, 345.7."""
+    if is_missing(value):
+        return MISSING
+    decimals = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 3
+    return f"{value:.{min(decimals, 3)}f}"
+
+
+def per_second(value: Any) -> str:
+    """Write a throughput in samples per second: 38.2, 1205."""
+    if is_missing(value):
+        return MISSING
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def ratio(value: Any) -> str:
+    """Write a speed-up: 2.05×."""
+    return MISSING if is_missing(value) else f"{value:.2f}×"
+
+
+def percent(value: Any) -> str:
+    """Write a share; 100% only where it is exact."""
+    if is_missing(value):
+        return MISSING
+    return "100%" if value == 1 else f"{min(value * 100, 99.9):.1f}%"
+
+
+def seconds(value: Any) -> str:
+    """Write a duration in seconds."""
+    return MISSING if is_missing(value) else f"{value:.1f} s"

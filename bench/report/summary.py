@@ -1,0 +1,147 @@
+"""Put everything known about every cell in one tidy table: a row a variant and batch size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import DataError
+from bench.files import read_json, replacing_file
+from bench.params import Params, Variant
+from bench.paths import SAMPLES, SUMMARY_CSV
+
+Row = dict[str, Any]
+CELL_FIGURES = (
+    "status",
+    "reason",
+    "runs",
+    "p50_ms",
+    "p95_ms",
+    "mean_ms",
+    "samples_per_s",
+    "max_abs_diff",
+    "relative_error",
+    "agreement",
+    "checked_sentences",
+)
+FIRST_PROCESS = ("cold_start_seconds", "load_seconds", "first_run_ms")
+LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "other_load_cores")
+GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
+
+
+def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
+    """Return the table in the configured order; it walks params.yaml, never the files that happen to be there."""
+    rows: list[Row] = []
+    for key, variant in params.all_variants().items():
+        report = read_json(samples / f"{key}.json", mend=f"`dvc repro` measures {key} again")
+        rows += [_row(key, variant, size, report) for size in params.batch_sizes]
+    table = pd.DataFrame(rows)
+    for column in (*CELL_FIGURES, "peak_gpu_mib", "accuracy"):
+        if column not in table:
+            table[column] = None
+    return _with_speedup(table, params)
+
+
+def _row(key: str, variant: Variant, batch_size: int, report: dict[str, Any]) -> Row:
+    try:
+        cell = report["cells"][str(batch_size)]
+    except KeyError:
+        raise DataError(f"{key}: no figures for batch size {batch_size}: `dvc repro` measures it again") from None
+    return {
+        "variant": key,
+        "runtime": variant.runtime,
+        "device": variant.device,
+        "precision": variant.precision,
+        "graph": variant.graph,
+        "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
+        "batch_size": batch_size,
+        **{name: cell[name] for name in CELL_FIGURES if name in cell},
+        "process_p50_ms": " ".join(f"{value:.6g}" for value in cell.get("process_p50_ms", [])),
+        "accuracy": report.get("accuracy"),
+        **_process_figures(report["processes"]),
+        **_gpu_figures(cell.get("gpu", [])),
+        **_evidence(report.get("evidence", {})),
+        **_engine(report.get("engine", {})),
+    }
+
+
+def _process_figures(processes: list[dict[str, float]]) -> Row:
+    """Return the first process's start-up figures (the only cold one) and the largest of the others."""
+    if not processes:
+        return {}
+    first = {name: processes[0][name] for name in FIRST_PROCESS if name in processes[0]}
+    largest: Row = {"processes": len(processes)}
+    for name in LARGEST_OF_PROCESSES:
+        values = [process[name] for process in processes if name in process]
+        if values:
+            largest[name] = max(values)
+    return first | largest
+
+
+def _gpu_figures(readings: list[dict[str, Any]]) -> Row:
+    """Return the median of NVML's readings after the cell in each process, and any throttling seen."""
+    if not readings:
+        return {}
+    table = pd.DataFrame(readings)
+    figures: Row = {name: table[name].median() for name in GPU_FIGURES if name in table}
+    if "throttling" in table:
+        figures["throttling"] = ", ".join(sorted({text for text in table["throttling"] if text}))
+    if "other_gpu_processes" in table:
+        figures["other_gpu_processes"] = int(table["other_gpu_processes"].max())
+    return figures
+
+
+def _evidence(evidence: dict[str, Any]) -> Row:
+    """Return what the session showed of itself, as text."""
+    observed: Row = {
+        "observed_device": " ".join(evidence.get("providers", evidence.get("device", []))),
+        "observed_weights": " ".join(f"{name}={size}" for name, size in evidence.get("weight_bytes", {}).items()),
+        "cpu_threads": evidence.get("cpu_threads"),
+    }
+    for name in ("matmul_precision", "attention", "compile", "nodes"):
+        if name in evidence:
+            observed[name] = evidence[name]
+    for name in ("operators", "provider_options", "kernels"):
+        if evidence.get(name):
+            observed[name] = " ".join(f"{key}={value}" for key, value in evidence[name].items())
+    return observed
+
+
+def _engine(record: dict[str, Any]) -> Row:
+    return {name: record[name] for name in ("build_seconds", "engine_bytes") if name in record}
+
+
+def _with_speedup(table: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Add `speedup`: the baseline's p50 over the row's, same device and batch size, both measured."""
+    measured = table[table["status"] == "measured"]
+    baseline = {
+        (row.device, row.batch_size): row.p50_ms
+        for row in measured.itertuples()
+        if params.baselines.get(row.device) == row.variant
+    }
+    table["baseline"] = [params.baselines.get(device) for device in table["device"]]
+    table["speedup"] = [
+        baseline[row.device, row.batch_size] / row.p50_ms
+        if row.status == "measured" and (row.device, row.batch_size) in baseline
+        else None
+        for row in table.itertuples()
+    ]
+    return table
+
+
+def write_summary(table: pd.DataFrame, path: Path = SUMMARY_CSV) -> None:
+    """Write the table as CSV, every number in full."""
+    with replacing_file(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def read_summary(path: Path = SUMMARY_CSV) -> pd.DataFrame:
+    """Read results/summary.csv; DataError if it is missing or damaged."""
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise DataError(f"{path.as_posix()} is missing: `dvc repro` writes it") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as problem:
+        raise DataError(f"{path.as_posix()} is damaged ({problem}): `dvc repro -f summarize` writes it anew") from None

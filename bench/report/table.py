@@ -1,0 +1,89 @@
+"""The results table in Markdown: a panel a device, fastest first within each batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench.report.context import Context
+from bench.report.figures import MISSING, is_missing, milliseconds, per_second, percent, ratio
+
+PANELS = {"cuda": "GPU", "cpu": "CPU"}
+TIMED = ("measured", "rejected")
+COLUMNS = ("batch", "variant", "p50 ms", "p95 ms", "mean ms", "samples/s", "speed-up", "agreement", "status")
+
+
+def render_table(table: pd.DataFrame, context: Context) -> str:
+    """Return results/summary_table.md."""
+    lines = ["# Inference latency and throughput", ""]
+    lines += [f"Model: {context.model()}.", ""]
+    if not context.is_real:
+        lines += ["**The weights are random: latencies hold for the real model, answers and accuracy do not.**", ""]
+    lines += [f"- {line}" for line in context.hardware_lines()]
+    parity = context.export["parity_max_abs_diff"]
+    lines += [f"- Export: opset {context.export['opset']}, largest logit difference to PyTorch {parity:.2g}", ""]
+    for device, title in PANELS.items():
+        lines += _panel(table[table["device"] == device], title, context.device(device))
+    return "\n".join(lines + _legend(table)) + "\n"
+
+
+def _panel(rows: pd.DataFrame, title: str, hardware: str) -> Iterator[str]:
+    yield from (f"## {title}: {hardware}", "")
+    timed = rows[rows["status"].isin(TIMED)]
+    if len(timed):
+        yield f"| {' | '.join(COLUMNS)} |"
+        yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+        for row in in_order(timed):
+            yield f"| {' | '.join(table_cells(row))} |"
+        yield ""
+    yield from (f"- {line}" for line in not_timed(rows))
+    yield ""
+
+
+def in_order(timed: pd.DataFrame) -> Iterator[Any]:
+    """Yield rows by batch size; measured before rejected, fastest first."""
+    ordered = timed.assign(last=timed["status"] != "measured").sort_values(["batch_size", "last", "p50_ms"])
+    yield from ordered.itertuples()
+
+
+def table_cells(row: Any) -> list[str]:
+    """Return the texts of one row, in the order of COLUMNS."""
+    status = row.status if is_missing(row.reason) else f"{row.status}: {row.reason}"
+    return [
+        str(row.batch_size),
+        row.variant,
+        milliseconds(row.p50_ms),
+        milliseconds(row.p95_ms),
+        milliseconds(row.mean_ms),
+        per_second(row.samples_per_s),
+        ratio(row.speedup),
+        percent(row.agreement),
+        status,
+    ]
+
+
+def not_timed(rows: pd.DataFrame) -> Iterator[str]:
+    """Yield one line for each status and reason for which there are no times, with the variants it concerns."""
+    untimed = rows[~rows["status"].isin(TIMED)]
+    keys = [untimed["status"], untimed["reason"].fillna("")]
+    for (status, reason), group in untimed.groupby(keys, sort=False):
+        names = []
+        for variant, cells in group.groupby("variant", sort=False):
+            sizes = ", ".join(map(str, cells["batch_size"]))
+            all_of_it = len(cells) == len(rows[rows["variant"] == variant])
+            names.append(f"`{variant}`" if all_of_it else f"`{variant}` at batch {sizes}")
+        yield f"{status}{f' ({reason})' if reason else ''}: {', '.join(names)}"
+
+
+def _legend(table: pd.DataFrame) -> list[str]:
+    baselines = dict(zip(table["device"], table["baseline"], strict=True))
+    against = ", ".join(f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if device in baselines)
+    return [
+        "A latency is one call, host arrays in, host logits out, copies included. "
+        f"Speed-up: p50 against {against} at the same batch size. "
+        f"p95: {MISSING} where there were too few runs. "
+        "Agreement: share of answers whose label is the fp32 reference's. "
+        "Everything else that is known about a row: `summary.csv`."
+    ]

@@ -1,0 +1,53 @@
+"""Print the results on the terminal, fitted to its width:  python -m bench.report.terminal"""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bench.errors import run_stage
+from bench.paths import NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
+from bench.report.context import read_context
+from bench.report.summary import read_summary
+from bench.report.table import COLUMNS, PANELS, TIMED, in_order, not_timed, table_cells
+
+WIDTH_OF_A_PIPE = 120
+
+
+def main() -> None:
+    context = read_context()
+    table = read_summary()
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_OF_A_PIPE
+    for device, title in PANELS.items():
+        print_panel(console, table[table["device"] == device], f"{title}: {context.device(device)}")
+    console.print(f"Model: {context.model()}", soft_wrap=True)
+    if not context.is_real:
+        console.print("The weights are random: latencies hold for the real model, answers do not.", soft_wrap=True)
+    for path in (SUMMARY_TABLE, SUMMARY_CSV, PLOTS, NOTES):
+        console.print(f"written: {path.as_posix()}", soft_wrap=True, highlight=False)
+
+
+def print_panel(console: Console, rows: pd.DataFrame, title: str) -> None:
+    """Print one device's rows, then what was not timed and why."""
+    timed = rows[rows["status"].isin(TIMED)]
+    console.print(f"\n{title}", style="bold", soft_wrap=True, highlight=False)
+    if len(timed):
+        console.print(_grid(timed))
+    for line in not_timed(rows):
+        console.print(f"  {line.replace('`', '')}", soft_wrap=True, highlight=False)
+
+
+def _grid(timed: pd.DataFrame) -> Table:
+    grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
+    for name in COLUMNS:
+        grid.add_column(name, justify="left" if name in ("variant", "status") else "right", no_wrap=name != "status")
+    for row in in_order(timed):
+        grid.add_row(*table_cells(row))
+    return grid
+
+
+if __name__ == "__main__":
+    run_stage(main)

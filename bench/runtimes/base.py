@@ -1,0 +1,49 @@
+"""What a measuring process asks of a runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenArray = NDArray[np.int64]
+Logits = NDArray[np.float32]
+
+
+class Unavailable(Exception):
+    """The runtime cannot run on this machine; its rows are `skipped` with this reason."""
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """All that a runtime needs to know to load a variant."""
+
+    device: str
+    precision: str
+    graph: Path
+    options: dict[str, str | bool | int]
+    batch_sizes: list[int]
+    sequence_length: int
+    cpu_threads: int
+    gpu_index: int = 0
+    engine: Path | None = None
+    engine_options: dict[str, Any] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """A loaded model.  Host arrays in, host logits out, synchronous."""
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        """Return float32 logits `[batch, labels]` for int64 arrays `[batch, sequence_length]`."""
+        ...
+
+    def free_cached_memory(self) -> None:
+        """Give cached device memory back after a batch size that did not fit."""
+        ...
+
+    def evidence(self) -> dict[str, Any]:
+        """Return what the session shows of its device, precision and threads, read back from the runtime."""
+        ...

@@ -1,0 +1,205 @@
+"""ONNX Runtime with its CPU and CUDA execution providers."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import DataError
+from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray, Unavailable
+
+LIBRARIES = ("onnxruntime",)
+SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False)}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ERROR_ONLY = 3
+
+
+def open_session(spec: SessionSpec) -> Session:
+    """Load `spec.graph` on exactly one execution provider; Unavailable if it cannot be had."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(ERROR_ONLY)
+    if spec.device == "cuda":
+        load_cuda_libraries(onnxruntime)
+    provider = PROVIDERS[spec.device]
+    options = cuda_provider_options(onnxruntime, spec) if spec.device == "cuda" else {}
+    session = create_session(spec, provider, options)
+    if spec.options.get("cuda_graph"):
+        return CudaGraphSession(session, spec)
+    return PlainSession(session, spec)
+
+
+def load_cuda_libraries(onnxruntime: Any) -> None:
+    """Load the CUDA and cuDNN libraries that pip installed, where this version can; else the system's are used."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(None):
+            onnxruntime.preload_dlls()
+
+
+def cuda_provider_options(onnxruntime: Any, spec: SessionSpec) -> dict[str, str]:
+    """Return the CUDA provider's options; `use_tf32` only where this version knows it."""
+    options = {"device_id": "0", "enable_cuda_graph": "1" if spec.options.get("cuda_graph") else "0"}
+    if version_tuple(onnxruntime) >= (1, 18):
+        options["use_tf32"] = "1" if spec.precision == "tf32" else "0"
+    return options
+
+
+def version_tuple(onnxruntime: Any) -> tuple[int, int]:
+    """Return (major, minor) of the imported ONNX Runtime."""
+    major, minor = onnxruntime.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def create_session(spec: SessionSpec, provider: str, options: dict[str, str], graph: Path | None = None) -> Any:
+    """Create an InferenceSession on `provider` alone, without any fall-back to another one."""
+    import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        raise Unavailable(f"this build of ONNX Runtime has no {provider}")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = spec.cpu_threads
+    settings.inter_op_num_threads = 1
+    if provider != "CPUExecutionProvider":
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(graph or spec.graph), settings, providers=[(provider, options)], enable_fallback=0
+        )
+    except Exception as problem:
+        raise _explained(problem, provider, graph or spec.graph) from problem
+    if session.get_providers()[0] != provider:
+        raise Unavailable(f"{provider} does not load: ONNX Runtime went to {session.get_providers()[0]} instead")
+    return session
+
+
+def _explained(problem: Exception, provider: str, graph: Path) -> Exception:
+    """Return the error to raise instead: a missing library and a damaged graph have a message of their own."""
+    missing = missing_library(str(problem)) or _unloadable_provider(provider)
+    if missing:
+        return Unavailable(f"{provider} does not load: {missing}")
+    if type(problem).__name__ in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph"):
+        advice = "remove it and run `dvc repro`: it is then made anew"
+        return DataError(f"{graph.as_posix()} is damaged or missing ({problem}): {advice}")
+    return problem
+
+
+def _unloadable_provider(provider: str) -> str:
+    """Return what keeps a provider's library from loading.
+
+    ONNX Runtime only logs it; the error that it raises is about the fall-back that was forbidden.
+    """
+    import onnxruntime
+
+    stem = f"onnxruntime_providers_{provider.removesuffix('ExecutionProvider').lower()}"
+    folder = Path(onnxruntime.__file__).with_name("capi")
+    for name in (f"lib{stem}.so", f"{stem}.dll"):
+        if (folder / name).exists():
+            try:
+                ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+                ctypes.CDLL(str(folder / name))
+            except OSError as problem:
+                return missing_library(str(problem))
+    return ""
+
+
+MISSING = ("cannot open shared object", "LoadLibrary failed", "Could not find module", "Failed to load library")
+NO_DEVICE = ("no CUDA-capable device", "CUDA driver version is insufficient")
+
+
+def missing_library(message: str) -> str:
+    """Return the part of a loader's message that names the missing library, or an empty string."""
+    for line in message.splitlines():
+        if any(phrase in line for phrase in (*MISSING, *NO_DEVICE)):
+            return line.strip()[-300:]
+    return ""
+
+
+class PlainSession:
+    """`session.run` with host arrays, as most services call it."""
+
+    def __init__(self, session: Any, spec: SessionSpec) -> None:
+        self._session = session
+        self._spec = spec
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        logits: Logits = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+        return logits
+
+    def free_cached_memory(self) -> None:
+        """ONNX Runtime keeps its arena; there is nothing to free."""
+
+    def evidence(self) -> dict[str, Any]:
+        provider = self._session.get_providers()[0]
+        return {
+            "providers": self._session.get_providers(),
+            "provider_options": self._session.get_provider_options().get(provider, {}),
+            "cpu_threads": self._session.get_session_options().intra_op_num_threads,
+            **graph_evidence(self._spec.graph),
+        }
+
+
+class CudaGraphSession(PlainSession):
+    """IO binding and CUDA graphs: fixed device buffers and one captured graph a batch size.
+
+    Host to host as every row: the copies into and out of the bound buffers are part of a run.
+    """
+
+    def __init__(self, session: Any, spec: SessionSpec) -> None:
+        super().__init__(session, spec)
+        self._bound: dict[int, BoundBuffers] = {}
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        size = len(input_ids)
+        if size not in self._bound:
+            self._bound[size] = BoundBuffers(self._session, size, input_ids.shape[1])
+        return self._bound[size].run(input_ids, attention_mask)
+
+
+class BoundBuffers:
+    """Device buffers of one batch size and the CUDA graph that reads and writes them."""
+
+    def __init__(self, session: Any, batch_size: int, sequence_length: int) -> None:
+        import onnxruntime
+
+        self._session = session
+        shape = (batch_size, sequence_length)
+        empty = np.zeros(shape, dtype=np.int64)
+        self._inputs = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(empty, "cuda", 0) for name in ("input_ids", "attention_mask")
+        }
+        labels = session.get_outputs()[0].shape[1]
+        self._logits = onnxruntime.OrtValue.ortvalue_from_shape_and_type((batch_size, labels), np.float32, "cuda", 0)
+        self._binding = session.io_binding()
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        self._binding.bind_ortvalue_output("logits", self._logits)
+        self._options = onnxruntime.RunOptions()
+        # A graph is replayed for the id it was captured under: one id a shape, or
+        # another batch size's results come back.
+        self._options.add_run_config_entry("gpu_graph_id", str(batch_size))
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        self._inputs["input_ids"].update_inplace(input_ids)
+        self._inputs["attention_mask"].update_inplace(attention_mask)
+        self._session.run_with_iobinding(self._binding, self._options)
+        logits: Logits = self._logits.numpy()
+        return logits
+
+
+def graph_evidence(path: Path) -> dict[str, Any]:
+    """Return what the graph file shows: bytes of weights by type, and its most frequent operators."""
+    import onnx
+
+    model = onnx.load(str(path))
+    sizes: Counter[str] = Counter()
+    for weight in model.graph.initializer:
+        if weight.dims:
+            sizes[onnx.TensorProto.DataType.Name(weight.data_type).lower()] += len(weight.raw_data)
+    operators = Counter(node.op_type for node in model.graph.node)
+    return {"weight_bytes": dict(sizes), "nodes": len(model.graph.node), "operators": dict(operators.most_common(8))}

@@ -1,0 +1,135 @@
+"""PyTorch: eager, compiled, and dynamic INT8 on the CPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray, Unavailable
+
+if TYPE_CHECKING:
+    import torch
+
+LIBRARIES = ("torch", "transformers")
+SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
+MATMUL_PRECISION = {"tf32": "high"}
+"""torch.set_float32_matmul_precision: `highest` keeps strict float32, `high` allows TF32."""
+
+
+def open_session(spec: SessionSpec) -> Session:
+    """Load the classifier from the folder `spec.graph` in the precision asked for."""
+    import torch
+
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
+    torch.set_num_threads(spec.cpu_threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+    torch.set_float32_matmul_precision(MATMUL_PRECISION.get(spec.precision, "highest"))
+    model = _load(spec)
+    if "compile" in spec.options:
+        return CompiledSession(model, spec)
+    return EagerSession(model, spec)
+
+
+def _load(spec: SessionSpec) -> Any:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    dtype = torch.float16 if spec.precision == "fp16" else torch.float32
+    model = AutoModelForSequenceClassification.from_pretrained(
+        spec.graph, local_files_only=True, use_safetensors=True, dtype=dtype
+    )
+    model = model.eval().to(spec.device)
+    if spec.precision != "int8":
+        return model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, but torchao has no CPU path of comparable speed
+        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+
+
+class EagerSession:
+    """The model as a user would call it, one kernel after another."""
+
+    def __init__(self, model: Any, spec: SessionSpec) -> None:
+        self._model = model
+        self._device = spec.device
+        self._spec = spec
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        import torch
+
+        with torch.inference_mode():
+            logits = self._forward(
+                torch.from_numpy(input_ids).to(self._device), torch.from_numpy(attention_mask).to(self._device)
+            )
+            host: Logits = logits.float().cpu().numpy()
+        return host
+
+    def _forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+    def free_cached_memory(self) -> None:
+        import torch
+
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
+    def evidence(self) -> dict[str, Any]:
+        import torch
+
+        return {
+            "device": sorted(
+                {tensor.device.type for tensor in self._model.state_dict().values() if _is_tensor(tensor)}
+            ),
+            "weight_bytes": _weight_bytes(self._model),
+            "cpu_threads": torch.get_num_threads(),
+            "matmul_precision": torch.get_float32_matmul_precision(),
+            "attention": getattr(self._model.config, "_attn_implementation", None),
+            "compile": self._spec.options.get("compile", "no"),
+        }
+
+
+class CompiledSession(EagerSession):
+    """The model through torch.compile, one compiled graph a batch size."""
+
+    def __init__(self, model: Any, spec: SessionSpec) -> None:
+        import torch
+
+        super().__init__(model, spec)
+        # The boolean 4-D mask keeps transformers from building one with data-dependent
+        # branches, which would break the graph; scaled-dot-product attention reads it as is.
+        self._compiled = torch.compile(self._masked, mode=str(spec.options["compile"]), dynamic=False, fullgraph=True)
+        torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
+
+    def _masked(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return super()._forward(input_ids, attention_mask.bool()[:, None, None, :])
+
+    def _forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._compiled(input_ids, attention_mask)
+        return logits
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "device") and hasattr(value, "element_size")
+
+
+def _weight_bytes(model: Any) -> dict[str, int]:
+    """Return the bytes of all weights by dtype, packed INT8 weights of quantized layers included."""
+    sizes: Counter[str] = Counter()
+    for tensor in model.state_dict().values():
+        if _is_tensor(tensor) and tensor.dim() > 0:
+            sizes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel() * tensor.element_size()
+    for module in model.modules():
+        if callable(getattr(module, "weight", None)):
+            weight = module.weight()
+            sizes[str(weight.dtype).removeprefix("torch.")] += int(np.prod(weight.shape)) * weight.element_size()
+    return dict(sizes)

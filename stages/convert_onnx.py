@@ -1,0 +1,33 @@
+"""Make one graph of lower precision from the fp32 graph: artifacts/onnx/NAME.onnx."""
+
+from __future__ import annotations
+
+import sys
+
+import _project  # noqa: F401
+import numpy as np
+
+from bench.convert import check_recipe, convert
+from bench.errors import run_stage
+from bench.inputs import Encoded, load_encoded
+from bench.onnx_files import save_graph
+from bench.params import load_params
+from bench.paths import CALIBRATION, MODEL, ONNX
+
+
+def main() -> None:
+    recipe = sys.argv[1]
+    check_recipe(recipe)
+    params = load_params()
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(MODEL, local_files_only=True)
+    sentences = load_encoded(CALIBRATION)
+    kept = np.arange(min(params.int8.calibration_sentences, len(sentences)))
+    ids, mask = sentences.rows(kept)
+    model = convert(recipe, ONNX / "fp32.onnx", config, Encoded(ids, mask, sentences.labels[kept]))
+    save_graph(model, ONNX / f"{recipe}.onnx")
+
+
+if __name__ == "__main__":
+    run_stage(main)

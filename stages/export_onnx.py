@@ -1,0 +1,40 @@
+"""Export the classifier to ONNX and check it against PyTorch: artifacts/onnx/fp32.onnx, metrics/export.json."""
+
+from __future__ import annotations
+
+import _project  # noqa: F401
+
+from bench.errors import run_stage
+from bench.export import PARITY_BATCHES, export_graph, parity
+from bench.files import replacing_file, write_json
+from bench.inputs import load_encoded
+from bench.model import exportable, load_classifier
+from bench.onnx_files import save_graph
+from bench.params import load_params
+from bench.paths import EVALUATION, EXPORT, MODEL, ONNX
+from bench.progress import say
+
+
+def main() -> None:
+    params = load_params()
+    model = exportable(load_classifier(MODEL))
+    evaluation = load_encoded(EVALUATION)
+    say(f"exporting to ONNX, opset {params.export.opset}")
+    graph = export_graph(model, evaluation, params.export.opset)
+    with replacing_file(ONNX / "fp32.onnx") as checked:
+        save_graph(graph, checked)
+        largest = parity(model, checked, evaluation, params.export.max_abs_diff)
+    say(f"largest logit difference to PyTorch: {largest:.2e} at batches {PARITY_BATCHES}")
+    write_json(
+        EXPORT,
+        {
+            "opset": params.export.opset,
+            "nodes": len(graph.graph.node),
+            "parity_max_abs_diff": largest,
+            "parity_batches": list(PARITY_BATCHES),
+        },
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,26 @@
+"""Write the table, the plots and the notes from results/summary.csv."""
+
+from __future__ import annotations
+
+import _project  # noqa: F401
+
+from bench.errors import run_stage
+from bench.files import write_text
+from bench.paths import NOTES, PLOTS, SUMMARY_TABLE
+from bench.report.context import read_context
+from bench.report.notes import render_notes
+from bench.report.plots import write_plots
+from bench.report.summary import read_summary
+from bench.report.table import render_table
+
+
+def main() -> None:
+    context = read_context()
+    table = read_summary()
+    write_text(SUMMARY_TABLE, render_table(table, context))
+    write_text(NOTES, render_notes(table, context))
+    write_plots(table, context, PLOTS)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,150 @@
+"""A small copy of the project to run for real: dvc, git, torch and onnxruntime on a tiny model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("bench", "stages", "dvc.yaml", ".dvcignore", ".dvc/config", "artifacts/.gitignore", ".gitignore")
+TINY_VARIANTS: dict[str, Any] = {
+    "torch_cpu_fp32": {"runtime": "pytorch", "device": "cpu", "precision": "fp32", "graph": "model"},
+    "ort_cpu_fp32": {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"},
+    "ort_cpu_int8": {"runtime": "onnxruntime", "device": "cpu", "precision": "int8", "graph": "onnx/int8_dynamic.onnx"},
+    "ort_cuda_fp16": {"runtime": "onnxruntime", "device": "cuda", "precision": "fp16", "graph": "onnx/fp16_fused.onnx"},
+}
+
+
+def tiny_params() -> dict[str, Any]:
+    """Return the project's params.yaml with a tiny model, few variants and little timing."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["model"]["source"] = "synthetic"
+    params["model"]["synthetic"] |= {"layers": 2, "dim": 32, "heads": 2, "hidden_dim": 64, "vocab_size": 400}
+    params["dataset"]["source"] = "builtin"
+    params["sequence_length"] = 16
+    params["batch_sizes"] = [1, 2]
+    params["timing"] |= {"processes": 1, "warmup_runs": 1, "min_runs": 3, "min_seconds": 0.0, "cpu_threads": 1}
+    params["int8"]["calibration_sentences"] = 4
+    params["baselines"] = {"cpu": "torch_cpu_fp32"}
+    params["variants"] = {key: dict(variant) for key, variant in TINY_VARIANTS.items()}
+    params["tensorrt_variants"] = {"ort_tensorrt_fp16": dict(params["tensorrt_variants"]["ort_tensorrt_fp16"])}
+    return params
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "CI": "true",
+            "NO_COLOR": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+        }
+
+    def run(self, *command: str, code: int | None = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command in the copy; fail the test on another exit code, unless `code` is None."""
+        environment = {**self.environment, **settings.pop("environment", {})}
+        ended = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            **settings,
+        )
+        if code is not None and ended.returncode != code:
+            pytest.fail(f"{' '.join(command)}: exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}")
+        return ended
+
+    def python(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run this Python in the copy."""
+        return self.run(sys.executable, *arguments, **settings)
+
+    def dvc(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """Run dvc in the copy."""
+        return self.python("-m", "dvc", *arguments, **settings)
+
+    def repro(self, *arguments: str, **settings: Any) -> set[str]:
+        """Run `dvc repro` and return the stages that ran."""
+        output = self.dvc("repro", *arguments, **settings).stdout
+        return set(re.findall(r"^Running stage '([^']+)'", output, flags=re.M))
+
+    def read(self, name: str) -> str:
+        """Return the text of one of the copy's files."""
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def params(self) -> dict[str, Any]:
+        """Return the copy's params.yaml."""
+        content: dict[str, Any] = yaml.safe_load(self.read("params.yaml"))
+        return content
+
+    def set_params(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the copy's params.yaml."""
+        content = self.params()
+        change(content)
+        self.write_params(content)
+
+    def write_params(self, content: dict[str, Any]) -> None:
+        """Replace the copy's params.yaml."""
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    def commit(self, message: str) -> None:
+        """Commit everything."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "--quiet", "--allow-empty", "-m", message)
+
+
+def make_project(folder: Path) -> Project:
+    """Copy the project to `folder`, with tiny parameters and a git history of one commit."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    project = Project(folder)
+    project.write_params(tiny_params())
+    project.run("git", "init", "--quiet", "--initial-branch", "main")
+    project.run("git", "config", "user.email", "tests@example.com")
+    project.run("git", "config", "user.name", "tests")
+    project.commit("Start")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A fresh copy in which nothing has run."""
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which the whole pipeline ran once; read it, do not change it."""
+    project = make_project(tmp_path_factory.mktemp("measured") / "project")
+    project.repro()
+    project.commit("Measure")
+    return project
+
+
+@pytest.fixture
+def measured_copy(measured: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of the measured project, to be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(measured.folder, folder, symlinks=True)
+    yield Project(folder)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""A runtime with a fault of choice; tests put it into a copy's bench/runtimes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray
+
+LIBRARIES = ("onnxruntime",)
+SUPPORTED = frozenset({("cpu", "fp32")})
+FAULTS = (
+    "none",
+    "signal",
+    "hang",
+    "memory",
+    "perturbed",
+    "no_mask",
+    "empty",
+    "not_a_number",
+    "cpu_for_cuda",
+    "traceback",
+)
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"fault": FAULTS}
+
+
+def open_session(spec: SessionSpec) -> Session:
+    return Faulty(spec)
+
+
+class Faulty:
+    """ONNX Runtime on the CPU, with one thing wrong."""
+
+    def __init__(self, spec: SessionSpec) -> None:
+        import onnxruntime
+
+        self.fault = spec.options["fault"]
+        self.session = onnxruntime.InferenceSession(str(spec.graph), providers=["CPUExecutionProvider"])
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        if self.fault == "signal":
+            print("the driver is about to fail", flush=True)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self.fault == "traceback":
+            raise RuntimeError("something nobody expected")
+        if self.fault == "hang":
+            time.sleep(600)
+        if self.fault == "memory" and len(input_ids) == 2:
+            np.empty(2**60, dtype=np.int8)
+        if self.fault == "no_mask":
+            attention_mask = np.ones_like(attention_mask)
+        logits: Logits = self.session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+        return self._broken(logits)
+
+    def _broken(self, logits: Logits) -> Logits:
+        if self.fault == "empty":
+            return logits[:0]
+        if self.fault == "not_a_number":
+            return logits * np.float32(np.nan)
+        return logits * np.float32(1.01) if self.fault == "perturbed" else logits
+
+    def free_cached_memory(self) -> None:
+        """Nothing is cached."""
+
+    def evidence(self) -> dict[str, Any]:
+        return {"device": ["cuda" if self.fault == "cpu_for_cuda" else "cpu"], "weight_bytes": {"float": 1}}

@@ -1,0 +1,118 @@
+"""A server on loopback that speaks the part of the hub's protocol that downloads use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Repositories by id, each a folder, and the faults that the server shows."""
+
+    def __init__(self, repositories: dict[str, Path]) -> None:
+        self.repositories = repositories
+        self.missing: set[str] = set()
+        self.truncated: set[str] = set()
+        self.hangs = False
+        self.requests: list[str] = []
+        self.address = ""
+        self.released = threading.Event()
+
+    def files(self, repository: str) -> dict[str, Path]:
+        folder = self.repositories[repository]
+        return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_arguments: Any) -> None:
+            """Keep the tests' output clean."""
+
+        def do_HEAD(self) -> None:
+            self.answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self.answer(with_body=True)
+
+        def answer(self, with_body: bool) -> None:
+            hub.requests.append(self.path)
+            if hub.hangs:
+                hub.released.wait(60)
+                return
+            if self.path.startswith("/api/"):
+                self.answer_info()
+            else:
+                self.answer_file(with_body)
+
+        def answer_info(self) -> None:
+            path = self.path.split("?")[0]
+            kind, rest = path.removeprefix("/api/").split("/", 1)
+            repository, _, revision = rest.partition("/revision/")
+            if repository not in hub.repositories:
+                self.refuse("RepoNotFound")
+            elif revision not in ("", COMMIT):
+                self.refuse("RevisionNotFound")
+            else:
+                siblings = [{"rfilename": name} for name in hub.files(repository)]
+                body = {"id": repository, "sha": COMMIT, "siblings": siblings, kind[:-1]: repository}
+                self.send(json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+        def answer_file(self, with_body: bool) -> None:
+            location, name = self.path.lstrip("/").split("/resolve/", 1)
+            repository = location.removeprefix("datasets/")
+            name = name.split("/", 1)[1]
+            path = hub.files(repository).get(name)
+            if path is None or name in hub.missing:
+                self.refuse("EntryNotFound")
+                return
+            body = path.read_bytes()
+            headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            cut = len(body) // 2 if name in hub.truncated else None
+            self.send(body, headers, with_body, cut)
+
+        def send(self, body: bytes, headers: dict[str, str], with_body: bool = True, cut: int | None = None) -> None:
+            self.send_response(200)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(body[:cut])
+                if cut is not None:
+                    self.wfile.flush()
+                    time.sleep(0.05)
+                    self.close_connection = True
+
+        def refuse(self, code: str) -> None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    return Handler
+
+
+@contextmanager
+def serving(hub: Hub) -> Iterator[Hub]:
+    """Serve the hub on a free port of 127.0.0.1 while the block runs."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield hub
+    finally:
+        hub.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

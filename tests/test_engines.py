@@ -1,0 +1,125 @@
+"""TensorRT without a GPU: options, names, and the refusal of an engine that was not built beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.engines import engine_bytes, engine_copy, engine_folder_name
+from bench.environment import _decode_tensorrt
+from bench.errors import EngineError
+from bench.launcher import worker_environment
+from bench.runtimes.base import SessionSpec
+from bench.runtimes.tensorrt import profile_options, provider_options
+from bench.worker_protocol import Job
+
+GPU = {"gpu": "Test GPU", "compute_capability": "9.0", "driver": "1"}
+OPTIONS: dict[str, Any] = {"profiles": "range", "optimization_level": 3, "workspace_mib": 2048}
+
+
+def spec(precision: str, **options: Any) -> SessionSpec:
+    return SessionSpec("cuda", precision, Path("fp32.onnx"), options, [1, 16], 128, 2, engine_options=OPTIONS)
+
+
+def test_a_profile_covers_all_batch_sizes_for_every_input() -> None:
+    options = profile_options([4, 1, 16], 128)
+    assert options["trt_profile_min_shapes"] == "input_ids:1x128,attention_mask:1x128"
+    assert options["trt_profile_max_shapes"] == "input_ids:16x128,attention_mask:16x128"
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "fp16", "int8"),
+    [
+        ("fp32", {}, "False", "False"),
+        ("fp16", {"fp16_by": "flag"}, "True", "False"),
+        ("fp16", {}, "False", "False"),
+        ("int8", {}, "False", "True"),
+    ],
+)
+def test_precision_flags_follow_the_row(precision: str, options: Any, fp16: str, int8: str) -> None:
+    given = provider_options(spec(precision, **options), [1, 16], Path("engines"))
+    assert given["trt_fp16_enable"] == fp16
+    assert given["trt_int8_enable"] == int8
+    assert given["trt_max_workspace_size"] == str(2048 * 2**20)
+
+
+def test_other_weights_options_versions_and_gpus_get_another_folder(tmp_path: Path) -> None:
+    graph, other = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    graph.write_bytes(b"weights")
+    other.write_bytes(b"other weights")
+    names = {
+        engine_folder_name(graph, OPTIONS, "10.14", GPU),
+        engine_folder_name(other, OPTIONS, "10.14", GPU),
+        engine_folder_name(graph, {**OPTIONS, "optimization_level": 5}, "10.14", GPU),
+        engine_folder_name(graph, OPTIONS, "8.6.1", GPU),
+        engine_folder_name(graph, OPTIONS, "10.14", {**GPU, "gpu": "Another GPU"}),
+    }
+    assert len(names) == 5
+    assert engine_folder_name(graph, OPTIONS, "10.14", {**GPU, "driver": "2"}) in names
+
+
+def built(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "a.engine").write_bytes(b"engine")
+    (folder / "a.timing").write_bytes(b"timing")
+    return folder
+
+
+def test_a_session_that_builds_an_engine_is_refused(tmp_path: Path) -> None:
+    source = built(tmp_path / "built")
+
+    def session() -> None:
+        with engine_copy("ort_tensorrt_fp16", source) as copy:
+            (copy / "b.engine").write_bytes(b"built while timing")
+
+    with pytest.raises(EngineError, match=r"ort_tensorrt_fp16: the run built an engine .*b\.engine"):
+        session()
+    assert engine_bytes(source) == len(b"engine")
+
+
+def test_a_session_that_uses_the_built_engine_is_accepted_and_may_add_timings(tmp_path: Path) -> None:
+    with engine_copy("ort_tensorrt_fp16", built(tmp_path / "built")) as copy:
+        (copy / "a.timing").write_bytes(b"more timing")
+
+
+def job(precision: str, device: str = "cuda") -> Job:
+    return Job(
+        key="a",
+        runtime="pytorch",
+        device=device,
+        precision=precision,
+        graph="model",
+        options={},
+        batch_sizes=[1],
+        sequence_length=16,
+        cpu_threads=2,
+        gpu_index=3,
+        engine=None,
+        engine_options={},
+        inputs="x",
+        process=0,
+        warmup_runs=1,
+        min_runs=1,
+        min_seconds=0,
+        max_seconds=1,
+        measure_accuracy=False,
+        started_unix_ns=0,
+    )
+
+
+def test_fp32_rows_switch_tf32_off_for_every_library_and_tf32_rows_do_not(tmp_path: Path) -> None:
+    base = {"NVIDIA_TF32_OVERRIDE": "1", "HOME": "/home/someone"}
+    assert worker_environment(job("fp32"), base, tmp_path)["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert "NVIDIA_TF32_OVERRIDE" not in worker_environment(job("tf32"), base, tmp_path)
+
+
+def test_a_cpu_row_sees_no_gpu_and_a_gpu_row_sees_its_own(tmp_path: Path) -> None:
+    assert worker_environment(job("fp32", "cpu"), {}, tmp_path)["CUDA_VISIBLE_DEVICES"] == ""
+    assert worker_environment(job("fp32"), {}, tmp_path)["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+@pytest.mark.parametrize(("number", "version"), [(8601, "8.6.1"), (101401, "10.14.1")])
+def test_tensorrts_version_number_is_decoded(number: int, version: str) -> None:
+    assert _decode_tensorrt(number) == version

@@ -1,0 +1,135 @@
+"""Downloads from the hub, against a server on loopback that speaks its protocol."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import Project, tiny_params
+from hub_server import COMMIT, Hub, serving
+
+from bench.params import Params
+from bench.sentences import builtin_sentences, read_sentences
+from bench.synthetic import write_synthetic_model
+
+MODEL, DATASET = "someone/tiny-sst2", "someone/sst2"
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("hub")
+    model, data = folder / "model", folder / "dataset" / "data"
+    model.mkdir()
+    data.mkdir(parents=True)
+    evaluation, calibration = builtin_sentences()
+    settings = Params.model_validate(tiny_params()).model.synthetic
+    write_synthetic_model(settings, [text for text, _ in evaluation], model)
+    for split, labelled in (("validation", evaluation[:20]), ("train", calibration[:30] + evaluation[:5])):
+        table = pd.DataFrame(labelled, columns=["sentence", "label"])
+        table.to_parquet(data / f"{split}-00000-of-00001.parquet")
+    return {MODEL: model, DATASET: folder / "dataset"}
+
+
+@pytest.fixture
+def hub(repositories: dict[str, Path]) -> Iterator[Hub]:
+    with serving(Hub(dict(repositories))) as served:
+        yield served
+
+
+def use_hub(params: dict[str, Any], source: str, revision: str = COMMIT) -> None:
+    params["model"] |= {"id": MODEL, "revision": revision, "source": source, "hub_timeout_seconds": 1}
+    params["dataset"] |= {"id": DATASET, "revision": COMMIT, "source": source}
+
+
+def download(project: Project, hub: Hub, source: str, code: int = 0, revision: str = COMMIT) -> str:
+    project.set_params(lambda params: use_hub(params, source, revision))
+    surroundings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(project.folder / "hub-home"), "HF_HUB_OFFLINE": "0"}
+    ended = project.python("stages/download.py", code=code, environment=surroundings)
+    assert "Traceback" not in ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def test_the_model_and_the_sentences_come_from_the_hub_at_the_pinned_revision(project: Project, hub: Hub) -> None:
+    download(project, hub, "hub")
+    provenance = project.read("metrics/model.json")
+    assert f"{MODEL}@{COMMIT}" in provenance
+    assert f"{DATASET}@{COMMIT}" in provenance
+    assert '"model_is_real": true' in provenance
+    fetched = project.folder / "artifacts/model/model.safetensors"
+    assert fetched.read_bytes() == (hub.repositories[MODEL] / "model.safetensors").read_bytes()
+    assert not list((project.folder / "artifacts/model").glob(".*"))
+
+
+def test_calibration_never_uses_a_sentence_that_is_evaluated(project: Project, hub: Hub) -> None:
+    download(project, hub, "hub")
+    folder = project.folder / "artifacts/sentences"
+    evaluated = {text for text, _ in read_sentences(folder / "evaluation.csv")}
+    calibration = {text for text, _ in read_sentences(folder / "calibration.csv")}
+    assert len(evaluated) == 20
+    assert len(calibration) == 30
+    assert not evaluated & calibration
+
+
+def break_missing_file(hub: Hub) -> None:
+    hub.missing.add("config.json")
+
+
+def break_truncated(hub: Hub) -> None:
+    hub.truncated.add("model.safetensors")
+
+
+def break_hang(hub: Hub) -> None:
+    hub.hangs = True
+
+
+def break_repository(hub: Hub) -> None:
+    del hub.repositories[MODEL]
+
+
+BREAKS = {
+    "missing file": (break_missing_file, "config.json"),
+    "truncated body": (break_truncated, "model.safetensors"),
+    "server that hangs": (break_hang, "silent for 1 s"),
+    "no repository": (break_repository, "no such repository"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_hub_fails_with_one_message_and_leaves_no_half_model(name: str, project: Project, hub: Hub) -> None:
+    breaks, message = BREAKS[name]
+    breaks(hub)
+    output = download(project, hub, "hub", code=1)
+    assert message in output
+    assert output.count("error:") == 1
+    assert not (project.folder / "artifacts/model").exists()
+    assert not list((project.folder / "artifacts").glob(".model*"))
+
+
+def test_hub_names_a_wrong_revision(project: Project, hub: Hub) -> None:
+    assert "has no revision 'v9'" in download(project, hub, "hub", code=1, revision="v9")
+
+
+def test_pickled_weights_are_never_loaded(project: Project, hub: Hub, tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (pickled / name).write_bytes((hub.repositories[MODEL] / name).read_bytes())
+    (pickled / "pytorch_model.bin").write_bytes(b"pickle")
+    hub.repositories[MODEL] = pickled
+    assert "has no model.safetensors" in download(project, hub, "hub", code=1)
+    assert not any("pytorch_model.bin" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("name", ["truncated body", "server that hangs"])
+def test_auto_falls_back_in_seconds_and_says_so(name: str, project: Project, hub: Hub) -> None:
+    BREAKS[name][0](hub)
+    began = time.monotonic()
+    output = download(project, hub, "auto")
+    assert time.monotonic() - began < 60
+    assert "NOTE: the model is synthetic distilbert, seed 0" in output
+    assert '"model_is_real": false' in project.read("metrics/model.json")
+    assert (project.folder / "artifacts/model/model.safetensors").exists()

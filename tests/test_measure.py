@@ -1,0 +1,101 @@
+"""The timing core, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.inputs import Encoded, batch_indices
+from bench.measure import Budget, make_batches, rotated, time_runs, warm_up
+from bench.statistics import summarize_latencies
+
+MS = 1_000_000
+
+
+class Machine:
+    """A runtime whose runs take what the test says, and the clock that sees it."""
+
+    def __init__(self, *run_ms: float) -> None:
+        self.now = 0
+        self.calls: list[int] = []
+        self.run_ms = run_ms
+
+    def clock(self) -> int:
+        return self.now
+
+    def run(self, input_ids: Any, _mask: Any) -> Any:
+        self.now += round(self.run_ms[len(self.calls) % len(self.run_ms)] * MS)
+        self.calls.append(int(input_ids[0, 0]))
+        return np.zeros((len(input_ids), 2), dtype=np.float32)
+
+
+def encoded(sentences: int = 5) -> Encoded:
+    ids = np.arange(sentences, dtype=np.int64)[:, None] * np.ones((1, 4), dtype=np.int64)
+    return Encoded(ids, np.ones_like(ids), np.zeros(sentences, dtype=np.int64))
+
+
+def test_a_latency_is_the_time_between_just_before_and_just_after_the_run() -> None:
+    machine = Machine(3.0, 5.0)
+    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(1, 4, 0.0, 10.0), machine.clock)
+    assert runs.latencies_ns == [3 * MS, 5 * MS, 3 * MS, 5 * MS]
+
+
+def test_timing_goes_on_until_both_runs_and_seconds_are_reached() -> None:
+    machine = Machine(100.0)
+    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(1, 3, 1.0, 10.0), machine.clock)
+    assert len(runs.latencies_ns) == 10
+
+
+def test_a_slow_cell_ends_at_its_time_limit_with_the_runs_it_has() -> None:
+    machine = Machine(900.0)
+    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(1, 100, 1.0, 2.0), machine.clock)
+    assert len(runs.latencies_ns) == 3
+
+
+def test_warm_up_runs_are_not_timed_runs_but_their_answers_are_kept() -> None:
+    machine = Machine(1.0)
+    runs = warm_up(machine.run, make_batches(encoded(), 1), 3, machine.clock)
+    assert len(runs.outputs) == 3
+
+
+def test_runs_walk_through_different_sentences() -> None:
+    machine = Machine(1.0)
+    time_runs(machine.run, make_batches(encoded(5), 2), Budget(1, 4, 0.0, 10.0), machine.clock)
+    assert machine.calls == [0, 2, 4, 0]
+
+
+def test_a_batch_larger_than_the_set_repeats_sentences() -> None:
+    assert next(batch_indices(3, 7)).tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:
+    states = []
+
+    def run(input_ids: Any, _mask: Any) -> Any:
+        states.append(gc.isenabled())
+        return np.zeros((len(input_ids), 2), dtype=np.float32)
+
+    time_runs(run, make_batches(encoded(), 1), Budget(1, 3, 0.0, 10.0))
+    assert states == [False] * 3
+    assert gc.isenabled()
+
+
+def test_each_process_starts_with_another_batch_size() -> None:
+    assert [rotated([1, 4, 8], turn)[0] for turn in range(4)] == [1, 4, 8, 1]
+
+
+@pytest.mark.parametrize("count", [20, 21, 57, 1000])
+def test_percentiles_are_numpys(count: int) -> None:
+    latencies = np.random.default_rng(count).lognormal(size=count)
+    figures = summarize_latencies(latencies.tolist(), 4)
+    assert figures["p50_ms"] == np.median(latencies)
+    assert figures["p95_ms"] == np.percentile(latencies, 95)
+    assert figures["samples_per_s"] == pytest.approx(4000 / latencies.mean())
+
+
+def test_p95_is_left_out_where_too_few_runs_support_it() -> None:
+    assert "p95_ms" not in summarize_latencies([1.0] * 19, 1)
+    assert "p95_ms" in summarize_latencies([1.0] * 20, 1)

@@ -1,0 +1,127 @@
+"""Any encoder for sequence classification goes through export, conversion and every CPU runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import tiny_params
+
+from bench.convert import RECIPES, convert
+from bench.export import export_graph, parity
+from bench.inputs import Encoded, encode
+from bench.model import check_sequence_length, exportable, load_classifier
+from bench.onnx_files import save_graph
+from bench.params import Params
+from bench.quality import reference_spread
+from bench.reference import reference_logits
+from bench.runtimes import import_runtime
+from bench.runtimes.base import SessionSpec
+from bench.sentences import builtin_sentences
+from bench.synthetic import write_synthetic_model
+
+LENGTH = 16
+PATHS = [
+    ("pytorch", "fp32", "model", 1e-4),
+    ("pytorch", "int8", "model", 1.5),
+    ("onnxruntime", "fp32", "fp32.onnx", 1e-4),
+    ("onnxruntime", "int8", "int8_dynamic.onnx", 1.5),
+    ("onnxruntime", "int8", "int8_qdq.onnx", 1.5),
+    ("onnxruntime", "fp16", "fp16.onnx", 0.03),
+    ("onnxruntime", "fp16", "fp16_fused.onnx", 0.03),
+]
+"""(runtime, precision, graph, largest relative error); ONNX Runtime's CPU runs all graphs, slowly but rightly."""
+
+
+@dataclass
+class Made:
+    folder: Path
+    encoded: Encoded
+    reference: Any
+    parity: float
+
+
+@pytest.fixture(scope="module", params=["distilbert", "bert", "roberta"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp(request.param)
+    model_folder = folder / "model"
+    model_folder.mkdir()
+    params = tiny_params()
+    params["model"]["synthetic"]["architecture"] = request.param
+    evaluation, calibration = builtin_sentences()
+    settings = Params.model_validate(params).model.synthetic
+    write_synthetic_model(settings, [text for text, _ in evaluation], model_folder)
+    classifier = load_classifier(model_folder)
+    model = exportable(classifier)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    encoded = encode(tokenizer, evaluation[:40], LENGTH)
+    graph = folder / "fp32.onnx"
+    save_graph(export_graph(model, encoded, 17), graph)
+    largest = parity(model, graph, encoded, 1e-4)
+    for recipe in RECIPES:
+        converted = convert(recipe, graph, classifier.config, encode(tokenizer, calibration[:4], LENGTH))
+        save_graph(converted, folder / f"{recipe}.onnx")
+    return Made(folder, encoded, reference_logits(model, encoded), largest)
+
+
+@pytest.mark.parametrize(("runtime", "precision", "graph", "tolerance"), PATHS)
+def test_a_runtime_answers_like_the_fp32_reference(
+    made: Made, runtime: str, precision: str, graph: str, tolerance: float
+) -> None:
+    session = import_runtime(runtime).open_session(
+        SessionSpec("cpu", precision, made.folder / graph, {}, [1, 3], LENGTH, cpu_threads=1)
+    )
+    for size in (1, 3, 7):
+        rows = np.arange(size)
+        logits = session.run(*made.encoded.rows(rows))
+        assert logits.dtype == np.float32
+        error = np.abs(logits - made.reference[rows]).max() / reference_spread(made.reference)
+        assert error < tolerance
+
+
+def test_fusion_reaches_attention_in_every_architecture(made: Made) -> None:
+    import onnx
+
+    fused = onnx.load(str(made.folder / "fp16_fused.onnx"))
+    assert sum(node.op_type == "Attention" for node in fused.graph.node) == 2
+
+
+def test_the_exported_graph_agrees_with_pytorch_at_a_batch_it_was_not_exported_with(made: Made) -> None:
+    assert 0 <= made.parity < 1e-4
+
+
+def test_masked_tokens_do_not_change_the_answer(made: Made) -> None:
+    session = import_runtime("onnxruntime").open_session(
+        SessionSpec("cpu", "fp32", made.folder / "fp32.onnx", {}, [1], LENGTH, cpu_threads=1)
+    )
+    row = int(made.encoded.attention_mask.sum(axis=1).argmin())
+    ids, mask = made.encoded.rows(np.array([row]))
+    other = np.where(mask == 0, 7, ids)
+    if (mask == 0).any() and "roberta" not in str(made.folder):
+        assert np.allclose(session.run(ids, mask), session.run(other, mask), atol=1e-5)
+    assert not np.allclose(session.run(ids, np.ones_like(mask)), session.run(other, mask), atol=1e-3)
+
+
+def test_the_sequence_limit_counts_robertas_reserved_positions(made: Made) -> None:
+    from bench.errors import ParameterError
+
+    config = load_classifier(made.folder / "model").config
+    check_sequence_length(config, 512)
+    with pytest.raises(ParameterError, match="allowed: 4 to 512"):
+        check_sequence_length(config, 513)
+
+
+def test_a_wrong_graph_stops_the_export(made: Made) -> None:
+    from bench.errors import BenchError
+
+    classifier = load_classifier(made.folder / "model")
+    classifier.classifier = classifier.classifier.train(False)
+    model = exportable(classifier)
+    next(iter(classifier.parameters())).data.add_(0.5)
+    with pytest.raises(BenchError, match=r"differs from PyTorch by .*export.max_abs_diff"):
+        parity(model, made.folder / "fp32.onnx", made.encoded, 1e-4)

@@ -1,0 +1,199 @@
+"""Bad input gets one clear message with file, key, value and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Project, tiny_params
+
+from bench.errors import ParameterError
+from bench.params import load_params
+
+Change = Callable[[dict[str, Any]], Any]
+CPU = "torch_cpu_fp32"
+
+FAULTS: dict[str, tuple[Change, str]] = {
+    "unknown key": (
+        lambda p: p.update(batchsize=4),
+        "batchsize: unknown key, allowed: model, dataset, sequence_length",
+    ),
+    "unknown nested key": (lambda p: p["timing"].update(runs=4), "timing.runs: unknown key, allowed: processes,"),
+    "batch size 0": (
+        lambda p: p.update(batch_sizes=[1, 0]),
+        "batch_sizes[1]: got 0, allowed: greater than or equal to 1",
+    ),
+    "batch size twice": (
+        lambda p: p.update(batch_sizes=[4, 4]),
+        "batch_sizes: got [4, 4], allowed: each batch size once",
+    ),
+    "no batch size": (lambda p: p.update(batch_sizes=[]), "batch_sizes: got []"),
+    "text for a number": (
+        lambda p: p["timing"].update(processes="three"),
+        "timing.processes: got 'three', allowed: a valid integer",
+    ),
+    "number as text": (lambda p: p.update(sequence_length="16"), "sequence_length: got '16', allowed: a valid integer"),
+    "missing key": (lambda p: p["timing"].pop("min_runs"), "timing.min_runs: missing"),
+    "missing precision": (
+        lambda p: p["precisions"].pop("fp16"),
+        "precisions.fp16: missing, allowed: an entry for each of fp32",
+    ),
+    "infinite time": (lambda p: p["timing"].update(max_seconds=float("inf")), "timing.max_seconds: got inf"),
+    "most below least": (
+        lambda p: p["timing"].update(min_seconds=9.0, max_seconds=1.0),
+        "timing.max_seconds: got 1.0, allowed: at least min_seconds (9.0)",
+    ),
+    "unknown runtime": (
+        lambda p: p["variants"][CPU].update(runtime="tvm"),
+        f"variants.{CPU}.runtime: got 'tvm', allowed: onnxruntime, pytorch",
+    ),
+    "TensorRT among variants": (
+        lambda p: p["variants"][CPU].update(runtime="tensorrt"),
+        f"variants.{CPU}.runtime: got 'tensorrt', allowed: onnxruntime, pytorch",
+    ),
+    "key with a dash": (
+        lambda p: p["variants"].update({"torch-cpu": p["variants"][CPU]}),
+        "variants.torch-cpu: got a key with other characters, allowed: a-z, 0-9 and _",
+    ),
+    "key in both sections": (
+        lambda p: p["tensorrt_variants"].update({CPU: p["tensorrt_variants"]["ort_tensorrt_fp16"]}),
+        f"tensorrt_variants.{CPU}: got a key that variants has too",
+    ),
+    "baseline not configured": (
+        lambda p: p["baselines"].update(cpu="torch_cpu_fp64"),
+        "baselines.cpu: got 'torch_cpu_fp64', allowed: torch_cpu_fp32, ort_cpu_fp32",
+    ),
+    "heads do not divide dim": (
+        lambda p: p["model"]["synthetic"].update(heads=5),
+        "model.synthetic.heads: got 5, allowed: a divisor of dim (32)",
+    ),
+    "graph outside artifacts": (
+        lambda p: p["variants"][CPU].update(graph="../secret"),
+        f"variants.{CPU}.graph: got '../secret', allowed: model, or onnx/NAME.onnx",
+    ),
+    "unknown device": (
+        lambda p: p["variants"][CPU].update(device="tpu"),
+        f"variants.{CPU}.device: got 'tpu', allowed: 'cpu' or 'cuda'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_params_is_named_with_key_value_and_what_is_allowed(name: str, tmp_path: Path) -> None:
+    change, message = FAULTS[name]
+    params = copy.deepcopy(tiny_params())
+    change(params)
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    with pytest.raises(ParameterError) as caught:
+        load_params(path)
+    assert f"params.yaml: {message}" in str(caught.value)
+
+
+def test_every_fault_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
+    params = tiny_params()
+    params["batch_sizes"] = [0]
+    params["timing"]["processes"] = "x"
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(ParameterError) as caught:
+        load_params(path)
+    assert "batch_sizes[0]" in str(caught.value)
+    assert "timing.processes" in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "is missing"), ("a: [", "not valid YAML"), ("", "empty or not")])
+def test_an_unreadable_params_file_is_explained(text: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(ParameterError, match=message):
+        load_params(path)
+
+
+def test_the_projects_own_params_are_valid() -> None:
+    params = load_params(Path(__file__).parent.parent / "params.yaml")
+    assert params.batch_sizes == [1, 4, 8, 16]
+
+
+def _int8_on_cuda(params: dict[str, Any]) -> None:
+    params["variants"]["torch_cuda_int8"] = {
+        "runtime": "pytorch",
+        "device": "cuda",
+        "precision": "int8",
+        "graph": "model",
+    }
+
+
+def _unknown_option(params: dict[str, Any]) -> None:
+    params["variants"][CPU]["options"] = {"compile": "fastest"}
+
+
+RUNTIME_FAULTS: list[tuple[Change, str]] = [
+    (
+        _int8_on_cuda,
+        "params.yaml: variants.torch_cuda_int8.precision: got 'int8' on cuda for pytorch, allowed: fp32 on",
+    ),
+    (_unknown_option, "variants.torch_cpu_fp32.options.compile: got 'fastest', allowed: default, reduce-overhead"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), RUNTIME_FAULTS)
+def test_what_a_runtime_does_not_offer_is_refused_before_any_work(
+    change: Change, message: str, project: Project
+) -> None:
+    project.set_params(change)
+    ended = project.python("stages/probe.py", code=1)
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_bad_value_stops_dvc_at_probe_and_keeps_the_last_results(measured_copy: Project) -> None:
+    measured_copy.set_params(lambda params: params.update(batch_sizes=[0]))
+    before = measured_copy.read("metrics/ort_cpu_fp32/bs001.json"), measured_copy.read("metrics/env.json")
+    ended = measured_copy.dvc("repro", code=None)
+    assert ended.returncode != 0
+    assert "params.yaml: batch_sizes[0]: got 0" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (measured_copy.read("metrics/ort_cpu_fp32/bs001.json"), measured_copy.read("metrics/env.json")) == before
+
+
+def test_a_missing_params_file_is_named_before_dvc_starts(project: Project) -> None:
+    (project.folder / "params.yaml").unlink()
+    ended = project.python("-m", "bench.check_params", code=1)
+    assert ended.stderr.startswith("error: params.yaml is missing")
+
+
+def test_a_sequence_longer_than_the_models_limit_is_refused(project: Project) -> None:
+    project.set_params(lambda params: params.update(sequence_length=513))
+    project.python("stages/download.py")
+    ended = project.python("stages/prepare_inputs.py", code=1)
+    assert "params.yaml: sequence_length: got 513, allowed: 4 to 512 tokens" in ended.stderr
+
+
+def test_a_damaged_environment_file_is_named_with_the_mend(measured_copy: Project) -> None:
+    (measured_copy.folder / "metrics/env.json").write_text("{", encoding="utf-8")
+    ended = measured_copy.python("stages/infer.py", "ort_cpu_fp32", code=1)
+    assert "metrics/env.json is damaged" in ended.stderr
+    assert "`dvc repro probe` writes it anew" in ended.stderr
+    assert measured_copy.repro("probe") == {"probe"}
+    measured_copy.python("stages/infer.py", "ort_cpu_fp32")
+
+
+def test_a_damaged_onnx_file_is_named_with_the_mend(measured_copy: Project) -> None:
+    graph = measured_copy.folder / "artifacts/onnx/fp32.onnx"
+    graph.chmod(0o644)
+    graph.write_bytes(b"not a graph")
+    for command in (("stages/convert_onnx.py", "fp16"), ("stages/infer.py", "ort_cpu_fp32")):
+        ended = measured_copy.python(*command, code=1)
+        assert "artifacts/onnx/fp32.onnx is damaged" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+def test_an_unknown_variant_is_refused_with_the_choice(measured: Project) -> None:
+    ended = measured.python("stages/infer.py", "ort_cpu_fp64", code=1)
+    assert "no variant 'ort_cpu_fp64', allowed: torch_cpu_fp32, ort_cpu_fp32" in ended.stderr

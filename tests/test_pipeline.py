@@ -1,0 +1,194 @@
+"""The whole pipeline with the real dvc: what a first run writes, and what runs again when."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY_VARIANTS, Project, make_project
+
+INFER = {f"infer@{key}" for key in TINY_VARIANTS}
+ENGINE = {"build_engine@ort_tensorrt_fp16"}
+TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
+CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
+REPORT = {"summarize", "render"}
+
+
+def rows(project: Project) -> list[dict[str, str]]:
+    return list(csv.DictReader(project.read("results/summary.csv").splitlines()))
+
+
+def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(params: dict[str, Any]) -> None:
+        section = params
+        for name in path[:-1]:
+            section = section[name]
+        section[path[-1]] = value
+
+    return change
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
+    "nothing": (lambda _params: None, set()),
+    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | REPORT),
+    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | REPORT),
+    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | REPORT),
+    "one variant's option changed": (
+        set_in("variants", "ort_cuda_fp16", "options", value={"cuda_graph": True}),
+        {"infer@ort_cuda_fp16"} | REPORT,
+    ),
+    "a quality gate changed": (
+        set_in("quality", "int8", "min_agreement", value=0.5),
+        {"infer@ort_cpu_int8"} | {"summarize", "render"},
+    ),
+    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_parameter_runs_just_what_it_makes_stale(name: str, measured_copy: Project) -> None:
+    change, expected = CHANGES[name]
+    measured_copy.set_params(change)
+    assert measured_copy.repro() == {"probe"} | expected
+
+
+def shim(project: Project, name: str, text: str) -> dict[str, str]:
+    """Put a module in front of the installed ones, to stand for another machine."""
+    folder = project.folder / "shim"
+    folder.mkdir()
+    (folder / name).write_text(text, encoding="utf-8")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Project) -> None:
+    machine = shim(measured_copy, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
+    ran = measured_copy.repro(environment=machine)
+    of_onnxruntime = {name for name in INFER if "ort_" in name}
+    assert ran == {"probe"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | REPORT
+
+
+def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
+    machine = shim(measured_copy, "tensorrt.py", "__version__ = '99.0'\n")
+    assert measured_copy.repro(environment=machine) == {"probe", "render"} | ENGINE | TENSORRT
+
+
+OTHER_GPU = """
+class NVMLError(Exception): ...
+class Memory: total = used = 4096 * 2**20
+def nvmlInit(): ...
+def nvmlShutdown(): ...
+def nvmlDeviceGetCount(): return 1
+def nvmlDeviceGetHandleByIndex(index): return index
+def nvmlDeviceGetName(handle): return "Another GPU"
+def nvmlDeviceGetMemoryInfo(handle): return Memory
+def nvmlDeviceGetCudaComputeCapability(handle): return 7, 5
+def nvmlSystemGetDriverVersion(): return "1.0"
+"""
+
+
+def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
+    machine = shim(measured_copy, "pynvml.py", OTHER_GPU)
+    gpu_rows = {"infer@ort_cuda_fp16"} | ENGINE | TENSORRT
+    assert measured_copy.repro(environment=machine) == {"probe"} | gpu_rows | REPORT
+    row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")
+    assert row["status"] == "skipped"
+    assert "CUDAExecutionProvider does not load" in row["reason"]
+    assert row["p50_ms"] == ""
+
+
+def edit(project: Project, name: str) -> None:
+    path = project.folder / name
+    path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+
+
+def test_edited_plots_are_drawn_again_and_nothing_is_timed(measured_copy: Project) -> None:
+    edit(measured_copy, "bench/report/plots.py")
+    assert measured_copy.repro() == {"probe", "render"}
+
+
+def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
+    edit(measured_copy, "bench/runtimes/pytorch.py")
+    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | REPORT
+
+
+def test_a_parameter_changed_and_changed_back_is_timed_anew(measured_copy: Project) -> None:
+    samples = "artifacts/samples/ort_cpu_fp32.csv"
+    before = measured_copy.read(samples)
+    measured_copy.set_params(set_in("timing", "min_runs", value=4))
+    measured_copy.repro("infer@ort_cpu_fp32")
+    measured_copy.set_params(set_in("timing", "min_runs", value=3))
+    assert measured_copy.repro("infer@ort_cpu_fp32") == {"probe", "infer@ort_cpu_fp32"}
+    after = measured_copy.read(samples)
+    assert len(after.splitlines()) == len(before.splitlines())
+    assert after != before
+
+
+def test_download_to_conversion_gives_the_same_bytes_in_another_folder(measured: Project, tmp_path: Path) -> None:
+    other = make_project(tmp_path / "elsewhere")
+    other.repro("convert_onnx")
+    first, second = (yaml.safe_load(project.read("dvc.lock"))["stages"] for project in (measured, other))
+    deterministic = {"download", "prepare_inputs", "export_onnx"} | CONVERT
+    assert {name: second[name]["outs"] for name in deterministic} == {
+        name: first[name]["outs"] for name in deterministic
+    }
+
+
+def test_the_metrics_are_the_results_table_and_nothing_else(measured: Project) -> None:
+    shown = json.loads(measured.dvc("metrics", "show", "--json").stdout)
+    files = shown[""]["data"]
+    expected = {f"metrics/{key}/bs{size:03d}.json" for key in [*TINY_VARIANTS, "ort_tensorrt_fp16"] for size in (1, 2)}
+    assert set(files) == expected
+    cell = files["metrics/ort_cpu_fp32/bs001.json"]["data"]
+    assert cell["status"] == "measured"
+    assert set(cell) <= {"status", "p50_ms", "p95_ms", "mean_ms", "samples_per_s"}
+
+
+def test_gpu_rows_are_skipped_with_a_reason_on_a_machine_without_one(measured: Project) -> None:
+    gpu = [row for row in rows(measured) if row["device"] == "cuda"]
+    assert {(row["status"], row["reason"]) for row in gpu} == {("skipped", "no NVIDIA GPU found")}
+
+
+def test_raw_runs_give_the_published_median(measured: Project) -> None:
+    samples = list(csv.DictReader(measured.read("artifacts/samples/ort_cpu_fp32.csv").splitlines()))
+    latencies = sorted(float(row["latency_ms"]) for row in samples if row["batch"] == "2")
+    cell = json.loads(measured.read("metrics/ort_cpu_fp32/bs002.json"))
+    assert len(latencies) == 3
+    assert cell["p50_ms"] == pytest.approx(latencies[1], abs=1e-6)
+
+
+def test_the_report_names_hardware_versions_and_that_the_weights_are_random(measured: Project) -> None:
+    table = measured.read("results/summary_table.md")
+    environment = json.loads(measured.read("metrics/env.json"))
+    assert environment["cpu"]["model"] in table
+    assert f"onnxruntime {environment['versions']['onnxruntime']}" in table
+    assert "The weights are random" in table
+    assert "synthetic distilbert, seed 0" in measured.read("notes/engineering_observations.md")
+    for name in ("cpu_latency_by_batch.png", "cpu_throughput_by_batch.png"):
+        assert (measured.folder / "results/plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_results_are_shown_on_the_terminal(measured: Project) -> None:
+    output = measured.python("-m", "bench.report.terminal").stdout
+    assert "ort_cpu_fp32" in output
+    assert "written: results/summary_table.md" in output
+
+
+def test_an_experiment_turns_a_precision_off_and_the_diffs_show_it(measured_copy: Project) -> None:
+    measured_copy.dvc("exp", "run", "-S", "precisions.int8=false")
+    assert json.loads(measured_copy.read("metrics/ort_cpu_int8/bs001.json")) == {"status": "off"}
+    params = measured_copy.dvc("params", "diff", "HEAD").stdout
+    assert "precisions.int8" in params
+    metrics = json.loads(measured_copy.dvc("metrics", "diff", "HEAD", "--json").stdout)
+    assert "metrics/ort_cpu_int8/bs001.json" in metrics
+    assert "infer@ort_cpu_int8" in measured_copy.dvc("dag").stdout
+
+
+def test_a_removed_variant_leaves_the_table(measured_copy: Project) -> None:
+    measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
+    measured_copy.repro()
+    assert "ort_cpu_int8" not in measured_copy.read("results/summary_table.md")

@@ -1,0 +1,140 @@
+"""The report is made from recorded rows alone, and says what they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.report.context import Context
+from bench.report.figures import milliseconds, per_second, percent
+from bench.report.notes import compare, compare_throughput, render_notes
+from bench.report.table import render_table
+
+ENVIRONMENT: dict[str, Any] = {
+    "cpu": {"model": "Test CPU", "cores": 2},
+    "cuda": {
+        "gpu": "Test GPU",
+        "count": 8,
+        "memory_mib": 81920,
+        "driver": "1.0",
+        "cuda": "13.0",
+        "cudnn": "91900",
+        "compute_capability": "9.0",
+    },
+    "os": "Linux x86_64",
+    "python": "3.11.7",
+    "versions": {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": None},
+}
+
+
+def context(real: bool = False) -> Context:
+    provenance = {"model": "a model", "model_is_real": real, "sentences": "some sentences"}
+    return Context(ENVIRONMENT, provenance, {"opset": 17, "parity_max_abs_diff": 2e-6})
+
+
+def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> dict[str, Any]:
+    p50 = sorted(medians)[len(medians) // 2] if medians else None
+    return {
+        "variant": variant,
+        "runtime": "onnxruntime" if variant.startswith("ort") else "pytorch",
+        "device": "cpu" if "cpu" in variant else "cuda",
+        "precision": variant.rsplit("_", 1)[-1],
+        "options": None,
+        "batch_size": batch,
+        "status": "measured",
+        "reason": None,
+        "p50_ms": p50,
+        "p95_ms": p50,
+        "mean_ms": p50,
+        "samples_per_s": batch * 1000 / p50 if p50 else None,
+        "process_p50_ms": " ".join(map(str, medians)),
+        "agreement": 1.0,
+        "cold_start_seconds": 1.0,
+        "other_load_cores": 0.1,
+        "baseline": "torch_cpu_fp32" if "cpu" in variant else "torch_cuda_fp32",
+        "speedup": None,
+        **more,
+    }
+
+
+def table(*rows: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows))
+
+
+def test_the_fastest_variant_is_named_only_where_every_process_says_so() -> None:
+    clear = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2)))
+    overlapping = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 10.1)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2)))
+    assert "`ort_cpu_fp32` has the lowest p50, 9.100 ms." in render_notes(clear, context())
+    assert "not told apart from it: `torch_cpu_fp32`" in render_notes(overlapping, context())
+
+
+def test_the_verdict_on_int8_flips_with_the_data() -> None:
+    faster = table(row("ort_cpu_int8", 1, (5.0, 5.1)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
+    slower = table(row("ort_cpu_int8", 1, (20.0, 20.2)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
+    assert "int8 against fp32, p50 speed-up 1.98× (faster) at batch 1" in render_notes(faster, context())
+    assert "int8 against fp32, p50 speed-up 0.50× (slower) at batch 1" in render_notes(slower, context())
+
+
+def test_one_process_is_never_enough_for_a_verdict() -> None:
+    rows = list(table(row("a_cpu_fp32", 1, (1.0,)), row("b_cpu_fp32", 1, (9.0,))).itertuples())
+    assert compare(rows[0], rows[1]) == "not told apart"
+
+
+def test_a_larger_batch_that_loses_throughput_is_said() -> None:
+    falling = table(row("ort_cpu_int8", 1, (10.0, 10.1)), row("ort_cpu_int8", 4, (60.0, 61.0)))
+    rising = table(row("ort_cpu_int8", 1, (10.0, 10.1)), row("ort_cpu_int8", 4, (20.0, 21.0)))
+    assert "going up to batch 4 loses throughput" in render_notes(falling, context())
+    assert "loses throughput" not in render_notes(rising, context())
+    before, after = falling.itertuples()
+    assert compare_throughput(before, after) == -1
+
+
+def test_a_rejected_row_is_shown_but_never_the_fastest() -> None:
+    rejected = row("ort_cpu_int8", 1, (1.0, 1.1), status="rejected", reason="relative error 9 is above 1.5")
+    rows = table(rejected, row("torch_cpu_fp32", 1, (10.0, 10.1)))
+    rendered = render_table(rows, context())
+    assert "rejected: relative error 9 is above 1.5" in rendered
+    assert rendered.index("| 1 | torch_cpu_fp32") < rendered.index("| 1 | ort_cpu_int8")
+    assert "`torch_cpu_fp32` has the lowest p50" in render_notes(rows, context())
+
+
+def test_gpu_and_cpu_rows_never_share_a_panel() -> None:
+    rows = table(row("torch_cpu_fp32", 1, (10.0, 10.1)), row("ort_cuda_fp16", 1, (0.5, 0.51)))
+    gpu, cpu = render_table(rows, context()).split("## CPU:")
+    assert "ort_cuda_fp16" in gpu
+    assert "torch_cpu_fp32 |" not in gpu
+    assert "ort_cuda_fp16 |" not in cpu
+
+
+def test_a_variant_without_times_is_one_line_with_its_reason() -> None:
+    skipped = [row("ort_cuda_fp16", size, (), status="skipped", reason="no NVIDIA GPU found") for size in (1, 4)]
+    rendered = render_table(table(*skipped), context())
+    assert rendered.count("skipped (no NVIDIA GPU found): `ort_cuda_fp16`") == 1
+
+
+def test_one_batch_size_that_ran_out_of_memory_is_named() -> None:
+    rows = table(
+        row("ort_cuda_fp16", 1, (1.0, 1.1)), row("ort_cuda_fp16", 64, (), status="out_of_memory", reason="full")
+    )
+    assert "out_of_memory (full): `ort_cuda_fp16` at batch 64" in render_table(rows, context())
+
+
+def test_random_weights_are_called_random_and_real_ones_are_not() -> None:
+    rows = table(row("torch_cpu_fp32", 1, (10.0, 10.1)))
+    assert "The weights are random" in render_table(rows, context(real=False))
+    assert "The weights are random" not in render_table(rows, context(real=True))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.4567, "0.457"), (12.345, "12.35"), (345.67, "345.7"), (1234.5, "1234"), (None, "–")]
+)
+def test_latencies_are_written_with_the_digits_they_support(value: Any, text: str) -> None:
+    assert milliseconds(value) == text
+
+
+def test_a_share_is_100_percent_only_where_it_is_exact() -> None:
+    assert percent(0.99999) == "99.9%"
+    assert percent(1.0) == "100%"
+    assert per_second(99.94) == "99.9"
