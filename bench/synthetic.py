@@ -8,6 +8,7 @@ or mask shows in the logits.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_POSITIONS = 512
 BIAS_SPREAD = 0.1
-WEIGHT_SPREAD = 0.04
+WEIGHT_GAIN = 1.1
 BALANCING_SENTENCES = 64
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -96,7 +97,8 @@ def _initialise(name: str, parameter: torch.nn.Parameter, generator: torch.Gener
         elif parameter.dim() == 1:
             parameter.fill_(1.0)
         else:
-            parameter.normal_(0.0, WEIGHT_SPREAD, generator=generator)
+            # 1 / sqrt(inputs) keeps the signal's size from layer to layer, whatever the width.
+            parameter.normal_(0.0, WEIGHT_GAIN / math.sqrt(parameter.shape[-1]), generator=generator)
 
 
 def write_tokenizer(sentences: list[str], vocab_size: int, folder: Path) -> None:

@@ -30,7 +30,7 @@ def tiny_params() -> dict[str, Any]:
     params["model"]["source"] = "synthetic"
     params["model"]["synthetic"] |= {"layers": 2, "dim": 32, "heads": 2, "hidden_dim": 64, "vocab_size": 400}
     params["dataset"]["source"] = "builtin"
-    params["sequence_length"] = 16
+    params["sequence_length"] = 32
     params["batch_sizes"] = [1, 2]
     params["timing"] |= {"processes": 1, "warmup_runs": 1, "min_runs": 3, "min_seconds": 0.0, "cpu_threads": 1}
     params["int8"]["calibration_sentences"] = 4
