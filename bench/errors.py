@@ -14,6 +14,8 @@ import errno
 import sys
 from collections.abc import Callable
 
+NO_SPACE = "No space left on device"
+
 
 class BenchError(Exception):
     """Something that the user can understand and mend; shown without a traceback."""
@@ -60,5 +62,10 @@ def run_stage(stage: Callable[[], object]) -> None:
         sys.exit(f"error: {problem}")
     except OSError as problem:
         sys.exit(f"error: {describe_os_error(problem)}")
+    except Exception as problem:
+        # Compiled libraries have error types of their own for a full disk.
+        if NO_SPACE not in str(problem):
+            raise
+        sys.exit(f"error: {describe_os_error(OSError(errno.ENOSPC, NO_SPACE))}")
     except KeyboardInterrupt:
         sys.exit("stopped by the user; `dvc repro` goes on from here")

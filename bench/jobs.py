@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.environment import physical_cores
+from bench.errors import DataError
 from bench.params import Params, Variant
 from bench.paths import ARTIFACTS, EVALUATION
 from bench.worker_protocol import Job
@@ -16,6 +17,8 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
     """Return why the variant cannot run on this machine, from what `probe` found; empty if it can be tried."""
     if variant.device == "cuda" and environment["cuda"] is None:
         return "no NVIDIA GPU found"
+    if variant.runtime not in environment["runtimes"]:
+        raise DataError(f"metrics/env.json does not know the runtime {variant.runtime!r}: run `dvc repro probe`")
     missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
