@@ -23,6 +23,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 OLDEST_PYTHON = (3, 11)
+SIZE_NOTES = {"requirements.txt": "; the first time this fetches up to 3 GB and takes minutes"}
 CHECKS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
@@ -67,7 +68,7 @@ def install(name: str) -> int:
     if not PYTHON.exists():
         print(f"making {VENV.name} with Python {sys.version.split()[0]}", flush=True)
         venv.create(VENV, with_pip=True)
-    print(f"installing {name}; the first time this fetches up to 3 GB and takes minutes", flush=True)
+    print(f"installing {name}{SIZE_NOTES.get(name, '')}", flush=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", name]
     return subprocess.call(pip, cwd=ROOT)
 
