@@ -25,7 +25,9 @@ class GpuMonitor:
         pynvml.nvmlInit()
         self._handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
         self._memory_before = self.used_memory_mib()
+        self._processes_before = len(self._processes() or [])
         self._energy_mj: int | None = None
+        self._throttled_ns: dict[str, int] = {}
 
     def used_memory_mib(self) -> float:
         """Return the memory in use on the GPU by all processes, in MiB."""
@@ -36,8 +38,9 @@ class GpuMonitor:
         return self.used_memory_mib() - self._memory_before
 
     def start_cell(self) -> None:
-        """Note the energy counter before a cell."""
+        """Note the counters of energy and of time spent throttled before a cell."""
         self._energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        self._throttled_ns = self._throttled_counters()
 
     def end_cell(self) -> dict[str, Any]:
         """Return what the counters say right after a cell."""
@@ -62,13 +65,34 @@ class GpuMonitor:
             return None
 
     def _throttling(self) -> str | None:
+        """Return why the GPU is slowed down right now, or was during the cell; empty if it was not."""
         bits = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        if bits is None:
+        counters = self._throttled_counters()
+        if bits is None and not counters:
             return None
-        return ", ".join(text for bit, text in THROTTLE_REASONS.items() if bits & bit)
+        now = [text for bit, text in THROTTLE_REASONS.items() if (bits or 0) & bit]
+        grown = [name for name, nanoseconds in counters.items() if nanoseconds > self._throttled_ns.get(name, 0)]
+        return ", ".join(dict.fromkeys([*now, *grown]))
+
+    def _throttled_counters(self) -> dict[str, int]:
+        """Return the nanoseconds that the GPU has spent slowed down so far, by reason, where it counts them."""
+        policies = {"power cap": self._nvml.NVML_PERF_POLICY_POWER, "thermal": self._nvml.NVML_PERF_POLICY_THERMAL}
+        asked = {name: self._ask("nvmlDeviceGetViolationStatus", policy) for name, policy in policies.items()}
+        return {name: int(status.violationTime) for name, status in asked.items() if status is not None}
+
+    def _processes(self) -> list[int] | None:
+        """Return the ids of the processes that compute on the GPU, None where it does not tell."""
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        return None if processes is None else [process.pid for process in processes]
 
     def _other_processes(self) -> int | None:
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        """Return how many other processes compute on the GPU.
+
+        In a container ours may be listed under another id; so whichever came first is counted out.
+        """
+        processes = self._processes()
         if processes is None:
             return None
-        return len([process for process in processes if process.pid != os.getpid()])
+        others = [pid for pid in processes if pid != os.getpid()]
+        ours_is_hidden = len(others) == len(processes) > self._processes_before
+        return len(others) - int(ours_is_hidden)

@@ -21,8 +21,15 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
         raise DataError(f"metrics/env.json does not know the runtime {variant.runtime!r}: run `dvc repro probe`")
     missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
     if missing:
-        return f"not installed: {', '.join(missing)}"
+        return f"not installed, or cannot be imported: {', '.join(missing)}"
+    if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
+        return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
     return ""
+
+
+def _has_tf32(gpu: dict[str, Any]) -> bool:
+    """Tell whether the GPU's tensor cores take TF32: from compute capability 8.x on (CUDA C++ Programming Guide)."""
+    return int(gpu["compute_capability"].split(".")[0]) >= 8
 
 
 def engine_options(params: Params) -> dict[str, Any]:
@@ -65,5 +72,6 @@ def make_job(
         min_seconds=params.timing.min_seconds,
         max_seconds=params.timing.max_seconds,
         measure_accuracy=measure_accuracy,
+        profile=process == 0,
         started_unix_ns=time.time_ns(),
     )

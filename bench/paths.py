@@ -28,6 +28,6 @@ PLOTS = RESULTS / "plots"
 NOTES = Path("notes") / "engineering_observations.md"
 
 
-def metrics_file(variant: str, batch_size: int) -> Path:
-    """Return the metrics file of one cell, e.g. `metrics/ort_cpu_fp32/bs004.json`."""
-    return METRICS / variant / f"bs{batch_size:03d}.json"
+def metrics_file_name(batch_size: int) -> str:
+    """Return the name of a cell's file in its variant's metrics folder: `bs004.json`."""
+    return f"bs{batch_size:03d}.json"

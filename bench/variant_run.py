@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from bench.engines import engine_copy, read_record
-from bench.evidence import contradiction
+from bench.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.files import replacing_folder, write_json, write_text
 from bench.inputs import load_reference
 from bench.jobs import make_job
 from bench.launcher import OnEvent, run_worker, timing_lock
 from bench.params import Params, Variant
-from bench.paths import ENGINES, EVALUATION
+from bench.paths import ENGINES, EVALUATION, metrics_file_name
 from bench.progress import Steps, say
 from bench.quality import Comparison, gate_verdict, reference_spread
 from bench.statistics import summarize_latencies
@@ -107,7 +107,8 @@ def _combine_cell(variant: Variant, params: Params, size: int, results: list[dic
     latencies_ms = [[ns / 1e6 for ns in cell["latencies_ns"]] for cell in cells]
     comparisons = [_comparison(cell["comparison"]) for cell in cells]
     figures, reason = gate_verdict(comparisons, spread, params.quality[variant.precision])
-    reason = reason or contradiction(variant, results[0].get("evidence", {}))
+    evidence, profile = results[0].get("evidence", {}), cells[0].get("profile")
+    reason = contradiction(variant, evidence) or kernel_contradiction(variant, profile) or reason
     return {
         "status": "rejected" if reason else "measured",
         **({"reason": reason} if reason else {}),
@@ -115,6 +116,8 @@ def _combine_cell(variant: Variant, params: Params, size: int, results: list[dic
         "runs": sum(map(len, latencies_ms)),
         "process_p50_ms": [float(np.median(process)) for process in latencies_ms],
         **figures,
+        "proof": proof_mark(variant, evidence, profile),
+        **({"profile": profile} if profile else {}),
         "latencies_ms": latencies_ms,
         "gpu": [cell["gpu"] for cell in cells if "gpu" in cell],
     }
@@ -137,7 +140,7 @@ def write_report(
     write_json(report_json, report)
     with replacing_folder(metrics) as folder:
         for size in batch_sizes:
-            write_json(folder / f"bs{size:03d}.json", _metrics(report["cells"][str(size)]))
+            write_json(folder / metrics_file_name(size), _metrics(report["cells"][str(size)]))
 
 
 METRICS = ("status", "p50_ms", "p95_ms", "mean_ms", "samples_per_s")

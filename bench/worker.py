@@ -23,6 +23,7 @@ from bench.gpu_health import GpuMonitor
 from bench.inputs import Encoded, load_encoded, load_reference
 from bench.machine_load import OtherLoad, is_out_of_memory, peak_host_mib
 from bench.measure import Batch, Budget, Runs, make_batches, rotated, time_runs, warm_up
+from bench.profiling import can_profile, profile_runs
 from bench.quality import compare
 from bench.runtimes import import_runtime
 from bench.runtimes.base import Session, Unavailable
@@ -66,7 +67,9 @@ class Worker:
             self._measure(session)
             self.result["evidence"] = session.evidence()
             self._measure_accuracy(session)
-        self.result["peak_host_mib"] = peak_host_mib()
+            self.result["peak_host_mib"] = peak_host_mib()
+            self._profile(session)
+        self.result.setdefault("peak_host_mib", peak_host_mib())
         self.result["cells"] = {str(size): cell for size, cell in self.cells.items()}
         return {"status": "measured", **self.result}
 
@@ -131,6 +134,15 @@ class Worker:
         comparison = compare([*warm.outputs, *runs.outputs], self.reference)
         cell["comparison"] = {**comparison.__dict__, "max_abs_diff": _finite(comparison.max_abs_diff)}
         self.cells[size] = cell
+
+    def _profile(self, session: Session) -> None:
+        """Record the kernels of every batch size that was timed; last, because the profiler slows a process down."""
+        if not (self.job.profile and self.job.device == "cuda" and can_profile()):
+            return
+        for size, cell in self.cells.items():
+            if cell["status"] == "measured":
+                _tell("profile", batch_size=size)
+                cell["profile"] = profile_runs(session.run, self.batches[size])
 
     def _measure_accuracy(self, session: Session) -> None:
         """Answer every labelled sentence once, untimed, at the largest batch size that fits."""

@@ -41,6 +41,7 @@ class Job:
     min_seconds: float
     max_seconds: float
     measure_accuracy: bool
+    profile: bool
     started_unix_ns: int
 
     def write(self, path: Path) -> None:

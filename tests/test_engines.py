@@ -105,6 +105,7 @@ def job(precision: str, device: str = "cuda") -> Job:
         min_seconds=0,
         max_seconds=1,
         measure_accuracy=False,
+        profile=False,
         started_unix_ns=0,
     )
 

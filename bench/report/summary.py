@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.errors import DataError
 from bench.files import read_json, replacing_file
+from bench.kernels import arithmetic_shares
 from bench.params import Params, Variant
 from bench.paths import SAMPLES, SUMMARY_CSV
 
@@ -25,6 +26,7 @@ CELL_FIGURES = (
     "relative_error",
     "agreement",
     "checked_sentences",
+    "proof",
 )
 FIRST_PROCESS = ("cold_start_seconds", "load_seconds", "first_run_ms")
 LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "other_load_cores")
@@ -38,7 +40,7 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
         report = read_json(samples / f"{key}.json", mend=f"`dvc repro` measures {key} again")
         rows += [_row(key, variant, size, report) for size in params.batch_sizes]
     table = pd.DataFrame(rows)
-    for column in (*CELL_FIGURES, "peak_gpu_mib", "accuracy"):
+    for column in (*CELL_FIGURES, "peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes"):
         if column not in table:
             table[column] = None
     return _with_speedup(table, params)
@@ -62,6 +64,7 @@ def _row(key: str, variant: Variant, batch_size: int, report: dict[str, Any]) ->
         "accuracy": report.get("accuracy"),
         **_process_figures(report["processes"]),
         **_gpu_figures(cell.get("gpu", [])),
+        **_profile(cell.get("profile")),
         **_evidence(report.get("evidence", {})),
         **_engine(report.get("engine", {})),
     }
@@ -93,6 +96,19 @@ def _gpu_figures(readings: list[dict[str, Any]]) -> Row:
     return figures
 
 
+def _profile(profile: dict[str, Any] | None) -> Row:
+    """Return what the profiling pass saw of an average run, the longest kernel by name."""
+    if not profile:
+        return {}
+    shares = arithmetic_shares(profile["kernels"])
+    return {
+        "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares.items()),
+        "kernel_launches": profile["kernel_launches"],
+        "gpu_busy_ms": profile["gpu_busy_ms"],
+        "longest_kernel": next(iter(profile["kernels"]), None),
+    }
+
+
 def _evidence(evidence: dict[str, Any]) -> Row:
     """Return what the session showed of itself, as text."""
     observed: Row = {
@@ -103,7 +119,7 @@ def _evidence(evidence: dict[str, Any]) -> Row:
     for name in ("matmul_precision", "attention", "compile", "nodes"):
         if name in evidence:
             observed[name] = evidence[name]
-    for name in ("operators", "provider_options", "kernels"):
+    for name in ("nodes_placed", "operators", "provider_options"):
         if evidence.get(name):
             observed[name] = " ".join(f"{key}={value}" for key, value in evidence[name].items())
     return observed

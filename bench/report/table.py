@@ -12,7 +12,7 @@ from bench.report.figures import MISSING, is_missing, milliseconds, per_second, 
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 TIMED = ("measured", "rejected")
-COLUMNS = ("batch", "variant", "p50 ms", "p95 ms", "mean ms", "samples/s", "speed-up", "agreement", "status")
+COLUMNS = ("batch", "variant", "p50 ms", "p95 ms", "mean ms", "samples/s", "speed-up", "agreement", "proof", "status")
 
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
@@ -34,7 +34,7 @@ def _panel(rows: pd.DataFrame, title: str, hardware: str) -> Iterator[str]:
     timed = rows[rows["status"].isin(TIMED)]
     if len(timed):
         yield f"| {' | '.join(COLUMNS)} |"
-        yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
+        yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
         for row in in_order(timed):
             yield f"| {' | '.join(table_cells(row))} |"
         yield ""
@@ -50,7 +50,6 @@ def in_order(timed: pd.DataFrame) -> Iterator[Any]:
 
 def table_cells(row: Any) -> list[str]:
     """Return the texts of one row, in the order of COLUMNS."""
-    status = row.status if is_missing(row.reason) else f"{row.status}: {row.reason}"
     return [
         str(row.batch_size),
         row.variant,
@@ -60,8 +59,21 @@ def table_cells(row: Any) -> list[str]:
         per_second(row.samples_per_s),
         ratio(row.speedup),
         percent(row.agreement),
-        status,
+        MISSING if is_missing(row.proof) else row.proof,
+        status_text(row),
     ]
+
+
+def status_text(row: Any) -> str:
+    """Return the status with its reason, or with what disturbed the measurement."""
+    if not is_missing(row.reason):
+        return f"{row.status}: {row.reason}"
+    marks = [row.status]
+    if not is_missing(row.throttling):
+        marks.append(f"throttled ({row.throttling})")
+    if not is_missing(row.other_gpu_processes) and row.other_gpu_processes > 0:
+        marks.append(f"beside {int(row.other_gpu_processes)} other GPU process(es)")
+    return ", ".join(marks)
 
 
 def not_timed(rows: pd.DataFrame) -> Iterator[str]:
@@ -85,5 +97,7 @@ def _legend(table: pd.DataFrame) -> list[str]:
         f"Speed-up: p50 against {against} at the same batch size. "
         f"p95: {MISSING} where there were too few runs. "
         "Agreement: share of answers whose label is the fp32 reference's. "
+        "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
+        "label; - not recorded. "
         "Everything else that is known about a row: `summary.csv`."
     ]

@@ -28,7 +28,6 @@ class SessionSpec:
     batch_sizes: list[int]
     sequence_length: int
     cpu_threads: int
-    gpu_index: int = 0
     engine: Path | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
 

@@ -65,6 +65,7 @@ def create_session(spec: SessionSpec, provider: str, options: dict[str, str], gr
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = spec.cpu_threads
     settings.inter_op_num_threads = 1
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != "CPUExecutionProvider":
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
@@ -104,7 +105,7 @@ def _unloadable_provider(provider: str) -> str:
                 ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
                 ctypes.CDLL(str(folder / name))
             except OSError as problem:
-                return missing_library(str(problem))
+                return str(problem).strip()[-300:]
     return ""
 
 
@@ -138,10 +139,21 @@ class PlainSession:
         provider = self._session.get_providers()[0]
         return {
             "providers": self._session.get_providers(),
+            "nodes_placed": placed_nodes(self._session),
             "provider_options": self._session.get_provider_options().get(provider, {}),
             "cpu_threads": self._session.get_session_options().intra_op_num_threads,
             **graph_evidence(self._spec.graph),
         }
+
+
+def placed_nodes(session: Any) -> dict[str, int]:
+    """Return how many nodes of the optimized graph each provider runs; empty where this version does not tell."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    placed: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        placed[part.ep_name] += len(part.get_nodes())
+    return dict(placed)
 
 
 class CudaGraphSession(PlainSession):
