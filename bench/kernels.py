@@ -5,7 +5,7 @@ Names as cuBLAS, CUTLASS, cuDNN and TensorRT give them, for instance
     ampere_sgemm_128x64_tn, …_simt_sgemm_…   float32
     cutlass_80_tensorop_f16_s16816gemm_…     FP16
     cutlass_80_tensorop_s1688gemm_…          TF32 (float32 operands on tensor cores)
-    nvjet_hsh_…, nvjet_sss_…                 FP16, TF32 (Hopper's tensor cores; h half, s single)
+    nvjet_sm90_hsh_…                         FP16 in, FP16 out (Hopper's tensor cores; h half, s single)
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import re
 MATRIX_PRODUCT = re.compile(r"gemm|gemv|cutlass|nvjet|xmma|fmha|flash|mha_fwd|imma", re.IGNORECASE)
 NOT_A_PRODUCT = re.compile(r"splitkreduce|reduction", re.IGNORECASE)
 ARITHMETIC = (
-    ("int8", re.compile(r"i8816|i16832|i8i8|imma|s8_s8|s8s8|int8|nvjet_q", re.IGNORECASE)),
-    ("bf16", re.compile(r"bf16|bfloat16|nvjet_t", re.IGNORECASE)),
-    ("tf32", re.compile(r"tf32|tensorop_s1688|nvjet_s", re.IGNORECASE)),
-    ("fp16", re.compile(r"fp16|f16|h1688|h16816|h884|half|nvjet_h", re.IGNORECASE)),
+    ("int8", re.compile(r"i8816|i16832|i8i8|igemm|imma|s8_s8|s8s8|int8", re.IGNORECASE)),
+    ("bf16", re.compile(r"bf16|bfloat16|nvjet_(sm\d+_)?t", re.IGNORECASE)),
+    ("tf32", re.compile(r"tf32|tensorop_s1688|nvjet_(sm\d+_)?s(?!m\d)", re.IGNORECASE)),
+    ("fp16", re.compile(r"fp16|f16|h1688|h16816|h884|half|nvjet_(sm\d+_)?h", re.IGNORECASE)),
     ("fp32", re.compile(r"sgemm|simt|f32|float", re.IGNORECASE)),
 )
 """The first pattern that a name holds decides; `float` alone is the weakest sign and comes last."""

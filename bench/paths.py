@@ -21,6 +21,8 @@ ENVIRONMENT = METRICS / "env.json"
 PROVENANCE = METRICS / "model.json"
 EXPORT = METRICS / "export.json"
 
+REQUIREMENTS = Path("requirements.txt")
+
 RESULTS = Path("results")
 SUMMARY_CSV = RESULTS / "summary.csv"
 SUMMARY_TABLE = RESULTS / "summary_table.md"

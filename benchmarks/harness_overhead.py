@@ -1,6 +1,6 @@
 """Does the harness add time of its own?  Its p50 against a bare loop around the same call.
 
-    python run.py python benchmarks/harness_overhead.py VARIANT [--batch-size N] [--rounds N]
+    python run.py python benchmarks/harness_overhead.py VARIANT [--batch-size N] [--rounds N] [--one-process]
 
 Needs the artifacts of a finished `dvc repro`.  Two comparisons:
   in one process, the timing core and a bare `perf_counter_ns` loop in alternation;
@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.files import write_json
 from bench.inputs import load_encoded
 from bench.jobs import make_job
 from bench.launcher import run_worker, timing_lock, worker_environment
@@ -90,6 +91,8 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--one-process", action="store_true", help="only the first comparison")
+    parser.add_argument("--write", type=Path, help="write the ratios to this file as well")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.bare:
@@ -100,12 +103,13 @@ def main() -> int:
     job = make_job(given.variant, variant, params, process=0, measure_accuracy=False)
     job = replace(job, batch_sizes=[given.batch_size], min_runs=given.runs, min_seconds=0.0, max_seconds=600.0)
     with timing_lock():
-        ratios = {
-            "one process, alternating": in_one_process(job, given.batch_size, given.rounds),
-            "processes of their own": in_processes(job, given.batch_size, given.rounds),
-        }
-    cell = {"variant": given.variant, "batch_size": given.batch_size}
-    print(json.dumps({**cell, "harness_p50_over_bare": ratios}, indent=2))
+        ratios = {"one process, alternating": in_one_process(job, given.batch_size, given.rounds)}
+        if not given.one_process:
+            ratios["processes of their own"] = in_processes(job, given.batch_size, given.rounds)
+    found = {"variant": given.variant, "batch_size": given.batch_size, "harness_p50_over_bare": ratios}
+    print(json.dumps(found, indent=2))
+    if given.write:
+        write_json(given.write, found)
     return int(any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()))
 
 

@@ -34,6 +34,13 @@ def context(real: bool = False) -> Context:
     return Context(ENVIRONMENT, provenance, {"opset": 17, "parity_max_abs_diff": 2e-6})
 
 
+def test_libraries_that_are_not_the_pinned_ones_are_named() -> None:
+    pinned = Context(ENVIRONMENT, {}, {}, {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": "10.14"})
+    assert pinned.unlike_the_pins() == []
+    older = Context({"versions": {"torch": "2.11.0+cu130"}}, {}, {}, {"torch": "2.13.0"})
+    assert older.unlike_the_pins() == ["torch 2.11.0+cu130 (pinned: 2.13.0)"]
+
+
 def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> dict[str, Any]:
     p50 = sorted(medians)[len(medians) // 2] if medians else None
     return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.environment import read_environment
 from bench.files import read_json
-from bench.paths import EXPORT
+from bench.paths import EXPORT, REQUIREMENTS
 from bench.provenance import read_provenance
 
 
@@ -18,6 +20,7 @@ class Context:
     environment: dict[str, Any]
     provenance: dict[str, Any]
     export: dict[str, Any]
+    pins: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_real(self) -> bool:
@@ -53,17 +56,37 @@ class Context:
         found = [f"{name} {version}" for name, version in versions.items() if version]
         return ", ".join([f"Python {self.environment['python']}", *found])
 
+    def unlike_the_pins(self) -> list[str]:
+        """List the libraries whose installed version is not the one that requirements.txt pins."""
+        versions = self.environment["versions"]
+        return [
+            f"{name} {versions[name]} (pinned: {pin})"
+            for name, pin in self.pins.items()
+            if versions.get(name) and versions[name].split("+")[0] != pin
+        ]
+
     def hardware_lines(self) -> list[str]:
         """Return `name: value` lines for the head of a report."""
+        unlike = self.unlike_the_pins()
         return [
             f"GPU: {self.gpu()}",
             f"CPU: {self.cpu()}",
             f"System: {self.environment['os']}",
             f"Libraries: {self.libraries()}",
+            *([f"Not the pinned versions: {', '.join(unlike)}"] if unlike else []),
         ]
 
 
 def read_context() -> Context:
     """Read what `probe`, `download` and `export_onnx` wrote; DataError if one is missing or damaged."""
     export = read_json(EXPORT, mend="`dvc repro export_onnx` writes it anew")
-    return Context(read_environment(), read_provenance(), export)
+    return Context(read_environment(), read_provenance(), export, read_pins())
+
+
+def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
+    """Return the pinned version of each library, by the name under which it is imported; empty without the file."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pins = [match for line in lines if (match := re.match(r"([\w.-]+)==([\w.]+)", line))]
+    return {match[1].removesuffix("-gpu"): match[2] for match in pins}

@@ -40,6 +40,7 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
     for low, high in PRECISION_PAIRS:
         yield from _precision(rows, low, high)
     yield from _batching(rows)
+    yield from _gpu_busy(rows)
     yield from _start_up(rows)
     yield from _spread(rows)
 
@@ -109,6 +110,21 @@ def compare_throughput(before: Any, after: Any) -> int:
     if len(first) < 2 or len(second) < 2:
         return 0
     return -1 if max(second) < min(first) else int(min(second) > max(first))
+
+
+def _gpu_busy(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how much of a call the GPU works, from the profiling pass, at each variant's smallest and largest batch."""
+    if "gpu_busy_ms" not in rows:
+        return
+    for variant, group in rows.dropna(subset=["gpu_busy_ms"]).groupby("variant", sort=False):
+        ordered = list(group.sort_values("batch_size").itertuples())
+        ends = ordered if len(ordered) == 1 else [ordered[0], ordered[-1]]
+        parts = [
+            f"{milliseconds(row.gpu_busy_ms)} of {milliseconds(row.p50_ms)} ms "
+            f"({row.kernel_launches:.0f} kernels) at batch {row.batch_size}"
+            for row in ends
+        ]
+        yield f"- `{variant}`: the GPU works {', '.join(parts)}."
 
 
 def _start_up(rows: pd.DataFrame) -> Iterator[str]:
