@@ -15,7 +15,16 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("bench", "stages", "dvc.yaml", ".dvcignore", ".dvc/config", "artifacts/.gitignore", ".gitignore")
+COPIED = (
+    "bench",
+    "stages",
+    "dvc.yaml",
+    "requirements.txt",
+    ".dvcignore",
+    ".dvc/config",
+    "artifacts/.gitignore",
+    ".gitignore",
+)
 TINY_VARIANTS: dict[str, Any] = {
     "torch_cpu_fp32": {"runtime": "pytorch", "device": "cpu", "precision": "fp32", "graph": "model"},
     "ort_cpu_fp32": {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"},
