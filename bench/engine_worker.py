@@ -15,11 +15,12 @@ from typing import Any
 from bench.errors import BenchError
 from bench.runtimes import import_runtime
 from bench.runtimes.base import Unavailable
-from bench.worker_protocol import Job, end_with_the_launcher
+from bench.worker_protocol import Job, end_with_the_launcher, wait_for_turn
 
 
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
+    wait_for_turn()
     end_with_the_launcher()
     Path(sys.argv[2]).write_text(json.dumps(build(job)), encoding="utf-8")
 

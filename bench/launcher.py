@@ -14,8 +14,8 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ from filelock import FileLock, Timeout
 
 from bench.errors import WorkerError
 from bench.progress import say
-from bench.worker_protocol import Job, parse_event
+from bench.worker_protocol import TURN, Job, parse_event
 
 OnEvent = Callable[[dict[str, Any]], None]
 LOCK_NAME = "transformer-inference-benchmark.lock"
 LAST_WORDS = 12
+STARTED_TOGETHER = 4
+"""Workers that import side by side: each holds a few hundred MiB of host memory while it waits."""
 
 
 def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict[str, str]:
@@ -71,6 +73,87 @@ def timing_lock(folder: Path | None = None) -> Iterator[None]:
         lock.release()
 
 
+class WorkerProcess:
+    """One worker: started on creation, it imports its libraries and then waits for its turn."""
+
+    def __init__(self, job: Job, scratch: Path, module: str = "bench.worker") -> None:
+        self.job = job
+        job_file, self._result_file = scratch / f"job{job.process}.json", scratch / f"result{job.process}.json"
+        job.write(job_file)
+        self._result_file.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, str(job_file), str(self._result_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=worker_environment(job, os.environ, scratch),
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._timed_out = threading.Event()
+
+    def wait_until_ready(self, limit_seconds: float) -> None:
+        """Return when the libraries are imported, or the worker has ended."""
+        with self._ended_after(limit_seconds):
+            self._listen(lambda _event: None, until="ready")
+
+    def run(self, limit_seconds: float, on_event: OnEvent) -> dict[str, Any]:
+        """Give the worker its turn and return its result; see `run_worker`."""
+        try:
+            with self._ended_after(limit_seconds):
+                self._give_turn()
+                self._listen(on_event)
+                code = self._process.wait()
+        finally:
+            self.end()
+        if self._timed_out.is_set():
+            raise WorkerError(_hung(self.job, limit_seconds, self._last_words))
+        if code != 0 or not self._result_file.exists():
+            raise WorkerError(_died(self.job, code, self._last_words))
+        result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
+        if result["status"] == "failed":
+            raise WorkerError(f"{self.job.key}: {result['reason']}")
+        return result
+
+    def end(self) -> None:
+        """End the worker and all that it started, whatever it is doing."""
+        _kill_tree(self._process.pid)
+
+    @contextmanager
+    def _ended_after(self, limit_seconds: float) -> Iterator[None]:
+        """End the worker if the block takes longer."""
+
+        def end_it() -> None:
+            self._timed_out.set()
+            self.end()
+
+        timer = threading.Timer(limit_seconds, end_it)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_turn(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
+            self._process.stdin.write(TURN)
+            self._process.stdin.flush()
+
+    def _listen(self, on_event: OnEvent, until: str = "") -> None:
+        """Hand on events until one is called `until` or the worker closes its output; keep the last other lines."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = parse_event(line)
+            if event and event["event"] == until:
+                return
+            if event:
+                on_event(event)
+            elif line.strip():
+                self._last_words.append(line.rstrip())
+
+
 def run_worker(
     job: Job, scratch: Path, limit_seconds: float, on_event: OnEvent, module: str = "bench.worker"
 ) -> dict[str, Any]:
@@ -79,54 +162,29 @@ def run_worker(
     Raises WorkerError, with the worker's last words, if it dies, hangs past
     `limit_seconds`, or writes no result.
     """
-    job_file, result_file = scratch / "job.json", scratch / "result.json"
-    job.write(job_file)
-    result_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", module, str(job_file), str(result_file)]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=worker_environment(job, os.environ, scratch),
-        encoding="utf-8",
-        errors="replace",
-    )
-    timed_out = threading.Event()
-
-    def end_it() -> None:
-        timed_out.set()
-        _kill_tree(process.pid)
-
-    timer = threading.Timer(limit_seconds, end_it)
-    timer.start()
-    try:
-        last_words = _listen(process, on_event)
-        code = process.wait()
-    finally:
-        timer.cancel()
-        _kill_tree(process.pid)
-    if timed_out.is_set():
-        raise WorkerError(_hung(job, limit_seconds, last_words))
-    if code != 0 or not result_file.exists():
-        raise WorkerError(_died(job, code, last_words))
-    result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
-    if result["status"] == "failed":
-        raise WorkerError(f"{job.key}: {result['reason']}")
-    return result
+    return WorkerProcess(job, scratch, module).run(limit_seconds, on_event)
 
 
-def _listen(process: subprocess.Popen[str], on_event: OnEvent) -> deque[str]:
-    """Hand on events until the worker closes its output; return the last lines of everything else."""
-    last_words: deque[str] = deque(maxlen=LAST_WORDS)
-    assert process.stdout is not None
-    for line in process.stdout:
-        event = parse_event(line)
-        if event:
-            on_event(event)
-        elif line.strip():
-            last_words.append(line.rstrip())
-    return last_words
+def run_workers(
+    jobs: Sequence[Callable[[], Job]], scratch: Path, limit_seconds: float, on_event: OnEvent
+) -> Generator[dict[str, Any], None, None]:
+    """Run workers one after another and yield their results; `jobs` make a job when it is started.
+
+    The first starts alone, so that its cold start is a user's.  The others import their
+    libraries side by side, a few at a time, and then sleep until it is their turn:
+    nothing but the one that times is ever busy.
+    """
+    yield run_worker(jobs[0](), scratch, limit_seconds, on_event)
+    for start in range(1, len(jobs), STARTED_TOGETHER):
+        workers = [WorkerProcess(make(), scratch) for make in jobs[start : start + STARTED_TOGETHER]]
+        try:
+            for worker in workers:
+                worker.wait_until_ready(limit_seconds)
+            for worker in workers:
+                yield worker.run(limit_seconds, on_event)
+        finally:
+            for worker in workers:
+                worker.end()
 
 
 def _kill_tree(pid: int) -> None:

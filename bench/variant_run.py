@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from bench.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.files import replacing_folder, write_json, write_text
 from bench.inputs import load_reference
 from bench.jobs import make_job
-from bench.launcher import OnEvent, run_worker, timing_lock
+from bench.launcher import OnEvent, run_workers, timing_lock
 from bench.params import Params, Variant
 from bench.paths import ENGINES, EVALUATION, metrics_file_name
 from bench.progress import Steps, say
@@ -51,21 +53,31 @@ def _run_processes(key: str, variant: Variant, params: Params, is_real: bool, en
     steps = Steps(key, total=processes * len(params.batch_sizes))
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock(), steps:
-        for process in range(processes):
-            accuracy = is_real and process == 0
-            job = make_job(key, variant, params, process=process, measure_accuracy=accuracy, engine=engine)
-            listener = _listener(steps, process, processes)
-            result = run_worker(job, Path(scratch), params.timing.worker_limit_seconds, listener)
-            if result["status"] == "skipped":
-                return without_runs(params, "skipped", result["reason"])
-            results.append(result)
+        jobs = [
+            partial(
+                make_job,
+                key,
+                variant,
+                params,
+                process=process,
+                measure_accuracy=is_real and process == 0,
+                engine=engine,
+            )
+            for process in range(processes)
+        ]
+        listener = _listener(steps, results, processes)
+        with closing(run_workers(jobs, Path(scratch), params.timing.worker_limit_seconds, listener)) as runs:
+            for result in runs:
+                if result["status"] == "skipped":
+                    return without_runs(params, "skipped", result["reason"])
+                results.append(result)
     return combine(variant, params, results)
 
 
-def _listener(steps: Steps, process: int, processes: int) -> OnEvent:
+def _listener(steps: Steps, results: list[dict[str, Any]], processes: int) -> OnEvent:
     def on_event(event: dict[str, Any]) -> None:
         batch = f" batch {event['batch_size']}" if "batch_size" in event else ""
-        steps.start(f"process {process + 1} of {processes}: {event['event']}{batch}")
+        steps.start(f"process {len(results) + 1} of {processes}: {event['event']}{batch}")
         if event["event"] == "time":
             steps.done()
 
@@ -92,10 +104,11 @@ PROCESS_FIGURES = (
     "peak_host_mib",
     "peak_gpu_mib",
     "other_load_cores",
+    "turn_unix_ns",
 )
 
 
-def _process_figures(result: dict[str, Any]) -> dict[str, float]:
+def _process_figures(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in PROCESS_FIGURES if name in result}
 
 

@@ -27,13 +27,16 @@ from bench.profiling import can_profile, profile_runs
 from bench.quality import compare
 from bench.runtimes import import_runtime
 from bench.runtimes.base import Session, Unavailable
-from bench.worker_protocol import Job, end_with_the_launcher, event_line
+from bench.worker_protocol import Job, end_with_the_launcher, event_line, wait_for_turn
 
 Cell = dict[str, Any]
 
 
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
+    import_runtime(job.runtime).import_libraries()
+    _tell("ready")
+    wait_for_turn()
     end_with_the_launcher()
     result = Worker(job).work()
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
@@ -57,6 +60,7 @@ class Worker:
 
     def work(self) -> dict[str, Any]:
         """Measure everything; a runtime that cannot run here gives `skipped` with the reason."""
+        began_ns = time.time_ns()
         try:
             session = self._load()
         except Unavailable as problem:
@@ -70,6 +74,7 @@ class Worker:
             self.result["peak_host_mib"] = peak_host_mib()
             self._profile(session)
         self.result.setdefault("peak_host_mib", peak_host_mib())
+        self.result["turn_unix_ns"] = [began_ns, time.time_ns()]
         self.result["cells"] = {str(size): cell for size, cell in self.cells.items()}
         return {"status": "measured", **self.result}
 
@@ -116,10 +121,11 @@ class Worker:
 
     def _warm_up(self, session: Session, size: int) -> Runs:
         runs = warm_up(session.run, self.batches[size], self.job.warmup_runs)
-        if "cold_start_seconds" not in self.result:
-            later_ns = sum(runs.latencies_ns[1:])
-            self.result["cold_start_seconds"] = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
+        if "first_run_ms" not in self.result:
             self.result["first_run_ms"] = runs.latencies_ns[0] / 1e6
+            if self.job.process == 0:  # later ones have waited for their turn
+                later_ns = sum(runs.latencies_ns[1:])
+                self.result["cold_start_seconds"] = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
         return runs
 
     def _time(self, session: Session, size: int, warm: Runs) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from bench.runtimes.base import SessionSpec
 
 MARK = "@bench "
+TURN = "t"
+"""What the launcher writes into a worker's standard input when it may begin."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,12 @@ class Job:
             engine=Path(self.engine) if self.engine else None,
             engine_options=self.engine_options,
         )
+
+
+def wait_for_turn() -> None:
+    """Sleep until the launcher gives this process its turn; end if the launcher is gone."""
+    if not os.read(0, 1):
+        os._exit(1)
 
 
 def end_with_the_launcher() -> None:

@@ -28,6 +28,10 @@ FAULTS = (
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"fault": FAULTS}
 
 
+def import_libraries() -> None:
+    import onnxruntime  # noqa: F401
+
+
 def open_session(spec: SessionSpec) -> Session:
     return Faulty(spec)
 

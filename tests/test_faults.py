@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -250,3 +251,22 @@ def test_two_runs_never_time_at_once(tmp_path: Path) -> None:
     second.stdout.close()
     with timing_lock(tmp_path):
         pass
+
+
+def test_processes_that_start_together_are_timed_one_after_another(faulty: Callable[..., Project]) -> None:
+    project = faulty("none", processes=4, min_seconds=0.0)
+    project.repro("infer@faulty")
+    report = json.loads(project.read("artifacts/samples/faulty.json"))
+    assert ["cold_start_seconds" in process for process in report["processes"]] == [True, False, False, False]
+    turns = [process["turn_unix_ns"] for process in report["processes"]]
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(turns))
+
+
+def test_a_library_that_cannot_be_imported_ends_the_stage_with_the_reason(faulty: Callable[..., Project]) -> None:
+    project = faulty("none", processes=3)
+    file = project.folder / "bench/runtimes/faulty.py"
+    wanted, missing = "    import onnxruntime  # noqa: F401", "    import no_such_library"
+    file.write_text(file.read_text(encoding="utf-8").replace(wanted, missing), encoding="utf-8")
+    project.repro("probe")
+    ended = project.python("stages/infer.py", "faulty", code=1)
+    assert "No module named 'no_such_library'" in ended.stderr

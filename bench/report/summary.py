@@ -70,7 +70,7 @@ def _row(key: str, variant: Variant, batch_size: int, report: dict[str, Any]) ->
     }
 
 
-def _process_figures(processes: list[dict[str, float]]) -> Row:
+def _process_figures(processes: list[dict[str, Any]]) -> Row:
     """Return the first process's start-up figures (the only cold one) and the largest of the others."""
     if not processes:
         return {}

@@ -4,6 +4,7 @@ A runtime file defines
     LIBRARIES   the libraries whose version makes its timings stale
     SUPPORTED   the (device, precision) pairs that it can run
     OPTIONS     its options and, for each, the values allowed
+    import_libraries()   imports them; nothing is loaded onto a device yet
     open_session(spec) -> Session
 and imports its library inside functions only, so that a machine without one
 runtime measures the others.
@@ -25,6 +26,8 @@ class RuntimeModule(Protocol):
     LIBRARIES: tuple[str, ...]
     SUPPORTED: frozenset[tuple[str, str]]
     OPTIONS: dict[str, tuple[str | bool | int, ...]]
+
+    def import_libraries(self) -> None: ...
 
     def open_session(self, spec: SessionSpec) -> Session: ...
 

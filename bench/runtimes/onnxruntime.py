@@ -20,6 +20,11 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERROR_ONLY = 3
 
 
+def import_libraries() -> None:
+    """Import ONNX Runtime."""
+    import onnxruntime  # noqa: F401
+
+
 def open_session(spec: SessionSpec) -> Session:
     """Load `spec.graph` on exactly one execution provider; Unavailable if it cannot be had."""
     import onnxruntime

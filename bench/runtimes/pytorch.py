@@ -20,6 +20,12 @@ MATMUL_PRECISION = {"tf32": "high"}
 """torch.set_float32_matmul_precision: `highest` keeps strict float32, `high` allows TF32."""
 
 
+def import_libraries() -> None:
+    """Import PyTorch and transformers: seconds, and much longer on a slow disk."""
+    import torch  # noqa: F401
+    from transformers import AutoModelForSequenceClassification  # noqa: F401
+
+
 def open_session(spec: SessionSpec) -> Session:
     """Load the classifier from the folder `spec.graph` in the precision asked for."""
     import torch

@@ -15,6 +15,7 @@ from bench.runtimes.onnxruntime import (
     CudaGraphSession,
     PlainSession,
     create_session,
+    import_libraries,
     load_cuda_libraries,
 )
 
@@ -23,6 +24,9 @@ SUPPORTED = frozenset({("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16"), ("c
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False), "fp16_by": ("graph", "flag")}
 PROVIDER = "TensorrtExecutionProvider"
 MIB = 2**20
+
+
+__all__ = ["LIBRARIES", "OPTIONS", "SUPPORTED", "import_libraries", "open_session"]
 
 
 def open_session(spec: SessionSpec) -> Session:
