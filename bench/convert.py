@@ -24,28 +24,32 @@ from bench.inputs import Encoded
 from bench.onnx_files import load_graph, strip_traces
 
 
-def convert(recipe: str, source: Path, config: Any, calibration: Encoded) -> Any:
+def convert(recipe: str, source: Path, classifier: Path, calibration: Encoded) -> Any:
     """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
 
-    `config` is the transformers configuration; `calibration` sentences are used by int8_qdq alone.
+    `classifier` is the folder of the PyTorch model, whose sizes fp16_fused needs; `calibration`
+    sentences are used by int8_qdq alone.
     """
     with _quiet_converters():
-        model = RECIPES[recipe](source, config, calibration)
+        model = RECIPES[recipe](source, classifier, calibration)
     strip_traces(model)
     return model
 
 
-def _fp16(source: Path, _config: Any, _calibration: Encoded) -> Any:
+def _fp16(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     return convert_float_to_float16(load_graph(source), keep_io_types=True)
 
 
-def _fp16_fused(source: Path, config: Any, _calibration: Encoded) -> Any:
+def _fp16_fused(source: Path, classifier: Path, _calibration: Encoded) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(classifier, local_files_only=True)
     return fuse_for_cuda(load_graph(source), config.num_attention_heads, config.hidden_size)
 
 
-def _int8_dynamic(source: Path, _config: Any, _calibration: Encoded) -> Any:
+def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _scratch_copy(source) as (copy, target):
@@ -53,7 +57,7 @@ def _int8_dynamic(source: Path, _config: Any, _calibration: Encoded) -> Any:
         return load_graph(target)
 
 
-def _int8_qdq(source: Path, _config: Any, calibration: Encoded) -> Any:
+def _int8_qdq(source: Path, _classifier: Path, calibration: Encoded) -> Any:
     """Symmetric INT8 with Q/DQ pairs on both sides of the matrix products, as TensorRT reads it."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -116,7 +120,7 @@ def _quiet_converters() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-RECIPES: dict[str, Callable[[Path, Any, Encoded], Any]] = {
+RECIPES: dict[str, Callable[[Path, Path, Encoded], Any]] = {
     "fp16": _fp16,
     "fp16_fused": _fp16_fused,
     "int8_dynamic": _int8_dynamic,

@@ -19,13 +19,10 @@ def main() -> None:
     recipe = sys.argv[1]
     check_recipe(recipe)
     params = load_params()
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(MODEL, local_files_only=True)
     sentences = load_encoded(CALIBRATION)
     kept = np.arange(min(params.int8.calibration_sentences, len(sentences)))
     ids, mask = sentences.rows(kept)
-    model = convert(recipe, ONNX / "fp32.onnx", config, Encoded(ids, mask, sentences.labels[kept]))
+    model = convert(recipe, ONNX / "fp32.onnx", MODEL, Encoded(ids, mask, sentences.labels[kept]))
     save_graph(model, ONNX / f"{recipe}.onnx")
 
 

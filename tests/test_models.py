@@ -64,7 +64,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     save_graph(export_graph(model, encoded, 17), graph)
     largest = parity(model, graph, encoded, 1e-4)
     for recipe in RECIPES:
-        converted = convert(recipe, graph, classifier.config, encode(tokenizer, calibration[:4], LENGTH))
+        converted = convert(recipe, graph, model_folder, encode(tokenizer, calibration[:4], LENGTH))
         save_graph(converted, folder / f"{recipe}.onnx")
     return Made(folder, encoded, reference_logits(model, encoded), largest)
 
