@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 MISSING = "–"
@@ -19,6 +20,11 @@ def milliseconds(value: Any) -> str:
         return MISSING
     decimals = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 3
     return f"{value:.{min(decimals, 3)}f}"
+
+
+def between(write: Callable[[Any], str], low: Any, high: Any) -> str:
+    """Write the limits of an interval: 0.451 – 0.462."""
+    return MISSING if is_missing(low) or is_missing(high) else f"{write(low)} – {write(high)}"
 
 
 def per_second(value: Any) -> str:

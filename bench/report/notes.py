@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.intervals import MARGIN, processes_that_would_settle, ratio_interval, verdict
 from bench.report.context import Context
 from bench.report.figures import is_missing, milliseconds, per_second, percent, ratio, seconds
+from bench.report.summary import process_medians
 from bench.report.table import PANELS, not_timed
 
 PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
@@ -22,8 +24,8 @@ def render_notes(table: pd.DataFrame, context: Context) -> str:
     lines += [f"- {line}" for line in context.hardware_lines()]
     lines += [
         "",
-        "Two rows are called different only if every process of one is faster than every process of the other "
-        "(by the process's median); otherwise this run does not tell them apart.",
+        f"A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside {MARGIN:.0%}; the "
+        "interval counts the spread between processes. Otherwise it is inconclusive: this run does not tell.",
         "",
     ]
     for device, title in PANELS.items():
@@ -50,7 +52,7 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
     for size, group in rows.groupby("batch_size"):
         ordered = list(group.sort_values("p50_ms").itertuples())
         best = ordered[0]
-        same = [row.variant for row in ordered[1:] if compare(best, row) == "not told apart"]
+        same = [row.variant for row in ordered[1:] if compare(best, row) not in ("faster", "slower")]
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
@@ -65,9 +67,14 @@ def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
             plain = cell[cell["options"].isna() | (cell["options"] == "")]
             first, second = (_only(plain[plain["precision"] == name]) for name in (low, high))
             if first is not None and second is not None:
-                found.append(f"{ratio(second.p50_ms / first.p50_ms)} ({compare(first, second)}) at batch {size}")
+                found.append(f"{ratio(_speedup(second, first))} ({compare(first, second)}) at batch {size}")
         if found:
             yield f"- {runtime}: {low} against {high}, p50 speed-up {', '.join(found)}."
+
+
+def _speedup(over: Any, under: Any) -> float:
+    found = ratio_interval(process_medians(over), process_medians(under))
+    return found.value if found else over.p50_ms / under.p50_ms
 
 
 def _only(rows: pd.DataFrame) -> Any:
@@ -75,18 +82,13 @@ def _only(rows: pd.DataFrame) -> Any:
 
 
 def compare(first: Any, second: Any) -> str:
-    """Return `faster`, `slower` or `not told apart` for the first of two rows, from the medians of their processes."""
-    ours, theirs = (process_medians(row) for row in (first, second))
-    if len(ours) < 2 or len(theirs) < 2:
-        return "not told apart"
-    if max(ours) < min(theirs):
-        return "faster"
-    return "slower" if min(ours) > max(theirs) else "not told apart"
-
-
-def process_medians(row: Any) -> list[float]:
-    """Return the p50 of each process of a row, in ms."""
-    return [float(value) for value in str(row.process_p50_ms).split()] if not is_missing(row.process_p50_ms) else []
+    """Return the verdict on the first of two rows: faster, slower, tie or inconclusive, and what would settle it."""
+    ours, theirs = process_medians(first), process_medians(second)
+    found = verdict(ratio_interval(theirs, ours))
+    enough = processes_that_would_settle(theirs, ours)
+    if found != "inconclusive" or enough is None:
+        return found
+    return f"inconclusive, about {enough} processes would settle it"
 
 
 def _batching(rows: pd.DataFrame) -> Iterator[str]:
@@ -104,12 +106,10 @@ def _batching(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def compare_throughput(before: Any, after: Any) -> int:
-    """Return -1 if every process of `after` has less throughput than every one of `before`, 1 for more, else 0."""
-    first = [before.batch_size / value for value in process_medians(before)]
-    second = [after.batch_size / value for value in process_medians(after)]
-    if len(first) < 2 or len(second) < 2:
-        return 0
-    return -1 if max(second) < min(first) else int(min(second) > max(first))
+    """Return -1 if the larger batch surely has less throughput, 1 if surely more, else 0."""
+    first, second = ([value / row.batch_size for value in process_medians(row)] for row in (before, after))
+    found = verdict(ratio_interval(first, second))
+    return {"faster": 1, "slower": -1}.get(found, 0)
 
 
 def _gpu_busy(rows: pd.DataFrame) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.errors import DataError
 from bench.files import read_json, replacing_file
+from bench.intervals import Interval, interval, ratio_interval, verdict
 from bench.kernels import arithmetic_shares
 from bench.params import Params, Variant
 from bench.paths import SAMPLES, SUMMARY_CSV
@@ -129,22 +130,43 @@ def _engine(record: dict[str, Any]) -> Row:
     return {name: record[name] for name in ("build_seconds", "engine_bytes") if name in record}
 
 
+def process_medians(row: Any) -> list[float]:
+    """Return the p50 of each process of a row, in ms."""
+    text = row.process_p50_ms
+    return [float(value) for value in text.split()] if isinstance(text, str) else []
+
+
 def _with_speedup(table: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Add `speedup`: the baseline's p50 over the row's, same device and batch size, both measured."""
-    measured = table[table["status"] == "measured"]
-    baseline = {
-        (row.device, row.batch_size): row.p50_ms
-        for row in measured.itertuples()
-        if params.baselines.get(row.device) == row.variant
+    """Add the interval of p50, and the speed-up against the baseline of the device with interval and verdict.
+
+    Speed-up: the baseline's latency over the row's, same batch size, both measured; of the geometric
+    means of the processes' medians, or of p50 where there is but one process.
+    """
+    rows = list(table.itertuples())
+    baselines = {
+        (row.device, row.batch_size): row
+        for row in rows
+        if row.status == "measured" and params.baselines.get(row.device) == row.variant
     }
     table["baseline"] = [params.baselines.get(device) for device in table["device"]]
-    table["speedup"] = [
-        baseline[row.device, row.batch_size] / row.p50_ms
-        if row.status == "measured" and (row.device, row.batch_size) in baseline
-        else None
-        for row in table.itertuples()
-    ]
+    intervals = [interval(process_medians(row)) for row in rows]
+    table["p50_low_ms"] = [found.low if found else None for found in intervals]
+    table["p50_high_ms"] = [found.high if found else None for found in intervals]
+    columns = [_against(baselines.get((row.device, row.batch_size)), row) for row in rows]
+    for name in ("speedup", "speedup_low", "speedup_high", "verdict"):
+        table[name] = [found.get(name) for found in columns]
     return table
+
+
+def _against(baseline: Any, row: Any) -> Row:
+    if baseline is None or row.status != "measured":
+        return {}
+    if baseline.variant == row.variant:
+        return {"speedup": 1.0}
+    found: Interval | None = ratio_interval(process_medians(baseline), process_medians(row))
+    if found is None:
+        return {"speedup": baseline.p50_ms / row.p50_ms, "verdict": verdict(None)}
+    return {"speedup": found.value, "speedup_low": found.low, "speedup_high": found.high, "verdict": verdict(found)}
 
 
 def write_summary(table: pd.DataFrame, path: Path = SUMMARY_CSV) -> None:

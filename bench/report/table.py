@@ -7,12 +7,26 @@ from typing import Any
 
 import pandas as pd
 
+from bench.intervals import MARGIN
 from bench.report.context import Context
-from bench.report.figures import MISSING, is_missing, milliseconds, per_second, percent, ratio
+from bench.report.figures import MISSING, between, is_missing, milliseconds, per_second, percent, ratio
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 TIMED = ("measured", "rejected")
-COLUMNS = ("batch", "variant", "p50 ms", "p95 ms", "mean ms", "samples/s", "speed-up", "agreement", "proof", "status")
+COLUMNS = (
+    "batch",
+    "variant",
+    "p50 ms",
+    "95% interval",
+    "p95 ms",
+    "mean ms",
+    "samples/s",
+    "speed-up",
+    "verdict, 95% interval",
+    "agreement",
+    "proof",
+    "status",
+)
 
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
@@ -34,7 +48,7 @@ def _panel(rows: pd.DataFrame, title: str, hardware: str) -> Iterator[str]:
     timed = rows[rows["status"].isin(TIMED)]
     if len(timed):
         yield f"| {' | '.join(COLUMNS)} |"
-        yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |"
+        yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | --- | --- |"
         for row in in_order(timed):
             yield f"| {' | '.join(table_cells(row))} |"
         yield ""
@@ -54,14 +68,22 @@ def table_cells(row: Any) -> list[str]:
         str(row.batch_size),
         row.variant,
         milliseconds(row.p50_ms),
+        between(milliseconds, row.p50_low_ms, row.p50_high_ms),
         milliseconds(row.p95_ms),
         milliseconds(row.mean_ms),
         per_second(row.samples_per_s),
         ratio(row.speedup),
+        speedup_text(row),
         percent(row.agreement),
         MISSING if is_missing(row.proof) else row.proof,
         status_text(row),
     ]
+
+
+def speedup_text(row: Any) -> str:
+    """Return the verdict against the baseline with the interval behind it."""
+    limits = between(ratio, row.speedup_low, row.speedup_high)
+    return MISSING if is_missing(row.verdict) else f"{row.verdict}, {limits}"
 
 
 def status_text(row: Any) -> str:
@@ -94,7 +116,9 @@ def _legend(table: pd.DataFrame) -> list[str]:
     against = ", ".join(f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if device in baselines)
     return [
         "A latency is one call, host arrays in, host logits out, copies included. "
-        f"Speed-up: p50 against {against} at the same batch size. "
+        f"Speed-up: against {against} at the same batch size, from the processes' medians. "
+        f"Intervals count the spread between processes; faster, slower and tie are said where the whole interval "
+        f"is beyond or inside {MARGIN:.0%}, else inconclusive. "
         f"p95: {MISSING} where there were too few runs. "
         "Agreement: share of answers whose label is the fp32 reference's. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "

@@ -1,0 +1,59 @@
+"""Intervals hold the truth as often as they promise, and verdicts follow from them."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.interval_coverage import simulate
+
+from bench.intervals import Interval, interval, processes_that_would_settle, ratio_interval, verdict
+
+
+def test_simulated_intervals_hold_the_truth_and_equal_variants_are_not_called_different() -> None:
+    found = simulate(cells=1500, processes=5)
+    assert 0.93 <= found["coverage"] <= 0.97
+    assert found["false_wins"] <= 0.05
+
+
+def test_an_interval_is_students_on_the_logs() -> None:
+    found = interval([1.0, 2.0, 4.0])
+    assert found is not None
+    assert found.value == pytest.approx(2.0)
+    # s of the logs is log 2, and t(0.975, 2) is 4.302653 in any table.
+    assert found.high == pytest.approx(2.0 * 2.0 ** (4.302653 / 3**0.5), rel=1e-5)
+    assert found.low * found.high == pytest.approx(found.value**2)
+
+
+def test_one_process_has_no_interval_and_no_verdict() -> None:
+    assert interval([1.0]) is None
+    assert ratio_interval([1.0], [1.0, 2.0]) is None
+    assert verdict(None) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (1.05, 1.2, "faster"),
+        (0.8, 0.9, "slower"),
+        (0.99, 1.01, "tie"),
+        (1.005, 1.015, "tie"),
+        (0.95, 1.2, "inconclusive"),
+        (1.01, 1.2, "inconclusive"),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(low: float, high: float, expected: str) -> None:
+    assert verdict(Interval((low * high) ** 0.5, low, high), margin=0.02) == expected
+
+
+def test_a_ratio_is_the_first_over_the_second_and_turns_over_with_them() -> None:
+    forth, back = ratio_interval([10.0, 10.2], [5.0, 5.1]), ratio_interval([5.0, 5.1], [10.0, 10.2])
+    assert forth is not None and back is not None
+    assert forth.value == pytest.approx(2.0)
+    assert (back.low, back.high) == (pytest.approx(1 / forth.high), pytest.approx(1 / forth.low))
+
+
+def test_more_processes_settle_what_few_cannot() -> None:
+    over, under = [10.0, 10.6, 11.2], [9.0, 9.7, 10.3]
+    assert verdict(ratio_interval(over, under)) == "inconclusive"
+    enough = processes_that_would_settle(over, under)
+    assert enough is not None and enough > 3
+    assert processes_that_would_settle([10.0, 10.001], [9.999, 10.0], margin=0.02) == 2
