@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.interval_coverage import simulate
 
 from bench.intervals import Interval, interval, processes_that_would_settle, ratio_interval, verdict
+from benchmarks.interval_coverage import simulate
 
 
 def test_simulated_intervals_hold_the_truth_and_equal_variants_are_not_called_different() -> None:
@@ -46,14 +46,17 @@ def test_a_verdict_needs_the_whole_interval(low: float, high: float, expected: s
 
 def test_a_ratio_is_the_first_over_the_second_and_turns_over_with_them() -> None:
     forth, back = ratio_interval([10.0, 10.2], [5.0, 5.1]), ratio_interval([5.0, 5.1], [10.0, 10.2])
-    assert forth is not None and back is not None
+    assert forth is not None
+    assert back is not None
     assert forth.value == pytest.approx(2.0)
-    assert (back.low, back.high) == (pytest.approx(1 / forth.high), pytest.approx(1 / forth.low))
+    assert back.low == pytest.approx(1 / forth.high)
+    assert back.high == pytest.approx(1 / forth.low)
 
 
 def test_more_processes_settle_what_few_cannot() -> None:
     over, under = [10.0, 10.6, 11.2], [9.0, 9.7, 10.3]
     assert verdict(ratio_interval(over, under)) == "inconclusive"
     enough = processes_that_would_settle(over, under)
-    assert enough is not None and enough > 3
+    assert enough is not None
+    assert enough > 3
     assert processes_that_would_settle([10.0, 10.001], [9.999, 10.0], margin=0.02) == 2
