@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from bench.errors import run_stage
@@ -13,6 +14,9 @@ from bench.report.summary import read_summary
 from bench.report.table import COLUMNS, PANELS, TIMED, in_order, not_timed, table_cells
 
 WIDTH_OF_A_PIPE = 120
+WIDE = 10_000
+LEFT_ALIGNED = ("variant", "status", "verdict, 95% interval")
+LEFT_OUT_FIRST = ("proof", "mean ms", "p95 ms", "agreement", "95% interval", "verdict, 95% interval", "samples/s")
 
 
 def main() -> None:
@@ -35,17 +39,29 @@ def print_panel(console: Console, rows: pd.DataFrame, title: str) -> None:
     timed = rows[rows["status"].isin(TIMED)]
     console.print(f"\n{title}", style="bold", soft_wrap=True, highlight=False)
     if len(timed):
-        console.print(_grid(timed))
+        console.print(_fitting_grid(console, timed))
     for line in not_timed(rows):
         console.print(f"  {line.replace('`', '')}", soft_wrap=True, highlight=False)
 
 
-def _grid(timed: pd.DataFrame) -> Table:
+def _fitting_grid(console: Console, timed: pd.DataFrame) -> Table:
+    """Return the table with as many columns as fit, the least important left out first."""
+    shown = list(COLUMNS)
+    for name in LEFT_OUT_FIRST:
+        grid = _grid(timed, shown)
+        if Measurement.get(console, console.options.update(width=WIDE), grid).maximum <= console.width:
+            return grid
+        shown.remove(name)
+    return _grid(timed, shown)
+
+
+def _grid(timed: pd.DataFrame, shown: list[str]) -> Table:
     grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-    for name in COLUMNS:
-        grid.add_column(name, justify="left" if name in ("variant", "status") else "right", no_wrap=name != "status")
+    for name in shown:
+        grid.add_column(name, justify="left" if name in LEFT_ALIGNED else "right", no_wrap=name != "status")
     for row in in_order(timed):
-        grid.add_row(*table_cells(row))
+        cells = dict(zip(COLUMNS, table_cells(row), strict=True))
+        grid.add_row(*(cells[name] for name in shown))
     return grid
 
 
