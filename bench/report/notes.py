@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.intervals import MARGIN, processes_that_would_settle, ratio_interval, verdict
+from bench.report.assumptions import assumption_lines
 from bench.report.context import Context
 from bench.report.figures import is_missing, milliseconds, per_second, percent, ratio, seconds
 from bench.report.summary import process_medians
@@ -28,6 +29,7 @@ def render_notes(table: pd.DataFrame, context: Context) -> str:
         "interval counts the spread between processes. Otherwise it is inconclusive: this run does not tell.",
         "",
     ]
+    lines += ["## What people assume", "", *assumption_lines(table), ""]
     for device, title in PANELS.items():
         rows = measured[measured["device"] == device]
         lines += (

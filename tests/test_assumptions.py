@@ -1,0 +1,106 @@
+"""The notes' answers to common assumptions flip with the data of unlike machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_report import row, table
+
+from bench.report.assumptions import assumption_lines
+
+
+def answer(rows: pd.DataFrame, claim: str) -> str:
+    return next(line for line in assumption_lines(rows) if claim in line)
+
+
+def cells(variant: str, *latencies_ms: float, spread: float = 0.001, **more: Any) -> list[dict[str, Any]]:
+    """Return rows of one variant at batch 1, 4, …: three processes that differ by `spread`."""
+    return [
+        row(variant, 4**place, (value * (1 - spread), value, value * (1 + spread)), **more)
+        for place, value in enumerate(latencies_ms)
+    ]
+
+
+def gpu(tensorrt_ms: tuple[float, float], spread: float = 0.001) -> pd.DataFrame:
+    """Return a GPU's rows: TensorRT FP16 against ONNX Runtime CUDA FP16 with fp32 rows beside them."""
+    return table(
+        *cells("ort_tensorrt_fp16", *tensorrt_ms, spread=spread, runtime="tensorrt"),
+        *cells("ort_cuda_fp16", 0.46, 0.54, spread=spread),
+        *cells("ort_cuda_fp32", 1.42, 1.89, spread=spread),
+    )
+
+
+def cpu(
+    int8_ms: tuple[float, float], fp32_ms: tuple[float, float] = (50.0, 200.0), spread: float = 0.001
+) -> pd.DataFrame:
+    return table(*cells("ort_cpu_int8", *int8_ms, spread=spread), *cells("ort_cpu_fp32", *fp32_ms, spread=spread))
+
+
+def test_tensorrt_wins_where_it_wins_and_loses_where_it_loses() -> None:
+    assert "upheld here in all 2 comparisons" in answer(gpu((0.35, 0.40)), "TensorRT always wins")
+    lost = answer(gpu((0.60, 0.70)), "TensorRT always wins")
+    assert "refuted here by 2 of 2 comparisons" in lost
+    assert "`ort_tensorrt_fp16` against `ort_cuda_fp16`, batch 1: 0.77× (0.76× – 0.77×), slower" in lost
+    assert "not tested here" in answer(cpu((25.0, 90.0)), "TensorRT always wins")
+
+
+def test_a_tie_refutes_always() -> None:
+    assert "refuted here by 1 of 2 comparisons" in answer(gpu((0.46, 0.40)), "TensorRT always wins")
+
+
+def test_wide_processes_leave_it_undecided() -> None:
+    undecided = answer(gpu((0.45, 0.52), spread=0.2), "TensorRT always wins")
+    assert "undecided here: 2 of 2 comparisons are inconclusive" in undecided
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "expected"),
+    [
+        ((25.0, 100.0), "upheld here"),
+        ((60.0, 100.0), "refuted here by 1 of 2"),
+        ((60.0, 250.0), "refuted here by 2 of 2"),
+    ],
+)
+def test_int8_is_judged_by_its_own_runtimes_fp32(int8_ms: tuple[float, float], expected: str) -> None:
+    assert expected in answer(cpu(int8_ms), "INT8 is always faster")
+
+
+@pytest.mark.parametrize(
+    ("int8_ms", "expected"),
+    [((60.0, 100.0), "upheld here"), ((25.0, 100.0), "refuted here"), ((60.0, 250.0), "refuted here")],
+)
+def test_cpu_int8_needs_both_halves_of_the_claim(int8_ms: tuple[float, float], expected: str) -> None:
+    assert expected in answer(cpu(int8_ms), "INT8 on the CPU is slower at batch 1")
+
+
+def test_cpu_int8_is_undecided_where_processes_differ() -> None:
+    assert "undecided here" in answer(cpu((50.0, 200.0), spread=0.2), "INT8 on the CPU is slower at batch 1")
+
+
+def test_a_larger_batch_that_gains_nothing_is_named() -> None:
+    rising, falling = cpu((25.0, 90.0), (50.0, 180.0)), cpu((25.0, 120.0), (50.0, 180.0))
+    assert "upheld here in all 2" in answer(rising, "larger batch")
+    assert "`ort_cpu_int8` from batch 1 to 4: 0.83×" in answer(falling, "larger batch")
+
+
+def test_precision_is_weighed_against_the_runtime() -> None:
+    by_precision = table(*cells("ort_cpu_int8", 20.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 66.0))
+    by_runtime = table(*cells("ort_cpu_int8", 50.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 180.0))
+    assert "upheld here; largest factor" in answer(by_precision, "Precision matters")
+    assert "refuted here; largest factor" in answer(by_runtime, "Precision matters")
+    assert "cpu batch 1 1.20× against 3.00×" in answer(by_runtime, "Precision matters")
+
+
+def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:
+    rows = table(*cells("torch_cuda_fp16", 4.6, gpu_busy_ms=0.36), *cells("torch_cuda_fp32", 4.4, gpu_busy_ms=1.5))
+    found = answer(rows, "FP16 is always faster")
+    assert "refuted here" in found
+    assert "host-bound, the GPU works 0.360 of its 4.600 ms" in found
+
+
+def test_rejected_rows_prove_nothing() -> None:
+    rows = cpu((25.0, 100.0))
+    rows["status"] = "rejected"
+    assert all("not tested here" in line for line in assumption_lines(rows))
