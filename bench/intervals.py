@@ -49,6 +49,22 @@ def interval(values: Sequence[float]) -> Interval | None:
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
 
 
+def quantile_interval(values: Sequence[float], share: float) -> Interval | None:
+    """Return the quantile of the runs with a distribution-free interval from their order; None for too few runs.
+
+    The number of runs below the true quantile is binomial, so two of the ordered runs enclose it with
+    95% confidence, whatever the distribution (David and Nagaraja 2003, section 7.1).  It takes runs as
+    independent: it says how well these runs give the quantile, not how another process would differ.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    runs = len(ordered)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = int(stats.binom.ppf(tail, runs, share)), int(stats.binom.ppf(1 - tail, runs, share)) + 1
+    if low < 1 or high > runs:
+        return None
+    return Interval(float(np.quantile(ordered, share)), float(ordered[low - 1]), float(ordered[high - 1]))
+
+
 def ratio_interval(over: Sequence[float], under: Sequence[float]) -> Interval | None:
     """Return `over` / `under` (geometric means) with its interval; None if one has fewer than two values."""
     if len(over) < 2 or len(under) < 2:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from bench.intervals import Interval, interval, processes_that_would_settle, ratio_interval, verdict
+from bench.intervals import (
+    Interval,
+    interval,
+    processes_that_would_settle,
+    quantile_interval,
+    ratio_interval,
+    verdict,
+)
 from benchmarks.interval_coverage import simulate
 
 
@@ -21,6 +29,23 @@ def test_an_interval_is_students_on_the_logs() -> None:
     # s of the logs is log 2, and t(0.975, 2) is 4.302653 in any table.
     assert found.high == pytest.approx(2.0 * 2.0 ** (4.302653 / 3**0.5), rel=1e-5)
     assert found.low * found.high == pytest.approx(found.value**2)
+
+
+def test_the_interval_of_p95_lies_between_two_runs_and_needs_enough_of_them() -> None:
+    assert quantile_interval(list(range(1, 60)), 0.95) is None
+    found = quantile_interval(list(range(1, 1001)), 0.95)
+    assert found is not None
+    # Binomial(1000, 0.95): 950 ± 1.96 * 6.9
+    assert found.low == pytest.approx(936, abs=1)
+    assert found.high == pytest.approx(964, abs=1)
+
+
+def test_simulated_p95_intervals_hold_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    truth = float(np.exp(1.6448536))
+    found = [quantile_interval(np.exp(rng.standard_normal(200)).tolist(), 0.95) for _ in range(1000)]
+    held = [cell is not None and cell.low <= truth <= cell.high for cell in found]
+    assert 0.93 <= np.mean(held) <= 0.985
 
 
 def test_one_process_has_no_interval_and_no_verdict() -> None:

@@ -49,13 +49,30 @@ def _draw(rows: pd.DataFrame, column: str, label: str, caption: str, path: Path)
     for place, (variant, cells) in enumerate(rows.groupby("variant", sort=False)):
         series = cells.sort_values("batch_size")
         style: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-        axes.plot(series["batch_size"], series[column], linewidth=1.6, markersize=5, **style)
+        axes.errorbar(
+            series["batch_size"],
+            series[column],
+            yerr=_error_bars(series, column),
+            linewidth=1.6,
+            markersize=5,
+            capsize=3,
+            **style,
+        )
         ends.append((float(series[column].iloc[-1]), str(variant), style["color"]))
     _set_axes(axes, sorted(rows["batch_size"].unique()), label)
     _label_ends(axes, max(rows["batch_size"]), ends)
     figure.suptitle(caption, fontsize=8, x=0.01, ha="left")
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
+
+
+def _error_bars(series: pd.DataFrame, column: str) -> Any:
+    """Return the distances `[2, cells]` down and up to the 95% interval of p50, or of batch size / p50."""
+    low, high = series["p50_low_ms"].astype(float), series["p50_high_ms"].astype(float)
+    if column == "samples_per_s":
+        low, high = series["batch_size"] * 1000 / high, series["batch_size"] * 1000 / low
+    value = series[column].astype(float)
+    return [(value - low).clip(lower=0).fillna(0), (high - value).clip(lower=0).fillna(0)]
 
 
 def _set_axes(axes: Any, sizes: list[int], label: str) -> None:
@@ -66,7 +83,7 @@ def _set_axes(axes: Any, sizes: list[int], label: str) -> None:
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.set_xlabel("batch size")
     axes.set_ylabel(label)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", alpha=0.3)

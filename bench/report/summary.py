@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.errors import DataError
 from bench.files import read_json, replacing_file
-from bench.intervals import Interval, interval, ratio_interval, verdict
+from bench.intervals import Interval, interval, quantile_interval, ratio_interval, verdict
 from bench.kernels import arithmetic_shares
 from bench.params import Params, Variant
 from bench.paths import SAMPLES, SUMMARY_CSV
@@ -39,7 +39,11 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     rows: list[Row] = []
     for key, variant in params.all_variants().items():
         report = read_json(samples / f"{key}.json", mend=f"`dvc repro` measures {key} again")
-        rows += [_row(key, variant, size, report) for size in params.batch_sizes]
+        runs = read_runs(samples / f"{key}.csv")
+        rows += [
+            _row(key, variant, size, report) | _run_intervals(runs[runs["batch"] == size])
+            for size in params.batch_sizes
+        ]
     table = pd.DataFrame(rows)
     for column in (*CELL_FIGURES, "peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes"):
         if column not in table:
@@ -69,6 +73,27 @@ def _row(key: str, variant: Variant, batch_size: int, report: dict[str, Any]) ->
         **_evidence(report.get("evidence", {})),
         **_engine(report.get("engine", {})),
     }
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """Read a variant's single runs: process, batch, run, latency_ms; DataError if the file is missing or damaged."""
+    try:
+        runs = pd.read_csv(path)
+        return runs[["process", "batch", "run", "latency_ms"]]
+    except (OSError, KeyError, ValueError) as problem:
+        raise DataError(f"{path.as_posix()} is missing or damaged ({problem}): `dvc repro` measures it again") from None
+
+
+def _run_intervals(runs: pd.DataFrame) -> Row:
+    """Return the intervals of the mean (between processes) and of p95 (over all runs), where the runs support them."""
+    found: Row = {}
+    mean = interval(runs.groupby("process")["latency_ms"].mean().tolist())
+    if mean:
+        found |= {"mean_low_ms": mean.low, "mean_high_ms": mean.high}
+    p95 = quantile_interval(runs["latency_ms"].tolist(), 0.95) if len(runs) else None
+    if p95:
+        found |= {"p95_low_ms": p95.low, "p95_high_ms": p95.high}
+    return found
 
 
 def _process_figures(processes: list[dict[str, Any]]) -> Row:
