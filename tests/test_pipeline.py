@@ -87,6 +87,7 @@ def nvmlDeviceGetHandleByIndex(index): return index
 def nvmlDeviceGetName(handle): return "Another GPU"
 def nvmlDeviceGetMemoryInfo(handle): return Memory
 def nvmlDeviceGetCudaComputeCapability(handle): return 7, 5
+def nvmlDeviceGetComputeRunningProcesses(handle): return []
 def nvmlSystemGetDriverVersion(): return "1.0"
 """
 
