@@ -27,7 +27,6 @@ SPREAD_BETWEEN_PROCESSES = 0.03
 SKEW = 0.05
 AUTOCORRELATION = 0.6
 DRIFT = 0.01
-MARGIN = 0.02
 
 
 def medians(rng: np.random.Generator, processes: int, runs: int, truth_ms: float) -> list[float]:
@@ -52,7 +51,7 @@ def simulate(cells: int, processes: int, runs: int = 60, seed: int = 0) -> dict[
         ours, theirs = (medians(rng, processes, runs, 2.0) for _ in range(2))
         found = interval(ours)
         covered += found is not None and found.low <= 2.0 <= found.high
-        false_wins += verdict(ratio_interval(ours, theirs), MARGIN) in ("faster", "slower")
+        false_wins += verdict(ratio_interval(ours, theirs)) in ("faster", "slower")
     return {
         "cells": cells,
         "processes": processes,
