@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
+from bench.gelu import order_gelu_for_fusion
 from bench.inputs import Encoded
 from bench.onnx_files import IR_VERSION, strip_traces
 from bench.reference import reference_logits
@@ -46,6 +47,7 @@ def export_graph(model: Any, example: Encoded, opset: int) -> Any:
     got = next(entry.version for entry in graph.opset_import if entry.domain == "")
     if got != opset:
         raise BenchError(f"params.yaml: export.opset: asked for {opset}, the exporter could only give {got}")
+    order_gelu_for_fusion(graph)
     strip_traces(graph)
     graph.ir_version = IR_VERSION[opset]
     return graph

@@ -91,6 +91,30 @@ def test_fusion_reaches_attention_in_every_architecture(made: Made) -> None:
     assert sum(node.op_type == "Attention" for node in fused.graph.node) == 2
 
 
+def test_onnx_runtime_fuses_gelu_when_it_loads_the_exported_graph(made: Made) -> None:
+    import onnx
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    settings.optimized_model_filepath = str(made.folder / "optimized.onnx")
+    onnxruntime.InferenceSession(str(made.folder / "fp32.onnx"), settings, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(settings.optimized_model_filepath).graph.node]
+    assert "Erf" not in operators
+    assert sum(name in ("Gelu", "BiasGelu") for name in operators) == 2
+
+
+def test_a_compiled_row_sees_each_batch_and_not_the_one_before(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the compiler itself left out, which not every machine has: what is tested are the fixed buffers."""
+    import torch
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    spec = SessionSpec("cpu", "fp32", made.folder / "model", {"compile": "default"}, [1, 3], LENGTH, cpu_threads=1)
+    session = import_runtime("pytorch").open_session(spec)
+    for rows in (np.array([0]), np.array([4, 5, 6]), np.array([1]), np.array([7, 8, 9])):
+        assert np.allclose(session.run(*made.encoded.rows(rows)), made.reference[rows], atol=1e-4)
+
+
 def test_the_exported_graph_agrees_with_pytorch_at_a_batch_it_was_not_exported_with(made: Made) -> None:
     assert 0 <= made.parity < 1e-4
 
