@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 THROTTLE_REASONS = {
@@ -27,6 +28,7 @@ class GpuMonitor:
         self._memory_before = self.used_memory_mib()
         self._processes_before = len(self._processes() or [])
         self._energy_mj: int | None = None
+        self._began_ns = 0
         self._throttled_ns: dict[str, int] = {}
 
     def used_memory_mib(self) -> float:
@@ -39,20 +41,23 @@ class GpuMonitor:
 
     def start_cell(self) -> None:
         """Note the counters of energy and of time spent throttled before a cell."""
-        self._energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         self._throttled_ns = self._throttled_counters()
+        self._began_ns = time.perf_counter_ns()
+        self._energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
 
     def end_cell(self) -> dict[str, Any]:
         """Return what the counters say right after a cell."""
         nvml = self._nvml
-        power = self._ask("nvmlDeviceGetPowerUsage")
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        window_seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
+        power = self._ask("nvmlDeviceGetPowerUsage")
         started = self._energy_mj
         found = {
             "sm_clock_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
             "temperature_c": self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
             "power_w": None if power is None else power / 1000,
             "energy_j": None if energy is None or started is None else (energy - started) / 1000,
+            "window_seconds": window_seconds,
             "throttling": self._throttling(),
             "other_gpu_processes": self._other_processes(),
         }

@@ -24,8 +24,6 @@ from scipy import stats
 Logs = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-MARGIN = 0.02
-"""A difference of 2% decides nothing in practice; claims are about more than that."""
 MOST_PROCESSES = 100
 """More are never suggested."""
 
@@ -75,10 +73,10 @@ def ratio_interval(over: Sequence[float], under: Sequence[float]) -> Interval | 
     return Interval(math.exp(difference), math.exp(difference - half), math.exp(difference + half))
 
 
-def verdict(speedup: Interval | None, margin: float = MARGIN) -> str:
+def verdict(speedup: Interval | None, margin: float) -> str:
     """Return `faster`, `slower`, `tie` or `inconclusive` for a speed-up with its interval.
 
-    `margin` is the difference that does not matter (0.02: 2%).  Faster and slower need the whole
+    `margin` is the difference that decides nothing (0.02: 2%).  Faster and slower need the whole
     interval beyond it, a tie needs the whole interval inside (two one-sided tests, Schuirmann 1987).
     """
     if speedup is None:
@@ -91,7 +89,7 @@ def verdict(speedup: Interval | None, margin: float = MARGIN) -> str:
     return "tie" if 1 / limit <= speedup.low and speedup.high <= limit else "inconclusive"
 
 
-def processes_that_would_settle(over: Sequence[float], under: Sequence[float], margin: float = MARGIN) -> int | None:
+def processes_that_would_settle(over: Sequence[float], under: Sequence[float], margin: float) -> int | None:
     """Return how many processes a row would give a verdict if means and spread stayed as they are.
 
     None if more than 100 would be needed, or if there are fewer than two to estimate from.

@@ -48,6 +48,7 @@ def make_job(
     *,
     process: int,
     measure_accuracy: bool,
+    profile: bool = False,
     engine: Path | None = None,
 ) -> Job:
     """Return the job of one worker process."""
@@ -72,6 +73,6 @@ def make_job(
         min_seconds=params.timing.min_seconds,
         max_seconds=params.timing.max_seconds,
         measure_accuracy=measure_accuracy,
-        profile=process == 0,
+        profile=profile,
         started_unix_ns=time.time_ns(),
     )

@@ -109,6 +109,12 @@ class TensorRT(Section):
     workspace_mib: Positive
 
 
+class ReportSettings(Section):
+    """How figures are judged; changes write the report anew and time nothing."""
+
+    margin: Annotated[float, Field(ge=0, lt=1)]
+
+
 class Gate(Section):
     """The quality gate of one precision; see `bench.quality` for the two figures."""
 
@@ -147,6 +153,7 @@ class Params(Section):
     tensorrt: TensorRT
     quality: dict[Precision, Gate]
     baselines: dict[Device, str]
+    report: ReportSettings
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
     tensorrt_variants: dict[str, Variant]
 

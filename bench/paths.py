@@ -15,11 +15,14 @@ CALIBRATION = INPUTS / "calibration.npz"
 ONNX = ARTIFACTS / "onnx"
 ENGINES = ARTIFACTS / "engines"
 SAMPLES = ARTIFACTS / "samples"
+CONTROL = ARTIFACTS / "control"
 
 METRICS = Path("metrics")
 ENVIRONMENT = METRICS / "env.json"
 PROVENANCE = METRICS / "model.json"
 EXPORT = METRICS / "export.json"
+CONVERSIONS = METRICS / "convert"
+PEAKS = METRICS / "peaks.json"
 
 REQUIREMENTS = Path("requirements.txt")
 

@@ -32,23 +32,26 @@ def without_runs(params: Params, status: str, reason: str = "") -> Report:
     return {"cells": {str(size): dict(cell) for size in params.batch_sizes}, "processes": []}
 
 
-def measure_variant(key: str, variant: Variant, params: Params, is_real: bool) -> Report:
+def measure_variant(key: str, variant: Variant, params: Params, is_real: bool, profile: bool = True) -> Report:
     """Run `timing.processes` workers one after another under the machine's lock and return the report.
 
+    `profile` adds an untimed pass of the first worker that records kernels or operators.
     Raises WorkerError if a worker dies or hangs, and EngineError if a TensorRT session built
     its engine anew: nothing of the variant is written then.
     """
     if variant.runtime != "tensorrt":
-        return _run_processes(key, variant, params, is_real, engine=None)
+        return _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=None)
     record = read_record(ENGINES / key)
     if record["status"] == "skipped":
         return without_runs(params, "skipped", record["reason"])
     with engine_copy(key, ENGINES / key / record["folder"]) as engine:
-        report = _run_processes(key, variant, params, is_real, engine)
+        report = _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=engine)
     return {**report, "engine": record}
 
 
-def _run_processes(key: str, variant: Variant, params: Params, is_real: bool, engine: Path | None) -> Report:
+def _run_processes(
+    key: str, variant: Variant, params: Params, *, is_real: bool, profile: bool, engine: Path | None
+) -> Report:
     processes = params.timing.processes
     steps = Steps(key, total=processes * len(params.batch_sizes))
     results: list[dict[str, Any]] = []
@@ -61,6 +64,7 @@ def _run_processes(key: str, variant: Variant, params: Params, is_real: bool, en
                 params,
                 process=process,
                 measure_accuracy=is_real and process == 0,
+                profile=profile and process == 0,
                 engine=engine,
             )
             for process in range(processes)
@@ -131,6 +135,8 @@ def _combine_cell(variant: Variant, params: Params, size: int, results: list[dic
         **figures,
         "proof": proof_mark(variant, evidence, profile),
         **({"profile": profile} if profile else {}),
+        **({"operators": cells[0]["operators"]} if "operators" in cells[0] else {}),
+        "host_loop_ms": [value for cell in cells for value in cell.get("host_loop_ms", [])],
         "latencies_ms": latencies_ms,
         "gpu": [cell["gpu"] for cell in cells if "gpu" in cell],
     }

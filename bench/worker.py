@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ import numpy as np
 from bench.errors import BenchError
 from bench.gpu_health import GpuMonitor
 from bench.inputs import Encoded, load_encoded, load_reference
-from bench.machine_load import OtherLoad, is_out_of_memory, peak_host_mib
+from bench.machine_load import OtherLoad, describe_out_of_memory, host_loop_ms, is_out_of_memory, peak_host_mib
 from bench.measure import Batch, Budget, Runs, make_batches, rotated, time_runs, warm_up
+from bench.operators import PROFILED_RUNS
 from bench.profiling import can_profile, profile_runs
 from bench.quality import compare
 from bench.runtimes import import_runtime
@@ -129,12 +131,15 @@ class Worker:
         return runs
 
     def _time(self, session: Session, size: int, warm: Runs) -> None:
+        before = host_loop_ms()
         if self.monitor:
             self.monitor.start_cell()
         runs = time_runs(session.run, self.batches[size], _budget(self.job))
         cell: Cell = {"status": "measured", "latencies_ns": runs.latencies_ns}
         if self.monitor:
             cell["gpu"] = self.monitor.end_cell()
+        cell["host_loop_ms"] = [before, host_loop_ms()]
+        if self.monitor:
             grown = self.monitor.grown_memory_mib()
             self.result["peak_gpu_mib"] = max(self.result.get("peak_gpu_mib", 0.0), grown)
         comparison = compare([*warm.outputs, *runs.outputs], self.reference)
@@ -142,13 +147,19 @@ class Worker:
         self.cells[size] = cell
 
     def _profile(self, session: Session) -> None:
-        """Record the kernels of every batch size that was timed; last, because the profiler slows a process down."""
-        if not (self.job.profile and self.job.device == "cuda" and can_profile()):
+        """Record the kernels or operators of every batch size that was timed.
+
+        Last, because a profiler slows the process down.
+        """
+        if not self.job.profile or (self.job.device == "cuda" and not can_profile()):
             return
         for size, cell in self.cells.items():
             if cell["status"] == "measured":
                 _tell("profile", batch_size=size)
-                cell["profile"] = profile_runs(session.run, self.batches[size])
+                if self.job.device == "cuda":
+                    cell["profile"] = profile_runs(session.run, self.batches[size])
+                else:
+                    cell["operators"] = _operators(session, self.batches[size])
 
     def _measure_accuracy(self, session: Session) -> None:
         """Answer every labelled sentence once, untimed, at the largest batch size that fits."""
@@ -165,13 +176,19 @@ class Worker:
         self.result["accuracy"] = float((answers == self.encoded.labels).mean())
 
 
+def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:
+    """Return milliseconds by operator of an average run on the CPU, the longest first."""
+    chosen = [(batch.input_ids, batch.attention_mask) for batch in islice(cycle(batches), PROFILED_RUNS)]
+    times = session.operator_ms(chosen)
+    return {name: times[name] / len(chosen) for name in sorted(times, key=lambda name: -times[name])}
+
+
 def _budget(job: Job) -> Budget:
     return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds)
 
 
 def _out_of_memory(problem: BaseException) -> Cell:
-    text = str(problem).strip() or type(problem).__name__
-    return {"status": "out_of_memory", "reason": text.splitlines()[0][:200]}
+    return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
 
 
 def _finite(value: float) -> float | None:

@@ -22,21 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.files import write_json
 from bench.launcher import timing_lock
+from bench.machine_load import host_loop_ms
 
-ADDITIONS = 30_000
-REPEATS = 6
 PAUSE_SECONDS = 0.25
-
-
-def loop_ms() -> float:
-    """Return the best of a few times of the loop, in ms, so that an interrupt does not count."""
-    best = float("inf")
-    for _ in range(REPEATS):
-        total, before = 0, time.perf_counter_ns()
-        for number in range(ADDITIONS):
-            total += number * number
-        best = min(best, (time.perf_counter_ns() - before) / 1e6)
-    return best
 
 
 def on_each_cpu(process: psutil.Process) -> Iterator[int | None]:
@@ -62,7 +50,7 @@ def main() -> int:
     with timing_lock():
         for _ in range(given.rounds):
             for cpu in on_each_cpu(psutil.Process()):
-                times.setdefault("any" if cpu is None else str(cpu), []).append(loop_ms())
+                times.setdefault("any" if cpu is None else str(cpu), []).append(host_loop_ms())
             time.sleep(PAUSE_SECONDS)
     spread = {cpu: max(values) / min(values) for cpu, values in times.items()}
     every = [value for values in times.values() for value in values]

@@ -43,7 +43,7 @@ def medians(rng: np.random.Generator, processes: int, runs: int, truth_ms: float
     return found
 
 
-def simulate(cells: int, processes: int, runs: int = 60, seed: int = 0) -> dict[str, Any]:
+def simulate(cells: int, processes: int, runs: int = 60, seed: int = 0, margin: float = 0.02) -> dict[str, Any]:
     """Return coverage of the p50 interval and the share of A/A pairs called faster or slower."""
     rng = np.random.default_rng(seed)
     covered = false_wins = 0
@@ -51,7 +51,7 @@ def simulate(cells: int, processes: int, runs: int = 60, seed: int = 0) -> dict[
         ours, theirs = (medians(rng, processes, runs, 2.0) for _ in range(2))
         found = interval(ours)
         covered += found is not None and found.low <= 2.0 <= found.high
-        false_wins += verdict(ratio_interval(ours, theirs)) in ("faster", "slower")
+        false_wins += verdict(ratio_interval(ours, theirs), margin) in ("faster", "slower")
     return {
         "cells": cells,
         "processes": processes,

@@ -52,7 +52,8 @@ def main() -> int:
 def answer(params: Params, key: str, change: dict[str, Any]) -> dict[str, Any]:
     """Run one worker with a changed job under the label of `key`; return the status and reason of its row."""
     variant = params.all_variants()[key]
-    job = replace(make_job(key, variant, params, process=0, measure_accuracy=False), min_seconds=0.0, **change)
+    job = make_job(key, variant, params, process=0, measure_accuracy=False, profile=True)
+    job = replace(job, min_seconds=0.0, **change)
     with tempfile.TemporaryDirectory() as scratch:
         result = run_worker(job, Path(scratch), params.timing.worker_limit_seconds, lambda _event: None)
     if result["status"] == "skipped":

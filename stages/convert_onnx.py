@@ -1,18 +1,20 @@
-"""Make one graph of lower precision from the fp32 graph: artifacts/onnx/NAME.onnx."""
+"""Make one graph of lower precision from the fp32 graph: artifacts/onnx/NAME.onnx, metrics/convert/NAME.json."""
 
 from __future__ import annotations
 
 import sys
+import time
 
 import _project  # noqa: F401
 import numpy as np
 
 from bench.convert import check_recipe, convert
 from bench.errors import run_stage
+from bench.files import write_json
 from bench.inputs import Encoded, load_encoded
 from bench.onnx_files import save_graph
 from bench.params import load_params
-from bench.paths import CALIBRATION, MODEL, ONNX
+from bench.paths import CALIBRATION, CONVERSIONS, MODEL, ONNX
 
 
 def main() -> None:
@@ -22,8 +24,10 @@ def main() -> None:
     sentences = load_encoded(CALIBRATION)
     kept = np.arange(min(params.int8.calibration_sentences, len(sentences)))
     ids, mask = sentences.rows(kept)
+    began = time.perf_counter()
     model = convert(recipe, ONNX / "fp32.onnx", MODEL, Encoded(ids, mask, sentences.labels[kept]))
     save_graph(model, ONNX / f"{recipe}.onnx")
+    write_json(CONVERSIONS / f"{recipe}.json", {"seconds": time.perf_counter() - began})
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import _project  # noqa: F401
 
 from bench.errors import run_stage
@@ -13,16 +15,20 @@ from bench.onnx_files import save_graph
 from bench.params import load_params
 from bench.paths import EVALUATION, EXPORT, MODEL, ONNX
 from bench.progress import say
+from bench.workload import Workload
 
 
 def main() -> None:
     params = load_params()
-    model = exportable(load_classifier(MODEL))
+    classifier = load_classifier(MODEL)
+    model = exportable(classifier)
     evaluation = load_encoded(EVALUATION)
     say(f"exporting to ONNX, opset {params.export.opset}")
+    began = time.perf_counter()
     graph = export_graph(model, evaluation, params.export.opset)
     with replacing_file(ONNX / "fp32.onnx") as checked:
         save_graph(graph, checked)
+        seconds = time.perf_counter() - began
         largest = parity(model, checked, evaluation, params.export.max_abs_diff)
     say(f"largest logit difference to PyTorch: {largest:.2e} at batches {PARITY_BATCHES}")
     write_json(
@@ -30,6 +36,8 @@ def main() -> None:
         {
             "opset": params.export.opset,
             "nodes": len(graph.graph.node),
+            "seconds": seconds,
+            "workload": Workload.of(classifier.config, params.sequence_length).as_dict(),
             "parity_max_abs_diff": largest,
             "parity_batches": list(PARITY_BATCHES),
         },

@@ -1,4 +1,4 @@
-"""Measure one variant: artifacts/samples/KEY.csv and KEY.json, metrics/KEY/bsNNN.json."""
+"""Measure one variant: artifacts/samples/DEVICE/KEY.csv and KEY.json, metrics/KEY/bsNNN.json."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def main() -> None:
     else:
         is_real = read_provenance()["model_is_real"]
         report = measure_variant(key, variant, params, is_real)
-    write_report(report, SAMPLES / f"{key}.csv", SAMPLES / f"{key}.json", METRICS / key, params.batch_sizes)
+    samples = SAMPLES / variant.device
+    write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.batch_sizes)
     announce(key, report)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,9 @@ class Faulty:
 
     def free_cached_memory(self) -> None:
         """Nothing is cached."""
+
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+        return {"MatMul": float(len(batches))}
 
     def evidence(self) -> dict[str, Any]:
         return {"device": ["cuda" if self.fault == "cpu_for_cuda" else "cpu"], "weight_bytes": {"float": 1}}

@@ -94,7 +94,7 @@ def test_precision_is_weighed_against_the_runtime() -> None:
 
 
 def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:
-    rows = table(*cells("torch_cuda_fp16", 4.6, gpu_busy_ms=0.36), *cells("torch_cuda_fp32", 4.4, gpu_busy_ms=1.5))
+    rows = table(*cells("torch_cuda_fp16", 4.6, gpu_busy_ms=0.36, bound="host-bound"), *cells("torch_cuda_fp32", 4.4))
     found = answer(rows, "FP16 is always faster")
     assert "refuted here" in found
     assert "host-bound, the GPU works 0.360 of its 4.600 ms" in found

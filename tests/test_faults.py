@@ -20,7 +20,7 @@ from hub_server import COMMIT, Hub, serving
 
 from bench.errors import describe_os_error
 from bench.launcher import timing_lock
-from bench.machine_load import is_out_of_memory
+from bench.machine_load import describe_out_of_memory, is_out_of_memory
 
 FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and permissions of POSIX systems")
@@ -71,7 +71,7 @@ def test_a_row_that_answers_wrongly_is_rejected_and_never_called_fastest(
 
 def test_a_new_runtime_needs_one_file_and_one_entry(faulty: Callable[..., Project]) -> None:
     project = faulty("none")
-    assert project.repro() == {"probe", "infer@faulty", "summarize", "render"}
+    assert project.repro() == {"probe", "infer@faulty", "control@cpu", "summarize", "render"}
     assert cell(project, 2)["status"] == "measured"
 
 
@@ -93,6 +93,23 @@ def test_out_of_memory_is_recognised_from_the_libraries_own_errors() -> None:
     assert is_out_of_memory(of_torch.value)
     assert is_out_of_memory(of_numpy.value)
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+ARENA = (
+    "[ONNXRuntimeError] : 1 : FAIL : Non-zero status code returned while running Add node. Name:'node' Status Message: "
+    "/src/arena.cc:360 void* Arena::Allocate(size_t, bool) Failed to allocate memory for requested buffer of size 64"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (ARENA, "Failed to allocate memory for requested buffer of size 64"),
+        ("CUDA out of memory. Tried to allocate 2 GiB.\nMore.", "CUDA out of memory. Tried to allocate 2 GiB."),
+    ],
+)
+def test_the_reason_for_out_of_memory_is_its_sentence_and_not_the_stack(message: str, reason: str) -> None:
+    assert describe_out_of_memory(RuntimeError(message)) == reason
 
 
 @posix_only
@@ -256,7 +273,7 @@ def test_two_runs_never_time_at_once(tmp_path: Path) -> None:
 def test_processes_that_start_together_are_timed_one_after_another(faulty: Callable[..., Project]) -> None:
     project = faulty("none", processes=4, min_seconds=0.0)
     project.repro("infer@faulty")
-    report = json.loads(project.read("artifacts/samples/faulty.json"))
+    report = json.loads(project.read("artifacts/samples/cpu/faulty.json"))
     assert ["cold_start_seconds" in process for process in report["processes"]] == [True, False, False, False]
     turns = [process["turn_unix_ns"] for process in report["processes"]]
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(turns))

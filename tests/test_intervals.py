@@ -51,7 +51,7 @@ def test_simulated_p95_intervals_hold_the_truth() -> None:
 def test_one_process_has_no_interval_and_no_verdict() -> None:
     assert interval([1.0]) is None
     assert ratio_interval([1.0], [1.0, 2.0]) is None
-    assert verdict(None) == "inconclusive"
+    assert verdict(None, 0.02) == "inconclusive"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_ratio_is_the_first_over_the_second_and_turns_over_with_them() -> None
 
 def test_more_processes_settle_what_few_cannot() -> None:
     over, under = [10.0, 10.6, 11.2], [9.0, 9.7, 10.3]
-    assert verdict(ratio_interval(over, under)) == "inconclusive"
-    enough = processes_that_would_settle(over, under)
+    assert verdict(ratio_interval(over, under), 0.02) == "inconclusive"
+    enough = processes_that_would_settle(over, under, 0.02)
     assert enough is not None
     assert enough > 3
     assert processes_that_would_settle([10.0, 10.001], [9.999, 10.0], margin=0.02) == 2

@@ -15,6 +15,7 @@ from bench.export import export_graph, parity
 from bench.inputs import Encoded, encode
 from bench.model import check_sequence_length, exportable, load_classifier
 from bench.onnx_files import save_graph
+from bench.operators import matrix_share
 from bench.params import Params
 from bench.quality import reference_spread
 from bench.reference import reference_logits
@@ -22,6 +23,7 @@ from bench.runtimes import import_runtime
 from bench.runtimes.base import SessionSpec
 from bench.sentences import builtin_sentences
 from bench.synthetic import write_synthetic_model
+from bench.workload import Workload
 
 LENGTH = 32
 PATHS = [
@@ -82,6 +84,44 @@ def test_a_runtime_answers_like_the_fp32_reference(
         assert logits.dtype == np.float32
         error = np.abs(logits - made.reference[rows]).max() / reference_spread(made.reference)
         assert error < tolerance
+
+
+@pytest.mark.parametrize(("runtime", "precision", "graph", "tolerance"), PATHS[:4])
+def test_the_share_of_matrix_products_is_seen_in_every_cpu_runtime(
+    made: Made, runtime: str, precision: str, graph: str, tolerance: float
+) -> None:
+    del tolerance
+    session = import_runtime(runtime).open_session(
+        SessionSpec("cpu", precision, made.folder / graph, {}, [3], LENGTH, cpu_threads=1)
+    )
+    operators = session.operator_ms([made.encoded.rows(np.arange(3))] * 2)
+    assert 0.05 < (matrix_share(operators) or 0) < 1
+
+
+def test_operations_are_those_that_pytorch_counts(made: Made) -> None:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    classifier = load_classifier(made.folder / "model")
+    classifier.set_attn_implementation("eager")
+    ids, mask = (torch.from_numpy(array) for array in made.encoded.rows(np.arange(3)))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        classifier(input_ids=ids, attention_mask=mask)
+    assert Workload.of(classifier.config, LENGTH).operations(3) == counter.get_total_flops()
+
+
+def test_the_weights_that_move_are_all_but_the_embeddings(made: Made) -> None:
+    classifier = load_classifier(made.folder / "model")
+    tables = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    weights = sum(
+        parameter.numel()
+        for name, parameter in classifier.named_parameters()
+        if not any(table in name for table in tables)
+    )
+    workload = Workload.of(classifier.config, LENGTH)
+    tokens, width = 2 * LENGTH, workload.width
+    inputs_and_logits = 2 * tokens * 8 + 2 * workload.labels * 4
+    assert workload.bytes_moved(2, "fp16") == (weights + (tokens + LENGTH) * width) * 2 + inputs_and_logits
 
 
 def test_fusion_reaches_attention_in_every_architecture(made: Made) -> None:

@@ -17,6 +17,7 @@ ENGINE = {"build_engine@ort_tensorrt_fp16"}
 TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
 CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
 REPORT = {"summarize", "render"}
+CONTROL = {"control@cpu"}
 
 
 def rows(project: Project) -> list[dict[str, str]]:
@@ -35,17 +36,18 @@ def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
     "nothing": (lambda _params: None, set()),
-    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | REPORT),
-    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | REPORT),
-    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | REPORT),
+    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | CONTROL | TENSORRT | ENGINE | REPORT),
+    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | CONTROL | REPORT),
+    "timing changed": (set_in("timing", "min_runs", value=4), INFER | CONTROL | TENSORRT | REPORT),
     "one variant's option changed": (
         set_in("variants", "ort_cuda_fp16", "options", value={"cuda_graph": True}),
         {"infer@ort_cuda_fp16"} | REPORT,
     ),
     "a quality gate changed": (
         set_in("quality", "int8", "min_agreement", value=0.5),
-        {"infer@ort_cpu_int8"} | {"summarize", "render"},
+        {"infer@ort_cpu_int8"} | CONTROL | REPORT,
     ),
+    "the margin of verdicts changed": (set_in("report", "margin", value=0.05), {"summarize", "render"}),
     "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT),
 }
 
@@ -69,7 +71,7 @@ def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Pr
     machine = shim(measured_copy, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
     ran = measured_copy.repro(environment=machine)
     of_onnxruntime = {name for name in INFER if "ort_" in name}
-    assert ran == {"probe"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | REPORT
+    assert ran == {"probe"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | CONTROL | REPORT
 
 
 def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
@@ -95,7 +97,7 @@ def nvmlSystemGetDriverVersion(): return "1.0"
 def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
     machine = shim(measured_copy, "pynvml.py", OTHER_GPU)
     gpu_rows = {"infer@ort_cuda_fp16"} | ENGINE | TENSORRT
-    assert measured_copy.repro(environment=machine) == {"probe"} | gpu_rows | REPORT
+    assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | REPORT
     row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")
     assert row["status"] == "skipped"
     assert "CUDAExecutionProvider does not load" in row["reason"]
@@ -114,11 +116,11 @@ def test_edited_plots_are_drawn_again_and_nothing_is_timed(measured_copy: Projec
 
 def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
     edit(measured_copy, "bench/runtimes/pytorch.py")
-    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | REPORT
+    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | CONTROL | REPORT
 
 
 def test_a_parameter_changed_and_changed_back_is_timed_anew(measured_copy: Project) -> None:
-    samples = "artifacts/samples/ort_cpu_fp32.csv"
+    samples = "artifacts/samples/cpu/ort_cpu_fp32.csv"
     before = measured_copy.read(samples)
     measured_copy.set_params(set_in("timing", "min_runs", value=4))
     measured_copy.repro("infer@ort_cpu_fp32")
@@ -134,9 +136,40 @@ def test_download_to_conversion_gives_the_same_bytes_in_another_folder(measured:
     other.repro("convert_onnx")
     first, second = (yaml.safe_load(project.read("dvc.lock"))["stages"] for project in (measured, other))
     deterministic = {"download", "prepare_inputs", "export_onnx"} | CONVERT
-    assert {name: second[name]["outs"] for name in deterministic} == {
-        name: first[name]["outs"] for name in deterministic
+    assert {name: artifacts(second[name]) for name in deterministic} == {
+        name: artifacts(first[name]) for name in deterministic
     }
+
+
+def artifacts(stage: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a stage's locked outputs but for its metrics, which hold how long it took."""
+    return [out for out in stage["outs"] if out["path"].startswith("artifacts/")]
+
+
+def test_the_machines_own_peaks_are_measured_once(measured: Project) -> None:
+    peaks = json.loads(measured.read("metrics/peaks.json"))
+    assert peaks["cuda"] is None
+    assert peaks["cpu"]["threads"] == 1
+    assert min(peaks["cpu"]["bytes_per_s"], *peaks["cpu"]["operations_per_s"].values()) > 1e8
+
+
+def test_every_measured_row_says_how_far_it_is_from_the_limit_and_what_it_waits_for(measured: Project) -> None:
+    timed = [row for row in rows(measured) if row["status"] == "measured"]
+    assert timed
+    for row in timed:
+        assert 0 < float(row["limit_share"]) < 1
+        assert row["limited_by"] in ("compute", "memory")
+        assert 0 < float(row["matrix_share"]) < 1
+        assert float(row["host_loop_max_ms"]) >= float(row["host_loop_min_ms"]) > 0
+    exported = next(row for row in timed if row["variant"] == "ort_cpu_int8")
+    assert float(exported["one_off_seconds"]) > 0
+
+
+def test_the_baseline_is_measured_once_more_and_gives_the_noise_floor(measured: Project) -> None:
+    baseline = [row for row in rows(measured) if row["variant"] == "torch_cpu_fp32"]
+    assert all(float(row["control_ratio"]) > 0 for row in baseline)
+    assert all(float(row["margin"]) >= float(row["noise_floor"]) > 0 for row in baseline)
+    assert "Control: measured once more" in measured.read("notes/engineering_observations.md")
 
 
 def test_the_metrics_are_the_results_table_and_nothing_else(measured: Project) -> None:
@@ -155,7 +188,7 @@ def test_gpu_rows_are_skipped_with_a_reason_on_a_machine_without_one(measured: P
 
 
 def test_raw_runs_give_the_published_median(measured: Project) -> None:
-    samples = list(csv.DictReader(measured.read("artifacts/samples/ort_cpu_fp32.csv").splitlines()))
+    samples = list(csv.DictReader(measured.read("artifacts/samples/cpu/ort_cpu_fp32.csv").splitlines()))
     latencies = sorted(float(row["latency_ms"]) for row in samples if row["batch"] == "2")
     cell = json.loads(measured.read("metrics/ort_cpu_fp32/bs002.json"))
     assert len(latencies) == 3
@@ -169,7 +202,7 @@ def test_the_report_names_hardware_versions_and_that_the_weights_are_random(meas
     assert f"onnxruntime {environment['versions']['onnxruntime']}" in table
     assert "The weights are random" in table
     assert "synthetic distilbert, seed 0" in measured.read("notes/engineering_observations.md")
-    for name in ("cpu_latency_by_batch.png", "cpu_throughput_by_batch.png"):
+    for name in ("cpu_latency_by_batch.png", "cpu_throughput_by_batch.png", "cpu_causes.png"):
         assert (measured.folder / "results/plots" / name).read_bytes().startswith(b"\x89PNG")
 
 

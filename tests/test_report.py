@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.report.comparisons import compare, per_sample
 from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second, percent
-from bench.report.notes import compare, compare_throughput, render_notes
+from bench.report.notes import render_notes
 from bench.report.table import render_table
 
 ENVIRONMENT: dict[str, Any] = {
@@ -63,6 +64,25 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "other_gpu_processes": None,
         "cold_start_seconds": 1.0,
         "other_load_cores": 0.1,
+        "host_loop_min_ms": 1.0,
+        "host_loop_max_ms": 1.05,
+        "gpu_busy_ms": None,
+        "kernel_launches": None,
+        "bound": None,
+        "matrix_share": None,
+        "limit_ms": None,
+        "limited_by": None,
+        "limit_share": None,
+        "energy_mj_per_sample": None,
+        "gross_energy_mj_per_sample": None,
+        "idle_w": None,
+        "one_off_seconds": 0.0,
+        "peak_gpu_mib": None,
+        "peak_host_mib": 600.0,
+        "break_even_calls": None,
+        "control_ratio": None,
+        "noise_floor": None,
+        "margin": 0.02,
         "baseline": "torch_cpu_fp32" if "cpu" in variant else "torch_cuda_fp32",
         "speedup": None,
         "p50_low_ms": None,
@@ -94,7 +114,7 @@ def test_the_verdict_on_int8_flips_with_the_data() -> None:
 
 def test_one_process_is_never_enough_for_a_verdict() -> None:
     rows = list(table(row("a_cpu_fp32", 1, (1.0,)), row("b_cpu_fp32", 1, (9.0,))).itertuples())
-    assert compare(rows[0], rows[1]) == "inconclusive"
+    assert compare(rows[0], rows[1]).verdict == "inconclusive"
 
 
 def test_a_larger_batch_that_loses_throughput_is_said() -> None:
@@ -103,7 +123,45 @@ def test_a_larger_batch_that_loses_throughput_is_said() -> None:
     assert "going up to batch 4 loses throughput" in render_notes(falling, context())
     assert "loses throughput" not in render_notes(rising, context())
     before, after = falling.itertuples()
-    assert compare_throughput(before, after) == -1
+    assert compare(after, before, per_sample).verdict == "slower"
+
+
+def test_the_table_answers_which_is_fastest_whether_that_is_certain_and_what_it_costs() -> None:
+    best = row(
+        "ort_cuda_fp16",
+        1,
+        (0.29, 0.30, 0.31),
+        bound="gpu-bound",
+        gpu_busy_ms=0.24,
+        limit_share=0.031,
+        limited_by="compute",
+        energy_mj_per_sample=41.5,
+        peak_gpu_mib=812.0,
+        one_off_seconds=14.0,
+    )
+    sure = render_table(table(best, row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))), context())
+    assert (
+        "| 1 | `ort_cuda_fp16` | 0.300 | yes, faster than every other | gpu-bound, GPU busy 80% | 3.1% (compute) |"
+        in sure
+    )
+    assert "| 41.5 mJ/sample | 812 MiB on the GPU, 600 MiB on the host | 1.0 s | 14.0 s |" in sure
+    unsure = render_table(table(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33))), context())
+    assert "not told apart from `torch_cuda_fp32`" in unsure
+
+
+def test_a_difference_below_the_noise_floor_is_no_win() -> None:
+    five_percent = [row("ort_cuda_fp16", 1, (1.0, 1.001, 1.002)), row("torch_cuda_fp32", 1, (1.05, 1.051, 1.052))]
+    quiet = table(*five_percent)
+    noisy = table(*({**cell, "margin": 0.08} for cell in five_percent))
+    assert compare(*quiet.itertuples()).verdict == "faster"
+    assert compare(*noisy.itertuples()).verdict == "tie"
+
+
+def test_a_cpu_that_does_not_hold_still_is_named_as_a_cause() -> None:
+    still = table(row("torch_cpu_fp32", 1, (10.0, 10.1)))
+    restless = table(row("torch_cpu_fp32", 1, (10.0, 10.1), host_loop_min_ms=1.5, host_loop_max_ms=2.9))
+    assert "took 1.00 to 1.05 ms: the CPU held still." in render_notes(still, context())
+    assert "changes its speed by up to 1.93×" in render_notes(restless, context())
 
 
 def test_a_rejected_row_is_shown_but_never_the_fastest() -> None:

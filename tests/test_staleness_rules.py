@@ -15,6 +15,7 @@ ENTRY_POINTS = {
     "probe": RUNTIME_FILES,
     "build_engine": ["bench/engine_worker.py", f"{RUNTIMES}/tensorrt.py"],
     "infer": ["bench/worker.py"],
+    "control": ["bench/worker.py"],
     "infer_tensorrt": ["bench/worker.py", f"{RUNTIMES}/tensorrt.py"],
 }
 """What a stage runs besides its script: worker processes and runtimes, found by name while running."""

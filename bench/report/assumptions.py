@@ -7,49 +7,43 @@ faster, and otherwise undecided; without any cell it was not tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
-from bench.intervals import Interval, ratio_interval, verdict
-from bench.report.figures import is_missing, milliseconds, ratio
-from bench.report.summary import process_medians
+from bench.intervals import Interval
+from bench.report.comparisons import Comparison, compare, per_sample
+from bench.report.figures import milliseconds, ratio
 
 SHOWN_CELLS = 4
-HOST_BOUND = 0.5
-"""A call in which the GPU works less than half of the time waits for the host."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One comparison: what is compared where, and how many times as fast the first is."""
+    """One comparison: what is compared where, how it came out, and the likely cause."""
 
     label: str
-    speedup: Interval | None
+    found: Comparison
     cause: str = ""
 
     @property
     def verdict(self) -> str:
         """Return faster, slower, tie or inconclusive."""
-        return verdict(self.speedup)
+        return self.found.verdict
 
     def text(self) -> str:
         """Write the cell with its ratio, interval and cause."""
-        if self.speedup is None:
-            return f"{self.label}: one process, no interval"
-        found = self.speedup
-        limits = f"{ratio(found.value)} ({ratio(found.low)} – {ratio(found.high)})"
-        return f"{self.label}: {limits}, {self.verdict}{f'; {self.cause}' if self.cause else ''}"
+        return f"{self.label}: {self.found.text()}{f'; {self.cause}' if self.cause else ''}"
 
 
 def assumption_lines(table: pd.DataFrame) -> Iterator[str]:
     """Yield one line an assumption, from the measured rows of results/summary.csv."""
     rows = table[table["status"] == "measured"]
-    yield _always("INT8 is always faster than FP32", list(_by_precision(rows, "int8", "fp32")))
-    yield _always("FP16 is always faster than FP32", list(_by_precision(rows, "fp16", "fp32")))
+    yield _always("INT8 is always faster than FP32", list(by_precision(rows, "int8", "fp32")))
+    yield _always("FP16 is always faster than FP32", list(by_precision(rows, "fp16", "fp32")))
     yield _always("TensorRT always wins", list(_tensorrt(rows)))
     yield _always("A larger batch always gives more samples/s", list(_batches(rows)))
     yield _precision_or_runtime(rows)
@@ -65,7 +59,7 @@ def _always(claim: str, cells: list[Cell]) -> str:
         return _line(claim, f"refuted here by {len(against)} of {len(cells)} comparisons", against)
     if open_ones:
         return _line(claim, f"undecided here: {len(open_ones)} of {len(cells)} comparisons are inconclusive", open_ones)
-    weakest = min(cells, key=lambda cell: cell.speedup.value if cell.speedup else 0.0)
+    weakest = min(cells, key=lambda cell: cell.found.value)
     return _line(claim, f"upheld here in all {len(cells)} comparisons, the weakest", [weakest])
 
 
@@ -75,29 +69,27 @@ def _line(claim: str, answer: str, cells: list[Cell]) -> str:
     return f"- “{claim}”: {answer}{': ' + '. '.join(texts) if texts else ''}."
 
 
-def _compare(label: str, first: Any, second: Any, per: Callable[[Any], float] = lambda _row: 1.0) -> Cell:
-    """Compare two rows; `per` divides a row's latencies (by its batch size, for throughput)."""
-    ours, theirs = ([value / per(row) for value in process_medians(row)] for row in (first, second))
-    return Cell(label, ratio_interval(theirs, ours), _cause(first))
-
-
 def _cause(row: Any) -> str:
-    busy = getattr(row, "gpu_busy_ms", None)
-    if is_missing(busy) or busy >= HOST_BOUND * row.p50_ms:
+    if row.bound != "host-bound":
         return ""
-    return f"host-bound, the GPU works {milliseconds(busy)} of its {milliseconds(row.p50_ms)} ms"
+    return f"host-bound, the GPU works {milliseconds(row.gpu_busy_ms)} of its {milliseconds(row.p50_ms)} ms"
 
 
-def _plain(rows: pd.DataFrame) -> pd.DataFrame:
+def _cell(label: str, first: Any, second: Any) -> Cell:
+    return Cell(label, compare(first, second), _cause(first))
+
+
+def plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of variants without further options."""
     return rows[rows["options"].isna() | (rows["options"] == "")]
 
 
-def _by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
+def by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
     """Compare two precisions of the same runtime on the same device, without further options."""
-    for (runtime, device, size), group in _plain(rows).groupby(["runtime", "device", "batch_size"], sort=False):
+    for (runtime, device, size), group in plain(rows).groupby(["runtime", "device", "batch_size"], sort=False):
         first, second = (next(group[group["precision"] == name].itertuples(), None) for name in (low, high))
         if first is not None and second is not None:
-            yield _compare(f"{runtime} on {device}, batch {size}", first, second)
+            yield _cell(f"{runtime} on {device}, batch {size}", first, second)
 
 
 def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
@@ -106,7 +98,7 @@ def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
         is_tensorrt = group["runtime"] == "tensorrt"
         ours, theirs = (_fastest(part) for part in (group[is_tensorrt], group[~is_tensorrt]))
         if ours is not None and theirs is not None:
-            yield _compare(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
+            yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
 
 
 def _fastest(rows: pd.DataFrame) -> Any:
@@ -117,14 +109,14 @@ def _batches(rows: pd.DataFrame) -> Iterator[Cell]:
     for variant, group in rows.groupby("variant", sort=False):
         for before, after in pairwise(group.sort_values("batch_size").itertuples()):
             label = f"`{variant}` from batch {before.batch_size} to {after.batch_size}"
-            yield _compare(label, after, before, per=lambda row: float(row.batch_size))
+            yield Cell(label, compare(after, before, per_sample), _cause(after))
 
 
 def _precision_or_runtime(rows: pd.DataFrame) -> str:
     """Compare the largest factor between precisions of one runtime with that between runtimes at one precision."""
     claim = "Precision matters more than the runtime"
     found = []
-    for (device, size), group in _plain(rows).groupby(["device", "batch_size"], sort=False):
+    for (device, size), group in plain(rows).groupby(["device", "batch_size"], sort=False):
         precision = _largest_factor(group, same="runtime", other="precision")
         runtime = _largest_factor(group, same="precision", other="runtime")
         if precision and runtime:
@@ -143,7 +135,7 @@ def _largest_factor(rows: pd.DataFrame, same: str, other: str) -> Interval | Non
     for _, group in rows.groupby(same):
         if group[other].nunique() > 1:
             ordered = list(group.sort_values("p50_ms").itertuples())
-            factors.append(ratio_interval(process_medians(ordered[-1]), process_medians(ordered[0])))
+            factors.append(compare(ordered[0], ordered[-1]).interval)
     return max((factor for factor in factors if factor), key=lambda factor: factor.value, default=None)
 
 
@@ -154,7 +146,7 @@ def _cpu_int8(rows: pd.DataFrame) -> str:
     ends = sorted(cpu["batch_size"].unique())
     if len(ends) < 2 or ends[0] != 1:
         return _line(claim, "not tested here", [])
-    small, large = (list(_by_precision(cpu[cpu["batch_size"] == size], "int8", "fp32")) for size in (ends[0], ends[-1]))
+    small, large = (list(by_precision(cpu[cpu["batch_size"] == size], "int8", "fp32")) for size in (ends[0], ends[-1]))
     if not small or not large:
         return _line(claim, "not tested here", [])
     against = [cell for cell in small if cell.verdict in ("faster", "tie")]

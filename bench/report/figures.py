@@ -49,3 +49,34 @@ def percent(value: Any) -> str:
 def seconds(value: Any) -> str:
     """Write a duration in seconds."""
     return MISSING if is_missing(value) else f"{value:.1f} s"
+
+
+def share(value: Any) -> str:
+    """Write a share of a limit: 43%, 0.4%."""
+    if is_missing(value):
+        return MISSING
+    return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
+
+
+def millijoules(value: Any) -> str:
+    """Write an energy in mJ: 4.21, 38.2, 512."""
+    if is_missing(value):
+        return MISSING
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def watts(value: Any) -> str:
+    """Write a power."""
+    return MISSING if is_missing(value) else f"{value:.0f} W"
+
+
+def calls(value: Any) -> str:
+    """Write a number of calls: 940, 12,400."""
+    return MISSING if is_missing(value) else f"{value:,.0f}"
+
+
+def mebibytes(value: Any) -> str:
+    """Write a size of memory: 512 MiB, 3.2 GiB."""
+    if is_missing(value):
+        return MISSING
+    return f"{value:.0f} MiB" if value < 1024 else f"{value / 1024:.1f} GiB"

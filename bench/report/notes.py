@@ -8,12 +8,22 @@ from typing import Any
 
 import pandas as pd
 
-from bench.intervals import MARGIN, processes_that_would_settle, ratio_interval, verdict
-from bench.report.assumptions import assumption_lines
+from bench.report.assumptions import assumption_lines, plain
+from bench.report.comparisons import compare, per_sample
 from bench.report.context import Context
-from bench.report.figures import is_missing, milliseconds, per_second, percent, ratio, seconds
-from bench.report.summary import process_medians
-from bench.report.table import PANELS, not_timed
+from bench.report.figures import (
+    calls,
+    is_missing,
+    millijoules,
+    milliseconds,
+    per_second,
+    ratio,
+    seconds,
+    share,
+    watts,
+)
+from bench.report.noise_notes import noise_lines
+from bench.report.table import PANELS, margins_text, not_timed
 
 PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
 
@@ -25,8 +35,9 @@ def render_notes(table: pd.DataFrame, context: Context) -> str:
     lines += [f"- {line}" for line in context.hardware_lines()]
     lines += [
         "",
-        f"A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside {MARGIN:.0%}; the "
-        "interval counts the spread between processes. Otherwise it is inconclusive: this run does not tell.",
+        "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin "
+        f"({margins_text(table)}); the interval counts the spread between processes. Otherwise it is inconclusive: "
+        "this run does not tell.",
         "",
     ]
     lines += ["## What people assume", "", *assumption_lines(table), ""]
@@ -45,8 +56,12 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
         yield from _precision(rows, low, high)
     yield from _batching(rows)
     yield from _gpu_busy(rows)
+    yield from _matrix_share(rows)
+    yield from _limits(rows)
+    yield from _energy(rows)
     yield from _start_up(rows)
-    yield from _spread(rows)
+    yield from _break_even(rows)
+    yield from noise_lines(rows)
 
 
 def _fastest(rows: pd.DataFrame) -> Iterator[str]:
@@ -54,7 +69,7 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
     for size, group in rows.groupby("batch_size"):
         ordered = list(group.sort_values("p50_ms").itertuples())
         best = ordered[0]
-        same = [row.variant for row in ordered[1:] if compare(best, row) not in ("faster", "slower")]
+        same = [row.variant for row in ordered[1:] if compare(best, row).verdict not in ("faster", "slower")]
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
@@ -63,34 +78,15 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
 
 def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
     """Compare two precisions of one runtime and the same options, batch by batch."""
-    for runtime, group in rows.groupby("runtime", sort=False):
+    for runtime, group in plain(rows).groupby("runtime", sort=False):
         found = []
-        for size, cell in group.groupby("batch_size"):
-            plain = cell[cell["options"].isna() | (cell["options"] == "")]
-            first, second = (_only(plain[plain["precision"] == name]) for name in (low, high))
+        for size, cells in group.groupby("batch_size"):
+            first, second = (next(cells[cells["precision"] == name].itertuples(), None) for name in (low, high))
             if first is not None and second is not None:
-                found.append(f"{ratio(_speedup(second, first))} ({compare(first, second)}) at batch {size}")
+                seen = compare(first, second)
+                found.append(f"{ratio(seen.value)} ({seen.advice()}) at batch {size}")
         if found:
             yield f"- {runtime}: {low} against {high}, p50 speed-up {', '.join(found)}."
-
-
-def _speedup(over: Any, under: Any) -> float:
-    found = ratio_interval(process_medians(over), process_medians(under))
-    return found.value if found else over.p50_ms / under.p50_ms
-
-
-def _only(rows: pd.DataFrame) -> Any:
-    return next(rows.itertuples(), None)
-
-
-def compare(first: Any, second: Any) -> str:
-    """Return the verdict on the first of two rows: faster, slower, tie or inconclusive, and what would settle it."""
-    ours, theirs = process_medians(first), process_medians(second)
-    found = verdict(ratio_interval(theirs, ours))
-    enough = processes_that_would_settle(theirs, ours)
-    if found != "inconclusive" or enough is None:
-        return found
-    return f"inconclusive, about {enough} processes would settle it"
 
 
 def _batching(rows: pd.DataFrame) -> Iterator[str]:
@@ -100,33 +96,58 @@ def _batching(rows: pd.DataFrame) -> Iterator[str]:
         if len(ordered) < 2:
             continue
         best = max(ordered, key=lambda row: row.samples_per_s)
-        falls = [after.batch_size for before, after in pairwise(ordered) if compare_throughput(before, after) < 0]
+        falls = [
+            after.batch_size
+            for before, after in pairwise(ordered)
+            if compare(after, before, per_sample).verdict == "slower"
+        ]
         gain = best.samples_per_s / ordered[0].samples_per_s
         line = f"- `{variant}`: most samples/s at batch {best.batch_size} ({per_second(best.samples_per_s)}), "
         line += f"{ratio(gain)} its batch {ordered[0].batch_size}"
         yield line + (f"; going up to batch {falls[0]} loses throughput." if falls else ".")
 
 
-def compare_throughput(before: Any, after: Any) -> int:
-    """Return -1 if the larger batch surely has less throughput, 1 if surely more, else 0."""
-    first, second = ([value / row.batch_size for value in process_medians(row)] for row in (before, after))
-    found = verdict(ratio_interval(first, second))
-    return {"faster": 1, "slower": -1}.get(found, 0)
-
-
 def _gpu_busy(rows: pd.DataFrame) -> Iterator[str]:
     """Say how much of a call the GPU works, from the profiling pass, at each variant's smallest and largest batch."""
-    if "gpu_busy_ms" not in rows:
-        return
     for variant, group in rows.dropna(subset=["gpu_busy_ms"]).groupby("variant", sort=False):
-        ordered = list(group.sort_values("batch_size").itertuples())
-        ends = ordered if len(ordered) == 1 else [ordered[0], ordered[-1]]
         parts = [
             f"{milliseconds(row.gpu_busy_ms)} of {milliseconds(row.p50_ms)} ms "
             f"({row.kernel_launches:.0f} kernels) at batch {row.batch_size}"
-            for row in ends
+            for row in _ends(group)
         ]
         yield f"- `{variant}`: the GPU works {', '.join(parts)}."
+
+
+def _matrix_share(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how much of the CPU's work is matrix products, the only part that a lower precision speeds up."""
+    for variant, group in rows.dropna(subset=["matrix_share"]).groupby("variant", sort=False):
+        parts = [f"{share(row.matrix_share)} at batch {row.batch_size}" for row in _ends(group)]
+        yield f"- `{variant}`: of its operators' time, matrix products take {', '.join(parts)}."
+
+
+def _limits(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how close the fastest row of each batch size comes to what this machine was measured to do."""
+    known = rows.dropna(subset=["limit_share"])
+    for size, group in known.groupby("batch_size"):
+        best = next(group.sort_values("p50_ms").itertuples())
+        yield (
+            f"- Batch {size}: the measured peaks allow `{best.variant}` {milliseconds(best.limit_ms)} ms "
+            f"({best.limited_by}); it takes {ratio(1 / best.limit_share)} as long."
+        )
+
+
+def _energy(rows: pd.DataFrame) -> Iterator[str]:
+    """Say which row takes least energy for a sample, and what it would be with the idle power counted in."""
+    known = rows.dropna(subset=["energy_mj_per_sample"]).sort_values("energy_mj_per_sample")
+    if known.empty:
+        return
+    least, most = (next(part.itertuples()) for part in (known, known[::-1]))
+    yield (
+        f"- Least energy a sample: `{least.variant}` at batch {least.batch_size}, "
+        f"{millijoules(least.energy_mj_per_sample)} mJ beyond the idle power of {watts(least.idle_w)} "
+        f"({millijoules(least.gross_energy_mj_per_sample)} mJ with it); most: `{most.variant}` at batch "
+        f"{most.batch_size}, {millijoules(most.energy_mj_per_sample)} mJ."
+    )
 
 
 def _start_up(rows: pd.DataFrame) -> Iterator[str]:
@@ -136,21 +157,22 @@ def _start_up(rows: pd.DataFrame) -> Iterator[str]:
     yield f"- From process start to the first answer: {', '.join(parts)}."
 
 
-def _spread(rows: pd.DataFrame) -> Iterator[str]:
-    """Say how far the processes of one cell are apart, and how busy the machine was otherwise."""
-    spreads = {f"`{row.variant}` batch {row.batch_size}": _relative_spread(row) for row in rows.itertuples()}
-    widest = max(spreads, key=lambda name: spreads[name])
-    median = pd.Series(spreads).median()
-    yield (
-        f"- Between the processes of a cell, the slowest median is {percent(median)} above the fastest "
-        f"(median over cells); at most {percent(spreads[widest])}, at {widest}."
-    )
-    yield f"- Other processes kept at most {rows['other_load_cores'].max():.2f} cores busy while a variant was timed."
+def _break_even(rows: pd.DataFrame) -> Iterator[str]:
+    """Say after how many calls an export, a conversion or an engine has paid for itself."""
+    for variant, group in rows[rows["one_off_seconds"] > 0].groupby("variant", sort=False):
+        paying = [row for row in _ends(group) if row.verdict == "faster" and not is_missing(row.break_even_calls)]
+        if paying:
+            parts = [f"{calls(row.break_even_calls)} calls at batch {row.batch_size}" for row in paying]
+            yield (
+                f"- `{variant}`: what is done once before it runs ({seconds(paying[0].one_off_seconds)}) has paid for "
+                f"itself against `{paying[0].baseline}` after {', '.join(parts)}."
+            )
 
 
-def _relative_spread(row: Any) -> float:
-    medians = process_medians(row)
-    return max(medians) / min(medians) - 1 if medians else 0.0
+def _ends(group: pd.DataFrame) -> list[Any]:
+    """Return the rows of the smallest and the largest batch size."""
+    ordered = list(group.sort_values("batch_size").itertuples())
+    return ordered if len(ordered) == 1 else [ordered[0], ordered[-1]]
 
 
 def _left_out(table: pd.DataFrame) -> Iterator[str]:

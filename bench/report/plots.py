@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.files import replacing_folder
+from bench.report.causes_plot import write_causes
 from bench.report.context import Context
 from bench.report.table import PANELS
 
@@ -29,6 +30,9 @@ def write_plots(table: pd.DataFrame, context: Context, folder: Path) -> None:
                 rows = table[(table["device"] == device) & (table["status"] == "measured")]
                 if len(rows):
                     _draw(rows, column, label, _caption(device, context), target / f"{device}_{name}.png")
+        for device in PANELS:
+            rows = table[(table["device"] == device) & (table["status"] == "measured")]
+            write_causes(rows, device, _caption(device, context), target / f"{device}_causes.png")
 
 
 def _caption(device: str, context: Context) -> str:

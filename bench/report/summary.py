@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import pandas as pd
 
 from bench.errors import DataError
 from bench.files import read_json, replacing_file
-from bench.intervals import Interval, interval, quantile_interval, ratio_interval, verdict
+from bench.intervals import interval, quantile_interval
 from bench.kernels import arithmetic_shares
+from bench.noise import noise_floor
+from bench.operators import matrix_share
 from bench.params import Params, Variant
-from bench.paths import SAMPLES, SUMMARY_CSV
+from bench.paths import CONTROL, CONVERSIONS, EXPORT, PEAKS, SAMPLES, SUMMARY_CSV
+from bench.report.comparisons import compare, process_medians
+from bench.report.costs import bound, break_even_calls, energy, limits, one_off_seconds
+from bench.workload import Workload
 
 Row = dict[str, Any]
 CELL_FIGURES = (
@@ -29,29 +37,67 @@ CELL_FIGURES = (
     "checked_sentences",
     "proof",
 )
+OPTIONAL = (
+    "peak_gpu_mib",
+    "accuracy",
+    "throttling",
+    "other_gpu_processes",
+    "gpu_busy_ms",
+    "bound",
+    "matrix_share",
+    "limit_ms",
+    "limited_by",
+    "limit_share",
+    "energy_mj_per_sample",
+    "gross_energy_mj_per_sample",
+    "one_off_seconds",
+    "host_loop_min_ms",
+    "host_loop_max_ms",
+)
+"""Columns that reports read and that this run may not have."""
 FIRST_PROCESS = ("cold_start_seconds", "load_seconds", "first_run_ms")
 LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "other_load_cores")
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What the stages before wrote, beside the samples."""
+
+    export: Row
+    conversions: dict[str, Row]
+    peaks: Row
+    controls: dict[str, Row]
+
+    @classmethod
+    def read(cls, devices: Iterable[str]) -> Recorded:
+        """Read metrics/export.json, convert/, peaks.json and artifacts/control/; DataError if one is missing."""
+        mend = "`dvc repro` writes it anew"
+        conversions = {file.stem: read_json(file, mend) for file in sorted(CONVERSIONS.glob("*.json"))}
+        controls = {device: read_json(CONTROL / f"{device}.json", mend) for device in devices}
+        return cls(read_json(EXPORT, mend), conversions, read_json(PEAKS, mend), controls)
+
+
 def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     """Return the table in the configured order; it walks params.yaml, never the files that happen to be there."""
+    recorded = Recorded.read(params.baselines)
     rows: list[Row] = []
     for key, variant in params.all_variants().items():
-        report = read_json(samples / f"{key}.json", mend=f"`dvc repro` measures {key} again")
-        runs = read_runs(samples / f"{key}.csv")
+        folder = samples / variant.device
+        report = read_json(folder / f"{key}.json", mend=f"`dvc repro` measures {key} again")
+        runs = read_runs(folder / f"{key}.csv")
         rows += [
-            _row(key, variant, size, report) | _run_intervals(runs[runs["batch"] == size])
+            _row(key, variant, size, report, recorded) | _run_intervals(runs[runs["batch"] == size])
             for size in params.batch_sizes
         ]
     table = pd.DataFrame(rows)
-    for column in (*CELL_FIGURES, "peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes"):
+    for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:
             table[column] = None
-    return _with_speedup(table, params)
+    return _with_comparisons(_with_noise_floor(table, params, recorded.controls), params)
 
 
-def _row(key: str, variant: Variant, batch_size: int, report: dict[str, Any]) -> Row:
+def _row(key: str, variant: Variant, batch_size: int, report: Row, recorded: Recorded) -> Row:
     try:
         cell = report["cells"][str(batch_size)]
     except KeyError:
@@ -69,9 +115,25 @@ def _row(key: str, variant: Variant, batch_size: int, report: dict[str, Any]) ->
         "accuracy": report.get("accuracy"),
         **_process_figures(report["processes"]),
         **_gpu_figures(cell.get("gpu", [])),
-        **_profile(cell.get("profile")),
+        **_host_figures(cell.get("host_loop_ms", [])),
+        **_profile(cell),
         **_evidence(report.get("evidence", {})),
-        **_engine(report.get("engine", {})),
+        **_costs(variant, batch_size, cell, report, recorded),
+    }
+
+
+def _costs(variant: Variant, batch_size: int, cell: Row, report: Row, recorded: Recorded) -> Row:
+    """Return limits, energy and what was spent once; empty for a cell without times."""
+    if "p50_ms" not in cell:
+        return {}
+    workload = Workload(**recorded.export["workload"])
+    built = report.get("engine", {})
+    idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
+    return {
+        **limits(workload, variant, batch_size, cell["p50_ms"], recorded.peaks),
+        **energy(cell.get("gpu", []), cell["runs"] * batch_size, idle_w),
+        **{name: built[name] for name in ("build_seconds", "engine_bytes") if name in built},
+        "one_off_seconds": one_off_seconds(variant, recorded.export, recorded.conversions, built),
     }
 
 
@@ -122,8 +184,17 @@ def _gpu_figures(readings: list[dict[str, Any]]) -> Row:
     return figures
 
 
-def _profile(profile: dict[str, Any] | None) -> Row:
-    """Return what the profiling pass saw of an average run, the longest kernel by name."""
+def _host_figures(loops_ms: list[float]) -> Row:
+    """Return the fastest and the slowest time of the fixed loop that is run before and after a cell."""
+    return {"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}
+
+
+def _profile(cell: Row) -> Row:
+    """Return what the profiling pass saw of an average run: kernels on the GPU, operators on the CPU."""
+    if cell.get("operators"):
+        operators = cell["operators"]
+        return {"matrix_share": matrix_share(operators), "longest_operator": next(iter(operators))}
+    profile = cell.get("profile")
     if not profile:
         return {}
     shares = arithmetic_shares(profile["kernels"])
@@ -131,6 +202,7 @@ def _profile(profile: dict[str, Any] | None) -> Row:
         "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares.items()),
         "kernel_launches": profile["kernel_launches"],
         "gpu_busy_ms": profile["gpu_busy_ms"],
+        **bound(cell["p50_ms"], profile["gpu_busy_ms"]),
         "longest_kernel": next(iter(profile["kernels"]), None),
     }
 
@@ -151,22 +223,29 @@ def _evidence(evidence: dict[str, Any]) -> Row:
     return observed
 
 
-def _engine(record: dict[str, Any]) -> Row:
-    return {name: record[name] for name in ("build_seconds", "engine_bytes") if name in record}
+def _with_noise_floor(table: pd.DataFrame, params: Params, controls: dict[str, Row]) -> pd.DataFrame:
+    """Add, for each device, the control's ratio at each batch size, the noise floor, and the margin of verdicts."""
+    ratios: dict[tuple[str, int], float] = {}
+    floors: dict[str, float] = {}
+    for device, control in controls.items():
+        rows = table[(table["device"] == device) & (table["status"] == "measured")]
+        again = control["cells"]
+        for row in rows[rows["variant"] == control["variant"]].itertuples():
+            medians = again.get(str(row.batch_size), {}).get("process_p50_ms")
+            if medians:
+                ratios[device, row.batch_size] = geometric_mean(medians) / geometric_mean(process_medians(row))
+        cells = [process_medians(row) for row in rows.itertuples()]
+        if cells:
+            floors[device] = noise_floor([value for key, value in ratios.items() if key[0] == device], cells)
+    keys = list(zip(table["device"], table["batch_size"], strict=True))
+    table["control_ratio"] = [ratios.get(key) for key in keys]
+    table["noise_floor"] = [floors.get(device) for device, _ in keys]
+    table["margin"] = [max(params.report.margin, floors.get(device, 0.0)) for device, _ in keys]
+    return table
 
 
-def process_medians(row: Any) -> list[float]:
-    """Return the p50 of each process of a row, in ms."""
-    text = row.process_p50_ms
-    return [float(value) for value in text.split()] if isinstance(text, str) else []
-
-
-def _with_speedup(table: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Add the interval of p50, and the speed-up against the baseline of the device with interval and verdict.
-
-    Speed-up: the baseline's latency over the row's, same batch size, both measured; of the geometric
-    means of the processes' medians, or of p50 where there is but one process.
-    """
+def _with_comparisons(table: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Add the interval of p50, and what comes of comparing each row with the baseline of its device and batch."""
     rows = list(table.itertuples())
     baselines = {
         (row.device, row.batch_size): row
@@ -178,7 +257,7 @@ def _with_speedup(table: pd.DataFrame, params: Params) -> pd.DataFrame:
     table["p50_low_ms"] = [found.low if found else None for found in intervals]
     table["p50_high_ms"] = [found.high if found else None for found in intervals]
     columns = [_against(baselines.get((row.device, row.batch_size)), row) for row in rows]
-    for name in ("speedup", "speedup_low", "speedup_high", "verdict"):
+    for name in ("speedup", "speedup_low", "speedup_high", "verdict", "break_even_calls"):
         table[name] = [found.get(name) for found in columns]
     return table
 
@@ -188,10 +267,10 @@ def _against(baseline: Any, row: Any) -> Row:
         return {}
     if baseline.variant == row.variant:
         return {"speedup": 1.0}
-    found: Interval | None = ratio_interval(process_medians(baseline), process_medians(row))
-    if found is None:
-        return {"speedup": baseline.p50_ms / row.p50_ms, "verdict": verdict(None)}
-    return {"speedup": found.value, "speedup_low": found.low, "speedup_high": found.high, "verdict": verdict(found)}
+    found = compare(row, baseline)
+    limits_of_it = {"speedup_low": found.interval.low, "speedup_high": found.interval.high} if found.interval else {}
+    calls = break_even_calls(row.one_off_seconds, baseline.mean_ms, row.mean_ms)
+    return {"speedup": found.value, **limits_of_it, "verdict": found.verdict, "break_even_calls": calls}
 
 
 def write_summary(table: pd.DataFrame, path: Path = SUMMARY_CSV) -> None:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
 
-from bench.intervals import MARGIN
+from bench.report.answers import answer_lines, limit_text, why_text
 from bench.report.context import Context
-from bench.report.figures import MISSING, between, is_missing, milliseconds, per_second, percent, ratio
+from bench.report.figures import (
+    MISSING,
+    between,
+    is_missing,
+    millijoules,
+    milliseconds,
+    per_second,
+    percent,
+    ratio,
+)
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 TIMED = ("measured", "rejected")
-COLUMNS = (
-    "batch",
-    "variant",
-    "p50 ms",
-    "95% interval",
-    "p95 ms",
-    "mean ms",
-    "samples/s",
-    "speed-up",
-    "verdict, 95% interval",
-    "agreement",
-    "proof",
-    "status",
-)
+LEFT_ALIGNED = ("variant", "verdict, 95% interval", "why", "proof", "status")
 
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
@@ -46,11 +42,14 @@ def render_table(table: pd.DataFrame, context: Context) -> str:
 def _panel(rows: pd.DataFrame, title: str, hardware: str) -> Iterator[str]:
     yield from (f"## {title}: {hardware}", "")
     timed = rows[rows["status"].isin(TIMED)]
+    answers = list(answer_lines(rows[rows["status"] == "measured"]))
+    yield from [*answers, ""] if answers else []
     if len(timed):
-        yield f"| {' | '.join(COLUMNS)} |"
-        yield "| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | --- | --- |"
+        names = shown_columns(timed)
+        yield f"| {' | '.join(names)} |"
+        yield f"| {' | '.join('---' if name in LEFT_ALIGNED else '---:' for name in names)} |"
         for row in in_order(timed):
-            yield f"| {' | '.join(table_cells(row))} |"
+            yield f"| {' | '.join(COLUMNS[name](row) for name in names)} |"
         yield ""
     yield from (f"- {line}" for line in not_timed(rows))
     yield ""
@@ -62,22 +61,10 @@ def in_order(timed: pd.DataFrame) -> Iterator[Any]:
     yield from ordered.itertuples()
 
 
-def table_cells(row: Any) -> list[str]:
-    """Return the texts of one row, in the order of COLUMNS."""
-    return [
-        str(row.batch_size),
-        row.variant,
-        milliseconds(row.p50_ms),
-        between(milliseconds, row.p50_low_ms, row.p50_high_ms),
-        milliseconds(row.p95_ms),
-        milliseconds(row.mean_ms),
-        per_second(row.samples_per_s),
-        ratio(row.speedup),
-        speedup_text(row),
-        percent(row.agreement),
-        MISSING if is_missing(row.proof) else row.proof,
-        status_text(row),
-    ]
+def shown_columns(timed: pd.DataFrame) -> list[str]:
+    """Return the columns in which at least one row has something to say."""
+    rows = list(timed.itertuples())
+    return [name for name, write in COLUMNS.items() if any(write(row) != MISSING for row in rows)]
 
 
 def speedup_text(row: Any) -> str:
@@ -96,6 +83,26 @@ def status_text(row: Any) -> str:
     if not is_missing(row.other_gpu_processes) and row.other_gpu_processes > 0:
         marks.append(f"beside {int(row.other_gpu_processes)} other GPU process(es)")
     return ", ".join(marks)
+
+
+COLUMNS: dict[str, Callable[[Any], str]] = {
+    "batch": lambda row: str(row.batch_size),
+    "variant": lambda row: str(row.variant),
+    "p50 ms": lambda row: milliseconds(row.p50_ms),
+    "95% interval": lambda row: between(milliseconds, row.p50_low_ms, row.p50_high_ms),
+    "p95 ms": lambda row: milliseconds(row.p95_ms),
+    "mean ms": lambda row: milliseconds(row.mean_ms),
+    "samples/s": lambda row: per_second(row.samples_per_s),
+    "speed-up": lambda row: ratio(row.speedup),
+    "verdict, 95% interval": speedup_text,
+    "why": why_text,
+    "of limit": limit_text,
+    "mJ/sample": lambda row: millijoules(row.energy_mj_per_sample),
+    "agreement": lambda row: percent(row.agreement),
+    "proof": lambda row: MISSING if is_missing(row.proof) else str(row.proof),
+    "status": status_text,
+}
+"""How each column of the table is written."""
 
 
 def not_timed(rows: pd.DataFrame) -> Iterator[str]:
@@ -118,10 +125,26 @@ def _legend(table: pd.DataFrame) -> list[str]:
         "A latency is one call, host arrays in, host logits out, copies included. "
         f"Speed-up: against {against} at the same batch size, from the processes' medians. "
         f"Intervals count the spread between processes; faster, slower and tie are said where the whole interval "
-        f"is beyond or inside {MARGIN:.0%}, else inconclusive. "
+        f"is beyond or inside a margin ({margins_text(table)}), else inconclusive. "
         f"p95: {MISSING} where there were too few runs. "
+        "Why: the part of a call in which the GPU works, or the part of the CPU's work that is matrix products. "
+        "Fastest: is certain where its whole interval is beyond the margin against every other row. "
+        "First answer: from process start. Once: export and conversion, before the first run. "
+        "Of limit: the shortest time that this machine's measured peaks allow (a large matrix product in that "
+        "precision, a large copy), as a share of p50. "
+        "mJ/sample: from the GPU's own counter, idle power taken off. "
         "Agreement: share of answers whose label is the fp32 reference's. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
         "label; - not recorded. "
         "Everything else that is known about a row: `summary.csv`."
     ]
+
+
+def margins_text(table: pd.DataFrame) -> str:
+    """Say how large a difference must be on each device: the configured margin, or the noise floor if it is larger."""
+    parts = []
+    for device, title in PANELS.items():
+        rows = table[(table["device"] == device) & (table["status"] == "measured")]
+        if len(rows):
+            parts.append(f"{rows['margin'].iloc[0]:.1%} on the {title}")
+    return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,10 @@ class Session(Protocol):
 
     def free_cached_memory(self) -> None:
         """Give cached device memory back after a batch size that did not fit."""
+        ...
+
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+        """Return the milliseconds that each kind of operator takes on the CPU, summed over `batches`; never timed."""
         ...
 
     def evidence(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +89,14 @@ class EagerSession:
 
         if self._device == "cuda":
             torch.cuda.empty_cache()
+
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for input_ids, attention_mask in batches:
+                self.run(input_ids, attention_mask)
+        return {event.key: event.self_cpu_time_total / 1000 for event in profiler.key_averages()}
 
     def evidence(self) -> dict[str, Any]:
         import torch

@@ -1,0 +1,67 @@
+"""Which row is fastest at each batch size, is that certain, why, how far from the limit, and what does it cost?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench.report.comparisons import compare
+from bench.report.figures import MISSING, between, is_missing, mebibytes, millijoules, milliseconds, seconds, share
+
+QUESTIONS = ("batch", "fastest", "p50 ms", "certain?", "why", "of limit", "energy", "memory", "first answer", "once")
+
+
+def answer_lines(rows: pd.DataFrame) -> Iterator[str]:
+    """Yield a Markdown table with one line of answers a batch size, from one device's measured rows."""
+    if rows.empty:
+        return
+    yield f"| {' | '.join(QUESTIONS)} |"
+    yield f"| ---: {'| --- ' * (len(QUESTIONS) - 1)}|"
+    for size, group in rows.groupby("batch_size"):
+        ordered = list(group.sort_values("p50_ms").itertuples())
+        yield f"| {size} | {' | '.join(_answers(ordered[0], ordered[1:]))} |"
+
+
+def _answers(best: Any, others: list[Any]) -> Iterator[str]:
+    interval = between(milliseconds, best.p50_low_ms, best.p50_high_ms)
+    yield f"`{best.variant}`"
+    yield milliseconds(best.p50_ms) + ("" if interval == MISSING else f" ({interval})")
+    yield certainty(best, others)
+    yield why_text(best)
+    yield limit_text(best)
+    yield _energy(best)
+    yield f"{_gpu_memory(best)}{mebibytes(best.peak_host_mib)} on the host"
+    yield seconds(best.cold_start_seconds)
+    yield seconds(best.one_off_seconds)
+
+
+def certainty(best: Any, others: list[Any]) -> str:
+    """Say whether the fastest row is surely faster than each other one, or which ones it is not told apart from."""
+    same = [row.variant for row in others if compare(best, row).verdict != "faster"]
+    if not others:
+        return "the only row"
+    return f"not told apart from {', '.join(f'`{name}`' for name in same)}" if same else "yes, faster than every other"
+
+
+def why_text(row: Any) -> str:
+    """Say what a call's time goes into: the GPU's share of it, or the share of matrix products on the CPU."""
+    if not is_missing(row.bound):
+        return f"{row.bound}, GPU busy {share(min(row.gpu_busy_ms / row.p50_ms, 1.0))}"
+    return MISSING if is_missing(row.matrix_share) else f"{share(row.matrix_share)} in matrix products"
+
+
+def limit_text(row: Any) -> str:
+    """Say how much of what the measured peaks allow a row reaches, and which peak sets the limit."""
+    return MISSING if is_missing(row.limit_share) else f"{share(row.limit_share)} ({row.limited_by})"
+
+
+def _energy(row: Any) -> str:
+    if is_missing(row.energy_mj_per_sample):
+        return "not measured"
+    return f"{millijoules(row.energy_mj_per_sample)} mJ/sample"
+
+
+def _gpu_memory(row: Any) -> str:
+    return "" if is_missing(row.peak_gpu_mib) else f"{mebibytes(row.peak_gpu_mib)} on the GPU, "

@@ -1,0 +1,62 @@
+"""Compare two rows of the summary: the one place where a ratio becomes a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bench.intervals import Interval, processes_that_would_settle, ratio_interval, verdict
+from bench.report.figures import between, is_missing, ratio
+
+DEFAULT_MARGIN = 0.02
+Per = Callable[[Any], float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many times as fast the first of two rows is, how sure that is, and what would make it sure."""
+
+    value: float
+    interval: Interval | None
+    verdict: str
+    enough_processes: int | None
+
+    def text(self) -> str:
+        """Write `1.23× (1.10× – 1.38×), faster`."""
+        if self.interval is None:
+            return f"{ratio(self.value)} (one process, no interval), {self.verdict}"
+        return f"{ratio(self.value)} ({between(ratio, self.interval.low, self.interval.high)}), {self.verdict}"
+
+    def advice(self) -> str:
+        """Return the verdict, with the number of processes that would settle it where that helps."""
+        if self.verdict != "inconclusive" or self.enough_processes is None:
+            return self.verdict
+        return f"inconclusive, about {self.enough_processes} processes would settle it"
+
+
+def process_medians(row: Any) -> list[float]:
+    """Return the p50 of each process of a row, in ms."""
+    text = row.process_p50_ms
+    return [float(value) for value in text.split()] if isinstance(text, str) else []
+
+
+def per_sample(row: Any) -> float:
+    """Return what a row's latencies are divided by when throughput is compared: its batch size."""
+    return float(row.batch_size)
+
+
+def compare(first: Any, second: Any, per: Per = lambda _row: 1.0) -> Comparison:
+    """Return how many times as fast `first` is as `second`; `per` divides latencies (by the batch, for throughput).
+
+    The ratio is that of the geometric means of the processes' medians, or of p50 where there is but one process.
+    """
+    ours, theirs = ([value / per(row) for value in process_medians(row)] for row in (first, second))
+    margin = max(_margin(first), _margin(second))
+    found = ratio_interval(theirs, ours)
+    value = found.value if found else (second.p50_ms / per(second)) / (first.p50_ms / per(first))
+    return Comparison(value, found, verdict(found, margin), processes_that_would_settle(theirs, ours, margin))
+
+
+def _margin(row: Any) -> float:
+    return DEFAULT_MARGIN if is_missing(getattr(row, "margin", None)) else float(row.margin)

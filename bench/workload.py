@@ -1,0 +1,74 @@
+"""What one call of the model takes at the least: operations and bytes, from its sizes.
+
+With L layers of width d, h the width of the feed-forward part, s tokens a sentence, c labels, B sentences:
+
+    operations  B · [L · (8 s d² + 4 s² d + 4 s d h) + 2 d² + 2 d c]
+                a product of matrices m×k and k×n counts 2 m k n: queries, keys, values and output (8 s d²), scores
+                and their use (4 s² d), feed-forward (4 s d h), then the head on one token.  PyTorch's FLOP counter
+                counts the same.
+    bytes       every weight that is used once, the embeddings of the tokens, both inputs and the logits; what lies
+                between two layers is taken to stay in caches.
+
+Both are lower limits: normalization, softmax and activations add work, and caches may be too small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+BYTES_PER_WEIGHT = {"fp32": 4, "tf32": 4, "fp16": 2, "int8": 1}
+BYTES_PER_TOKEN = 8
+BYTES_PER_LOGIT = 4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The sizes of an encoder with a classification head."""
+
+    layers: int
+    width: int
+    feed_forward_width: int
+    labels: int
+    sequence_length: int
+
+    @classmethod
+    def of(cls, config: Any, sequence_length: int) -> Workload:
+        """Read the sizes from a transformers configuration (DistilBERT, BERT, RoBERTa and their like)."""
+        feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
+        return cls(config.num_hidden_layers, config.hidden_size, feed_forward, config.num_labels, sequence_length)
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the sizes as JSON holds them."""
+        return asdict(self)
+
+    def operations(self, batch_size: int) -> int:
+        """Return the operations of one call (a multiplication and an addition are two)."""
+        s, d, h = self.sequence_length, self.width, self.feed_forward_width
+        layer = 8 * s * d * d + 4 * s * s * d + 4 * s * d * h
+        return batch_size * (self.layers * layer + 2 * d * d + 2 * d * self.labels)
+
+    def bytes_moved(self, batch_size: int, precision: str) -> int:
+        """Return the bytes that one call must move to or from memory."""
+        tokens = batch_size * self.sequence_length
+        embeddings = (tokens + self.sequence_length) * self.width
+        inputs_and_logits = 2 * tokens * BYTES_PER_TOKEN + batch_size * self.labels * BYTES_PER_LOGIT
+        return (self._weights() + embeddings) * BYTES_PER_WEIGHT[precision] + inputs_and_logits
+
+    def _weights(self) -> int:
+        """Return the number of weights beside the embeddings: matrices, biases and layer norms."""
+        d, h = self.width, self.feed_forward_width
+        layer = 4 * (d * d + d) + (d * h + h) + (h * d + d) + 2 * 2 * d
+        return self.layers * layer + 2 * d + (d * d + d) + (d * self.labels + self.labels)
+
+
+def limit_ms(operations: int, moved: int, operations_per_s: float | None, bytes_per_s: float | None) -> dict[str, Any]:
+    """Return the shortest time that the machine's measured peaks allow, and which of the two sets it.
+
+    The roofline model (Williams, Waterman and Patterson 2009): the longer of operations / peak and
+    bytes / peak.  Empty where a peak was not measured.
+    """
+    if not operations_per_s or not bytes_per_s:
+        return {}
+    compute, memory = operations / operations_per_s * 1000, moved / bytes_per_s * 1000
+    return {"limit_ms": max(compute, memory), "limited_by": "compute" if compute >= memory else "memory"}

@@ -1,0 +1,34 @@
+"""Measure the machine's own peaks, which the report holds every row against: metrics/peaks.json."""
+
+from __future__ import annotations
+
+import os
+
+import _project  # noqa: F401
+
+from bench.environment import physical_cores, read_environment
+from bench.errors import run_stage
+from bench.files import write_json
+from bench.launcher import timing_lock
+from bench.params import load_params
+from bench.paths import PEAKS
+from bench.peaks import measure_cpu_peaks, measure_cuda_peaks
+from bench.progress import say
+
+
+def main() -> None:
+    timing = load_params().timing
+    os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(timing.gpu_index)}
+    threads = physical_cores() if timing.cpu_threads == "physical" else timing.cpu_threads
+    with timing_lock():
+        say("measuring the peaks of this machine")
+        has_gpu = read_environment()["cuda"] is not None
+        peaks = {
+            "cpu": measure_cpu_peaks(threads),
+            "cuda": measure_cuda_peaks(timing.gpu_index) if has_gpu else None,
+        }
+    write_json(PEAKS, peaks)
+
+
+if __name__ == "__main__":
+    run_stage(main)
