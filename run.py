@@ -3,6 +3,7 @@
 
     python run.py              measure what is stale, then show the results
     python run.py test         run every check (ruff, mypy, pytest)
+    python run.py record NAME  keep the last run under a name and compare all kept runs
     python run.py dvc ...      run anything in the project's environment
 
 The environment is .venv in this folder; it is made on the first call and again
@@ -45,6 +46,8 @@ def main() -> int:
         return prepare("requirements.txt") or measure()
     if arguments == ["test"]:
         return prepare("requirements.txt", "requirements-dev.txt") or check()
+    if arguments[:1] == ["record"]:
+        return prepare("requirements.txt") or record(arguments[1:])
     return prepare("requirements.txt") or run(arguments)
 
 
@@ -71,6 +74,11 @@ def install(name: str) -> int:
     print(f"installing {name}{SIZE_NOTES.get(name, '')}", flush=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", name]
     return subprocess.call(pip, cwd=ROOT)
+
+
+def record(arguments: list[str]) -> int:
+    """Keep the last run and write the comparison of all kept runs anew."""
+    return run(["python", "-m", "bench.record", *arguments]) or run(["dvc", "repro", "compare_runs"])
 
 
 def measure() -> int:

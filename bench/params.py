@@ -113,6 +113,15 @@ class ReportSettings(Section):
     """How figures are judged; changes write the report anew and time nothing."""
 
     margin: Annotated[float, Field(ge=0, lt=1)]
+    slo_p95_ms: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
+    max_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+
+    @field_validator("slo_p95_ms")
+    @classmethod
+    def budgets_rise(cls, budgets: list[float]) -> list[float]:
+        if sorted(set(budgets)) != budgets:
+            raise ValueError("allowed: each latency budget once, the smallest first")
+        return budgets
 
 
 class Gate(Section):

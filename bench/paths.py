@@ -24,12 +24,16 @@ EXPORT = METRICS / "export.json"
 CONVERSIONS = METRICS / "convert"
 PEAKS = METRICS / "peaks.json"
 
+RUNS = Path("runs")
+
 REQUIREMENTS = Path("requirements.txt")
 
 RESULTS = Path("results")
 SUMMARY_CSV = RESULTS / "summary.csv"
 SUMMARY_TABLE = RESULTS / "summary_table.md"
 PLOTS = RESULTS / "plots"
+HARDWARE = RESULTS / "hardware.md"
+HARDWARE_PLOT = RESULTS / "hardware.png"
 NOTES = Path("notes") / "engineering_observations.md"
 
 

@@ -6,11 +6,11 @@ import _project  # noqa: F401
 
 from bench.errors import run_stage
 from bench.files import write_text
-from bench.paths import NOTES, PLOTS, SUMMARY_TABLE
+from bench.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE
 from bench.report.context import read_context
 from bench.report.notes import render_notes
 from bench.report.plots import write_plots
-from bench.report.summary import read_summary
+from bench.report.summary import read_runs, read_summary
 from bench.report.table import render_table
 
 
@@ -19,7 +19,9 @@ def main() -> None:
     table = read_summary()
     write_text(SUMMARY_TABLE, render_table(table, context))
     write_text(NOTES, render_notes(table, context))
-    write_plots(table, context, PLOTS)
+    measured = table[table["status"] == "measured"].drop_duplicates("variant")
+    runs = {row.variant: read_runs(SAMPLES / row.device / f"{row.variant}.csv") for row in measured.itertuples()}
+    write_plots(table, runs, context, PLOTS)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ COPIED = (
     "stages",
     "dvc.yaml",
     "requirements.txt",
+    "runs/README.md",
     ".dvcignore",
     ".dvc/config",
     "artifacts/.gitignore",

@@ -20,7 +20,7 @@ from bench.params import Params
 from bench.quality import reference_spread
 from bench.reference import reference_logits
 from bench.runtimes import import_runtime
-from bench.runtimes.base import SessionSpec
+from bench.runtimes.base import SessionSpec, Unavailable
 from bench.sentences import builtin_sentences
 from bench.synthetic import write_synthetic_model
 from bench.workload import Workload
@@ -153,6 +153,20 @@ def test_a_compiled_row_sees_each_batch_and_not_the_one_before(made: Made, monke
     session = import_runtime("pytorch").open_session(spec)
     for rows in (np.array([0]), np.array([4, 5, 6]), np.array([1]), np.array([7, 8, 9])):
         assert np.allclose(session.run(*made.encoded.rows(rows)), made.reference[rows], atol=1e-4)
+
+
+def test_a_compiled_gpu_row_without_triton_is_skipped_and_does_not_end_the_run(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    spec = SessionSpec("cuda", "fp16", made.folder / "model", {"compile": "default"}, [1], LENGTH, cpu_threads=1)
+    with pytest.raises(Unavailable, match="needs Triton"):
+        import_runtime("pytorch").open_session(spec)
 
 
 def test_the_exported_graph_agrees_with_pytorch_at_a_batch_it_was_not_exported_with(made: Made) -> None:

@@ -202,13 +202,21 @@ def test_the_report_names_hardware_versions_and_that_the_weights_are_random(meas
     assert f"onnxruntime {environment['versions']['onnxruntime']}" in table
     assert "The weights are random" in table
     assert "synthetic distilbert, seed 0" in measured.read("notes/engineering_observations.md")
-    for name in ("cpu_latency_by_batch.png", "cpu_throughput_by_batch.png", "cpu_causes.png"):
+    for name in ("cpu_latency_by_batch.png", "cpu_throughput_by_batch.png", "cpu_causes.png", "cpu_distribution.png"):
         assert (measured.folder / "results/plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_dvc_plots_draw_the_measured_rows(measured: Project) -> None:
+    drawn = json.loads(measured.dvc("plots", "show", "--json").stdout)["data"]
+    cells = {point["cell"] for point in drawn["p50_ms"][0]["content"]["data"]["values"]}
+    assert "ort_cpu_fp32 batch 001" in cells
+    assert not any("cuda" in cell for cell in cells)
 
 
 def test_the_results_are_shown_on_the_terminal(measured: Project) -> None:
     output = measured.python("-m", "bench.report.terminal").stdout
     assert "ort_cpu_fp32" in output
+    assert "For a latency budget" in output
     assert "written: results/summary_table.md" in output
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.params import ReportSettings
 from bench.report.comparisons import compare, per_sample
 from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second, percent
@@ -32,13 +33,17 @@ ENVIRONMENT: dict[str, Any] = {
 
 def context(real: bool = False) -> Context:
     provenance = {"model": "a model", "model_is_real": real, "sentences": "some sentences"}
-    return Context(ENVIRONMENT, provenance, {"opset": 17, "parity_max_abs_diff": 2e-6})
+    return Context(ENVIRONMENT, provenance, {"opset": 17, "parity_max_abs_diff": 2e-6}, settings())
+
+
+def settings(**changes: Any) -> ReportSettings:
+    return ReportSettings(**{"margin": 0.02, "slo_p95_ms": [1.0, 20.0], "max_memory_gib": None, **changes})
 
 
 def test_libraries_that_are_not_the_pinned_ones_are_named() -> None:
-    pinned = Context(ENVIRONMENT, {}, {}, {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": "10.14"})
+    pinned = Context(ENVIRONMENT, {}, {}, settings(), {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": "10.14"})
     assert pinned.unlike_the_pins() == []
-    older = Context({"versions": {"torch": "2.11.0+cu130"}}, {}, {}, {"torch": "2.13.0"})
+    older = Context({"versions": {"torch": "2.11.0+cu130"}}, {}, {}, settings(), {"torch": "2.13.0"})
     assert older.unlike_the_pins() == ["torch 2.11.0+cu130 (pinned: 2.13.0)"]
 
 
@@ -55,6 +60,8 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "reason": None,
         "p50_ms": p50,
         "p95_ms": p50,
+        "p95_low_ms": p50,
+        "p95_high_ms": p50,
         "mean_ms": p50,
         "samples_per_s": batch * 1000 / p50 if p50 else None,
         "process_p50_ms": " ".join(map(str, medians)),
@@ -160,8 +167,10 @@ def test_a_difference_below_the_noise_floor_is_no_win() -> None:
 def test_a_cpu_that_does_not_hold_still_is_named_as_a_cause() -> None:
     still = table(row("torch_cpu_fp32", 1, (10.0, 10.1)))
     restless = table(row("torch_cpu_fp32", 1, (10.0, 10.1), host_loop_min_ms=1.5, host_loop_max_ms=2.9))
-    assert "took 1.00 to 1.05 ms: the CPU held still." in render_notes(still, context())
-    assert "changes its speed by up to 1.93×" in render_notes(restless, context())
+    assert "The CPU held still." in render_notes(still, context())
+    assert "is 1.93× its fastest (median over cells), at most 1.93×. The CPU itself changes its speed" in render_notes(
+        restless, context()
+    )
 
 
 def test_a_rejected_row_is_shown_but_never_the_fastest() -> None:

@@ -34,7 +34,7 @@ def _answers(best: Any, others: list[Any]) -> Iterator[str]:
     yield _energy(best)
     yield f"{_gpu_memory(best)}{mebibytes(best.peak_host_mib)} on the host"
     yield seconds(best.cold_start_seconds)
-    yield seconds(best.one_off_seconds)
+    yield seconds(best.one_off_seconds) if best.one_off_seconds else "nothing"
 
 
 def certainty(best: Any, others: list[Any]) -> str:

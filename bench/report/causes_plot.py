@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.style import new_figure, save
+
 PARTS = {
     "cuda": ("gpu_busy_ms", "GPU works", "GPU waits for the host"),
     "cpu": ("matrix_ms", "matrix products", "everything else"),
@@ -21,24 +23,16 @@ def write_causes(rows: pd.DataFrame, device: str, caption: str, path: Path) -> N
     known = rows.assign(matrix_ms=rows["matrix_share"].astype(float) * rows["p50_ms"]).dropna(subset=[column])
     if known.empty:
         return
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
     sizes = sorted({known["batch_size"].min(), known["batch_size"].max()})
     bars = known["variant"].nunique()
-    figure, panels = plt.subplots(
-        1, len(sizes), figsize=(8, 1.6 + BAR_INCHES * bars), dpi=120, layout="constrained", squeeze=False
-    )
+    figure, panels = new_figure(1, len(sizes), 1.6 + BAR_INCHES * bars)
     for axes, size in zip(panels[0], sizes, strict=True):
         _bars(axes, known[known["batch_size"] == size], column, int(size))
-    figure.suptitle(caption, fontsize=8, x=0.01, ha="left")
     handles = [Patch(color=colour) for colour in (WORK, REST)]
     figure.legend(handles, [work_label, rest_label], loc="outside lower left", ncols=2, fontsize=8, frameon=False)
-    figure.savefig(path, metadata={"Software": None})
-    plt.close(figure)
+    save(figure, caption, path)
 
 
 def _bars(axes: Any, rows: pd.DataFrame, column: str, batch_size: int) -> None:

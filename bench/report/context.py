@@ -9,17 +9,19 @@ from typing import Any
 
 from bench.environment import read_environment
 from bench.files import read_json
+from bench.params import ReportSettings, load_params
 from bench.paths import EXPORT, REQUIREMENTS
 from bench.provenance import read_provenance
 
 
 @dataclass(frozen=True)
 class Context:
-    """The probe's findings and the model's provenance."""
+    """The probe's findings, the model's provenance and how figures are judged."""
 
     environment: dict[str, Any]
     provenance: dict[str, Any]
     export: dict[str, Any]
+    settings: ReportSettings
     pins: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -80,7 +82,7 @@ class Context:
 def read_context() -> Context:
     """Read what `probe`, `download` and `export_onnx` wrote; DataError if one is missing or damaged."""
     export = read_json(EXPORT, mend="`dvc repro export_onnx` writes it anew")
-    return Context(read_environment(), read_provenance(), export, read_pins())
+    return Context(read_environment(), read_provenance(), export, load_params().report, read_pins())
 
 
 def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:

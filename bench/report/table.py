@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.params import ReportSettings
 from bench.report.answers import answer_lines, limit_text, why_text
 from bench.report.context import Context
 from bench.report.figures import (
@@ -19,6 +20,7 @@ from bench.report.figures import (
     percent,
     ratio,
 )
+from bench.report.picks import pick_lines
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 TIMED = ("measured", "rejected")
@@ -35,15 +37,17 @@ def render_table(table: pd.DataFrame, context: Context) -> str:
     parity = context.export["parity_max_abs_diff"]
     lines += [f"- Export: opset {context.export['opset']}, largest logit difference to PyTorch {parity:.2g}", ""]
     for device, title in PANELS.items():
-        lines += _panel(table[table["device"] == device], title, context.device(device))
+        lines += _panel(table[table["device"] == device], title, context.device(device), context.settings)
     return "\n".join(lines + _legend(table)) + "\n"
 
 
-def _panel(rows: pd.DataFrame, title: str, hardware: str) -> Iterator[str]:
+def _panel(rows: pd.DataFrame, title: str, hardware: str, settings: ReportSettings) -> Iterator[str]:
     yield from (f"## {title}: {hardware}", "")
     timed = rows[rows["status"].isin(TIMED)]
-    answers = list(answer_lines(rows[rows["status"] == "measured"]))
-    yield from [*answers, ""] if answers else []
+    measured = rows[rows["status"] == "measured"]
+    for lines in (answer_lines(measured), pick_lines(measured, settings)):
+        found = list(lines)
+        yield from [*found, ""] if found else []
     if len(timed):
         names = shown_columns(timed)
         yield f"| {' | '.join(names)} |"

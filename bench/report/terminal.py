@@ -8,8 +8,11 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from bench.errors import run_stage
+from bench.params import ReportSettings
 from bench.paths import NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
 from bench.report.context import read_context
+from bench.report.picks import LEFT_ALIGNED as PICKS_LEFT
+from bench.report.picks import pick_table
 from bench.report.summary import read_summary
 from bench.report.table import COLUMNS, LEFT_ALIGNED, PANELS, TIMED, in_order, not_timed, shown_columns
 
@@ -36,7 +39,9 @@ def main() -> None:
     if not console.is_terminal:
         console.width = WIDTH_OF_A_PIPE
     for device, title in PANELS.items():
-        print_panel(console, table[table["device"] == device], f"{title}: {context.device(device)}")
+        rows = table[table["device"] == device]
+        print_panel(console, rows, f"{title}: {context.device(device)}")
+        print_picks(console, rows[rows["status"] == "measured"], context.settings)
     console.print(f"Model: {context.model()}", soft_wrap=True)
     if not context.is_real:
         console.print("The weights are random: latencies hold for the real model, answers do not.", soft_wrap=True)
@@ -52,6 +57,20 @@ def print_panel(console: Console, rows: pd.DataFrame, title: str) -> None:
         console.print(_fitting_grid(console, timed))
     for line in not_timed(rows):
         console.print(f"  {line.replace('`', '')}", soft_wrap=True, highlight=False)
+
+
+def print_picks(console: Console, rows: pd.DataFrame, settings: ReportSettings) -> None:
+    """Print what to take for each latency budget."""
+    if rows.empty:
+        return
+    grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
+    names, lines = pick_table(rows, settings)
+    for name in names:
+        grid.add_column(name, justify="left" if name in PICKS_LEFT else "right", no_wrap=name != "certain?")
+    for texts in lines:
+        grid.add_row(*texts)
+    console.print("\nFor a latency budget", style="bold", highlight=False)
+    console.print(grid)
 
 
 def _fitting_grid(console: Console, timed: pd.DataFrame) -> Table:

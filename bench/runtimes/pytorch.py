@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ def open_session(spec: SessionSpec) -> Session:
 
     if spec.device == "cuda" and not torch.cuda.is_available():
         raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
+    if spec.device == "cuda" and "compile" in spec.options and importlib.util.find_spec("triton") is None:
+        raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
     torch.set_num_threads(spec.cpu_threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)

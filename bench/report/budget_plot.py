@@ -1,0 +1,50 @@
+"""Draw throughput against p95 latency with the latency budgets: what is on the left of a line keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report.style import label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
+
+
+def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str, path: Path) -> None:
+    """Write one line a variant through its batch sizes; nothing where no p95 is known."""
+    known = rows.dropna(subset=["p95_ms"])
+    if known.empty:
+        return
+    figure, panels = new_figure()
+    axes = panels[0, 0]
+    styles = variant_styles(rows)
+    ends = []
+    for variant, cells in known.groupby("variant", sort=False):
+        series = cells.sort_values("batch_size")
+        style = styles[str(variant)]
+        bars = [
+            (series["p95_ms"] - series["p95_low_ms"].astype(float)).clip(lower=0).fillna(0),
+            (series["p95_high_ms"].astype(float) - series["p95_ms"]).clip(lower=0).fillna(0),
+        ]
+        axes.errorbar(
+            series["p95_ms"], series["samples_per_s"], xerr=bars, linewidth=1.4, markersize=5, capsize=2, **style
+        )
+        last = series.iloc[-1]
+        ends.append((float(last["p95_ms"]), float(last["samples_per_s"]), str(variant), style["color"]))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    left, right = axes.get_xlim()
+    for budget in (value for value in budgets_ms if left < value < right):
+        axes.axvline(budget, color="black", linewidth=1, linestyle=":")
+        axes.annotate(
+            f"{budget:g} ms", (budget, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
+            textcoords="offset points", fontsize=8,
+        )  # fmt: skip
+    axes.set_xlim(left, right * 2.5)
+    axes.set_xlabel("p95 latency (ms); each line goes through the batch sizes, the smallest first")
+    axes.set_ylabel("throughput (samples/s)")
+    set_log_ticks(axes.xaxis)
+    set_log_ticks(axes.yaxis)
+    tidy(axes)
+    label_ends(axes, ends)
+    save(figure, caption, path)

@@ -1,0 +1,117 @@
+"""For each latency budget: the row with the most throughput whose p95 stays within it, and how certain that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.params import ReportSettings
+from bench.report.comparisons import compare, per_sample
+from bench.report.figures import (
+    MISSING,
+    between,
+    is_missing,
+    mebibytes,
+    millijoules,
+    milliseconds,
+    per_second,
+)
+
+COLUMNS = ("p95 within", "take", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "certain?")
+LEFT_ALIGNED = ("take", "certain?")
+
+
+@dataclass(frozen=True)
+class Pick:
+    """The best row for a budget, and those whose throughput this run does not tell from it."""
+
+    budget_ms: float
+    best: Any
+    ties: list[Any]
+
+    def certainty(self) -> str:
+        """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
+        doubts = []
+        if self.ties:
+            doubts.append("the rows below may be as good")
+        if is_missing(self.best.p95_high_ms):
+            doubts.append("p95 from few runs")
+        elif self.best.p95_high_ms > self.budget_ms:
+            doubts.append(f"p95 may be {milliseconds(self.best.p95_high_ms)} ms")
+        return "; ".join(doubts) or "yes"
+
+
+def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float, Pick | None]]:
+    """Yield each budget with its pick, None where no row stays within it; `rows` are one device's measured rows.
+
+    A row counts if its p95 is known and within the budget and its memory within `max_memory_gib`.
+    """
+    fitting = rows[[memory_fits(row, settings.max_memory_gib) for row in rows.itertuples()]]
+    for budget_ms in settings.slo_p95_ms:
+        within = fitting[fitting["p95_ms"] <= budget_ms].sort_values("samples_per_s", ascending=False)
+        ordered = list(within.itertuples())
+        if not ordered:
+            yield budget_ms, None
+            continue
+        best = ordered[0]
+        ties = [row for row in ordered[1:] if compare(best, row, per_sample).verdict not in ("faster", "slower")]
+        yield budget_ms, Pick(budget_ms, best, ties)
+
+
+def memory_mib(row: Any) -> Any:
+    """Return the memory that a row is judged by: the GPU's for GPU rows, else the host's."""
+    return row.peak_gpu_mib if row.device == "cuda" else row.peak_host_mib
+
+
+def memory_fits(row: Any, limit_gib: float | None) -> bool:
+    """Tell whether a row's memory is within the limit; unknown memory fits only where there is none."""
+    if limit_gib is None:
+        return True
+    used = memory_mib(row)
+    return not is_missing(used) and bool(used <= limit_gib * 1024)
+
+
+def pick_table(rows: pd.DataFrame, settings: ReportSettings) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns that have something to say, and a line for each pick and each row that ties."""
+    lines = list(_lines(rows, settings))
+    shown = [place for place in range(len(COLUMNS)) if any(line[place] != MISSING for line in lines)]
+    return [COLUMNS[place] for place in shown], [[line[place] for place in shown] for line in lines]
+
+
+def _lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[list[str]]:
+    for budget_ms, pick in picks(rows, settings):
+        if pick is None:
+            yield [f"{budget_ms:g} ms", "no row stays within it", *[MISSING] * (len(COLUMNS) - 2)]
+            continue
+        yield [f"{budget_ms:g} ms", *_figures(pick.best), pick.certainty()]
+        for row in pick.ties:
+            yield ["", *_figures(row), "not told apart from it"]
+
+
+def _figures(row: Any) -> list[str]:
+    limits = between(milliseconds, row.p95_low_ms, row.p95_high_ms)
+    return [
+        str(row.variant),
+        str(row.batch_size),
+        per_second(row.samples_per_s),
+        milliseconds(row.p95_ms) + ("" if limits == MISSING else f" ({limits})"),
+        mebibytes(memory_mib(row)),
+        millijoules(row.energy_mj_per_sample),
+    ]
+
+
+def pick_lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[str]:
+    """Yield the picks as a Markdown table; nothing without measured rows."""
+    if rows.empty:
+        return
+    limit = "" if settings.max_memory_gib is None else f", memory within {settings.max_memory_gib:g} GiB"
+    yield f"For a latency budget{limit}:"
+    yield ""
+    names, lines = pick_table(rows, settings)
+    yield f"| {' | '.join(names)} |"
+    yield f"| {' | '.join('---' if name in LEFT_ALIGNED else '---:' for name in names)} |"
+    for texts in lines:
+        yield f"| {' | '.join(texts)} |"

@@ -1,0 +1,90 @@
+"""What all plots share: colours that everyone can tell apart, markers, captions, and how a picture is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.report.context import Context
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+"""Okabe and Ito's colours (2008), told apart with any colour vision."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--")
+SIZE_INCHES = (8, 4.5)
+DPI = 120
+
+
+def variant_styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and line of each variant, in the order of the table: the same in every plot."""
+    names = list(dict.fromkeys(rows["variant"]))
+    return {
+        name: {
+            "color": COLOURS[place % len(COLOURS)],
+            "marker": MARKERS[place % len(MARKERS)],
+            "linestyle": LINES[place // len(COLOURS) % len(LINES)],
+        }
+        for place, name in enumerate(names)
+    }
+
+
+def caption(device: str, context: Context) -> str:
+    """Name the device, the libraries and the model that a picture shows."""
+    versions = context.environment["versions"]
+    hardware = context.device(device).split(", driver")[0]
+    libraries = f"PyTorch {versions['torch']}, ONNX Runtime {versions['onnxruntime']}"
+    if device == "cuda" and versions.get("tensorrt"):
+        libraries += f", TensorRT {versions['tensorrt']}"
+    return f"{hardware}\n{libraries}; {context.provenance['model']}"
+
+
+def new_figure(rows: int = 1, columns: int = 1, height_inches: float = SIZE_INCHES[1]) -> tuple[Any, Any]:
+    """Return a figure and its axes `[rows, columns]`, drawn without a display."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(
+        rows, columns, figsize=(SIZE_INCHES[0], height_inches), dpi=DPI, layout="constrained", squeeze=False
+    )
+
+
+def save(figure: Any, text: str, path: Path) -> None:
+    """Put the caption on a figure and write it; the same figure gives the same bytes."""
+    import matplotlib.pyplot as plt
+
+    figure.suptitle(text, fontsize=8, x=0.01, ha="left")
+    figure.savefig(path, format="png", metadata={"Software": None})
+    plt.close(figure)
+
+
+def set_log_ticks(axis: Any) -> None:
+    """Write plain numbers on a logarithmic axis, at 1, 1.5, 2, 3, 5 and 7 times each power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def tidy(axes: Any) -> None:
+    """Leave out the frame's upper and right line and draw a faint grid."""
+    axes.grid(True, which="major", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def label_ends(axes: Any, ends: Iterable[tuple[float, float, str, str]]) -> None:
+    """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axis)."""
+    low, high = axes.get_ylim()
+    gap = (high / low) ** 0.05
+    previous = 0.0
+    for x, y, name, colour in sorted(ends, key=lambda end: (end[1], end[2])):
+        height = max(y, previous * gap)
+        axes.annotate(
+            name, (x, height), xytext=(8, 0), textcoords="offset points", color=colour, fontsize=8, va="center"
+        )
+        previous = height

@@ -1,0 +1,64 @@
+"""Draw what switching a precision on changed: its speed-up over FP32 of the same runtime, by batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.report.assumptions import plain
+from bench.report.comparisons import Comparison, compare
+from bench.report.style import COLOURS, MARKERS, label_ends, new_figure, save, set_log_ticks, tidy
+
+LOWER_PRECISIONS = ("tf32", "fp16", "int8")
+Points = list[tuple[int, Comparison]]
+
+
+def write_toggles(rows: pd.DataFrame, caption: str, path: Path) -> None:
+    """Write one line for each runtime and precision; nothing where no runtime has two precisions."""
+    lines = dict(_toggles(rows))
+    if not lines:
+        return
+    figure, panels = new_figure()
+    axes = panels[0, 0]
+    sizes = sorted(rows["batch_size"].unique())
+    ends = []
+    for place, (name, points) in enumerate(lines.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        batches = [size for size, _ in points]
+        values = [found.value for _, found in points]
+        axes.errorbar(
+            batches, values, yerr=_bars(points), color=colour, marker=MARKERS[place % len(MARKERS)], capsize=3
+        )
+        ends.append((float(sizes[-1]), values[-1], name, colour))
+    axes.axhline(1, color="black", linewidth=1, linestyle=":")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("speed-up over FP32 of the same runtime")
+    set_log_ticks(axes.yaxis)
+    tidy(axes)
+    label_ends(axes, ends)
+    save(figure, caption, path)
+
+
+def _toggles(rows: pd.DataFrame) -> Iterator[tuple[str, Points]]:
+    for runtime, group in plain(rows).groupby("runtime", sort=False):
+        for precision in LOWER_PRECISIONS:
+            points = []
+            for size, cells in group.groupby("batch_size"):
+                low, high = (next(cells[cells["precision"] == name].itertuples(), None) for name in (precision, "fp32"))
+                if low is not None and high is not None:
+                    points.append((int(size), compare(low, high)))
+            if points:
+                yield f"{runtime} {precision}", points
+
+
+def _bars(points: Points) -> Any:
+    """Return the distances `[2, points]` down and up to the limits of each ratio's interval."""
+    down = [found.value - found.interval.low if found.interval else 0.0 for _, found in points]
+    up = [found.interval.high - found.value if found.interval else 0.0 for _, found in points]
+    return [down, up]

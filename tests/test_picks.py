@@ -1,0 +1,52 @@
+"""For a latency budget the report picks what was measured, fits, and is surely or possibly best."""
+
+from __future__ import annotations
+
+import pytest
+from test_report import row, settings, table
+
+from bench.report.picks import Pick, pick_lines, picks
+
+SMALL = row("ort_cuda_fp16", 1, (0.5, 0.501, 0.502), peak_gpu_mib=500.0)
+LARGE = row("ort_cuda_fp16", 16, (2.0, 2.01, 2.02), peak_gpu_mib=500.0)
+HUGE = row("torch_cuda_fp32", 16, (1.5, 1.51, 1.52), peak_gpu_mib=5000.0)
+
+
+def pick_of(budget_ms: float, *rows: dict[str, object], **changes: object) -> Pick | None:
+    return dict(picks(table(*rows), settings(slo_p95_ms=[budget_ms], **changes)))[budget_ms]
+
+
+def test_a_wider_budget_takes_the_larger_batch() -> None:
+    narrow, wide = pick_of(1.0, SMALL, LARGE), pick_of(5.0, SMALL, LARGE)
+    assert narrow is not None
+    assert wide is not None
+    assert (narrow.best.batch_size, wide.best.batch_size) == (1, 16)
+    assert wide.certainty() == "yes"
+
+
+def test_a_row_that_needs_too_much_memory_is_not_picked() -> None:
+    free, tight = pick_of(5.0, LARGE, HUGE), pick_of(5.0, LARGE, HUGE, max_memory_gib=4.0)
+    assert free is not None
+    assert tight is not None
+    assert free.best.variant == "torch_cuda_fp32"
+    assert tight.best.variant == "ort_cuda_fp16"
+
+
+def test_rows_that_are_not_told_apart_are_listed_together() -> None:
+    found = pick_of(5.0, LARGE, row("torch_cuda_fp16", 16, (1.9, 2.02, 2.2), peak_gpu_mib=500.0))
+    assert found is not None
+    assert {found.best.variant, *(tie.variant for tie in found.ties)} == {"ort_cuda_fp16", "torch_cuda_fp16"}
+    assert "the rows below may be as good" in found.certainty()
+
+
+@pytest.mark.parametrize(("high", "text"), [(5.5, "p95 may be 5.500 ms"), (None, "p95 from few runs"), (4.5, "yes")])
+def test_a_p95_that_may_break_the_budget_is_said(high: float | None, text: str) -> None:
+    found = pick_of(5.0, row("ort_cuda_fp16", 16, (2.0, 2.01, 2.02), p95_ms=4.0, p95_high_ms=high))
+    assert found is not None
+    assert text in found.certainty()
+
+
+def test_rejected_and_unmeasured_rows_are_never_in_the_tables_picks() -> None:
+    lines = "\n".join(pick_lines(table(SMALL), settings(slo_p95_ms=[0.1, 1.0])))
+    assert "| 0.1 ms | no row stays within it |" in lines
+    assert "| 1 ms | ort_cuda_fp16 | 1 |" in lines
