@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.onnx_files import save_graph
 from bench.progress import say
 
 
@@ -22,9 +25,17 @@ def fuse_for_cuda(model: Any, heads: int, hidden_size: int) -> Any:
     options = FusionOptions("bert")
     # The default, a 1-D index of where the padding starts, is wrong for other masks.
     options.use_raw_attention_mask(True)
-    fused = optimize_model(
-        model, model_type="bert", num_heads=heads, hidden_size=hidden_size, optimization_options=options, opt_level=0
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / "graph.onnx"
+        save_graph(model, graph)  # ONNX Runtime before 1.18 takes a file alone
+        fused = optimize_model(
+            str(graph),
+            model_type="bert",
+            num_heads=heads,
+            hidden_size=hidden_size,
+            optimization_options=options,
+            opt_level=0,
+        )
     if not any(node.op_type == "Attention" for node in fused.model.graph.node):
         say("NOTE: ONNX Runtime's optimizer found no attention to fuse in this model")
     fused.convert_float_to_float16(keep_io_types=True)

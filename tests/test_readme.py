@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
+from conftest import Project
 
 from tools.update_readme import README, provenance_and_gpu_panel, with_block
 
@@ -45,3 +49,45 @@ def test_the_readme_has_every_block_that_the_tool_fills() -> None:
     text = README.read_text(encoding="utf-8")
     for name in ("table", "params diff", "metrics diff"):
         assert with_block(text, name, "").count(f"<!-- {name} -->") == 1
+
+
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PROMPT = "$ python run.py "
+QUEUE_SECONDS = 600
+
+
+def shown() -> list[tuple[str, str]]:
+    """Return (command after `python run.py`, first line of the output shown) for each that needs no recorded run."""
+    text = README.read_text(encoding="utf-8")
+    for name in ("params diff", "metrics diff"):
+        text = with_block(text, name, "")
+    found: list[tuple[str, str]] = []
+    for block in CONSOLE.findall(text):
+        for line in block.splitlines():
+            if line.startswith(PROMPT):
+                found.append((line.removeprefix(PROMPT), ""))
+            elif not found[-1][1]:
+                found[-1] = (found[-1][0], line)
+    return found
+
+
+def test_every_command_in_the_readme_runs_and_gives_what_it_shows(measured_copy: Project) -> None:
+    commands = shown()
+    assert len(commands) >= 10
+    for command, first_line in commands:
+        name, *arguments = command.split()
+        assert name == "dvc"
+        output = measured_copy.dvc(*arguments).stdout
+        if first_line:
+            assert first_line.split() == output.splitlines()[0].split(), command
+        if arguments[:2] == ["queue", "start"]:
+            wait_for_queue(measured_copy)
+
+
+def wait_for_queue(project: Project) -> None:
+    """Return when the one queued experiment has succeeded."""
+    ends = time.monotonic() + QUEUE_SECONDS
+    while "Success" not in (status := project.dvc("queue", "status").stdout):
+        assert "Failed" not in status, project.dvc("queue", "logs", code=None).stdout
+        assert time.monotonic() < ends, status
+        time.sleep(2)
