@@ -21,6 +21,7 @@ from bench.files import read_json
 
 RECORD = "build.json"
 ENGINE_SUFFIXES = (".engine",)
+TIMING_CACHES = "*.timing"
 CHUNK = 2**20
 
 
@@ -70,6 +71,31 @@ def engine_copy(key: str, source: Path) -> Iterator[Path]:
             f"{key}: the run built an engine instead of using the built one ({', '.join(changed)}); "
             f"its figures are thrown away: `dvc repro -f build_engine@{key}` builds it for this machine"
         )
+
+
+def check_fits(key: str, record: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Raise EngineError if an engine was built by another TensorRT or for another GPU than this machine's.
+
+    DVC builds a stale engine anew; this is for one that came from a cache or by hand.
+    """
+    here = {"tensorrt": environment["versions"]["tensorrt"], "gpu": (environment["cuda"] or {}).get("gpu")}
+    for what, value in here.items():
+        if record[what] != value:
+            raise EngineError(
+                f"{key}: its engine was built for {what} {record[what]}, this machine has {value or 'none'}: "
+                f"`dvc repro build_engine@{key}` builds it for this one"
+            )
+
+
+@contextmanager
+def with_timing_cache(folder: Path, shared: Path) -> Iterator[None]:
+    """Give `folder` the layer timings of earlier builds, and keep those of this one: later builds are faster."""
+    shared.mkdir(parents=True, exist_ok=True)
+    for cache in shared.glob(TIMING_CACHES):
+        shutil.copyfile(cache, folder / cache.name)
+    yield
+    for cache in sorted(folder.rglob(TIMING_CACHES)):
+        shutil.copyfile(cache, shared / cache.name)
 
 
 def engine_bytes(folder: Path) -> int:

@@ -14,6 +14,7 @@ EVALUATION = INPUTS / "evaluation.npz"
 CALIBRATION = INPUTS / "calibration.npz"
 ONNX = ARTIFACTS / "onnx"
 ENGINES = ARTIFACTS / "engines"
+TIMING_CACHE = ARTIFACTS / "timing_cache"
 SAMPLES = ARTIFACTS / "samples"
 CONTROL = ARTIFACTS / "control"
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.engines import engine_copy, read_record
+from bench.engines import check_fits, engine_copy, read_record
+from bench.environment import read_environment
 from bench.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.files import replacing_folder, write_json, write_text
 from bench.inputs import load_reference
@@ -36,14 +37,15 @@ def measure_variant(key: str, variant: Variant, params: Params, is_real: bool, p
     """Run `timing.processes` workers one after another under the machine's lock and return the report.
 
     `profile` adds an untimed pass of the first worker that records kernels or operators.
-    Raises WorkerError if a worker dies or hangs, and EngineError if a TensorRT session built
-    its engine anew: nothing of the variant is written then.
+    Raises WorkerError if a worker dies or hangs, and EngineError if an engine is not this machine's
+    or a TensorRT session built one anew: nothing of the variant is written then.
     """
     if variant.runtime != "tensorrt":
         return _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=None)
     record = read_record(ENGINES / key)
     if record["status"] == "skipped":
         return without_runs(params, "skipped", record["reason"])
+    check_fits(key, record, read_environment())
     with engine_copy(key, ENGINES / key / record["folder"]) as engine:
         report = _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=engine)
     return {**report, "engine": record}

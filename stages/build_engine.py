@@ -10,15 +10,18 @@ from typing import Any
 
 import _project  # noqa: F401
 
-from bench.engines import RECORD, engine_bytes, engine_folder_name
+from bench.engines import RECORD, engine_bytes, engine_folder_name, with_timing_cache
 from bench.environment import read_environment
-from bench.errors import EngineError, ParameterError, run_stage
+from bench.errors import EngineError, ParameterError, WorkerError, run_stage
 from bench.files import replacing_folder, write_json
 from bench.jobs import engine_options, make_job, reason_to_skip
 from bench.launcher import run_worker
 from bench.params import Params, Variant, load_params
-from bench.paths import ARTIFACTS, ENGINES
+from bench.paths import ARTIFACTS, ENGINES, TIMING_CACHE
 from bench.progress import say
+
+BUILDER_RESOURCE = "builder_resource"
+"""In the name of the library that TensorRT loads to build for one generation of GPUs."""
 
 
 def main() -> None:
@@ -46,9 +49,18 @@ def build(key: str, variant: Variant, params: Params, environment: dict[str, Any
     say(f"  {key}: building for batch sizes {params.batch_sizes}; this can take minutes")
     began = time.perf_counter()
     job = make_job(key, variant, params, process=0, measure_accuracy=False, engine=target)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        limit = params.timing.worker_limit_seconds
-        result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.engine_worker")
+    try:
+        with (
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+            with_timing_cache(target, TIMING_CACHE),
+        ):
+            limit = params.timing.worker_limit_seconds
+            result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.engine_worker")
+    except WorkerError as problem:
+        if BUILDER_RESOURCE not in str(problem):
+            raise
+        reason = f"TensorRT {tensorrt} is installed without the builder resource for this GPU"
+        return {"status": "skipped", "reason": reason}
     if result["status"] == "skipped":
         return {"status": "skipped", "reason": result["reason"]}
     size = engine_bytes(target)
@@ -58,6 +70,7 @@ def build(key: str, variant: Variant, params: Params, environment: dict[str, Any
         "status": "built",
         "folder": name,
         "build_seconds": time.perf_counter() - began,
+        "session_without_cache_seconds": result["session_without_cache_seconds"],
         "engine_bytes": size,
         "tensorrt": tensorrt,
         "gpu": environment["cuda"]["gpu"],

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bench.engines import engine_bytes, engine_copy, engine_folder_name
+from bench.engines import check_fits, engine_bytes, engine_copy, engine_folder_name, with_timing_cache
 from bench.environment import _decode_tensorrt
 from bench.errors import EngineError
 from bench.launcher import worker_environment
 from bench.runtimes.base import SessionSpec
-from bench.runtimes.tensorrt import profile_options, provider_options
+from bench.runtimes.onnxruntime import SessionPerBatch
+from bench.runtimes.tensorrt import explain_missing_tensorrt, profile_options, provider_options
 from bench.worker_protocol import Job
 
 GPU = {"gpu": "Test GPU", "compute_capability": "9.0", "driver": "1"}
@@ -124,3 +127,65 @@ def test_a_cpu_row_sees_no_gpu_and_a_gpu_row_sees_its_own(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("number", "version"), [(8601, "8.6.1"), (101401, "10.14.1")])
 def test_tensorrts_version_number_is_decoded(number: int, version: str) -> None:
     assert _decode_tensorrt(number) == version
+
+
+BUILT = {"tensorrt": "8.6.1", "gpu": "A GPU"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"versions": {"tensorrt": "8.6.1"}, "cuda": {"gpu": "B GPU"}}, "built for gpu A GPU, this machine has B GPU"),
+        (
+            {"versions": {"tensorrt": "10.14.1"}, "cuda": {"gpu": "A GPU"}},
+            "for tensorrt 8.6.1, this machine has 1",
+        ),
+        ({"versions": {"tensorrt": "8.6.1"}, "cuda": None}, "built for gpu A GPU, this machine has none"),
+    ],
+)
+def test_an_engine_of_another_machine_is_refused_with_what_differs(environment: Any, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        check_fits("ort_tensorrt_fp16", BUILT, environment)
+    check_fits("ort_tensorrt_fp16", BUILT, {"versions": {"tensorrt": "8.6.1"}, "cuda": {"gpu": "A GPU"}})
+
+
+def test_layer_timings_of_one_build_reach_the_next(tmp_path: Path) -> None:
+    first, second, shared = tmp_path / "first", tmp_path / "second", tmp_path / "shared"
+    (first / "bs001").mkdir(parents=True)
+    second.mkdir()
+    with with_timing_cache(first, shared):
+        (first / "bs001" / "sm90.timing").write_bytes(b"timings")
+    with with_timing_cache(second, shared):
+        assert (second / "sm90.timing").read_bytes() == b"timings"
+
+
+WRONG_MAJOR = "this ONNX Runtime needs TensorRT 10, installed is 8.6.1"
+
+
+@pytest.mark.parametrize(
+    ("message", "installed", "expected"),
+    [
+        (
+            "libnvinfer.so.10: cannot open shared object",
+            "8.6.1",
+            "this ONNX Runtime needs TensorRT 10, installed is 8.6.1",
+        ),
+        ("nvinfer_10.dll: LoadLibrary failed", "8.6.1", "this ONNX Runtime needs TensorRT 10, installed is 8.6.1"),
+        ("libnvinfer.so.10: cannot open shared object", None, "libnvinfer.so.10: cannot open shared object"),
+        ("libcudnn.so.9: cannot open shared object", "8.6.1", "libcudnn.so.9: cannot open shared object"),
+    ],
+)
+def test_a_tensorrt_of_the_wrong_major_version_is_named(message: str, installed: str | None, expected: str) -> None:
+    assert explain_missing_tensorrt(message, installed) == expected
+
+
+def test_a_graph_captured_for_one_shape_is_never_replayed_for_another() -> None:
+    opened: list[int] = []
+
+    def open_one(size: int) -> Any:
+        opened.append(size)
+        return SimpleNamespace(run=lambda ids, _mask: (size, len(ids)))
+
+    sessions = SessionPerBatch([1, 4], open_one)
+    assert opened == [1, 4]
+    assert sessions.run(np.zeros((4, 8), dtype=np.int64), np.zeros((4, 8), dtype=np.int64)) == (4, 4)

@@ -87,6 +87,7 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "peak_gpu_mib": None,
         "peak_host_mib": 600.0,
         "break_even_calls": None,
+        "break_even_cuda_calls": None,
         "control_ratio": None,
         "noise_floor": None,
         "margin": 0.02,
@@ -154,6 +155,24 @@ def test_the_table_answers_which_is_fastest_whether_that_is_certain_and_what_it_
     assert "| 41.5 mJ/sample | 812 MiB on the GPU, 600 MiB on the host | 1.0 s | 14.0 s |" in sure
     unsure = render_table(table(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33))), context())
     assert "not told apart from `torch_cuda_fp32`" in unsure
+
+
+def test_the_notes_say_when_an_engine_has_paid_for_itself_and_against_what() -> None:
+    rows = table(
+        row(
+            "ort_tensorrt_fp16",
+            1,
+            (0.4, 0.401),
+            one_off_seconds=74.0,
+            verdict="faster",
+            break_even_calls=20556,
+            break_even_cuda_calls=1000000,
+        ),
+        row("torch_cuda_fp32", 1, (4.0, 4.01)),
+    )
+    notes = render_notes(rows, context())
+    assert "(74.0 s) has paid for itself against `torch_cuda_fp32` after 20,556 calls at batch 1." in notes
+    assert "against ONNX Runtime's fastest CUDA row, after 1,000,000 calls at batch 1." in notes
 
 
 def test_a_difference_below_the_noise_floor_is_no_win() -> None:

@@ -9,6 +9,8 @@ import pandas as pd
 
 from bench.report.style import label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
 
+ROOM_FOR_NAMES = 1.8
+
 
 def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str, path: Path) -> None:
     """Write one line a variant through its batch sizes; nothing where no p95 is known."""
@@ -37,10 +39,16 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
     for budget in (value for value in budgets_ms if left < value < right):
         axes.axvline(budget, color="black", linewidth=1, linestyle=":")
         axes.annotate(
-            f"{budget:g} ms", (budget, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
-            textcoords="offset points", fontsize=8,
-        )  # fmt: skip
+            f"{budget:g} ms",
+            (budget, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    low, high = axes.get_ylim()
     axes.set_xlim(left, right * 2.5)
+    axes.set_ylim(low, high * ROOM_FOR_NAMES)
     axes.set_xlabel("p95 latency (ms); each line goes through the batch sizes, the smallest first")
     axes.set_ylabel("throughput (samples/s)")
     set_log_ticks(axes.xaxis)

@@ -14,6 +14,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's colours (2008), told apart with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--")
+SIDE_BY_SIDE = 4
+"""Names at ends whose x are further apart than this ratio do not touch."""
 SIZE_INCHES = (8, 4.5)
 DPI = 120
 
@@ -81,10 +83,13 @@ def label_ends(axes: Any, ends: Iterable[tuple[float, float, str, str]]) -> None
     """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axis)."""
     low, high = axes.get_ylim()
     gap = (high / low) ** 0.05
-    previous = 0.0
+    placed: list[tuple[float, float]] = []
     for x, y, name, colour in sorted(ends, key=lambda end: (end[1], end[2])):
-        height = max(y, previous * gap)
+        height = y
+        for other_x, other_height in placed:
+            if max(x / other_x, other_x / x) < SIDE_BY_SIDE:
+                height = max(height, other_height * gap)
         axes.annotate(
             name, (x, height), xytext=(8, 0), textcoords="offset points", color=colour, fontsize=8, va="center"
         )
-        previous = height
+        placed.append((x, height))

@@ -60,6 +60,7 @@ OPTIONAL = (
     "host_loop_max_ms",
 )
 """Columns that reports read and that this run may not have."""
+ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
 FIRST_PROCESS = ("cold_start_seconds", "load_seconds", "first_run_ms")
 LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "other_load_cores")
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
@@ -138,7 +139,7 @@ def _costs(variant: Variant, batch_size: int, cell: Row, report: Row, recorded: 
     return {
         **limits(workload, variant, batch_size, cell["p50_ms"], recorded.peaks),
         **energy(cell.get("gpu", []), cell["runs"] * batch_size, idle_w),
-        **{name: built[name] for name in ("build_seconds", "engine_bytes") if name in built},
+        **{name: built[name] for name in ENGINE_FIGURES if name in built},
         "one_off_seconds": one_off_seconds(variant, recorded.export, recorded.conversions, built),
     }
 
@@ -265,7 +266,26 @@ def _with_comparisons(table: pd.DataFrame, params: Params) -> pd.DataFrame:
     columns = [_against(baselines.get((row.device, row.batch_size)), row) for row in rows]
     for name in ("speedup", "speedup_low", "speedup_high", "verdict", "break_even_calls"):
         table[name] = [found.get(name) for found in columns]
+    table["break_even_cuda_calls"] = [_engine_pays_after(row, rows) for row in rows]
     return table
+
+
+def _engine_pays_after(row: Any, rows: list[Any]) -> int | None:
+    """Return after how many calls an engine has paid for what it takes once more than ONNX Runtime's fastest CUDA row.
+
+    None for rows without an engine, and where the engine saves nothing.
+    """
+    others = [
+        other
+        for other in rows
+        if (other.runtime, other.device, other.status) == ("onnxruntime", "cuda", "measured")
+        and other.batch_size == row.batch_size
+    ]
+    if row.runtime != "tensorrt" or row.status != "measured" or not others:
+        return None
+    fastest = min(others, key=lambda other: other.mean_ms)
+    more_seconds = max(0.0, row.one_off_seconds - fastest.one_off_seconds)
+    return break_even_calls(more_seconds, fastest.mean_ms, row.mean_ms)
 
 
 def _against(baseline: Any, row: Any) -> Row:

@@ -7,7 +7,7 @@ import ctypes
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cud
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False)}
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERROR_ONLY = 3
+GRAPH_FOR_EACH_SHAPE = (1, 18)
+"""The first version whose sessions keep a CUDA graph a shape; older ones replay the first for any other shape."""
 
 
 def import_libraries() -> None:
@@ -37,10 +39,13 @@ def open_session(spec: SessionSpec) -> Session:
         load_cuda_libraries(onnxruntime)
     provider = PROVIDERS[spec.device]
     options = cuda_provider_options(onnxruntime, spec) if spec.device == "cuda" else {}
-    session = create_session(spec, provider, options)
-    if spec.options.get("cuda_graph"):
-        return CudaGraphSession(session, spec)
-    return PlainSession(session, spec)
+    if not spec.options.get("cuda_graph"):
+        return PlainSession(create_session(spec, provider, options), spec)
+    if version_tuple(onnxruntime) >= GRAPH_FOR_EACH_SHAPE:
+        return CudaGraphSession(create_session(spec, provider, options), spec)
+    return SessionPerBatch(
+        spec.batch_sizes, lambda _size: CudaGraphSession(create_session(spec, provider, options), spec)
+    )
 
 
 def load_cuda_libraries(onnxruntime: Any) -> None:
@@ -198,6 +203,25 @@ class CudaGraphSession(PlainSession):
         if size not in self._bound:
             self._bound[size] = BoundBuffers(self._session, size, input_ids.shape[1])
         return self._bound[size].run(input_ids, attention_mask)
+
+
+class SessionPerBatch:
+    """One session a batch size, where a session is good for one shape alone."""
+
+    def __init__(self, batch_sizes: Sequence[int], open_one: Callable[[int], PlainSession]) -> None:
+        self._sessions = {size: open_one(size) for size in batch_sizes}
+
+    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        return self._sessions[len(input_ids)].run(input_ids, attention_mask)
+
+    def free_cached_memory(self) -> None:
+        """ONNX Runtime keeps its arenas; there is nothing to free."""
+
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+        return next(iter(self._sessions.values())).operator_ms(batches)
+
+    def evidence(self) -> dict[str, Any]:
+        return next(iter(self._sessions.values())).evidence()
 
 
 class BoundBuffers:

@@ -6,15 +6,17 @@ builds one silently, because `bench.engines` checks that the folder did not chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.environment import library_version
+from bench.runtimes.base import Session, SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import (
     ERROR_ONLY,
     CudaGraphSession,
     PlainSession,
+    SessionPerBatch,
     create_session,
     import_libraries,
     load_cuda_libraries,
@@ -38,13 +40,37 @@ def open_session(spec: SessionSpec) -> Session:
     load_cuda_libraries(onnxruntime)
     if spec.engine is None:
         raise Unavailable("no engine was built for this variant")
-    if spec.engine_options["profiles"] == "per_batch":
-        return PerBatchSessions(spec)
-    return _wrap(create_session(spec, PROVIDER, provider_options(spec, spec.batch_sizes, spec.engine)), spec)
+    if spec.engine_options["profiles"] == "per_batch" or spec.options.get("cuda_graph"):
+        return SessionPerBatch(spec.batch_sizes, partial(_open_for_one_batch_size, spec, spec.engine))
+    return _open(spec, spec.batch_sizes, spec.engine)
 
 
-def _wrap(session: Any, spec: SessionSpec) -> PlainSession:
+def _open_for_one_batch_size(spec: SessionSpec, folder: Path, size: int) -> PlainSession:
+    """Open a session whose profile is exactly one batch size, with an engine folder of its own."""
+    own = folder / f"bs{size:03d}"
+    own.mkdir(exist_ok=True)
+    return _open(spec, [size], own)
+
+
+def _open(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> PlainSession:
+    """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
+    try:
+        session = create_session(spec, PROVIDER, provider_options(spec, batch_sizes, folder))
+    except Unavailable as problem:
+        raise Unavailable(explain_missing_tensorrt(str(problem), library_version("tensorrt"))) from problem
     return CudaGraphSession(session, spec) if spec.options.get("cuda_graph") else PlainSession(session, spec)
+
+
+LIBRARY_MAJOR = re.compile(r"nvinfer\.so\.(\d+)|nvinfer_(\d+)\.dll")
+
+
+def explain_missing_tensorrt(message: str, installed: str | None) -> str:
+    """Return the loader's message, or which major version was wanted and which is installed if they differ."""
+    found = LIBRARY_MAJOR.search(message)
+    wanted = next((major for major in found.groups() if major), None) if found else None
+    if not wanted or not installed or installed.split(".")[0] == wanted:
+        return message
+    return f"this ONNX Runtime needs TensorRT {wanted}, installed is {installed}"
 
 
 def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> dict[str, str]:
@@ -62,7 +88,7 @@ def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path) ->
     return {
         "device_id": "0",
         "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_path": str(folder),
+        "trt_timing_cache_path": str(spec.engine or folder),
         "trt_builder_optimization_level": str(spec.engine_options["optimization_level"]),
         "trt_max_workspace_size": str(spec.engine_options["workspace_mib"] * MIB),
         **{name: str(value) for name, value in flags.items()},
@@ -81,31 +107,3 @@ def profile_options(batch_sizes: list[int], sequence_length: int) -> dict[str, s
         "trt_profile_opt_shapes": shapes(max(batch_sizes)),
         "trt_profile_max_shapes": shapes(max(batch_sizes)),
     }
-
-
-class PerBatchSessions:
-    """One engine and session a batch size, each with a profile of exactly that size."""
-
-    def __init__(self, spec: SessionSpec) -> None:
-        if spec.engine is None:
-            raise Unavailable("no engine was built for this variant")
-        self._sessions: dict[int, PlainSession] = {}
-        for size in spec.batch_sizes:
-            folder = spec.engine / f"bs{size:03d}"
-            folder.mkdir(exist_ok=True)
-            session = create_session(spec, PROVIDER, provider_options(spec, [size], folder))
-            self._sessions[size] = _wrap(session, spec)
-
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        return self._sessions[len(input_ids)].run(input_ids, attention_mask)
-
-    def free_cached_memory(self) -> None:
-        """TensorRT keeps its workspace; there is nothing to free."""
-
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
-        """TensorRT runs on the GPU, whose kernels are looked at instead."""
-        del batches
-        return {}
-
-    def evidence(self) -> dict[str, Any]:
-        return next(iter(self._sessions.values())).evidence()
