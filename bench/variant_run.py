@@ -16,7 +16,7 @@ from bench.environment import read_environment
 from bench.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.files import replacing_folder, write_json, write_text
 from bench.inputs import load_reference
-from bench.jobs import make_job
+from bench.jobs import make_job, reason_to_skip
 from bench.launcher import OnEvent, run_workers, timing_lock
 from bench.params import Params, Variant
 from bench.paths import ENGINES, EVALUATION, metrics_file_name
@@ -33,19 +33,25 @@ def without_runs(params: Params, status: str, reason: str = "") -> Report:
     return {"cells": {str(size): dict(cell) for size in params.batch_sizes}, "processes": []}
 
 
-def measure_variant(key: str, variant: Variant, params: Params, is_real: bool, profile: bool = True) -> Report:
-    """Run `timing.processes` workers one after another under the machine's lock and return the report.
+def report_variant(key: str, variant: Variant, params: Params, is_real: bool, profile: bool = True) -> Report:
+    """Return a variant's report: measured on this machine, `off`, or `skipped` with the reason.
 
-    `profile` adds an untimed pass of the first worker that records kernels or operators.
-    Raises WorkerError if a worker dies or hangs, and EngineError if an engine is not this machine's
-    or a TensorRT session built one anew: nothing of the variant is written then.
+    Measuring runs `timing.processes` workers one after another under the machine's lock; `profile` adds an untimed pass
+    of the first one that records kernels or operators.  Raises WorkerError if a worker dies or hangs, and EngineError
+    if an engine is not this machine's or a TensorRT session built one anew: nothing of the variant is written then.
     """
+    environment = read_environment()
+    reason = reason_to_skip(variant, environment)
+    if not params.is_on(variant):
+        return without_runs(params, "off")
+    if reason:
+        return without_runs(params, "skipped", reason)
     if variant.runtime != "tensorrt":
         return _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=None)
     record = read_record(ENGINES / key)
     if record["status"] == "skipped":
         return without_runs(params, "skipped", record["reason"])
-    check_fits(key, record, read_environment())
+    check_fits(key, record, environment)
     with engine_copy(key, ENGINES / key / record["folder"]) as engine:
         report = _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=engine)
     return {**report, "engine": record}

@@ -6,13 +6,11 @@ import sys
 
 import _project  # noqa: F401
 
-from bench.environment import read_environment
 from bench.errors import ParameterError, run_stage
 from bench.files import write_json
-from bench.jobs import reason_to_skip
 from bench.params import load_params
 from bench.paths import CONTROL
-from bench.variant_run import announce, measure_variant, without_runs
+from bench.variant_run import announce, report_variant
 
 
 def main() -> None:
@@ -22,13 +20,7 @@ def main() -> None:
         raise ParameterError(f"params.yaml: no baseline for {device!r}, allowed: {', '.join(params.baselines)}")
     key = params.baselines[device]
     variant = params.all_variants()[key]
-    reason = reason_to_skip(variant, read_environment())
-    if not params.is_on(variant):
-        report = without_runs(params, "off")
-    elif reason:
-        report = without_runs(params, "skipped", reason)
-    else:
-        report = measure_variant(key, variant, params, is_real=False, profile=False)
+    report = report_variant(key, variant, params, is_real=False, profile=False)
     for cell in report["cells"].values():
         cell.pop("latencies_ms", None)
     write_json(CONTROL / f"{device}.json", {"variant": key, **report})

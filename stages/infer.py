@@ -6,14 +6,12 @@ import sys
 
 import _project  # noqa: F401
 
-from bench.environment import read_environment
 from bench.errors import ParameterError, run_stage
-from bench.jobs import reason_to_skip
 from bench.params import load_params
 from bench.paths import METRICS, SAMPLES
 from bench.provenance import read_provenance
 from bench.runtimes import check_variant
-from bench.variant_run import announce, measure_variant, without_runs, write_report
+from bench.variant_run import announce, report_variant, write_report
 
 
 def main() -> None:
@@ -24,14 +22,7 @@ def main() -> None:
         raise ParameterError(f"params.yaml: no variant {key!r}, allowed: {', '.join(variants)}")
     variant = variants[key]
     check_variant(f"variants.{key}", variant)
-    reason = reason_to_skip(variant, read_environment())
-    if not params.is_on(variant):
-        report = without_runs(params, "off")
-    elif reason:
-        report = without_runs(params, "skipped", reason)
-    else:
-        is_real = read_provenance()["model_is_real"]
-        report = measure_variant(key, variant, params, is_real)
+    report = report_variant(key, variant, params, is_real=read_provenance()["model_is_real"])
     samples = SAMPLES / variant.device
     write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.batch_sizes)
     announce(key, report)

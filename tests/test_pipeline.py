@@ -166,7 +166,7 @@ def test_every_measured_row_says_how_far_it_is_from_the_limit_and_what_it_waits_
 
 
 def test_the_baseline_is_measured_once_more_and_gives_the_noise_floor(measured: Project) -> None:
-    baseline = [row for row in rows(measured) if row["variant"] == "torch_cpu_fp32"]
+    baseline = [row for row in rows(measured) if row["variant"] == "ort_cpu_fp32"]
     assert all(float(row["control_ratio"]) > 0 for row in baseline)
     assert all(float(row["margin"]) >= float(row["noise_floor"]) > 0 for row in baseline)
     assert "Control: measured once more" in measured.read("notes/engineering_observations.md")

@@ -18,6 +18,12 @@ Model: some.
 
 ## GPU: some
 
+| batch | fastest |
+| --- | --- |
+| 1 | fast |
+
+For a latency budget:
+
 | batch | variant |
 | --- | --- |
 | 1 | fast |
@@ -34,7 +40,8 @@ Model: some.
 
 def test_the_readme_shows_the_gpu_rows_with_where_they_come_from() -> None:
     assert provenance_and_gpu_panel(TABLE) == (
-        "Model: some.\n\n- GPU: some\n\n| batch | variant |\n| --- | --- |\n| 1 | fast |"
+        "Model: some.\n\n- GPU: some\n\n| batch | fastest |\n| --- | --- |\n| 1 | fast |\n\n"
+        "For a latency budget:\n\n| batch | variant |\n| --- | --- |\n| 1 | fast |"
     )
 
 

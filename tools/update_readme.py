@@ -36,10 +36,10 @@ TABLE = "results/summary_table.md"
 
 
 def provenance_and_gpu_panel(table: str) -> str:
-    """Return what stands above the panels of results/summary_table.md, then its GPU panel without title."""
+    """Return what stands above the panels of results/summary_table.md, then its GPU panel: answers, picks, rows."""
     head, _, panels = table.partition("\n## GPU")
-    rows = [line for line in panels.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    return head.partition("\n")[2].strip() + "\n\n" + "\n".join(rows)
+    lines = [line for line in panels.partition("\n## ")[0].splitlines()[1:] if not line.startswith("- ")]
+    return head.partition("\n")[2].strip() + "\n\n" + "\n".join(lines).strip()
 
 
 def with_block(text: str, name: str, content: str) -> str:
