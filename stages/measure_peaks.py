@@ -18,6 +18,7 @@ from bench.progress import say
 
 def main() -> None:
     timing = load_params().timing
+    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would hide the peak of TF32
     os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(timing.gpu_index)}
     threads = physical_cores() if timing.cpu_threads == "physical" else timing.cpu_threads
     with timing_lock():
