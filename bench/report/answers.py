@@ -8,7 +8,16 @@ from typing import Any
 import pandas as pd
 
 from bench.report.comparisons import compare
-from bench.report.figures import MISSING, between, is_missing, mebibytes, millijoules, milliseconds, seconds, share
+from bench.report.figures import (
+    MISSING,
+    is_missing,
+    mebibytes,
+    millijoules,
+    milliseconds,
+    seconds,
+    share,
+    with_interval,
+)
 
 QUESTIONS = ("batch", "fastest", "p50 ms", "certain?", "why", "of limit", "energy", "memory", "first answer", "once")
 
@@ -25,9 +34,8 @@ def answer_lines(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _answers(best: Any, others: list[Any]) -> Iterator[str]:
-    interval = between(milliseconds, best.p50_low_ms, best.p50_high_ms)
     yield f"`{best.variant}`"
-    yield milliseconds(best.p50_ms) + ("" if interval == MISSING else f" ({interval})")
+    yield with_interval(milliseconds, best.p50_ms, best.p50_low_ms, best.p50_high_ms)
     yield certainty(best, others)
     yield why_text(best)
     yield limit_text(best)

@@ -42,8 +42,8 @@ class Cell:
 def assumption_lines(table: pd.DataFrame) -> Iterator[str]:
     """Yield one line an assumption, from the measured rows of results/summary.csv."""
     rows = table[table["status"] == "measured"]
-    yield _always("INT8 is always faster than FP32", list(by_precision(rows, "int8", "fp32")))
-    yield _always("FP16 is always faster than FP32", list(by_precision(rows, "fp16", "fp32")))
+    yield _always("INT8 is always faster than FP32", list(_by_precision(rows, "int8", "fp32")))
+    yield _always("FP16 is always faster than FP32", list(_by_precision(rows, "fp16", "fp32")))
     yield _always("TensorRT always wins", list(_tensorrt(rows)))
     yield _always("A larger batch always gives more samples/s", list(_batches(rows)))
     yield _precision_or_runtime(rows)
@@ -84,12 +84,18 @@ def plain(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["options"].isna() | (rows["options"] == "")]
 
 
-def by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
+def precision_pair(cells: pd.DataFrame, low: str, high: str) -> tuple[Any, Any] | None:
+    """Return the row of each of two precisions, None where one is missing."""
+    first, second = (next(cells[cells["precision"] == name].itertuples(), None) for name in (low, high))
+    return None if first is None or second is None else (first, second)
+
+
+def _by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
     """Compare two precisions of the same runtime on the same device, without further options."""
     for (runtime, device, size), group in plain(rows).groupby(["runtime", "device", "batch_size"], sort=False):
-        first, second = (next(group[group["precision"] == name].itertuples(), None) for name in (low, high))
-        if first is not None and second is not None:
-            yield _cell(f"{runtime} on {device}, batch {size}", first, second)
+        pair = precision_pair(group, low, high)
+        if pair:
+            yield _cell(f"{runtime} on {device}, batch {size}", *pair)
 
 
 def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
@@ -146,7 +152,7 @@ def _cpu_int8(rows: pd.DataFrame) -> str:
     ends = sorted(cpu["batch_size"].unique())
     if len(ends) < 2 or ends[0] != 1:
         return _line(claim, "not tested here", [])
-    small, large = (list(by_precision(cpu[cpu["batch_size"] == size], "int8", "fp32")) for size in (ends[0], ends[-1]))
+    small, large = (list(_by_precision(cpu[cpu["batch_size"] == size], "int8", "fp32")) for size in (ends[0], ends[-1]))
     if not small or not large:
         return _line(claim, "not tested here", [])
     against = [cell for cell in small if cell.verdict in ("faster", "tie")]

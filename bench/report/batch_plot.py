@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.style import label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
+from bench.report.style import distances, label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
 
 
 def write_by_batch(rows: pd.DataFrame, column: str, label: str, caption: str, path: Path) -> None:
@@ -39,5 +39,4 @@ def _error_bars(series: pd.DataFrame, column: str) -> Any:
     low, high = series["p50_low_ms"].astype(float), series["p50_high_ms"].astype(float)
     if column == "samples_per_s":
         low, high = series["batch_size"] * 1000 / high, series["batch_size"] * 1000 / low
-    value = series[column].astype(float)
-    return [(value - low).clip(lower=0).fillna(0), (high - value).clip(lower=0).fillna(0)]
+    return distances(series[column], low, high)

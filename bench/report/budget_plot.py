@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.report.style import label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
+from bench.report.style import distances, label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
 
 ROOM_FOR_NAMES = 1.8
 
@@ -24,10 +24,7 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
     for variant, cells in known.groupby("variant", sort=False):
         series = cells.sort_values("batch_size")
         style = styles[str(variant)]
-        bars = [
-            (series["p95_ms"] - series["p95_low_ms"].astype(float)).clip(lower=0).fillna(0),
-            (series["p95_high_ms"].astype(float) - series["p95_ms"]).clip(lower=0).fillna(0),
-        ]
+        bars = distances(series["p95_ms"], series["p95_low_ms"], series["p95_high_ms"])
         axes.errorbar(
             series["p95_ms"], series["samples_per_s"], xerr=bars, linewidth=1.4, markersize=5, capsize=2, **style
         )

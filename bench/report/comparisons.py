@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,11 @@ def compare(first: Any, second: Any, per: Per = lambda _row: 1.0) -> Comparison:
     found = ratio_interval(theirs, ours)
     value = found.value if found else (second.p50_ms / per(second)) / (first.p50_ms / per(first))
     return Comparison(value, found, verdict(found, margin), processes_that_would_settle(theirs, ours, margin))
+
+
+def not_told_apart(first: Any, others: Iterable[Any], per: Per = lambda _row: 1.0) -> list[Any]:
+    """Return those of the other rows that are neither surely faster nor surely slower than the first."""
+    return [row for row in others if compare(first, row, per).verdict not in ("faster", "slower")]
 
 
 def _margin(row: Any) -> float:

@@ -27,6 +27,12 @@ def between(write: Callable[[Any], str], low: Any, high: Any) -> str:
     return MISSING if is_missing(low) or is_missing(high) else f"{write(low)} – {write(high)}"
 
 
+def with_interval(write: Callable[[Any], str], value: Any, low: Any, high: Any) -> str:
+    """Write a figure with the limits of its interval where they are known: 0.456 (0.451 – 0.462)."""
+    limits = between(write, low, high)
+    return write(value) + ("" if limits == MISSING else f" ({limits})")
+
+
 def per_second(value: Any) -> str:
     """Write a throughput in samples per second: 38.2, 1205."""
     if is_missing(value):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparisons import compare
-from bench.report.figures import MISSING, between, milliseconds, per_second
+from bench.report.comparisons import not_told_apart
+from bench.report.figures import MISSING, milliseconds, per_second, with_interval
 from bench.report.recorded_runs import RecordedRun, comparable
 from bench.report.table import PANELS
 
@@ -63,9 +63,7 @@ def _fastest(rows: pd.DataFrame, size: int) -> tuple[Any, list[str]]:
     ordered = list(rows[rows["batch_size"] == size].sort_values("p50_ms").itertuples())
     if not ordered:
         return None, []
-    return ordered[0], [
-        row.variant for row in ordered[1:] if compare(ordered[0], row).verdict not in ("faster", "slower")
-    ]
+    return ordered[0], [row.variant for row in not_told_apart(ordered[0], ordered[1:])]
 
 
 def _winner(row: Any, ties: list[str]) -> str:
@@ -93,8 +91,7 @@ def _cell(rows: pd.DataFrame, variant: str, size: int) -> str:
     row = next(rows[(rows["variant"] == variant) & (rows["batch_size"] == size)].itertuples(), None)
     if row is None:
         return MISSING
-    limits = between(milliseconds, row.p50_low_ms, row.p50_high_ms)
-    return milliseconds(row.p50_ms) + ("" if limits == MISSING else f" ({limits})")
+    return with_interval(milliseconds, row.p50_ms, row.p50_low_ms, row.p50_high_ms)
 
 
 def _batch_sizes(runs: list[RecordedRun], device: str) -> list[int]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.assumptions import assumption_lines, plain
-from bench.report.comparisons import compare, per_sample
+from bench.report.assumptions import assumption_lines, plain, precision_pair
+from bench.report.comparisons import compare, not_told_apart, per_sample
 from bench.report.context import Context
 from bench.report.figures import (
     calls,
@@ -69,7 +69,7 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
     for size, group in rows.groupby("batch_size"):
         ordered = list(group.sort_values("p50_ms").itertuples())
         best = ordered[0]
-        same = [row.variant for row in ordered[1:] if compare(best, row).verdict not in ("faster", "slower")]
+        same = [row.variant for row in not_told_apart(best, ordered[1:])]
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
@@ -81,9 +81,9 @@ def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
     for runtime, group in plain(rows).groupby("runtime", sort=False):
         found = []
         for size, cells in group.groupby("batch_size"):
-            first, second = (next(cells[cells["precision"] == name].itertuples(), None) for name in (low, high))
-            if first is not None and second is not None:
-                seen = compare(first, second)
+            pair = precision_pair(cells, low, high)
+            if pair:
+                seen = compare(*pair)
                 found.append(f"{ratio(seen.value)} ({seen.advice()}) at batch {size}")
         if found:
             yield f"- {runtime}: {low} against {high}, p50 speed-up {', '.join(found)}."

@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 
 from bench.params import ReportSettings
-from bench.report.comparisons import compare, per_sample
+from bench.report.comparisons import not_told_apart, per_sample
 from bench.report.figures import (
     MISSING,
-    between,
     is_missing,
     mebibytes,
     millijoules,
     milliseconds,
     per_second,
+    with_interval,
 )
 
 COLUMNS = ("p95 within", "take", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "certain?")
@@ -57,8 +57,7 @@ def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float,
             yield budget_ms, None
             continue
         best = ordered[0]
-        ties = [row for row in ordered[1:] if compare(best, row, per_sample).verdict not in ("faster", "slower")]
-        yield budget_ms, Pick(budget_ms, best, ties)
+        yield budget_ms, Pick(budget_ms, best, not_told_apart(best, ordered[1:], per_sample))
 
 
 def memory_mib(row: Any) -> Any:
@@ -92,12 +91,11 @@ def _lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[list[str]]:
 
 
 def _figures(row: Any) -> list[str]:
-    limits = between(milliseconds, row.p95_low_ms, row.p95_high_ms)
     return [
         str(row.variant),
         str(row.batch_size),
         per_second(row.samples_per_s),
-        milliseconds(row.p95_ms) + ("" if limits == MISSING else f" ({limits})"),
+        with_interval(milliseconds, row.p95_ms, row.p95_low_ms, row.p95_high_ms),
         mebibytes(memory_mib(row)),
         millijoules(row.energy_mj_per_sample),
     ]

@@ -79,6 +79,12 @@ def tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def distances(value: pd.Series[float], low: pd.Series[float], high: pd.Series[float]) -> list[pd.Series[float]]:
+    """Return how far values are from their limits, `[down, up]` as error bars want it; 0 where a limit is unknown."""
+    value, low, high = (series.astype(float) for series in (value, low, high))
+    return [(value - low).clip(lower=0).fillna(0), (high - value).clip(lower=0).fillna(0)]
+
+
 def label_ends(axes: Any, ends: Iterable[tuple[float, float, str, str]]) -> None:
     """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axis)."""
     low, high = axes.get_ylim()

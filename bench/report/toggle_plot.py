@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.assumptions import plain
+from bench.report.assumptions import plain, precision_pair
 from bench.report.comparisons import Comparison, compare
 from bench.report.style import COLOURS, MARKERS, label_ends, new_figure, save, set_log_ticks, tidy
 
@@ -50,9 +50,9 @@ def _toggles(rows: pd.DataFrame) -> Iterator[tuple[str, Points]]:
         for precision in LOWER_PRECISIONS:
             points = []
             for size, cells in group.groupby("batch_size"):
-                low, high = (next(cells[cells["precision"] == name].itertuples(), None) for name in (precision, "fp32"))
-                if low is not None and high is not None:
-                    points.append((int(size), compare(low, high)))
+                pair = precision_pair(cells, precision, "fp32")
+                if pair:
+                    points.append((int(size), compare(*pair)))
             if points:
                 yield f"{runtime} {precision}", points
 
