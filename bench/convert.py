@@ -4,6 +4,7 @@ fp16          all arithmetic in half precision, inputs and outputs as before
 fp16_fused    as fp16, with ONNX Runtime's fused kernels for CUDA (Attention, SkipLayerNormalization, …)
 int8_dynamic  weights in INT8 per channel, activations quantized while running; for CPUs
 int8_qdq      weights and activations in INT8 with calibrated ranges (QDQ pairs); for TensorRT
+int8_table    the fp32 graph with a table of calibrated ranges beside it; for TensorRT 8
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.calibration_table import encode_table, put_table, tensor_ranges
 from bench.errors import BenchError
 from bench.fusion import fuse_for_cuda
 from bench.inputs import Encoded
@@ -28,7 +30,7 @@ def convert(recipe: str, source: Path, classifier: Path, calibration: Encoded) -
     """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
 
     `classifier` is the folder of the PyTorch model, whose sizes fp16_fused needs; `calibration`
-    sentences are used by int8_qdq alone.
+    sentences are used by int8_qdq and int8_table.
     """
     with _quiet_converters():
         model = RECIPES[recipe](source, classifier, calibration)
@@ -58,16 +60,24 @@ def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any
 
 
 def _int8_qdq(source: Path, _classifier: Path, calibration: Encoded) -> Any:
-    """Symmetric INT8 with Q/DQ pairs on both sides of the matrix products, as TensorRT reads it."""
+    return quantize_qdq(source, calibration)
+
+
+def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = None) -> Any:
+    """Return symmetric INT8 with Q/DQ pairs on both sides of the matrix products (or of `nodes` alone).
+
+    As TensorRT reads it.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with _scratch_copy(source) as (copy, target):
         quantize_static(
             str(copy),
             str(target),
-            _reader(calibration),
+            calibration_reader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_quantize=nodes,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
@@ -82,6 +92,12 @@ def _int8_qdq(source: Path, _classifier: Path, calibration: Encoded) -> Any:
         return load_graph(target)
 
 
+def _int8_table(source: Path, _classifier: Path, calibration: Encoded) -> Any:
+    model = load_graph(source)
+    put_table(model, encode_table(tensor_ranges(source, calibration_reader(calibration))))
+    return model
+
+
 @contextmanager
 def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
     """Give a copy of the graph and a target in a scratch folder: the quantizers leave files beside their source."""
@@ -91,7 +107,8 @@ def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
         yield copy, Path(scratch) / "int8.onnx"
 
 
-def _reader(calibration: Encoded) -> Any:
+def calibration_reader(calibration: Encoded) -> Any:
+    """Return what feeds the sentences one by one to ONNX Runtime's calibration."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Sentences(CalibrationDataReader):  # type: ignore[misc]
@@ -125,6 +142,7 @@ RECIPES: dict[str, Callable[[Path, Path, Encoded], Any]] = {
     "fp16_fused": _fp16_fused,
     "int8_dynamic": _int8_dynamic,
     "int8_qdq": _int8_qdq,
+    "int8_table": _int8_table,
 }
 
 

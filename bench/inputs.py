@@ -27,6 +27,10 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, count: int) -> Encoded:
+        """Return at most `count` sentences from the beginning."""
+        return Encoded(self.input_ids[:count], self.attention_mask[:count], self.labels[:count])
+
     def rows(self, indices: IntArray) -> tuple[IntArray, IntArray]:
         """Return (input_ids, attention_mask) of these sentences, contiguous."""
         return np.ascontiguousarray(self.input_ids[indices]), np.ascontiguousarray(self.attention_mask[indices])

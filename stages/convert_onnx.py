@@ -6,12 +6,11 @@ import sys
 import time
 
 import _project  # noqa: F401
-import numpy as np
 
 from bench.convert import check_recipe, convert
 from bench.errors import run_stage
 from bench.files import write_json
-from bench.inputs import Encoded, load_encoded
+from bench.inputs import load_encoded
 from bench.onnx_files import save_graph
 from bench.params import load_params
 from bench.paths import CALIBRATION, CONVERSIONS, MODEL, ONNX
@@ -21,11 +20,9 @@ def main() -> None:
     recipe = sys.argv[1]
     check_recipe(recipe)
     params = load_params()
-    sentences = load_encoded(CALIBRATION)
-    kept = np.arange(min(params.int8.calibration_sentences, len(sentences)))
-    ids, mask = sentences.rows(kept)
+    sentences = load_encoded(CALIBRATION).first(params.int8.calibration_sentences)
     began = time.perf_counter()
-    model = convert(recipe, ONNX / "fp32.onnx", MODEL, Encoded(ids, mask, sentences.labels[kept]))
+    model = convert(recipe, ONNX / "fp32.onnx", MODEL, sentences)
     save_graph(model, ONNX / f"{recipe}.onnx")
     write_json(CONVERSIONS / f"{recipe}.json", {"seconds": time.perf_counter() - began})
 

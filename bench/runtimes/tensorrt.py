@@ -10,6 +10,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from bench.calibration_table import read_table
 from bench.environment import library_version
 from bench.runtimes.base import Session, SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import (
@@ -24,9 +25,16 @@ from bench.runtimes.onnxruntime import (
 
 LIBRARIES = ("onnxruntime", "tensorrt")
 SUPPORTED = frozenset({("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16"), ("cuda", "int8")})
-OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False), "fp16_by": ("graph", "flag")}
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {
+    "cuda_graph": (True, False),
+    "fp16_by": ("graph", "flag"),
+    "int8_by": ("graph", "table"),
+}
+"""`flag` lets TensorRT choose FP16 layer by layer (beside INT8 too); `table` is INT8 without Q/DQ pairs."""
 PROVIDER = "TensorrtExecutionProvider"
 MIB = 2**20
+TABLE = "calibration.flatbuffers"
+"""The calibration table's name in the engine folder, where the provider looks for it."""
 
 
 __all__ = ["LIBRARIES", "OPTIONS", "SUPPORTED", "import_libraries", "open_session"]
@@ -54,6 +62,8 @@ def _open_for_one_batch_size(spec: SessionSpec, folder: Path, size: int) -> Plai
 
 def _open(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
+    if spec.options.get("int8_by") == "table" and not (folder / TABLE).exists():
+        (folder / TABLE).write_bytes(read_table(spec.graph))
     try:
         session = create_session(spec, PROVIDER, provider_options(spec, batch_sizes, folder))
     except Unavailable as problem:
@@ -76,7 +86,7 @@ def explain_missing_tensorrt(message: str, installed: str | None) -> str:
 def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> dict[str, str]:
     """Return the provider's options; booleans are 'True' and 'False' here, unlike the CUDA provider's."""
     precision_flags = {
-        "trt_fp16_enable": spec.precision == "fp16" and spec.options.get("fp16_by", "graph") == "flag",
+        "trt_fp16_enable": spec.options.get("fp16_by", "graph") == "flag",
         "trt_int8_enable": spec.precision == "int8",
     }
     flags = {
@@ -85,8 +95,11 @@ def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path) ->
         "trt_timing_cache_enable": True,
         "trt_cuda_graph_enable": bool(spec.options.get("cuda_graph")),
     }
+    by_table = spec.options.get("int8_by") == "table"
+    table = {"trt_int8_calibration_table_name": TABLE} if by_table else {}
     return {
         "device_id": "0",
+        **table,
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_path": str(spec.engine or folder),
         "trt_builder_optimization_level": str(spec.engine_options["optimization_level"]),

@@ -1,0 +1,174 @@
+"""TensorRT for real, on a tiny model: what builds an engine anew, what does not, and what is never believed.
+
+Needs an NVIDIA GPU with TensorRT; skipped anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project, make_project
+
+from bench.environment import library_version, probe_cuda
+
+HAS_GPU = probe_cuda(0) is not None
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU"),
+    pytest.mark.skipif(HAS_GPU and library_version("tensorrt") is None, reason="needs TensorRT"),
+]
+KEY = "ort_tensorrt_fp16"
+BUILD, INFER = f"build_engine@{KEY}", f"infer_tensorrt@{KEY}"
+ENGINES = Path("artifacts/engines") / KEY
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which the engine is built and timed; read it, do not change it."""
+    project = make_project(tmp_path_factory.mktemp("built") / "project")
+    project.set_params(lambda params: params["precisions"].update(int8=False))
+    project.repro(INFER)
+    return project
+
+
+@pytest.fixture
+def copy(built: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy of it, to be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(built.folder, folder, symlinks=True)
+    yield Project(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def engines(project: Project) -> list[Path]:
+    """Return the engine files of the row."""
+    return sorted((project.folder / ENGINES).rglob("*.engine"))
+
+
+def engine_folder(project: Project) -> str:
+    """Return the name of the folder that the row's engine lies in."""
+    record: dict[str, Any] = json.loads(project.read(f"{ENGINES.as_posix()}/build.json"))
+    return str(record["folder"])
+
+
+def cells(project: Project, key: str = KEY) -> dict[str, dict[str, Any]]:
+    """Return the figures of each batch size of a row."""
+    content: dict[str, Any] = json.loads(project.read(f"artifacts/samples/cuda/{key}.json"))
+    found: dict[str, dict[str, Any]] = content["cells"]
+    return found
+
+
+def test_the_row_is_measured_from_a_cached_engine_and_proved(built: Project) -> None:
+    record = json.loads(built.read(f"{ENGINES.as_posix()}/build.json"))
+    assert record["status"] == "built"
+    assert record["engine_bytes"] == sum(path.stat().st_size for path in engines(built)) > 0
+    for cell in cells(built).values():
+        assert cell["status"] == "measured", cell
+        assert cell["proof"] == "DWK"
+
+
+def change_weights(params: dict[str, Any]) -> None:
+    params["model"]["synthetic"]["seed"] += 1
+
+
+def change_opset(params: dict[str, Any]) -> None:
+    params["export"]["opset"] = 18
+
+
+def change_batch_sizes(params: dict[str, Any]) -> None:
+    params["batch_sizes"] = [1, 4]
+
+
+def change_precision(params: dict[str, Any]) -> None:
+    params["tensorrt_variants"][KEY] |= {"precision": "tf32", "graph": "onnx/fp32.onnx"}
+
+
+@pytest.mark.parametrize("change", [change_weights, change_opset, change_batch_sizes, change_precision])
+def test_an_engine_is_built_anew_under_another_name_after_a_change_of(copy: Project, change: Change) -> None:
+    before = engine_folder(copy)
+    copy.set_params(change)
+    assert BUILD in copy.repro(BUILD)
+    assert engine_folder(copy) != before
+    assert [path.parent.name for path in engines(copy)] == [engine_folder(copy)]
+
+
+def test_an_engine_is_built_anew_for_another_version_of_tensorrt(copy: Project, tmp_path: Path) -> None:
+    before = engine_folder(copy)
+    (tmp_path / "tensorrt.py").write_text('__version__ = "0.0.1"\n', encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    assert BUILD in copy.repro(BUILD, environment={"PYTHONPATH": path})
+    assert engine_folder(copy) != before
+
+
+def change_timing(params: dict[str, Any]) -> None:
+    params["timing"]["min_runs"] += 1
+
+
+def change_report(params: dict[str, Any]) -> None:
+    params["report"]["margin"] = 0.05
+
+
+@pytest.mark.parametrize("change", [change_timing, change_report])
+def test_an_engine_stays_after_a_change_of(copy: Project, change: Change) -> None:
+    before = [path.read_bytes() for path in engines(copy)]
+    copy.set_params(change)
+    assert BUILD not in copy.repro(BUILD)
+    assert [path.read_bytes() for path in engines(copy)] == before
+
+
+def test_an_engine_stays_after_an_edit_of_the_plots(copy: Project) -> None:
+    with (copy.folder / "bench/report/plots.py").open("a", encoding="utf-8") as stream:
+        stream.write("# another colour\n")
+    assert not {BUILD, INFER} & copy.repro(INFER)
+
+
+def test_an_old_engine_of_other_weights_in_the_folder_is_never_believed(copy: Project) -> None:
+    """TensorRT's provider takes any engine of that file name: DVC replaces it, and the gate refuses it."""
+    old = engines(copy)[0]
+    kept = copy.folder / "old.engine"
+    shutil.copyfile(old, kept)
+    copy.set_params(change_weights)
+    copy.repro(INFER)
+    assert cells(copy)["1"]["status"] == "measured"
+    new = engines(copy)[0]
+    assert new.name == old.name, "the file's name does not tell the weights apart"
+    right = new.read_bytes()
+
+    new.unlink()
+    shutil.copyfile(kept, new)
+    copy.python("stages/infer.py", KEY)
+    assert {cell["status"] for cell in cells(copy).values()} == {"rejected"}
+
+    copy.repro(INFER)
+    assert cells(copy)["1"]["status"] == "measured"
+    assert engines(copy)[0].read_bytes() != kept.read_bytes() or right == kept.read_bytes()
+
+
+def test_a_run_that_would_build_an_engine_while_timing_fails_and_keeps_the_old_figures(copy: Project) -> None:
+    before = copy.read(f"artifacts/samples/cuda/{KEY}.csv")
+    for engine in engines(copy):
+        engine.unlink()
+    ended = copy.python("stages/infer.py", KEY, code=1)
+    assert "built an engine instead of using the built one" in ended.stderr + ended.stdout
+    assert copy.read(f"artifacts/samples/cuda/{KEY}.csv") == before
+
+
+def test_a_cuda_graph_answers_every_batch_size_rightly(copy: Project) -> None:
+    copy.set_params(lambda params: params["tensorrt_variants"][KEY].update(options={"cuda_graph": True}))
+    copy.repro(INFER)
+    assert len(engines(copy)) == 2, "an engine a batch size"
+    assert {cell["status"] for cell in cells(copy).values()} == {"measured"}
+
+
+def test_a_row_that_is_off_builds_nothing(copy: Project) -> None:
+    copy.set_params(lambda params: params["precisions"].update(fp16=False))
+    copy.repro(INFER)
+    assert not engines(copy)
+    assert cells(copy)["1"]["status"] == "off"
