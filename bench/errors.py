@@ -36,6 +36,11 @@ class DownloadError(BenchError):
 class WorkerError(BenchError):
     """A measuring process died, hung or gave no result."""
 
+    def last_words(self) -> str:
+        """Return how the process ended and the last line that it wrote, as one line."""
+        first, *more = str(self).splitlines()
+        return f"{first.split(';')[0]}: {more[-1].strip()}" if more else first
+
 
 class EngineError(BenchError):
     """A TensorRT engine was not built, or not used as it was built."""

@@ -39,6 +39,18 @@ def save_graph(model: Any, path: Path) -> None:
         onnx.save(model, str(temporary))
 
 
+def with_int32_inputs(path: Path) -> bytes:
+    """Return the graph's bytes with INT32 inputs instead of INT64; what follows from them is left to be inferred."""
+    import onnx
+
+    model = load_graph(path)
+    for value in model.graph.input:
+        value.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
 def strip_traces(model: Any) -> None:
     """Remove what differs between machines and folders: stack traces, docs, names of the exporter.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.engines import check_fits, engine_copy, read_record
 from bench.environment import read_environment
+from bench.errors import WorkerError
 from bench.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.files import replacing_folder, write_json, write_text
 from bench.inputs import load_reference
@@ -39,6 +40,7 @@ def report_variant(key: str, variant: Variant, params: Params, is_real: bool, pr
     Measuring runs `timing.processes` workers one after another under the machine's lock; `profile` adds an untimed pass
     of the first one that records kernels or operators.  Raises WorkerError if a worker dies or hangs, and EngineError
     if an engine is not this machine's or a TensorRT session built one anew: nothing of the variant is written then.
+    TensorRT's INT8 is the exception: some versions build engines that die, and such a row is `rejected`.
     """
     environment = read_environment()
     reason = reason_to_skip(variant, environment)
@@ -49,11 +51,16 @@ def report_variant(key: str, variant: Variant, params: Params, is_real: bool, pr
     if variant.runtime != "tensorrt":
         return _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=None)
     record = read_record(ENGINES / key)
-    if record["status"] == "skipped":
-        return without_runs(params, "skipped", record["reason"])
+    if record["status"] in ("skipped", "rejected"):
+        return without_runs(params, record["status"], record["reason"])
     check_fits(key, record, environment)
-    with engine_copy(key, ENGINES / key / record["folder"]) as engine:
-        report = _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=engine)
+    try:
+        with engine_copy(key, ENGINES / key / record["folder"]) as engine:
+            report = _run_processes(key, variant, params, is_real=is_real, profile=profile, engine=engine)
+    except WorkerError as problem:
+        if variant.precision != "int8":
+            raise
+        report = without_runs(params, "rejected", f"its INT8 engine does not run: {problem.last_words()}")
     return {**report, "engine": record}
 
 

@@ -57,10 +57,12 @@ def build(key: str, variant: Variant, params: Params, environment: dict[str, Any
             limit = params.timing.worker_limit_seconds
             result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.engine_worker")
     except WorkerError as problem:
-        if BUILDER_RESOURCE not in str(problem):
+        if BUILDER_RESOURCE in str(problem):
+            reason = f"TensorRT {tensorrt} is installed without the builder resource for this GPU"
+            return {"status": "skipped", "reason": reason}
+        if variant.precision != "int8":
             raise
-        reason = f"TensorRT {tensorrt} is installed without the builder resource for this GPU"
-        return {"status": "skipped", "reason": reason}
+        return {"status": "rejected", "reason": f"TensorRT {tensorrt} built no INT8 engine: {problem.last_words()}"}
     if result["status"] == "skipped":
         return {"status": "skipped", "reason": result["reason"]}
     size = engine_bytes(target)

@@ -50,6 +50,14 @@ def test_a_tie_refutes_always() -> None:
     assert "refuted here by 1 of 2 comparisons" in answer(gpu((0.46, 0.40)), "TensorRT always wins")
 
 
+def test_a_tie_that_only_the_noise_floor_makes_refutes_nothing() -> None:
+    rows = gpu((0.46, 0.40))
+    rows["noise_floor"], rows["margin"] = 0.05, 0.05
+    noisy = answer(rows, "TensorRT always wins")
+    assert "undecided here: 1 of 2 comparisons are inconclusive" in noisy
+    assert "tie within the noise floor" in noisy
+
+
 def test_wide_processes_leave_it_undecided() -> None:
     undecided = answer(gpu((0.45, 0.52), spread=0.2), "TensorRT always wins")
     assert "undecided here: 2 of 2 comparisons are inconclusive" in undecided

@@ -7,15 +7,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+from conftest import Project
 
 from bench.engines import check_fits, engine_bytes, engine_copy, engine_folder_name, with_timing_cache
 from bench.environment import _decode_tensorrt
 from bench.errors import EngineError
+from bench.inputs import load_encoded
 from bench.launcher import worker_environment
+from bench.onnx_files import with_int32_inputs
 from bench.runtimes.base import SessionSpec
 from bench.runtimes.onnxruntime import SessionPerBatch
-from bench.runtimes.tensorrt import explain_missing_tensorrt, profile_options, provider_options
+from bench.runtimes.tensorrt import explain_missing_tensorrt, profile_options, provider_options, traits
 from bench.worker_protocol import Job
 
 GPU = {"gpu": "Test GPU", "compute_capability": "9.0", "driver": "1"}
@@ -46,6 +50,29 @@ def test_precision_flags_follow_the_row(precision: str, options: Any, fp16: str,
     assert given["trt_fp16_enable"] == fp16
     assert given["trt_int8_enable"] == int8
     assert given["trt_max_workspace_size"] == str(2048 * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "precision", "flag"),
+    [("8.6.1", "fp16", "True"), ("10.14.1", "fp16", "False"), (None, "fp16", "False"), ("8.6.1", "tf32", "False")],
+)
+def test_an_fp16_graph_gets_the_fp16_flag_where_tensorrt_would_run_it_in_tf32(
+    tensorrt: str | None, precision: str, flag: str
+) -> None:
+    given = provider_options(spec(precision), [1, 16], Path("engines"), traits(tensorrt))
+    assert given["trt_fp16_enable"] == flag
+
+
+def test_a_graph_with_int32_inputs_answers_as_before(measured: Project) -> None:
+    """TensorRT 8 casts INT64 inputs outside its CUDA graph, which then answers the first input for ever."""
+    graph = measured.folder / "artifacts/onnx/fp32.onnx"
+    wide = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    narrow = onnxruntime.InferenceSession(with_int32_inputs(graph), providers=["CPUExecutionProvider"])
+    encoded = load_encoded(measured.folder / "artifacts/inputs/evaluation.npz")
+    feed = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+    assert {value.type for value in narrow.get_inputs()} == {"tensor(int32)"}
+    answers = narrow.run(["logits"], {name: array.astype(np.int32) for name, array in feed.items()})
+    np.testing.assert_array_equal(answers[0], wide.run(["logits"], feed)[0])
 
 
 def test_other_weights_options_versions_and_gpus_get_another_folder(tmp_path: Path) -> None:

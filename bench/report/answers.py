@@ -62,7 +62,10 @@ def why_text(row: Any) -> str:
 
 def limit_text(row: Any) -> str:
     """Say how much of what the measured peaks allow a row reaches, and which peak sets the limit."""
-    return MISSING if is_missing(row.limit_share) else f"{share(row.limit_share)} ({row.limited_by})"
+    if is_missing(row.limit_share):
+        return MISSING
+    reached = share(row.limit_share) if row.limit_share <= 1 else "beyond the measured peak"
+    return f"{reached} ({row.limited_by})"
 
 
 def _energy(row: Any) -> str:

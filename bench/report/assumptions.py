@@ -2,7 +2,8 @@
 
 An assumption is about cells, each a ratio (how many times as fast) with its interval and verdict.
 "always" is refuted by one cell that is surely not faster, upheld if every cell is surely
-faster, and otherwise undecided; without any cell it was not tested.
+faster, and otherwise undecided; without any cell it was not tested.  A tie within the noise
+floor is no sure tie: it leaves the question open.
 """
 
 from __future__ import annotations
@@ -31,12 +32,13 @@ class Cell:
 
     @property
     def verdict(self) -> str:
-        """Return faster, slower, tie or inconclusive."""
-        return self.found.verdict
+        """Return faster, slower, tie or inconclusive; a tie that only noise makes is inconclusive."""
+        return "inconclusive" if self.found.is_within_noise else self.found.verdict
 
     def text(self) -> str:
         """Write the cell with its ratio, interval and cause."""
-        return f"{self.label}: {self.found.text()}{f'; {self.cause}' if self.cause else ''}"
+        noise = " within the noise floor" if self.found.is_within_noise else ""
+        return f"{self.label}: {self.found.text()}{noise}{f'; {self.cause}' if self.cause else ''}"
 
 
 def assumption_lines(table: pd.DataFrame) -> Iterator[str]:

@@ -21,6 +21,8 @@ class Comparison:
     interval: Interval | None
     verdict: str
     enough_processes: int | None
+    is_within_noise: bool = False
+    """A tie only because the noise floor is wider than the configured margin: it shows no equality."""
 
     def text(self) -> str:
         """Write `1.23× (1.10× – 1.38×), faster`."""
@@ -55,12 +57,18 @@ def compare(first: Any, second: Any, per: Per = lambda _row: 1.0) -> Comparison:
     margin = max(_margin(first), _margin(second))
     found = ratio_interval(theirs, ours)
     value = found.value if found else (second.p50_ms / per(second)) / (first.p50_ms / per(first))
-    return Comparison(value, found, verdict(found, margin), processes_that_would_settle(theirs, ours, margin))
+    said = verdict(found, margin)
+    is_noise = said == "tie" and max(_noise_floor(first), _noise_floor(second)) >= margin
+    return Comparison(value, found, said, processes_that_would_settle(theirs, ours, margin), is_noise)
 
 
 def not_told_apart(first: Any, others: Iterable[Any], per: Per = lambda _row: 1.0) -> list[Any]:
     """Return those of the other rows that are neither surely faster nor surely slower than the first."""
     return [row for row in others if compare(first, row, per).verdict not in ("faster", "slower")]
+
+
+def _noise_floor(row: Any) -> float:
+    return 0.0 if is_missing(getattr(row, "noise_floor", None)) else float(row.noise_floor)
 
 
 def _margin(row: Any) -> float:

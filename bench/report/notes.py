@@ -132,7 +132,8 @@ def _limits(rows: pd.DataFrame) -> Iterator[str]:
         best = next(group.sort_values("p50_ms").itertuples())
         yield (
             f"- Batch {size}: the measured peaks allow `{best.variant}` {milliseconds(best.limit_ms)} ms "
-            f"({best.limited_by}); it takes {ratio(1 / best.limit_share)} as long."
+            f"({best.limited_by}); it takes {ratio(1 / best.limit_share)} as long"
+            f"{'.' if best.limit_share <= 1 else ': this peak was measured too low to be a limit.'}"
         )
 
 

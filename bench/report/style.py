@@ -16,6 +16,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--")
 SIDE_BY_SIDE = 4
 """Names at ends whose x are further apart than this ratio do not touch."""
+LINE_HEIGHT = 0.05
+"""The part of an axis' height that a line of text takes."""
 SIZE_INCHES = (8, 4.5)
 DPI = 120
 
@@ -88,14 +90,40 @@ def distances(value: pd.Series[float], low: pd.Series[float], high: pd.Series[fl
 def label_ends(axes: Any, ends: Iterable[tuple[float, float, str, str]]) -> None:
     """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axis)."""
     low, high = axes.get_ylim()
-    gap = (high / low) ** 0.05
-    placed: list[tuple[float, float]] = []
-    for x, y, name, colour in sorted(ends, key=lambda end: (end[1], end[2])):
-        height = y
-        for other_x, other_height in placed:
-            if max(x / other_x, other_x / x) < SIDE_BY_SIDE:
-                height = max(height, other_height * gap)
+    ordered = sorted(ends, key=lambda end: (end[1], end[2]))
+    heights = spread_out([(x, y) for x, y, _, _ in ordered], gap=(high / low) ** LINE_HEIGHT, top=high)
+    for (x, _, name, colour), height in zip(ordered, heights, strict=True):
         axes.annotate(
-            name, (x, height), xytext=(8, 0), textcoords="offset points", color=colour, fontsize=8, va="center"
+            name,
+            (x, height),
+            xytext=(8, 0),
+            textcoords="offset points",
+            color=colour,
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )
-        placed.append((x, height))
+
+
+def spread_out(points: list[tuple[float, float]], gap: float, top: float) -> list[float]:
+    """Return a height for a name at each point (x, y; lowest y first), at least the ratio `gap` apart and below `top`.
+
+    Names are moved up where they would touch; what then stands above the top is moved down again.
+    """
+    heights: list[float] = []
+    for x, y in points:
+        below = [height * gap for (other, _), height in zip(points, heights, strict=False) if _touch(x, other)]
+        heights.append(max([y, *below]))
+    for place in reversed(range(len(points))):
+        above = [
+            heights[other] / gap
+            for other in range(place + 1, len(points))
+            if _touch(points[place][0], points[other][0])
+        ]
+        heights[place] = min([heights[place], top, *above])
+    return heights
+
+
+def _touch(x: float, other: float) -> bool:
+    return max(x / other, other / x) < SIDE_BY_SIDE

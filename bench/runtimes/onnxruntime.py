@@ -69,8 +69,14 @@ def version_tuple(onnxruntime: Any) -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def create_session(spec: SessionSpec, provider: str, options: dict[str, str], profile_prefix: str = "") -> Any:
-    """Create an InferenceSession on `provider` alone, without any fall-back to another one.
+def create_session(
+    spec: SessionSpec,
+    provider: str,
+    options: dict[str, str],
+    profile_prefix: str = "",
+    graph: Path | bytes | None = None,
+) -> Any:
+    """Create an InferenceSession of `spec.graph` (or `graph`) on `provider` alone, without any fall-back to another.
 
     With `profile_prefix` it writes its operators' times to a file whose name begins so.
     """
@@ -87,10 +93,9 @@ def create_session(spec: SessionSpec, provider: str, options: dict[str, str], pr
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != "CPUExecutionProvider":
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    source = graph if isinstance(graph, bytes) else str(graph or spec.graph)
     try:
-        session = onnxruntime.InferenceSession(
-            str(spec.graph), settings, providers=[(provider, options)], enable_fallback=0
-        )
+        session = onnxruntime.InferenceSession(source, settings, providers=[(provider, options)], enable_fallback=0)
     except Exception as problem:
         raise _explained(problem, provider, spec.graph) from problem
     if session.get_providers()[0] != provider:
@@ -232,7 +237,8 @@ class BoundBuffers:
 
         self._session = session
         shape = (batch_size, sequence_length)
-        empty = np.zeros(shape, dtype=np.int64)
+        self._dtype = np.int32 if session.get_inputs()[0].type == "tensor(int32)" else np.int64
+        empty = np.zeros(shape, dtype=self._dtype)
         self._inputs = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(empty, "cuda", 0) for name in ("input_ids", "attention_mask")
         }
@@ -248,8 +254,8 @@ class BoundBuffers:
         self._options.add_run_config_entry("gpu_graph_id", str(batch_size))
 
     def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        self._inputs["input_ids"].update_inplace(input_ids)
-        self._inputs["attention_mask"].update_inplace(attention_mask)
+        self._inputs["input_ids"].update_inplace(input_ids.astype(self._dtype, copy=False))
+        self._inputs["attention_mask"].update_inplace(attention_mask.astype(self._dtype, copy=False))
         self._session.run_with_iobinding(self._binding, self._options)
         logits: Logits = self._logits.numpy()
         return logits

@@ -2,16 +2,20 @@
 
 Engines come from the cache folder that `build_engine` filled; a session here never
 builds one silently, because `bench.engines` checks that the folder did not change.
+
+What TensorRT 8 does differently (seen with 8.6.1) is in `Traits`, nowhere else.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bench.calibration_table import read_table
 from bench.environment import library_version
+from bench.onnx_files import with_int32_inputs
 from bench.runtimes.base import Session, SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import (
     ERROR_ONLY,
@@ -64,11 +68,30 @@ def _open(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> PlainSessi
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
     if spec.options.get("int8_by") == "table" and not (folder / TABLE).exists():
         (folder / TABLE).write_bytes(read_table(spec.graph))
+    known = traits(library_version("tensorrt"))
+    needs_int32 = known.casts_int64 and bool(spec.options.get("cuda_graph"))
+    graph = with_int32_inputs(spec.graph) if needs_int32 else spec.graph
     try:
-        session = create_session(spec, PROVIDER, provider_options(spec, batch_sizes, folder))
+        session = create_session(spec, PROVIDER, provider_options(spec, batch_sizes, folder, known), graph=graph)
     except Unavailable as problem:
         raise Unavailable(explain_missing_tensorrt(str(problem), library_version("tensorrt"))) from problem
     return CudaGraphSession(session, spec) if spec.options.get("cuda_graph") else PlainSession(session, spec)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How the installed TensorRT differs from TensorRT 10."""
+
+    is_weakly_typed: bool = False
+    """The types of a graph are only a hint: without the FP16 flag an FP16 graph runs in TF32."""
+    casts_int64: bool = False
+    """INT64 inputs are cast outside the engine and its CUDA graph: a replay answers the first input for ever."""
+
+
+def traits(tensorrt: str | None) -> Traits:
+    """Return what is known of a version of TensorRT; an unknown one counts as the newest."""
+    is_8 = bool(tensorrt) and str(tensorrt).split(".")[0] == "8"
+    return Traits(is_weakly_typed=is_8, casts_int64=is_8)
 
 
 LIBRARY_MAJOR = re.compile(r"nvinfer\.so\.(\d+)|nvinfer_(\d+)\.dll")
@@ -83,10 +106,14 @@ def explain_missing_tensorrt(message: str, installed: str | None) -> str:
     return f"this ONNX Runtime needs TensorRT {wanted}, installed is {installed}"
 
 
-def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> dict[str, str]:
+def provider_options(
+    spec: SessionSpec, batch_sizes: list[int], folder: Path, known: Traits | None = None
+) -> dict[str, str]:
     """Return the provider's options; booleans are 'True' and 'False' here, unlike the CUDA provider's."""
+    by_flag = spec.options.get("fp16_by", "graph") == "flag"
+    needs_flag = spec.precision == "fp16" and known is not None and known.is_weakly_typed
     precision_flags = {
-        "trt_fp16_enable": spec.options.get("fp16_by", "graph") == "flag",
+        "trt_fp16_enable": by_flag or needs_flag,
         "trt_int8_enable": spec.precision == "int8",
     }
     flags = {
