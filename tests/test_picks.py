@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_report import row, settings, table
 
-from bench.report.picks import Pick, pick_lines, picks
+from bench.report.picks import Pick, pick_lines, pick_table, picks
 
 SMALL = row("ort_cuda_fp16", 1, (0.5, 0.501, 0.502), peak_gpu_mib=500.0)
 LARGE = row("ort_cuda_fp16", 16, (2.0, 2.01, 2.02), peak_gpu_mib=500.0)
@@ -37,6 +37,12 @@ def test_rows_that_are_not_told_apart_are_listed_together() -> None:
     assert found is not None
     assert {found.best.variant, *(tie.variant for tie in found.ties)} == {"ort_cuda_fp16", "torch_cuda_fp16"}
     assert "the rows below may be as good" in found.certainty()
+
+
+def test_budgets_with_the_same_answer_share_its_lines() -> None:
+    rows = table(*[row("ort_cuda_fp16", size, (0.5, 0.5, 0.5), p95_ms=0.6) for size in (1, 4)])
+    _, lines = pick_table(rows, settings(slo_p95_ms=[0.1, 0.2, 1.0, 5.0]))
+    assert [line[0] for line in lines] == ["0.1, 0.2 ms", "1, 5 ms"]
 
 
 @pytest.mark.parametrize(("high", "text"), [(5.5, "p95 may be 5.500 ms"), (None, "p95 from few runs"), (4.5, "yes")])

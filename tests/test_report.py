@@ -157,6 +157,40 @@ def test_the_table_answers_which_is_fastest_whether_that_is_certain_and_what_it_
     assert "not told apart from `torch_cuda_fp32`" in unsure
 
 
+TensorRT = tuple[float, float, int]
+"""p50 and time on the GPU in ms, kernels."""
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "cuda", "said"),
+    [
+        ((0.30, 0.25, 57), (0.39, 0.35, 83), "with the other's time on the GPU it would not be slower"),
+        ((0.40, 0.25, 57), (0.30, 0.26, 83), "with the other's time on the host it would not be slower"),
+        (
+            (0.40, 0.30, 57),
+            (0.30, 0.26, 83),
+            "takes 0.040 ms longer on the GPU and 0.060 ms longer on the host: neither",
+        ),
+        ((0.30, 0.25, 57), (0.30, 0.25, 83), "tie. 57 kernels, 0.250 ms on the GPU and 0.050 ms on the host against"),
+    ],
+)
+def test_the_notes_say_whether_host_or_gpu_decides_between_tensorrt_and_cuda(
+    tensorrt: TensorRT, cuda: TensorRT, said: str
+) -> None:
+    rows = table(
+        *(
+            row(name, 1, (p50 * 0.999, p50, p50 * 1.001), runtime=runtime, gpu_busy_ms=busy, kernel_launches=kernels)
+            for name, runtime, (p50, busy, kernels) in (
+                ("ort_tensorrt_fp16", "tensorrt", tensorrt),
+                ("ort_cuda_fp16", "onnxruntime", cuda),
+            )
+        )
+    )
+    notes = render_notes(rows, context())
+    assert said in notes
+    assert "TensorRT against CUDA: `ort_tensorrt_fp16` against `ort_cuda_fp16`" in notes
+
+
 def test_the_notes_say_when_an_engine_has_paid_for_itself_and_against_what() -> None:
     rows = table(
         row(

@@ -24,6 +24,7 @@ from bench.report.figures import (
 )
 from bench.report.noise_notes import noise_lines
 from bench.report.table import PANELS, margins_text, not_timed
+from bench.report.tensorrt_notes import tensorrt_lines
 
 PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
 
@@ -54,6 +55,7 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
     yield from _fastest(rows)
     for low, high in PRECISION_PAIRS:
         yield from _precision(rows, low, high)
+    yield from tensorrt_lines(rows)
     yield from _batching(rows)
     yield from _gpu_busy(rows)
     yield from _matrix_share(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -81,13 +82,18 @@ def pick_table(rows: pd.DataFrame, settings: ReportSettings) -> tuple[list[str],
 
 
 def _lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[list[str]]:
-    for budget_ms, pick in picks(rows, settings):
-        if pick is None:
-            yield [f"{budget_ms:g} ms", "no row stays within it", *[MISSING] * (len(COLUMNS) - 2)]
-            continue
-        yield [f"{budget_ms:g} ms", *_figures(pick.best), pick.certainty()]
-        for row in pick.ties:
-            yield ["", *_figures(row), "not told apart from it"]
+    """Yield a pick's lines once for all budgets next to each other that it is the answer to."""
+    for lines, same in groupby(picks(rows, settings), key=lambda entry: _pick_lines(entry[1])):
+        budgets = ", ".join(f"{budget_ms:g}" for budget_ms, _ in same)
+        yield [f"{budgets} ms", *lines[0]]
+        yield from (["", *line] for line in lines[1:])
+
+
+def _pick_lines(pick: Pick | None) -> list[list[str]]:
+    if pick is None:
+        return [["no row stays within it", *[MISSING] * (len(COLUMNS) - 2)]]
+    ties = [[*_figures(row), "not told apart from it"] for row in pick.ties]
+    return [[*_figures(pick.best), pick.certainty()], *ties]
 
 
 def _figures(row: Any) -> list[str]:
