@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import Project
+from conftest import Project, tiny_params
 
+from bench import variant_run
 from bench.engines import check_fits, engine_bytes, engine_copy, engine_folder_name, with_timing_cache
 from bench.environment import _decode_tensorrt
-from bench.errors import EngineError
+from bench.errors import EngineError, WorkerError
 from bench.inputs import load_encoded
 from bench.launcher import worker_environment
 from bench.onnx_files import with_int32_inputs
+from bench.params import Params
 from bench.runtimes.base import SessionSpec
 from bench.runtimes.onnxruntime import SessionPerBatch
 from bench.runtimes.tensorrt import explain_missing_tensorrt, profile_options, provider_options, traits
@@ -154,6 +156,38 @@ def test_a_cpu_row_sees_no_gpu_and_a_gpu_row_sees_its_own(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("number", "version"), [(8601, "8.6.1"), (101401, "10.14.1")])
 def test_tensorrts_version_number_is_decoded(number: int, version: str) -> None:
     assert _decode_tensorrt(number) == version
+
+
+def int8_params() -> Params:
+    content = tiny_params()
+    content["tensorrt_variants"] = {
+        "ort_tensorrt_int8": {
+            "runtime": "tensorrt",
+            "device": "cuda",
+            "precision": "int8",
+            "graph": "onnx/int8_qdq.onnx",
+        }
+    }
+    return Params.model_validate(content)
+
+
+def test_an_int8_engine_that_was_not_built_rejects_its_row_with_tensorrts_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params, reason = int8_params(), "TensorRT 8.6.1 built no INT8 engine: its words"
+    monkeypatch.setattr(variant_run, "read_environment", dict)
+    monkeypatch.setattr(variant_run, "reason_to_skip", lambda *_: "")
+    monkeypatch.setattr(variant_run, "read_record", lambda _: {"status": "rejected", "reason": reason})
+    report = variant_run.report_variant(
+        "ort_tensorrt_int8", params.tensorrt_variants["ort_tensorrt_int8"], params, is_real=False
+    )
+    assert report["cells"] == {size: {"status": "rejected", "reason": reason} for size in ("1", "2")}
+
+
+def test_the_words_of_a_process_that_died_are_its_last_line() -> None:
+    words = "a: the worker was ended by SIGSEGV; its last words:\n         warning\n         assertion failed"
+    assert WorkerError(words).last_words() == "a: the worker was ended by SIGSEGV: assertion failed"
+    assert WorkerError("a: the worker ended with code 1").last_words() == "a: the worker ended with code 1"
 
 
 BUILT = {"tensorrt": "8.6.1", "gpu": "A GPU"}

@@ -188,9 +188,10 @@ def _ends(group: pd.DataFrame) -> list[Any]:
 
 
 def _left_out(table: pd.DataFrame) -> Iterator[str]:
-    rejected = table[table["status"] == "rejected"]
-    for row in rejected.itertuples():
-        yield f"- `{row.variant}` batch {row.batch_size}: rejected, {row.reason}."
+    rejected = table[(table["status"] == "rejected") & table["p50_ms"].notna()]
+    for (variant, reason), cells in rejected.groupby(["variant", "reason"], sort=False):
+        figures = ", ".join(f"{milliseconds(row.p50_ms)} ms at batch {row.batch_size}" for row in cells.itertuples())
+        yield f"- `{variant}`: rejected, {reason}; its p50 was {figures}."
     lines = [f"- {line}." for line in not_timed(table)]
     yield from lines
     if not lines and rejected.empty:

@@ -23,7 +23,6 @@ from bench.report.figures import (
 from bench.report.picks import pick_lines
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
-TIMED = ("measured", "rejected")
 LEFT_ALIGNED = ("variant", "verdict, 95% interval", "why", "proof", "status")
 
 
@@ -43,7 +42,7 @@ def render_table(table: pd.DataFrame, context: Context) -> str:
 
 def _panel(rows: pd.DataFrame, title: str, hardware: str, settings: ReportSettings) -> Iterator[str]:
     yield from (f"## {title}: {hardware}", "")
-    timed = rows[rows["status"].isin(TIMED)]
+    timed = rows[rows["p50_ms"].notna()]
     measured = rows[rows["status"] == "measured"]
     for lines in (answer_lines(measured), pick_lines(measured, settings)):
         found = list(lines)
@@ -111,7 +110,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
 
 def not_timed(rows: pd.DataFrame) -> Iterator[str]:
     """Yield one line for each status and reason for which there are no times, with the variants it concerns."""
-    untimed = rows[~rows["status"].isin(TIMED)]
+    untimed = rows[rows["p50_ms"].isna()]
     keys = [untimed["status"], untimed["reason"].fillna("")]
     for (status, reason), group in untimed.groupby(keys, sort=False):
         names = []
