@@ -1,9 +1,9 @@
 """Put the recorded run's table, and what DVC says of two recorded runs, into README.md.
 
-    python run.py python tools/update_readme.py FIRST SECOND
+    python run.py python tools/update_readme.py FIRST SECOND [--tensorrt COMMIT]
 
-FIRST and SECOND are commits.  Only the lines between `<!-- NAME -->` and `<!-- end of NAME -->` change,
-so that no figure in the README is ever typed.
+FIRST and SECOND are commits, and COMMIT one of a run with TensorRT, whose table gets a block of its own.
+Only the lines between `<!-- NAME -->` and `<!-- end of NAME -->` change, so that no figure in the README is ever typed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first")
     parser.add_argument("second")
+    parser.add_argument("--tensorrt")
     given = parser.parse_args()
     commits = [_output("git", "rev-parse", "--short", commit).strip() for commit in (given.first, given.second)]
     text = README.read_text(encoding="utf-8")
     text = with_block(text, "table", provenance_and_gpu_panel(_output("git", "show", f"{commits[1]}:{TABLE}")))
+    if given.tensorrt:
+        panel = provenance_and_gpu_panel(_output("git", "show", f"{given.tensorrt}:{TABLE}"))
+        text = with_block(text, "table with TensorRT", panel)
     for command in ("params diff", "metrics diff"):
         text = with_block(text, command, _console(["dvc", *command.split(), *commits]))
     README.write_text(text, encoding="utf-8", newline="\n")
