@@ -37,9 +37,9 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
         axes.axvline(budget, color="black", linewidth=1, linestyle=":")
         axes.annotate(
             f"{budget:g} ms",
-            (budget, 0),
+            (budget, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, 4),
+            xytext=(3, -10),
             textcoords="offset points",
             fontsize=8,
         )

@@ -14,6 +14,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's colours (2008), told apart with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--")
+NEARLY = 1.4
+"""Ends whose x are within this ratio get their names in one column."""
 SIDE_BY_SIDE = 4
 """Names at ends whose x are further apart than this ratio do not touch."""
 LINE_HEIGHT = 0.05
@@ -88,9 +90,19 @@ def distances(value: pd.Series[float], low: pd.Series[float], high: pd.Series[fl
 
 
 def label_ends(axes: Any, ends: Iterable[tuple[float, float, str, str]]) -> None:
-    """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axis)."""
+    """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axes).
+
+    Ends that nearly share an x have their names to the right of the last of them, so that no name covers an end.
+    """
     low, high = axes.get_ylim()
-    ordered = sorted(ends, key=lambda end: (end[1], end[2]))
+    given = list(ends)
+    ordered = sorted(
+        (
+            (max(other for other, *_ in given if 1 <= other / x < NEARLY), y, name, colour)
+            for x, y, name, colour in given
+        ),
+        key=lambda end: (end[1], end[2]),
+    )
     heights = spread_out([(x, y) for x, y, _, _ in ordered], gap=(high / low) ** LINE_HEIGHT, top=high)
     for (x, _, name, colour), height in zip(ordered, heights, strict=True):
         axes.annotate(
