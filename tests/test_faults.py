@@ -65,7 +65,7 @@ def test_a_row_that_answers_wrongly_is_rejected_and_never_called_fastest(
     assert cell(project, 1)["status"] == "rejected"
     assert f"rejected: {reason}" in project.read("results/summary_table.md")
     notes = project.read("notes/engineering_observations.md")
-    assert "`faulty` batch 1: rejected" in notes
+    assert "`faulty`: rejected, " in notes
     assert "`faulty` has the lowest p50" not in notes
 
 
