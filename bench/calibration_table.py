@@ -8,15 +8,13 @@ the largest absolute value (seen in 1.31), and wants other types in other versio
 from __future__ import annotations
 
 import base64
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.errors import DataError
-from bench.onnx_files import CALIBRATION_TABLE
+from bench.onnx_files import CALIBRATION_TABLE, scratch_copy
 
 FIRST_SIZE = 1024
 
@@ -45,12 +43,8 @@ def tensor_ranges(graph: Path, sentences: Any) -> dict[str, float]:
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import create_calibrator
 
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        copy = Path(scratch) / graph.name
-        shutil.copyfile(graph, copy)
-        calibrator = create_calibrator(
-            str(copy), None, str(Path(scratch) / "augmented.onnx"), calibrate_method=CalibrationMethod.MinMax
-        )
+    with scratch_copy(graph) as (copy, augmented):
+        calibrator = create_calibrator(str(copy), None, str(augmented), calibrate_method=CalibrationMethod.MinMax)
         calibrator.collect_data(sentences)
         ranges = calibrator.compute_data().data
         del calibrator  # its session holds the scratch folder's files open

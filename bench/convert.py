@@ -10,8 +10,6 @@ int8_table    the fp32 graph with a table of calibrated ranges beside it; for Te
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +21,7 @@ from bench.calibration_table import encode_table, put_table, tensor_ranges
 from bench.errors import BenchError
 from bench.fusion import fuse_for_cuda
 from bench.inputs import Encoded
-from bench.onnx_files import load_graph, strip_traces
+from bench.onnx_files import load_graph, scratch_copy, strip_traces
 
 QUANTIZED = ["MatMul", "Gemm"]
 
@@ -56,7 +54,7 @@ def _fp16_fused(source: Path, classifier: Path, _calibration: Encoded) -> Any:
 def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with _scratch_copy(source) as (copy, target):
+    with scratch_copy(source) as (copy, target):
         quantize_dynamic(str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True)
         return load_graph(target)
 
@@ -73,7 +71,7 @@ def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = N
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    with _scratch_copy(source) as (copy, target):
+    with scratch_copy(source) as (copy, target):
         quantize_static(
             str(copy),
             str(target),
@@ -103,15 +101,6 @@ def _int8_table(source: Path, _classifier: Path, calibration: Encoded) -> Any:
     model = load_graph(source)
     put_table(model, encode_table(tensor_ranges(source, calibration_reader(calibration))))
     return model
-
-
-@contextmanager
-def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
-    """Give a copy of the graph and a target in a scratch folder: the quantizers leave files beside their source."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / source.name
-        shutil.copyfile(source, copy)
-        yield copy, Path(scratch) / "int8.onnx"
 
 
 def calibration_reader(calibration: Encoded) -> Any:

@@ -54,6 +54,11 @@ def physical_cores() -> int:
     return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
 
 
+def thread_count(setting: int | str) -> int:
+    """Return the number of threads that `timing.cpu_threads` stands for: itself, or the physical cores."""
+    return physical_cores() if setting == "physical" else int(setting)
+
+
 def _cpu_model() -> str:
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.environment import physical_cores
+from bench.environment import thread_count
 from bench.errors import DataError
 from bench.params import Params, Variant
 from bench.paths import ARTIFACTS, EVALUATION
@@ -52,7 +52,6 @@ def make_job(
     engine: Path | None = None,
 ) -> Job:
     """Return the job of one worker process."""
-    threads = params.timing.cpu_threads
     return Job(
         key=key,
         runtime=variant.runtime,
@@ -62,7 +61,7 @@ def make_job(
         options=variant.options,
         batch_sizes=params.batch_sizes,
         sequence_length=params.sequence_length,
-        cpu_threads=physical_cores() if threads == "physical" else threads,
+        cpu_threads=thread_count(params.timing.cpu_threads),
         gpu_index=params.timing.gpu_index,
         engine=str(engine) if engine else None,
         engine_options=engine_options(params),

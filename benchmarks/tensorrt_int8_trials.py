@@ -29,6 +29,7 @@ from bench.onnx_files import load_graph, save_graph
 from bench.params import Params, Variant, load_params
 from bench.paths import CALIBRATION, ONNX
 from bench.variant_run import combine
+from bench.worker_protocol import Job
 
 BATCH_SIZES = [1, 16]
 LONGEST_SECONDS = 180.0
@@ -120,25 +121,22 @@ def answer(params: Params, trial: Trial, graph: Path) -> dict[str, Any]:
         job = make_job("trial", variant, params, process=0, measure_accuracy=False, profile=True, engine=engine)
         job = replace(job, graph=str(graph))
         began = time.perf_counter()
-        try:
-            built = run_worker(job, Path(scratch), LONGEST_SECONDS, lambda _event: None, module="bench.engine_worker")
-            if built["status"] != "built":
-                return {"built": False, "words": built["reason"]}
-        except WorkerError as problem:
-            return {"built": False, "words": str(problem)}
-        seconds = time.perf_counter() - began
-        try:
-            result = run_worker(job, Path(scratch), LONGEST_SECONDS, lambda _event: None)
-        except WorkerError as problem:
-            return {"built": True, "build_seconds": seconds, "ran": False, "words": str(problem)}
+        built = attempt(job, Path(scratch), "bench.engine_worker")
+        if built["status"] != "built":
+            return {"built": False, "words": built["reason"]}
+        build = {"built": True, "build_seconds": time.perf_counter() - began}
+        result = attempt(job, Path(scratch), "bench.worker")
     if result["status"] != "measured":
-        return {"built": True, "build_seconds": seconds, "ran": False, "words": result["reason"]}
-    return {
-        "built": True,
-        "build_seconds": seconds,
-        "ran": True,
-        **figures(combine(variant, params, [result])["cells"]),
-    }
+        return {**build, "ran": False, "words": result["reason"]}
+    return {**build, "ran": True, **figures(combine(variant, params, [result])["cells"])}
+
+
+def attempt(job: Job, scratch: Path, module: str) -> dict[str, Any]:
+    """Return a worker's result; for one that died, `died` with its last words as the reason."""
+    try:
+        return run_worker(job, scratch, LONGEST_SECONDS, lambda _event: None, module=module)
+    except WorkerError as problem:
+        return {"status": "died", "reason": str(problem)}
 
 
 def figures(cells: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 
 import _project  # noqa: F401
 
-from bench.environment import physical_cores, read_environment
+from bench.environment import read_environment, thread_count
 from bench.errors import run_stage
 from bench.files import write_json
 from bench.launcher import timing_lock
@@ -20,12 +20,11 @@ def main() -> None:
     timing = load_params().timing
     os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would hide the peak of TF32
     os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(timing.gpu_index)}
-    threads = physical_cores() if timing.cpu_threads == "physical" else timing.cpu_threads
     with timing_lock():
         say("measuring the peaks of this machine")
         has_gpu = read_environment()["cuda"] is not None
         peaks = {
-            "cpu": measure_cpu_peaks(threads),
+            "cpu": measure_cpu_peaks(thread_count(timing.cpu_threads)),
             "cuda": measure_cuda_peaks(timing.gpu_index) if has_gpu else None,
         }
     write_json(PEAKS, peaks)

@@ -136,6 +136,13 @@ def make_project(folder: Path) -> Project:
     return project
 
 
+def copy_of(project: Project, folder: Path) -> Iterator[Project]:
+    """Yield a copy of a project in `folder`, and remove it afterwards."""
+    shutil.copytree(project.folder, folder, symlinks=True)
+    yield Project(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A fresh copy in which nothing has run."""
@@ -154,7 +161,4 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def measured_copy(measured: Project, tmp_path: Path) -> Iterator[Project]:
     """A copy of the measured project, to be changed."""
-    folder = tmp_path / "copy"
-    shutil.copytree(measured.folder, folder, symlinks=True)
-    yield Project(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    yield from copy_of(measured, tmp_path / "copy")

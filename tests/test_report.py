@@ -74,6 +74,7 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "host_loop_min_ms": 1.0,
         "host_loop_max_ms": 1.05,
         "gpu_busy_ms": None,
+        "host_ms": p50 - more["gpu_busy_ms"] if more.get("gpu_busy_ms") else None,
         "kernel_launches": None,
         "bound": None,
         "matrix_share": None,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, make_project
+from conftest import Project, copy_of, make_project
 
 from bench.environment import library_version, probe_cuda
 
@@ -41,10 +41,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def copy(built: Project, tmp_path: Path) -> Iterator[Project]:
     """A copy of it, to be changed."""
-    folder = tmp_path / "copy"
-    shutil.copytree(built.folder, folder, symlinks=True)
-    yield Project(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    yield from copy_of(built, tmp_path / "copy")
 
 
 def engines(project: Project) -> list[Path]:

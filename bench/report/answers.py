@@ -18,6 +18,7 @@ from bench.report.figures import (
     share,
     with_interval,
 )
+from bench.report.markdown import table_lines
 
 QUESTIONS = ("batch", "fastest", "p50 ms", "certain?", "why", "of limit", "energy", "memory", "first answer", "once")
 
@@ -26,14 +27,12 @@ def answer_lines(rows: pd.DataFrame) -> Iterator[str]:
     """Yield a Markdown table with one line of answers a batch size, from one device's measured rows."""
     if rows.empty:
         return
-    yield f"| {' | '.join(QUESTIONS)} |"
-    yield f"| ---: {'| --- ' * (len(QUESTIONS) - 1)}|"
-    for size, group in rows.groupby("batch_size"):
-        ordered = list(group.sort_values("p50_ms").itertuples())
-        yield f"| {size} | {' | '.join(_answers(ordered[0], ordered[1:]))} |"
+    groups = (list(group.sort_values("p50_ms").itertuples()) for _, group in rows.groupby("batch_size"))
+    yield from table_lines(QUESTIONS, QUESTIONS[1:], (_answers(ordered[0], ordered[1:]) for ordered in groups))
 
 
 def _answers(best: Any, others: list[Any]) -> Iterator[str]:
+    yield str(best.batch_size)
     yield f"`{best.variant}`"
     yield with_interval(milliseconds, best.p50_ms, best.p50_low_ms, best.p50_high_ms)
     yield certainty(best, others)

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bench.intervals import Interval
-from bench.report.comparisons import Comparison, compare, per_sample
+from bench.report.comparisons import Comparison, compare, fastest, per_sample
 from bench.report.figures import milliseconds, ratio
 
 SHOWN_CELLS = 4
@@ -104,13 +104,9 @@ def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
     """Compare the fastest TensorRT row with the fastest other row on the GPU, batch by batch."""
     for size, group in rows[rows["device"] == "cuda"].groupby("batch_size"):
         is_tensorrt = group["runtime"] == "tensorrt"
-        ours, theirs = (_fastest(part) for part in (group[is_tensorrt], group[~is_tensorrt]))
+        ours, theirs = (fastest(part) for part in (group[is_tensorrt], group[~is_tensorrt]))
         if ours is not None and theirs is not None:
             yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
-
-
-def _fastest(rows: pd.DataFrame) -> Any:
-    return next(rows.sort_values("p50_ms").itertuples(), None)
 
 
 def _batches(rows: pd.DataFrame) -> Iterator[Cell]:

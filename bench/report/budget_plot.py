@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from bench.report.style import distances, label_ends, new_figure, save, set_log_ticks, tidy, variant_styles
+from bench.report.style import (
+    distances,
+    draw_variants,
+    label_ends,
+    new_figure,
+    save,
+    set_log_ticks,
+    tidy,
+    variant_styles,
+)
 
 ROOM_FOR_NAMES = 1.8
 
@@ -20,16 +30,7 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
     figure, panels = new_figure()
     axes = panels[0, 0]
     styles = variant_styles(rows)
-    ends = []
-    for variant, cells in known.groupby("variant", sort=False):
-        series = cells.sort_values("batch_size")
-        style = styles[str(variant)]
-        bars = distances(series["p95_ms"], series["p95_low_ms"], series["p95_high_ms"])
-        axes.errorbar(
-            series["p95_ms"], series["samples_per_s"], xerr=bars, linewidth=1.4, markersize=5, capsize=2, **style
-        )
-        last = series.iloc[-1]
-        ends.append((float(last["p95_ms"]), float(last["samples_per_s"]), str(variant), style["color"]))
+    ends = draw_variants(axes, known, styles, _error_bars, x="p95_ms", y="samples_per_s", linewidth=1.4, capsize=2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     left, right = axes.get_xlim()
@@ -53,3 +54,7 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
     tidy(axes)
     label_ends(axes, ends)
     save(figure, caption, path)
+
+
+def _error_bars(series: pd.DataFrame) -> dict[str, Any]:
+    return {"xerr": distances(series["p95_ms"], series["p95_low_ms"], series["p95_high_ms"])}

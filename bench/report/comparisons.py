@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from bench.intervals import Interval, processes_that_would_settle, ratio_interval, verdict
 from bench.report.figures import between, is_missing, ratio
 
@@ -60,6 +62,11 @@ def compare(first: Any, second: Any, per: Per = lambda _row: 1.0) -> Comparison:
     said = verdict(found, margin)
     is_noise = said == "tie" and max(_noise_floor(first), _noise_floor(second)) >= margin
     return Comparison(value, found, said, processes_that_would_settle(theirs, ours, margin), is_noise)
+
+
+def fastest(rows: pd.DataFrame) -> Any:
+    """Return the row with the lowest p50, None where there is none."""
+    return next(rows.sort_values("p50_ms").itertuples(), None)
 
 
 def not_told_apart(first: Any, others: Iterable[Any], per: Per = lambda _row: 1.0) -> list[Any]:

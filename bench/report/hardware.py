@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.report.comparisons import not_told_apart
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
+from bench.report.markdown import table_lines
 from bench.report.recorded_runs import RecordedRun, comparable
 from bench.report.table import PANELS
 
@@ -31,12 +32,14 @@ def render_hardware(runs: list[RecordedRun]) -> str:
 
 
 def _machines(runs: list[RecordedRun]) -> Iterator[str]:
-    yield "| run | GPU | CPU | system | " + " | ".join(LIBRARIES) + " | model |"
-    yield "|" + " --- |" * (len(LIBRARIES) + 5)
-    for run in runs:
-        versions = [run.environment["versions"].get(name) or MISSING for name in LIBRARIES]
-        cells = [f"`{run.name}`", run.hardware("cuda"), run.hardware("cpu"), run.environment["os"], *versions]
-        yield f"| {' | '.join([*cells, run.provenance['model']])} |"
+    names = ("run", "GPU", "CPU", "system", *LIBRARIES, "model")
+    yield from table_lines(names, names, map(_machine, runs))
+
+
+def _machine(run: RecordedRun) -> list[str]:
+    versions = [run.environment["versions"].get(name) or MISSING for name in LIBRARIES]
+    machine = [f"`{run.name}`", run.hardware("cuda"), run.hardware("cpu"), run.environment["os"]]
+    return [*machine, *versions, run.provenance["model"]]
 
 
 def _winners(runs: list[RecordedRun], device: str) -> Iterator[str]:

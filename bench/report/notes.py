@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.assumptions import assumption_lines, plain, precision_pair
-from bench.report.comparisons import compare, not_told_apart, per_sample
+from bench.report.comparisons import compare, fastest, not_told_apart, per_sample
 from bench.report.context import Context
 from bench.report.figures import (
     calls,
@@ -131,7 +131,7 @@ def _limits(rows: pd.DataFrame) -> Iterator[str]:
     """Say how close the fastest row of each batch size comes to what this machine was measured to do."""
     known = rows.dropna(subset=["limit_share"])
     for size, group in known.groupby("batch_size"):
-        best = next(group.sort_values("p50_ms").itertuples())
+        best = fastest(group)
         yield (
             f"- Batch {size}: the measured peaks allow `{best.variant}` {milliseconds(best.limit_ms)} ms "
             f"({best.limited_by}); it takes {ratio(1 / best.limit_share)} as long"

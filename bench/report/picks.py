@@ -20,6 +20,7 @@ from bench.report.figures import (
     per_second,
     with_interval,
 )
+from bench.report.markdown import table_lines
 
 COLUMNS = ("p95 within", "take", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "certain?")
 LEFT_ALIGNED = ("take", "certain?")
@@ -115,7 +116,4 @@ def pick_lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[str]:
     yield f"For a latency budget{limit}:"
     yield ""
     names, lines = pick_table(rows, settings)
-    yield f"| {' | '.join(names)} |"
-    yield f"| {' | '.join('---' if name in LEFT_ALIGNED else '---:' for name in names)} |"
-    for texts in lines:
-        yield f"| {' | '.join(texts)} |"
+    yield from table_lines(names, LEFT_ALIGNED, lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,9 @@ import pandas as pd
 
 from bench.report.context import Context
 
+End = tuple[float, float, str, str]
+"""x, y, name and colour of a line's end."""
+Bars = Callable[[pd.DataFrame], dict[str, Any]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's colours (2008), told apart with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -89,7 +92,35 @@ def distances(value: pd.Series[float], low: pd.Series[float], high: pd.Series[fl
     return [(value - low).clip(lower=0).fillna(0), (high - value).clip(lower=0).fillna(0)]
 
 
-def label_ends(axes: Any, ends: Iterable[tuple[float, float, str, str]]) -> None:
+def draw_variants(
+    axes: Any, rows: pd.DataFrame, styles: dict[str, dict[str, Any]], bars: Bars, *, x: str, y: str, **look: Any
+) -> list[End]:
+    """Draw `y` over `x`, a line a variant through its batch sizes, and return the ends for `label_ends`.
+
+    `bars` gives the error bars (xerr or yerr) of one variant's rows.
+    """
+    ends = []
+    for variant, cells in rows.groupby("variant", sort=False):
+        series = cells.sort_values("batch_size")
+        style = styles[str(variant)]
+        axes.errorbar(series[x], series[y], markersize=5, **bars(series), **look, **style)
+        last = series.iloc[-1]
+        ends.append((float(last[x]), float(last[y]), str(variant), style["color"]))
+    return ends
+
+
+def set_batch_axis(axes: Any, sizes: list[int], label: str) -> None:
+    """Lay out axes whose x is the batch size and whose y, called `label`, is logarithmic."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xlabel("batch size")
+    axes.set_ylabel(label)
+    set_log_ticks(axes.yaxis)
+    tidy(axes)
+
+
+def label_ends(axes: Any, ends: Iterable[End]) -> None:
     """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axes).
 
     Ends that nearly share an x have their names to the right of the last of them, so that no name covers an end.

@@ -20,6 +20,7 @@ from bench.report.figures import (
     percent,
     ratio,
 )
+from bench.report.markdown import table_lines
 from bench.report.picks import pick_lines
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
@@ -49,11 +50,8 @@ def _panel(rows: pd.DataFrame, title: str, hardware: str, settings: ReportSettin
         yield from [*found, ""] if found else []
     if len(timed):
         names = shown_columns(timed)
-        yield f"| {' | '.join(names)} |"
-        yield f"| {' | '.join('---' if name in LEFT_ALIGNED else '---:' for name in names)} |"
-        for row in in_order(timed):
-            yield f"| {' | '.join(COLUMNS[name](row) for name in names)} |"
-        yield ""
+        texts = ([COLUMNS[name](row) for name in names] for row in in_order(timed))
+        yield from [*table_lines(names, LEFT_ALIGNED, texts), ""]
     yield from (f"- {line}" for line in not_timed(rows))
     yield ""
 

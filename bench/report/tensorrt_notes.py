@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparisons import compare
+from bench.report.comparisons import compare, fastest
 from bench.report.figures import is_missing, milliseconds
 
 
@@ -17,7 +17,7 @@ def tensorrt_lines(rows: pd.DataFrame) -> Iterator[str]:
     `rows` are the measured rows of the GPU.
     """
     for size, group in rows.groupby("batch_size"):
-        ours, theirs = (_fastest(group, runtime) for runtime in ("tensorrt", "onnxruntime"))
+        ours, theirs = (fastest(group[group["runtime"] == runtime]) for runtime in ("tensorrt", "onnxruntime"))
         if ours is None or theirs is None:
             continue
         found = compare(ours, theirs)
@@ -28,19 +28,11 @@ def tensorrt_lines(rows: pd.DataFrame) -> Iterator[str]:
         yield f"{line} {_parts(ours)} against {_parts(theirs)}.{_what_decides(ours, theirs, found.verdict)}"
 
 
-def _fastest(rows: pd.DataFrame, runtime: str) -> Any:
-    return next(rows[rows["runtime"] == runtime].sort_values("p50_ms").itertuples(), None)
-
-
 def _parts(row: Any) -> str:
     return (
         f"{row.kernel_launches:.0f} kernels, {milliseconds(row.gpu_busy_ms)} ms on the GPU and "
-        f"{milliseconds(_host_ms(row))} ms on the host"
+        f"{milliseconds(row.host_ms)} ms on the host"
     )
-
-
-def _host_ms(row: Any) -> float:
-    return max(0.0, float(row.p50_ms - row.gpu_busy_ms))
 
 
 def _what_decides(ours: Any, theirs: Any, verdict: str) -> str:
@@ -48,7 +40,7 @@ def _what_decides(ours: Any, theirs: Any, verdict: str) -> str:
     if verdict not in ("faster", "slower"):
         return ""
     winner, loser = (ours, theirs) if verdict == "faster" else (theirs, ours)
-    on_gpu, on_host = loser.gpu_busy_ms - winner.gpu_busy_ms, _host_ms(loser) - _host_ms(winner)
+    on_gpu, on_host = loser.gpu_busy_ms - winner.gpu_busy_ms, loser.host_ms - winner.host_ms
     where = f" `{loser.variant}` takes {_more(on_gpu)} on the GPU and {_more(on_host)} on the host"
     if on_gpu <= 0:
         return f"{where}: with the other's time on the host it would not be slower."

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.report.assumptions import plain, precision_pair
 from bench.report.comparisons import Comparison, compare
-from bench.report.style import COLOURS, MARKERS, label_ends, new_figure, save, set_log_ticks, tidy
+from bench.report.style import COLOURS, MARKERS, label_ends, new_figure, save, set_batch_axis
 
 LOWER_PRECISIONS = ("tf32", "fp16", "int8")
 Points = list[tuple[int, Comparison]]
@@ -34,13 +34,7 @@ def write_toggles(rows: pd.DataFrame, caption: str, path: Path) -> None:
         )
         ends.append((float(sizes[-1]), values[-1], name, colour))
     axes.axhline(1, color="black", linewidth=1, linestyle=":")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.set_xlabel("batch size")
-    axes.set_ylabel("speed-up over FP32 of the same runtime")
-    set_log_ticks(axes.yaxis)
-    tidy(axes)
+    set_batch_axis(axes, sizes, "speed-up over FP32 of the same runtime")
     label_ends(axes, ends)
     save(figure, caption, path)
 

@@ -74,7 +74,7 @@ def create_session(
     provider: str,
     options: dict[str, str],
     profile_prefix: str = "",
-    graph: Path | bytes | None = None,
+    graph: bytes | None = None,
 ) -> Any:
     """Create an InferenceSession of `spec.graph` (or `graph`) on `provider` alone, without any fall-back to another.
 
@@ -93,9 +93,10 @@ def create_session(
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider != "CPUExecutionProvider":
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    source = graph if isinstance(graph, bytes) else str(graph or spec.graph)
     try:
-        session = onnxruntime.InferenceSession(source, settings, providers=[(provider, options)], enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            graph or str(spec.graph), settings, providers=[(provider, options)], enable_fallback=0
+        )
     except Exception as problem:
         raise _explained(problem, provider, spec.graph) from problem
     if session.get_providers()[0] != provider:

@@ -9,6 +9,7 @@ What TensorRT 8 does differently (seen with 8.6.1) is in `Traits`, nowhere else.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,29 +53,34 @@ def open_session(spec: SessionSpec) -> Session:
     load_cuda_libraries(onnxruntime)
     if spec.engine is None:
         raise Unavailable("no engine was built for this variant")
+    installed = library_version("tensorrt")
+    needs_int32 = traits(installed).casts_int64 and spec.options.get("cuda_graph")
+    open_one = partial(_open, spec, installed, with_int32_inputs(spec.graph) if needs_int32 else None)
     if spec.engine_options["profiles"] == "per_batch" or spec.options.get("cuda_graph"):
-        return SessionPerBatch(spec.batch_sizes, partial(_open_for_one_batch_size, spec, spec.engine))
-    return _open(spec, spec.batch_sizes, spec.engine)
+        return SessionPerBatch(spec.batch_sizes, partial(_open_for_one_batch_size, open_one, spec.engine))
+    return open_one(spec.batch_sizes, spec.engine)
 
 
-def _open_for_one_batch_size(spec: SessionSpec, folder: Path, size: int) -> PlainSession:
+def _open_for_one_batch_size(
+    open_one: Callable[[list[int], Path], PlainSession], folder: Path, size: int
+) -> PlainSession:
     """Open a session whose profile is exactly one batch size, with an engine folder of its own."""
     own = folder / f"bs{size:03d}"
     own.mkdir(exist_ok=True)
-    return _open(spec, [size], own)
+    return open_one([size], own)
 
 
-def _open(spec: SessionSpec, batch_sizes: list[int], folder: Path) -> PlainSession:
+def _open(
+    spec: SessionSpec, installed: str | None, graph: bytes | None, batch_sizes: list[int], folder: Path
+) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
     if spec.options.get("int8_by") == "table" and not (folder / TABLE).exists():
         (folder / TABLE).write_bytes(read_table(spec.graph))
-    known = traits(library_version("tensorrt"))
-    needs_int32 = known.casts_int64 and bool(spec.options.get("cuda_graph"))
-    graph = with_int32_inputs(spec.graph) if needs_int32 else spec.graph
+    options = provider_options(spec, batch_sizes, folder, traits(installed))
     try:
-        session = create_session(spec, PROVIDER, provider_options(spec, batch_sizes, folder, known), graph=graph)
+        session = create_session(spec, PROVIDER, options, graph=graph)
     except Unavailable as problem:
-        raise Unavailable(explain_missing_tensorrt(str(problem), library_version("tensorrt"))) from problem
+        raise Unavailable(explain_missing_tensorrt(str(problem), installed)) from problem
     return CudaGraphSession(session, spec) if spec.options.get("cuda_graph") else PlainSession(session, spec)
 
 
@@ -86,6 +92,9 @@ class Traits:
     """The types of a graph are only a hint: without the FP16 flag an FP16 graph runs in TF32."""
     casts_int64: bool = False
     """INT64 inputs are cast outside the engine and its CUDA graph: a replay answers the first input for ever."""
+
+
+NEWEST = Traits()
 
 
 def traits(tensorrt: str | None) -> Traits:
@@ -106,12 +115,10 @@ def explain_missing_tensorrt(message: str, installed: str | None) -> str:
     return f"this ONNX Runtime needs TensorRT {wanted}, installed is {installed}"
 
 
-def provider_options(
-    spec: SessionSpec, batch_sizes: list[int], folder: Path, known: Traits | None = None
-) -> dict[str, str]:
+def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path, known: Traits = NEWEST) -> dict[str, str]:
     """Return the provider's options; booleans are 'True' and 'False' here, unlike the CUDA provider's."""
     by_flag = spec.options.get("fp16_by", "graph") == "flag"
-    needs_flag = spec.precision == "fp16" and known is not None and known.is_weakly_typed
+    needs_flag = spec.precision == "fp16" and known.is_weakly_typed
     precision_flags = {
         "trt_fp16_enable": by_flag or needs_flag,
         "trt_int8_enable": spec.precision == "int8",
