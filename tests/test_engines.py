@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from bench.inputs import load_encoded
 from bench.launcher import worker_environment
 from bench.onnx_files import with_int32_inputs
 from bench.params import Params
+from bench.runtimes import tensorrt
 from bench.runtimes.base import SessionSpec
 from bench.runtimes.onnxruntime import SessionPerBatch
 from bench.runtimes.tensorrt import explain_missing_tensorrt, profile_options, provider_options, traits
@@ -75,6 +77,23 @@ def test_a_graph_with_int32_inputs_answers_as_before(measured: Project) -> None:
     assert {value.type for value in narrow.get_inputs()} == {"tensor(int32)"}
     answers = narrow.run(["logits"], {name: array.astype(np.int32) for name, array in feed.items()})
     np.testing.assert_allclose(answers[0], wide.run(["logits"], feed)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("installed", "given"), [("8.6.1", {bytes}), ("10.14.1", {type(None)})])
+def test_a_cuda_graph_row_opens_a_session_and_an_engine_folder_for_each_batch_size(
+    installed: str, given: set[type], measured: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[dict[str, str], Any]] = []
+    monkeypatch.setattr(tensorrt, "library_version", lambda _: installed)
+    monkeypatch.setattr(tensorrt, "create_session", lambda _, __, options, graph: opened.append((options, graph)))
+    row = replace(spec("fp16", cuda_graph=True), graph=measured.folder / "artifacts/onnx/fp16.onnx", engine=tmp_path)
+    assert isinstance(tensorrt.open_session(row), SessionPerBatch)
+    assert [options["trt_profile_max_shapes"].split(",")[0] for options, _ in opened] == [
+        "input_ids:1x128",
+        "input_ids:16x128",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bs001", "bs016"]
+    assert {type(graph) for _, graph in opened} == given
 
 
 def test_other_weights_options_versions_and_gpus_get_another_folder(tmp_path: Path) -> None:
