@@ -19,7 +19,7 @@ def write_by_batch(rows: pd.DataFrame, column: str, label: str, caption: str, pa
     bars = partial(_error_bars, column)
     ends = draw_variants(axes, rows, variant_styles(rows), bars, x="batch_size", y=column, linewidth=1.6, capsize=3)
     set_batch_axis(axes, sizes, label)
-    label_ends(axes, ((float(sizes[-1]), *end[1:]) for end in ends))
+    label_ends(axes, sizes[-1], ends)
     save(figure, caption, path)
 
 

@@ -11,15 +11,13 @@ import pandas as pd
 from bench.report.style import (
     distances,
     draw_variants,
-    label_ends,
+    legend_below,
     new_figure,
     save,
     set_log_ticks,
     tidy,
     variant_styles,
 )
-
-ROOM_FOR_NAMES = 1.8
 
 
 def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str, path: Path) -> None:
@@ -30,7 +28,7 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
     figure, panels = new_figure()
     axes = panels[0, 0]
     styles = variant_styles(rows)
-    ends = draw_variants(axes, known, styles, _error_bars, x="p95_ms", y="samples_per_s", linewidth=1.4, capsize=2)
+    draw_variants(axes, known, styles, _error_bars, x="p95_ms", y="samples_per_s", linewidth=1.4, capsize=2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     left, right = axes.get_xlim()
@@ -44,15 +42,13 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
             textcoords="offset points",
             fontsize=8,
         )
-    low, high = axes.get_ylim()
-    axes.set_xlim(left, right * 2.5)
-    axes.set_ylim(low, high * ROOM_FOR_NAMES)
+    axes.set_xlim(left, right)
     axes.set_xlabel("p95 latency (ms); each line goes through the batch sizes, the smallest first")
     axes.set_ylabel("throughput (samples/s)")
     set_log_ticks(axes.xaxis)
     set_log_ticks(axes.yaxis)
     tidy(axes)
-    label_ends(axes, ends)
+    legend_below(figure, axes)
     save(figure, caption, path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.report.style import new_figure, save, set_log_ticks, tidy, variant_styles
+from bench.report.style import legend_below, new_figure, save, set_log_ticks, tidy, variant_styles
 
 TAIL = 0.999
 """The axis ends where 99.9% of the slowest variant's runs are done, so that one outlier does not squeeze the rest."""
@@ -35,6 +35,5 @@ def write_distribution(rows: pd.DataFrame, runs: dict[str, pd.DataFrame], captio
         axes.tick_params(axis="x", labelsize=7)
         tidy(axes)
     panels[0, 0].set_ylabel("share of runs")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7, frameon=False)
+    legend_below(figure, panels[0, 0])
     save(figure, caption, path)

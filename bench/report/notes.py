@@ -140,16 +140,19 @@ def _limits(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _energy(rows: pd.DataFrame) -> Iterator[str]:
-    """Say which row takes least energy for a sample, and what it would be with the idle power counted in."""
-    known = rows.dropna(subset=["energy_mj_per_sample"]).sort_values("energy_mj_per_sample")
+    """Say which row takes least energy for a sample, all that the GPU draws meanwhile counted in.
+
+    Without the idle power a row that hardly uses the GPU would win by a difference of two nearly equal figures.
+    """
+    known = rows.dropna(subset=["energy_mj_per_sample"]).sort_values("gross_energy_mj_per_sample")
     if known.empty:
         return
     least, most = (next(part.itertuples()) for part in (known, known[::-1]))
     yield (
         f"- Least energy a sample: `{least.variant}` at batch {least.batch_size}, "
-        f"{millijoules(least.energy_mj_per_sample)} mJ beyond the idle power of {watts(least.idle_w)} "
-        f"({millijoules(least.gross_energy_mj_per_sample)} mJ with it); most: `{most.variant}` at batch "
-        f"{most.batch_size}, {millijoules(most.energy_mj_per_sample)} mJ."
+        f"{millijoules(least.gross_energy_mj_per_sample)} mJ, of which {millijoules(least.energy_mj_per_sample)} mJ "
+        f"beyond the idle power of {watts(least.idle_w)}; most: `{most.variant}` at batch {most.batch_size}, "
+        f"{millijoules(most.gross_energy_mj_per_sample)} mJ."
     )
 
 

@@ -10,17 +10,13 @@ import pandas as pd
 
 from bench.report.context import Context
 
-End = tuple[float, float, str, str]
-"""x, y, name and colour of a line's end."""
+End = tuple[float, str, str]
+"""y, name and colour of a line's end."""
 Bars = Callable[[pd.DataFrame], dict[str, Any]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's colours (2008), told apart with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--")
-NEARLY = 1.4
-"""Ends whose x are within this ratio get their names in one column."""
-SIDE_BY_SIDE = 4
-"""Names at ends whose x are further apart than this ratio do not touch."""
 LINE_HEIGHT = 0.05
 """The part of an axis' height that a line of text takes."""
 SIZE_INCHES = (8, 4.5)
@@ -103,9 +99,9 @@ def draw_variants(
     for variant, cells in rows.groupby("variant", sort=False):
         series = cells.sort_values("batch_size")
         style = styles[str(variant)]
-        axes.errorbar(series[x], series[y], markersize=5, **bars(series), **look, **style)
+        axes.errorbar(series[x], series[y], markersize=5, label=variant, **bars(series), **look, **style)
         last = series.iloc[-1]
-        ends.append((float(last[x]), float(last[y]), str(variant), style["color"]))
+        ends.append((float(last[y]), str(variant), style["color"]))
     return ends
 
 
@@ -120,22 +116,18 @@ def set_batch_axis(axes: Any, sizes: list[int], label: str) -> None:
     tidy(axes)
 
 
-def label_ends(axes: Any, ends: Iterable[End]) -> None:
-    """Write names beside the ends (x, y, name, colour) of lines, moved apart where they would overlap (log axes).
+def legend_below(figure: Any, axes: Any) -> None:
+    """Write the names of the lines of `axes` below the figure, where no name can cover a line."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7, frameon=False, handlelength=3)
 
-    Ends that nearly share an x have their names to the right of the last of them, so that no name covers an end.
-    """
+
+def label_ends(axes: Any, x: float, ends: Iterable[End]) -> None:
+    """Write names beside the ends (y, name, colour) of lines at `x`, moved apart where they would touch (log axes)."""
     low, high = axes.get_ylim()
-    given = list(ends)
-    ordered = sorted(
-        (
-            (max(other for other, *_ in given if 1 <= other / x < NEARLY), y, name, colour)
-            for x, y, name, colour in given
-        ),
-        key=lambda end: (end[1], end[2]),
-    )
-    heights = spread_out([(x, y) for x, y, _, _ in ordered], gap=(high / low) ** LINE_HEIGHT, top=high)
-    for (x, _, name, colour), height in zip(ordered, heights, strict=True):
+    ordered = sorted(ends)
+    heights = spread_out([y for y, _, _ in ordered], gap=(high / low) ** LINE_HEIGHT, top=high)
+    for (_, name, colour), height in zip(ordered, heights, strict=True):
         axes.annotate(
             name,
             (x, height),
@@ -145,28 +137,18 @@ def label_ends(axes: Any, ends: Iterable[End]) -> None:
             fontsize=8,
             va="center",
             annotation_clip=False,
-            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5},
         )
 
 
-def spread_out(points: list[tuple[float, float]], gap: float, top: float) -> list[float]:
-    """Return a height for a name at each point (x, y; lowest y first), at least the ratio `gap` apart and below `top`.
+def spread_out(ends: list[float], gap: float, top: float) -> list[float]:
+    """Return a height for a name at each end (lowest first), at least the ratio `gap` apart and below `top`.
 
     Names are moved up where they would touch; what then stands above the top is moved down again.
     """
     heights: list[float] = []
-    for x, y in points:
-        below = [height * gap for (other, _), height in zip(points, heights, strict=False) if _touch(x, other)]
-        heights.append(max([y, *below]))
-    for place in reversed(range(len(points))):
-        above = [
-            heights[other] / gap
-            for other in range(place + 1, len(points))
-            if _touch(points[place][0], points[other][0])
-        ]
-        heights[place] = min([heights[place], top, *above])
+    for end in ends:
+        heights.append(max(end, heights[-1] * gap) if heights else end)
+    for place in reversed(range(len(heights))):
+        highest = heights[place + 1] / gap if place + 1 < len(heights) else top
+        heights[place] = min(heights[place], highest)
     return heights
-
-
-def _touch(x: float, other: float) -> bool:
-    return max(x / other, other / x) < SIDE_BY_SIDE

@@ -32,10 +32,10 @@ def write_toggles(rows: pd.DataFrame, caption: str, path: Path) -> None:
         axes.errorbar(
             batches, values, yerr=_bars(points), color=colour, marker=MARKERS[place % len(MARKERS)], capsize=3
         )
-        ends.append((float(sizes[-1]), values[-1], name, colour))
+        ends.append((values[-1], name, colour))
     axes.axhline(1, color="black", linewidth=1, linestyle=":")
     set_batch_axis(axes, sizes, "speed-up over FP32 of the same runtime")
-    label_ends(axes, ends)
+    label_ends(axes, sizes[-1], ends)
     save(figure, caption, path)
 
 
