@@ -4,7 +4,6 @@ fp16          all arithmetic in half precision, inputs and outputs as before
 fp16_fused    as fp16, with ONNX Runtime's fused kernels for CUDA (Attention, SkipLayerNormalization, …)
 int8_dynamic  weights in INT8 per channel, activations quantized while running; for CPUs
 int8_qdq      weights and activations in INT8 with calibrated ranges (QDQ pairs); for TensorRT
-int8_table    the fp32 graph with a table of calibrated ranges beside it; for TensorRT 8
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.calibration_table import encode_table, put_table, tensor_ranges
 from bench.errors import BenchError
 from bench.fusion import fuse_for_cuda
 from bench.inputs import Encoded
@@ -30,7 +28,7 @@ def convert(recipe: str, source: Path, classifier: Path, calibration: Encoded) -
     """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
 
     `classifier` is the folder of the PyTorch model, whose sizes fp16_fused needs; `calibration`
-    sentences are used by int8_qdq and int8_table.
+    sentences are used by int8_qdq.
     """
     with _quiet_converters():
         model = RECIPES[recipe](source, classifier, calibration)
@@ -75,7 +73,7 @@ def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = N
         quantize_static(
             str(copy),
             str(target),
-            calibration_reader(calibration),
+            _calibration_reader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTIZED,
             nodes_to_quantize=nodes,
@@ -97,13 +95,7 @@ def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = N
         return load_graph(target)
 
 
-def _int8_table(source: Path, _classifier: Path, calibration: Encoded) -> Any:
-    model = load_graph(source)
-    put_table(model, encode_table(tensor_ranges(source, calibration_reader(calibration))))
-    return model
-
-
-def calibration_reader(calibration: Encoded) -> Any:
+def _calibration_reader(calibration: Encoded) -> Any:
     """Return what feeds the sentences one by one to ONNX Runtime's calibration."""
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -138,7 +130,6 @@ RECIPES: dict[str, Callable[[Path, Path, Encoded], Any]] = {
     "fp16_fused": _fp16_fused,
     "int8_dynamic": _int8_dynamic,
     "int8_qdq": _int8_qdq,
-    "int8_table": _int8_table,
 }
 
 

@@ -14,8 +14,6 @@ from bench.files import replacing_file
 
 IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9}
 """The oldest IR version for each opset, from ONNX's table of released versions."""
-CALIBRATION_TABLE = "tensorrt_calibration_table"
-"""The property in which a graph carries its calibration table; see bench/calibration_table.py."""
 
 
 def load_graph(path: Path) -> Any:
@@ -70,9 +68,7 @@ def strip_traces(model: Any) -> None:
     Also removes shape notes of weights, on which `quantize_dynamic` fails.
     """
     graph = model.graph
-    own = [entry for entry in model.metadata_props if entry.key == CALIBRATION_TABLE]
     model.ClearField("metadata_props")
-    model.metadata_props.extend(own)
     graph.ClearField("metadata_props")
     model.doc_string = graph.doc_string = ""
     graph.name = "encoder"

@@ -52,11 +52,7 @@ class Trial:
 
 
 TRIALS = [
-    *(
-        Trial(graph, fp16)
-        for graph in ("all products", "feed-forward only", "calibration table")
-        for fp16 in (False, True)
-    ),
+    *(Trial(graph, fp16) for graph in ("all products", "feed-forward only") for fp16 in (False, True)),
     *(Trial(graph, False, level) for graph in ("all products", "feed-forward only") for level in (0, 2, 5)),
 ]
 
@@ -89,7 +85,6 @@ def make_graphs(params: Params, folder: Path) -> dict[str, Path]:
     return {
         "all products": ONNX / "int8_qdq.onnx",
         "feed-forward only": target,
-        "calibration table": ONNX / "int8_table.onnx",
     }
 
 
@@ -112,8 +107,6 @@ def answer(params: Params, trial: Trial, graph: Path) -> dict[str, Any]:
         update={"tensorrt": params.tensorrt.model_copy(update={"optimization_level": trial.optimization_level})}
     )
     options: dict[str, str | bool | int] = {"fp16_by": "flag"} if trial.fp16 else {}
-    if trial.graph == "calibration table":
-        options["int8_by"] = "table"
     variant = Variant(runtime="tensorrt", device="cuda", precision="int8", graph="onnx/int8_qdq.onnx", options=options)
     with tempfile.TemporaryDirectory() as scratch:
         engine = Path(scratch) / "engine"

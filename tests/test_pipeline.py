@@ -15,7 +15,7 @@ from conftest import TINY_VARIANTS, Project, make_project
 INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}
 TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
-CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq", "int8_table")}
+CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
 REPORT = {"summarize", "render"}
 CONTROL = {"control@cpu"}
 

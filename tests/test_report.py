@@ -162,13 +162,13 @@ def test_a_rejected_row_is_shown_with_its_figures_or_with_what_kept_it_from_runn
     rows = table(
         row("ort_cuda_fp16", 1, (0.4, 0.401)),
         row("ort_tensorrt_int8", 1, (), status="rejected", reason="TensorRT 8.6.1 built no INT8 engine: its words"),
-        row("ort_tensorrt_int8_table", 1, (0.299, 0.3, 0.301), status="rejected", reason="wanted int8, observed fp16"),
+        row("ort_tensorrt_fp16", 1, (0.299, 0.3, 0.301), status="rejected", reason="wanted fp16, observed tf32"),
     )
     shown, notes = render_table(rows, context()), render_notes(rows, context())
     assert "- rejected (TensorRT 8.6.1 built no INT8 engine: its words): `ort_tensorrt_int8`" in shown
     assert "| 1 | ort_tensorrt_int8 |" not in shown
-    assert "| 1 | ort_tensorrt_int8_table | 0.300 |" in shown
-    assert "rejected, wanted int8, observed fp16; its p50 was 0.300 ms at batch 1" in notes
+    assert "| 1 | ort_tensorrt_fp16 | 0.300 |" in shown
+    assert "rejected, wanted fp16, observed tf32; its p50 was 0.300 ms at batch 1" in notes
     assert "built no INT8 engine: its words): `ort_tensorrt_int8`." in notes
 
 

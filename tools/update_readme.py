@@ -1,8 +1,9 @@
-"""Put the recorded run's table, and what DVC says of two recorded runs, into README.md.
+"""Put the tables of two recorded runs, and what DVC says of two recorded runs, into README.md.
 
-    python run.py python tools/update_readme.py FIRST SECOND [--tensorrt COMMIT]
+    python run.py python tools/update_readme.py CPU NEWEST TENSORRT
 
-FIRST and SECOND are commits, and COMMIT one of a run with TensorRT, whose table gets a block of its own.
+Each is the commit of a run: on a CPU alone, on a GPU with the newest ONNX Runtime, and on a GPU with TensorRT.
+TENSORRT's table stands first and NEWEST's has a block of its own; DVC compares CPU with NEWEST.
 Only the lines between `<!-- NAME -->` and `<!-- end of NAME -->` change, so that no figure in the README is ever typed.
 """
 
@@ -20,18 +21,17 @@ README = ROOT / "README.md"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first")
-    parser.add_argument("second")
-    parser.add_argument("--tensorrt")
+    for name in ("cpu", "newest", "tensorrt"):
+        parser.add_argument(name, metavar=name.upper())
     given = parser.parse_args()
-    commits = [_output("git", "rev-parse", "--short", commit).strip() for commit in (given.first, given.second)]
+    cpu, newest, tensorrt = (
+        _output("git", "rev-parse", "--short", commit).strip() for commit in (given.cpu, given.newest, given.tensorrt)
+    )
     text = README.read_text(encoding="utf-8")
-    text = with_block(text, "table", provenance_and_gpu_panel(_output("git", "show", f"{commits[1]}:{TABLE}")))
-    if given.tensorrt:
-        panel = provenance_and_gpu_panel(_output("git", "show", f"{given.tensorrt}:{TABLE}"))
-        text = with_block(text, "table with TensorRT", panel)
+    for block, commit in (("table", tensorrt), ("table of the newest ONNX Runtime", newest)):
+        text = with_block(text, block, provenance_and_gpu_panel(_output("git", "show", f"{commit}:{TABLE}")))
     for command in ("params diff", "metrics diff"):
-        text = with_block(text, command, _console(["dvc", *command.split(), *commits]))
+        text = with_block(text, command, _console(["dvc", *command.split(), cpu, newest]))
     README.write_text(text, encoding="utf-8", newline="\n")
     return 0
 
@@ -39,11 +39,22 @@ def main() -> int:
 TABLE = "results/summary_table.md"
 
 
+ROWS = "| batch | variant |"
+
+
 def provenance_and_gpu_panel(table: str) -> str:
-    """Return what stands above the panels of results/summary_table.md, then its GPU panel: answers, picks, rows."""
+    """Return what stands above the panels of results/summary_table.md, then its GPU panel, the rows folded."""
     head, _, panels = table.partition("\n## GPU")
     lines = [line for line in panels.partition("\n## ")[0].splitlines()[1:] if not line.startswith("- ")]
-    return head.partition("\n")[2].strip() + "\n\n" + "\n".join(lines).strip()
+    answers, _, rows = "\n".join(lines).partition(ROWS)
+    parts = (
+        head.partition("\n")[2].strip(),
+        answers.strip(),
+        "<details><summary>Every row</summary>",
+        f"{ROWS}{rows}".strip(),
+        "</details>",
+    )
+    return "\n\n".join(parts)
 
 
 def with_block(text: str, name: str, content: str) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.calibration_table import read_table
 from bench.environment import library_version
 from bench.onnx_files import with_int32_inputs
 from bench.runtimes.base import Session, SessionSpec, Unavailable
@@ -30,17 +29,10 @@ from bench.runtimes.onnxruntime import (
 
 LIBRARIES = ("onnxruntime", "tensorrt")
 SUPPORTED = frozenset({("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16"), ("cuda", "int8")})
-OPTIONS: dict[str, tuple[str | bool | int, ...]] = {
-    "cuda_graph": (True, False),
-    "fp16_by": ("graph", "flag"),
-    "int8_by": ("graph", "table"),
-}
-"""`flag` lets TensorRT choose FP16 layer by layer (beside INT8 too); `table` is INT8 without Q/DQ pairs."""
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False), "fp16_by": ("graph", "flag")}
+"""`flag` lets TensorRT choose FP16 layer by layer, beside INT8 too."""
 PROVIDER = "TensorrtExecutionProvider"
 MIB = 2**20
-TABLE = "calibration.flatbuffers"
-"""The calibration table's name in the engine folder, where the provider looks for it."""
-
 
 __all__ = ["LIBRARIES", "OPTIONS", "SUPPORTED", "import_libraries", "open_session"]
 
@@ -74,8 +66,6 @@ def _open(
     spec: SessionSpec, installed: str | None, graph: bytes | None, batch_sizes: list[int], folder: Path
 ) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
-    if spec.options.get("int8_by") == "table" and not (folder / TABLE).exists():
-        (folder / TABLE).write_bytes(read_table(spec.graph))
     options = provider_options(spec, batch_sizes, folder, traits(installed))
     try:
         session = create_session(spec, PROVIDER, options, graph=graph)
@@ -129,11 +119,8 @@ def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path, kn
         "trt_timing_cache_enable": True,
         "trt_cuda_graph_enable": bool(spec.options.get("cuda_graph")),
     }
-    by_table = spec.options.get("int8_by") == "table"
-    table = {"trt_int8_calibration_table_name": TABLE} if by_table else {}
     return {
         "device_id": "0",
-        **table,
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_path": str(spec.engine or folder),
         "trt_builder_optimization_level": str(spec.engine_options["optimization_level"]),
