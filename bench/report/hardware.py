@@ -43,36 +43,43 @@ def _machine(run: RecordedRun) -> list[str]:
 
 
 def _winners(runs: list[RecordedRun], device: str) -> Iterator[str]:
-    """Yield the fastest row of each run at each batch size, then where it is not the same everywhere."""
-    yield "| batch | " + " | ".join(f"`{run.name}`" for run in runs) + " |"
-    yield "| ---: |" + " --- |" * len(runs)
-    changes = []
-    for size in _batch_sizes(runs, device):
-        best = {run.name: _fastest(run.measured(device), size) for run in runs}
-        yield f"| {size} | {' | '.join(_winner(*best[run.name]) for run in runs)} |"
-        names = {row.variant for row, _ in best.values() if row is not None}
-        if len(names) > 1:
-            found = [f"`{row.variant}` on `{name}`" for name, (row, _) in best.items() if row is not None]
-            changes.append(f"- Batch {size}: {', '.join(found)}.")
+    """Yield the fastest row of each run at each batch size, then where no row is the fastest everywhere."""
+    best = {size: [_fastest(run.measured(device), size) for run in runs] for size in _batch_sizes(runs, device)}
+    columns = [f"`{run.name}`" for run in runs]
+    lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())
+    yield from table_lines(["batch", *columns], columns, lines)
     yield ""
+    if len(runs) == 1:
+        return
+    changes = [_change(size, columns, found) for size, found in best.items() if not _share_a_winner(found)]
     if changes:
-        yield from ["The winner is not the same everywhere:", "", *changes]
-    elif len(runs) > 1:
-        yield "At every batch size the same row wins on all of them."
+        yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
+    else:
+        yield "At every batch size some row is the fastest on all of them, or not told apart from the fastest."
 
 
-def _fastest(rows: pd.DataFrame, size: int) -> tuple[Any, list[str]]:
-    """Return the fastest row of a batch size and the variants that it is not told apart from."""
+def _fastest(rows: pd.DataFrame, size: int) -> list[Any]:
+    """Return the fastest row of a batch size, then those that it is not told apart from; empty if none is measured."""
     ordered = list(rows[rows["batch_size"] == size].sort_values("p50_ms").itertuples())
-    if not ordered:
-        return None, []
-    return ordered[0], [row.variant for row in not_told_apart(ordered[0], ordered[1:])]
+    return [*ordered[:1], *not_told_apart(ordered[0], ordered[1:])] if ordered else []
 
 
-def _winner(row: Any, ties: list[str]) -> str:
-    if row is None:
+def _share_a_winner(found: list[list[Any]]) -> bool:
+    """Tell whether one variant is among the fastest rows of every run that has any."""
+    names = [{row.variant for row in rows} for rows in found if rows]
+    return bool(set.intersection(*names))
+
+
+def _change(size: int, columns: list[str], found: list[list[Any]]) -> str:
+    parts = [f"`{rows[0].variant}` on {name}" for name, rows in zip(columns, found, strict=True) if rows]
+    return f"- Batch {size}: {', '.join(parts)}."
+
+
+def _winners_text(rows: list[Any]) -> str:
+    if not rows:
         return MISSING
-    same = f"; not told apart: {', '.join(f'`{name}`' for name in ties)}" if ties else ""
+    row, *ties = rows
+    same = f"; not told apart: {', '.join(f'`{tie.variant}`' for tie in ties)}" if ties else ""
     return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
 
 
@@ -80,14 +87,17 @@ def _same_rows(runs: list[RecordedRun], device: str) -> Iterator[str]:
     """Yield p50 with its interval of every row that at least one run measured, a column a run."""
     yield "p50 in ms (95% interval):"
     yield ""
-    yield "| batch | variant | " + " | ".join(f"`{run.name}`" for run in runs) + " |"
-    yield "| ---: | --- |" + " ---: |" * len(runs)
-    variants = dict.fromkeys(name for run in runs for name in run.measured(device)["variant"])
+    columns = ["batch", "variant", *(f"`{run.name}`" for run in runs)]
+    yield from table_lines(columns, ["variant"], _same_cells(runs, device))
+
+
+def _same_cells(runs: list[RecordedRun], device: str) -> Iterator[list[str]]:
+    variants = dict.fromkeys(str(name) for run in runs for name in run.measured(device)["variant"])
     for size in _batch_sizes(runs, device):
         for variant in variants:
-            cells = [_cell(run.measured(device), str(variant), size) for run in runs]
+            cells = [_cell(run.measured(device), variant, size) for run in runs]
             if any(cell != MISSING for cell in cells):
-                yield f"| {size} | {variant} | {' | '.join(cells)} |"
+                yield [str(size), variant, *cells]
 
 
 def _cell(rows: pd.DataFrame, variant: str, size: int) -> str:
