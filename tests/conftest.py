@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+STAND_INS = Path(__file__).resolve().parent / "stand_ins"
+"""Modules that stand for another machine: its folder goes into PYTHONPATH."""
 COPIED = (
     "bench",
     "stages",
@@ -137,9 +139,11 @@ def make_project(folder: Path) -> Project:
 
 
 def copy_of(project: Project, folder: Path) -> Iterator[Project]:
-    """Yield a copy of a project in `folder`, and remove it afterwards."""
+    """Yield a copy of a project in `folder`, on the same machine, and remove it afterwards."""
     shutil.copytree(project.folder, folder, symlinks=True)
-    yield Project(folder)
+    copied = Project(folder)
+    copied.environment = dict(project.environment)
+    yield copied
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY_VARIANTS, Project, make_project
+from conftest import STAND_INS, TINY_VARIANTS, Project, make_project
 
 INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}
@@ -79,23 +79,8 @@ def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
     assert measured_copy.repro(environment=machine) == {"probe", "render"} | ENGINE | TENSORRT
 
 
-OTHER_GPU = """
-class NVMLError(Exception): ...
-class Memory: total = used = 4096 * 2**20
-def nvmlInit(): ...
-def nvmlShutdown(): ...
-def nvmlDeviceGetCount(): return 1
-def nvmlDeviceGetHandleByIndex(index): return index
-def nvmlDeviceGetName(handle): return "Another GPU"
-def nvmlDeviceGetMemoryInfo(handle): return Memory
-def nvmlDeviceGetCudaComputeCapability(handle): return 7, 5
-def nvmlDeviceGetComputeRunningProcesses(handle): return []
-def nvmlSystemGetDriverVersion(): return "1.0"
-"""
-
-
 def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
-    machine = shim(measured_copy, "pynvml.py", OTHER_GPU)
+    machine = shim(measured_copy, "pynvml.py", (STAND_INS / "pynvml.py").read_text(encoding="utf-8"))
     gpu_rows = {"infer@ort_cuda_fp16"} | ENGINE | TENSORRT
     assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | REPORT
     row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")

@@ -1,6 +1,6 @@
-"""TensorRT for real, on a tiny model: what builds an engine anew, what does not, and what is never believed.
+"""Engines on a small model with the real dvc: what builds one anew, what does not, and what is never believed.
 
-Needs an NVIDIA GPU with TensorRT; skipped anywhere else.
+Each test runs with a stand-in for TensorRT and its GPU, and with the real ones where there are any (`-m gpu`).
 """
 
 from __future__ import annotations
@@ -13,34 +13,51 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, copy_of, make_project
+from conftest import STAND_INS, Project, copy_of, make_project
 
 from bench.environment import library_version, probe_cuda
 
 HAS_GPU = probe_cuda(0) is not None
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU"),
-    pytest.mark.skipif(HAS_GPU and library_version("tensorrt") is None, reason="needs TensorRT"),
-]
+REAL = pytest.param(
+    "real",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not HAS_GPU, reason="needs an NVIDIA GPU"),
+        pytest.mark.skipif(HAS_GPU and library_version("tensorrt") is None, reason="needs TensorRT"),
+    ],
+)
 KEY = "ort_tensorrt_fp16"
 BUILD, INFER = f"build_engine@{KEY}", f"infer_tensorrt@{KEY}"
 ENGINES = Path("artifacts/engines") / KEY
 Change = Callable[[dict[str, Any]], None]
 
 
-def prepare(params: dict[str, Any]) -> None:
-    """Make the tiny model large enough for TensorRT to pick FP16 kernels; leave INT8 to the recorded runs."""
+def enlarge(params: dict[str, Any]) -> None:
+    """Make the tiny model large enough for TensorRT to pick FP16 kernels."""
     params["model"]["synthetic"] |= {"dim": 256, "heads": 4, "hidden_dim": 1024}
     params["sequence_length"] = 64
-    params["precisions"]["int8"] = False
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def without_tensorrt(project: Project) -> None:
+    """Let a project run as if there were a GPU and TensorRT."""
+    shutil.copyfile(STAND_INS / "tensorrt_runtime.py", project.folder / "bench/runtimes/tensorrt.py")
+    project.environment |= in_front(project, STAND_INS)
+
+
+def in_front(project: Project, folder: Path) -> dict[str, str]:
+    """Return the PYTHONPATH that puts a folder's modules before those of the project's machine."""
+    paths = (str(folder), project.environment.get("PYTHONPATH"))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+@pytest.fixture(scope="module", params=["stand_in", REAL])
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the engine is built and timed; read it, do not change it."""
     project = make_project(tmp_path_factory.mktemp("built") / "project")
-    project.set_params(prepare)
+    if request.param == "real":
+        project.set_params(enlarge)
+    else:
+        without_tensorrt(project)
     project.repro(INFER)
     return project
 
@@ -106,8 +123,7 @@ def test_an_engine_is_built_anew_under_another_name_after_a_change_of(copy: Proj
 def test_an_engine_is_built_anew_for_another_version_of_tensorrt(copy: Project, tmp_path: Path) -> None:
     before = engine_folder(copy)
     (tmp_path / "tensorrt.py").write_text('__version__ = "0.0.1"\n', encoding="utf-8")
-    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    assert BUILD in copy.repro(BUILD, environment={"PYTHONPATH": path})
+    assert BUILD in copy.repro(BUILD, environment=in_front(copy, tmp_path))
     assert engine_folder(copy) != before
 
 
@@ -164,6 +180,7 @@ def test_a_run_that_would_build_an_engine_while_timing_fails_and_keeps_the_old_f
     assert copy.read(f"artifacts/samples/cuda/{KEY}.csv") == before
 
 
+@pytest.mark.parametrize("built", [REAL], indirect=True)
 def test_a_cuda_graph_answers_every_batch_size_rightly(copy: Project) -> None:
     copy.set_params(lambda params: params["tensorrt_variants"][KEY].update(options={"cuda_graph": True}))
     copy.repro(INFER)
