@@ -9,6 +9,8 @@ int8_qdq      weights and activations in INT8 with calibrated ranges (QDQ pairs)
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ import numpy as np
 from bench.errors import BenchError
 from bench.fusion import fuse_for_cuda
 from bench.inputs import Encoded
-from bench.onnx_files import load_graph, scratch_copy, strip_traces
+from bench.onnx_files import load_graph, strip_traces
 
 QUANTIZED = ["MatMul", "Gemm"]
 
@@ -52,7 +54,7 @@ def _fp16_fused(source: Path, classifier: Path, _calibration: Encoded) -> Any:
 def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with scratch_copy(source) as (copy, target):
+    with _scratch_copy(source) as (copy, target):
         quantize_dynamic(str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True)
         return load_graph(target)
 
@@ -69,7 +71,7 @@ def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = N
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    with scratch_copy(source) as (copy, target):
+    with _scratch_copy(source) as (copy, target):
         quantize_static(
             str(copy),
             str(target),
@@ -93,6 +95,15 @@ def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = N
             },
         )
         return load_graph(target)
+
+
+@contextmanager
+def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a copy of the graph and a target in a scratch folder: the quantizers leave files beside their source."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        copy = Path(scratch) / source.name
+        shutil.copyfile(source, copy)
+        yield copy, Path(scratch) / "made.onnx"
 
 
 def _calibration_reader(calibration: Encoded) -> Any:

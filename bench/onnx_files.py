@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +35,6 @@ def save_graph(model: Any, path: Path) -> None:
 
     with replacing_file(path) as temporary:
         onnx.save(model, str(temporary))
-
-
-@contextmanager
-def scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
-    """Give a copy of the graph and a target in a scratch folder: the quantizers leave files beside their source."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        copy = Path(scratch) / source.name
-        shutil.copyfile(source, copy)
-        yield copy, Path(scratch) / "made.onnx"
 
 
 def with_int32_inputs(path: Path) -> bytes:

@@ -147,6 +147,20 @@ def copy_of(project: Project, folder: Path) -> Iterator[Project]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def shim(project: Project, name: str, text: str) -> dict[str, str]:
+    """Put a module in front of those of the project's machine, to stand for another machine."""
+    folder = project.folder / "shim"
+    folder.mkdir()
+    (folder / name).write_text(text, encoding="utf-8")
+    return in_front(project, folder)
+
+
+def in_front(project: Project, folder: Path) -> dict[str, str]:
+    """Return the PYTHONPATH that puts a folder's modules before those of the project's machine."""
+    paths = (str(folder), project.environment.get("PYTHONPATH"))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A fresh copy in which nothing has run."""

@@ -6,14 +6,13 @@ Each test runs with a stand-in for TensorRT and its GPU, and with the real ones 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import STAND_INS, Project, copy_of, make_project
+from conftest import STAND_INS, Project, copy_of, in_front, make_project, shim
 
 from bench.environment import library_version, probe_cuda
 
@@ -42,12 +41,6 @@ def without_tensorrt(project: Project) -> None:
     """Let a project run as if there were a GPU and TensorRT."""
     shutil.copyfile(STAND_INS / "tensorrt_runtime.py", project.folder / "bench/runtimes/tensorrt.py")
     project.environment |= in_front(project, STAND_INS)
-
-
-def in_front(project: Project, folder: Path) -> dict[str, str]:
-    """Return the PYTHONPATH that puts a folder's modules before those of the project's machine."""
-    paths = (str(folder), project.environment.get("PYTHONPATH"))
-    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @pytest.fixture(scope="module", params=["stand_in", REAL])
@@ -120,10 +113,9 @@ def test_an_engine_is_built_anew_under_another_name_after_a_change_of(copy: Proj
     assert [path.parent.name for path in engines(copy)] == [engine_folder(copy)]
 
 
-def test_an_engine_is_built_anew_for_another_version_of_tensorrt(copy: Project, tmp_path: Path) -> None:
+def test_an_engine_is_built_anew_for_another_version_of_tensorrt(copy: Project) -> None:
     before = engine_folder(copy)
-    (tmp_path / "tensorrt.py").write_text('__version__ = "0.0.1"\n', encoding="utf-8")
-    assert BUILD in copy.repro(BUILD, environment=in_front(copy, tmp_path))
+    assert BUILD in copy.repro(BUILD, environment=shim(copy, "tensorrt.py", '__version__ = "0.0.1"\n'))
     assert engine_folder(copy) != before
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import STAND_INS, TINY_VARIANTS, Project, make_project
+from conftest import STAND_INS, TINY_VARIANTS, Project, make_project, shim
 
 INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}
@@ -57,14 +57,6 @@ def test_a_changed_parameter_runs_just_what_it_makes_stale(name: str, measured_c
     change, expected = CHANGES[name]
     measured_copy.set_params(change)
     assert measured_copy.repro() == {"probe"} | expected
-
-
-def shim(project: Project, name: str, text: str) -> dict[str, str]:
-    """Put a module in front of the installed ones, to stand for another machine."""
-    folder = project.folder / "shim"
-    folder.mkdir()
-    (folder / name).write_text(text, encoding="utf-8")
-    return {"PYTHONPATH": str(folder)}
 
 
 def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Project) -> None:

@@ -42,7 +42,6 @@ def write_budgets(rows: pd.DataFrame, budgets_ms: Sequence[float], caption: str,
             textcoords="offset points",
             fontsize=8,
         )
-    axes.set_xlim(left, right)
     axes.set_xlabel("p95 latency (ms); each line goes through the batch sizes, the smallest first")
     axes.set_ylabel("throughput (samples/s)")
     set_log_ticks(axes.xaxis)

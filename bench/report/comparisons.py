@@ -69,6 +69,12 @@ def fastest(rows: pd.DataFrame) -> Any:
     return next(rows.sort_values("p50_ms").itertuples(), None)
 
 
+def fastest_and_ties(rows: pd.DataFrame) -> list[Any]:
+    """Return the row with the lowest p50, then those that it is not told apart from; empty where there is none."""
+    ordered = list(rows.sort_values("p50_ms").itertuples())
+    return [ordered[0], *not_told_apart(ordered[0], ordered[1:])] if ordered else []
+
+
 def not_told_apart(first: Any, others: Iterable[Any], per: Per = lambda _row: 1.0) -> list[Any]:
     """Return those of the other rows that are neither surely faster nor surely slower than the first."""
     return [row for row in others if compare(first, row, per).verdict not in ("faster", "slower")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparisons import not_told_apart
+from bench.report.comparisons import fastest_and_ties
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
 from bench.report.markdown import table_lines
 from bench.report.recorded_runs import RecordedRun, comparable
@@ -44,7 +44,11 @@ def _machine(run: RecordedRun) -> list[str]:
 
 def _winners(runs: list[RecordedRun], device: str) -> Iterator[str]:
     """Yield the fastest row of each run at each batch size, then where no row is the fastest everywhere."""
-    best = {size: [_fastest(run.measured(device), size) for run in runs] for size in _batch_sizes(runs, device)}
+    measured = [run.measured(device) for run in runs]
+    best = {
+        size: [fastest_and_ties(rows[rows["batch_size"] == size]) for rows in measured]
+        for size in _batch_sizes(runs, device)
+    }
     columns = [f"`{run.name}`" for run in runs]
     lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())
     yield from table_lines(["batch", *columns], columns, lines)
@@ -56,12 +60,6 @@ def _winners(runs: list[RecordedRun], device: str) -> Iterator[str]:
         yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
     else:
         yield "At every batch size some row is the fastest on all of them, or not told apart from the fastest."
-
-
-def _fastest(rows: pd.DataFrame, size: int) -> list[Any]:
-    """Return the fastest row of a batch size, then those that it is not told apart from; empty if none is measured."""
-    ordered = list(rows[rows["batch_size"] == size].sort_values("p50_ms").itertuples())
-    return [*ordered[:1], *not_told_apart(ordered[0], ordered[1:])] if ordered else []
 
 
 def _share_a_winner(found: list[list[Any]]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.assumptions import assumption_lines, plain, precision_pair
-from bench.report.comparisons import compare, fastest, not_told_apart, per_sample
+from bench.report.comparisons import compare, fastest, fastest_and_ties, per_sample
 from bench.report.context import Context
 from bench.report.figures import (
     calls,
@@ -69,13 +69,11 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
 def _fastest(rows: pd.DataFrame) -> Iterator[str]:
     """Say which variant is fastest at each batch size, and which this run does not tell from it."""
     for size, group in rows.groupby("batch_size"):
-        ordered = list(group.sort_values("p50_ms").itertuples())
-        best = ordered[0]
-        same = [row.variant for row in not_told_apart(best, ordered[1:])]
+        best, *ties = fastest_and_ties(group)
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
-        yield line + (f"; not told apart from it: {', '.join(f'`{name}`' for name in same)}." if same else ".")
+        yield line + (f"; not told apart from it: {', '.join(f'`{row.variant}`' for row in ties)}." if ties else ".")
 
 
 def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:

@@ -9,7 +9,6 @@ What TensorRT 8 does differently (seen with 8.6.1) is in `Traits`, nowhere else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,23 +42,22 @@ def open_session(spec: SessionSpec) -> Session:
 
     onnxruntime.set_default_logger_severity(ERROR_ONLY)
     load_cuda_libraries(onnxruntime)
-    if spec.engine is None:
+    folder = spec.engine
+    if folder is None:
         raise Unavailable("no engine was built for this variant")
     installed = library_version("tensorrt")
     needs_int32 = traits(installed).casts_int64 and spec.options.get("cuda_graph")
     open_one = partial(_open, spec, installed, with_int32_inputs(spec.graph) if needs_int32 else None)
     if spec.engine_options["profiles"] == "per_batch" or spec.options.get("cuda_graph"):
-        return SessionPerBatch(spec.batch_sizes, partial(_open_for_one_batch_size, open_one, spec.engine))
-    return open_one(spec.batch_sizes, spec.engine)
+        return SessionPerBatch(spec.batch_sizes, lambda size: open_one([size], _own_folder(folder, size)))
+    return open_one(spec.batch_sizes, folder)
 
 
-def _open_for_one_batch_size(
-    open_one: Callable[[list[int], Path], PlainSession], folder: Path, size: int
-) -> PlainSession:
-    """Open a session whose profile is exactly one batch size, with an engine folder of its own."""
+def _own_folder(folder: Path, size: int) -> Path:
+    """Return the engine folder of a session whose profile is exactly one batch size."""
     own = folder / f"bs{size:03d}"
     own.mkdir(exist_ok=True)
-    return open_one([size], own)
+    return own
 
 
 def _open(
