@@ -18,6 +18,9 @@ from bench.runtimes import import_runtime
 from bench.runtimes.base import Unavailable
 from bench.worker_protocol import Job, end_with_the_launcher, wait_for_turn
 
+ONNX_RUNTIME = "onnxruntime."
+"""How the modules of its errors begin."""
+
 
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
@@ -36,6 +39,10 @@ def build(job: Job) -> dict[str, Any]:
         return {"status": "skipped", "reason": str(problem)}
     except BenchError as problem:
         return {"status": "failed", "reason": str(problem)}
+    except Exception as problem:
+        if not type(problem).__module__.startswith(ONNX_RUNTIME):
+            raise
+        sys.exit(f"{type(problem).__name__}: {problem}")  # a traceback would push TensorRT's own words out of sight
     return {"status": "built", "session_without_cache_seconds": time.perf_counter() - began}
 
 

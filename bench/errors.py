@@ -11,10 +11,13 @@ BenchError            the user reads one message, no traceback, exit code 1
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Callable
 
 NO_SPACE = "No space left on device"
+TENSORRT_ERROR = re.compile(r"\[E:onnxruntime.*?ERROR\] (.*)")
+"""A line of TensorRT's log as ONNX Runtime prints it; the exception after it only says that there is no engine."""
 
 
 class BenchError(Exception):
@@ -37,9 +40,10 @@ class WorkerError(BenchError):
     """A measuring process died, hung or gave no result."""
 
     def last_words(self) -> str:
-        """Return how the process ended and the last line that it wrote, as one line."""
+        """Return how the process ended and why, as one line: TensorRT's own error, else the last line that it wrote."""
         first, *more = str(self).splitlines()
-        return f"{first.split(';')[0]}: {more[-1].strip()}" if more else first
+        own = TENSORRT_ERROR.findall(str(self))
+        return f"{first.split(';')[0]}: {(own or more)[-1].strip()}" if more else first
 
 
 class EngineError(BenchError):

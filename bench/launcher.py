@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from bench.worker_protocol import TURN, Job, parse_event
 OnEvent = Callable[[dict[str, Any]], None]
 LOCK_NAME = "transformer-inference-benchmark.lock"
 LAST_WORDS = 12
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+"""What libraries put around their errors for a terminal."""
 STARTED_TOGETHER = 4
 """Workers that import side by side: each holds a few hundred MiB of host memory while it waits."""
 
@@ -151,7 +154,7 @@ class WorkerProcess:
             if event:
                 on_event(event)
             elif line.strip():
-                self._last_words.append(line.rstrip())
+                self._last_words.append(COLOUR.sub("", line).rstrip())
 
 
 def run_worker(

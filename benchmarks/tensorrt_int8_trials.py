@@ -53,7 +53,12 @@ class Trial:
 
 TRIALS = [
     *(Trial(graph, fp16) for graph in ("all products", "feed-forward only") for fp16 in (False, True)),
-    *(Trial(graph, False, level) for graph in ("all products", "feed-forward only") for level in (0, 2, 5)),
+    *(
+        Trial(graph, fp16, level)
+        for graph in ("all products", "feed-forward only")
+        for fp16 in (False, True)
+        for level in (0, 2, 5)
+    ),
 ]
 
 

@@ -58,7 +58,7 @@ def build(key: str, variant: Variant, params: Params, environment: dict[str, Any
             result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.engine_worker")
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
-            reason = f"TensorRT {tensorrt} is installed without the builder resource for this GPU"
+            reason = f"TensorRT {tensorrt} does not load its builder resource for this GPU: {problem.last_words()}"
             return {"status": "skipped", "reason": reason}
         if variant.precision != "int8":
             raise

@@ -1,4 +1,4 @@
-"""Engines on a small model with the real dvc: what builds one anew, what does not, and what is never believed.
+"""Engines on a small model with the real dvc: what builds one anew, what does not, what is never believed, what fails.
 
 Each test runs with a stand-in for TensorRT and its GPU, and with the real ones where there are any (`-m gpu`).
 """
@@ -25,6 +25,7 @@ REAL = pytest.param(
         pytest.mark.skipif(HAS_GPU and library_version("tensorrt") is None, reason="needs TensorRT"),
     ],
 )
+stand_in_only = pytest.mark.parametrize("built", ["stand_in"], indirect=True)
 KEY = "ort_tensorrt_fp16"
 BUILD, INFER = f"build_engine@{KEY}", f"infer_tensorrt@{KEY}"
 ENGINES = Path("artifacts/engines") / KEY
@@ -35,6 +36,12 @@ def enlarge(params: dict[str, Any]) -> None:
     """Make the tiny model large enough for TensorRT to pick FP16 kernels."""
     params["model"]["synthetic"] |= {"dim": 256, "heads": 4, "hidden_dim": 1024}
     params["sequence_length"] = 64
+
+
+def widen(params: dict[str, Any]) -> None:
+    """Make the model's layers as wide as the real one's: an engine for batch 1 alone has FP16 kernels then."""
+    params["model"]["synthetic"] |= {"dim": 768, "heads": 12, "hidden_dim": 3072}
+    params["sequence_length"] = 128
 
 
 def without_tensorrt(project: Project) -> None:
@@ -174,10 +181,65 @@ def test_a_run_that_would_build_an_engine_while_timing_fails_and_keeps_the_old_f
 
 @pytest.mark.parametrize("built", [REAL], indirect=True)
 def test_a_cuda_graph_answers_every_batch_size_rightly(copy: Project) -> None:
+    copy.set_params(widen)
     copy.set_params(lambda params: params["tensorrt_variants"][KEY].update(options={"cuda_graph": True}))
     copy.repro(INFER)
     assert len(engines(copy)) == 2, "an engine a batch size"
-    assert {cell["status"] for cell in cells(copy).values()} == {"measured"}
+    assert [cell.get("reason", "measured") for cell in cells(copy).values()] == ["measured", "measured"]
+
+
+NO_BUILDER_RESOURCE = (
+    "[libLoader.cpp::Impl::293] Error Code 6: Internal Error (Unable to load libnvinfer_builder_resource)"
+)
+NO_INT8 = "[graphOptimizer.cpp::convertMyelinWeightsToFp32::8001] Error Code 2: Internal Error (Assertion failed)"
+
+
+def fail_to_build(project: Project, words: str) -> None:
+    """Let every build of the project end as ONNX Runtime's do: TensorRT's error in red, then an exception."""
+    with (project.folder / "bench/runtimes/tensorrt.py").open("a", encoding="utf-8") as stream:
+        stream.write(FAILING_RUNTIME.format(words=words))
+
+
+FAILING_RUNTIME = """
+SUPPORTED = SUPPORTED | {{("cuda", "int8")}}
+
+
+def open_session(spec):
+    import sys
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    sys.stderr.write("\\x1b[1;31m[E:onnxruntime:Default, tensorrt.h:81 log] [   ERROR] {words}\\x1b[m\\n")
+    raise Fail("TensorRT EP failed to create engine")
+"""
+
+
+@stand_in_only
+def test_a_missing_builder_resource_skips_the_row_and_says_so(copy: Project) -> None:
+    fail_to_build(copy, NO_BUILDER_RESOURCE)
+    copy.repro(INFER)
+    assert {cell["status"] for cell in cells(copy).values()} == {"skipped"}
+    reason = cells(copy)["1"]["reason"]
+    assert reason.startswith("TensorRT 99.0 does not load its builder resource for this GPU")
+    assert reason.endswith(NO_BUILDER_RESOURCE)
+
+
+@stand_in_only
+def test_an_int8_engine_that_is_not_built_rejects_its_row_with_tensorrts_words(copy: Project) -> None:
+    copy.set_params(lambda params: params["tensorrt_variants"][KEY].update(precision="int8"))
+    fail_to_build(copy, NO_INT8)
+    copy.repro(INFER)
+    assert {cell["status"] for cell in cells(copy).values()} == {"rejected"}
+    assert cells(copy)["1"]["reason"].endswith(NO_INT8)
+
+
+@stand_in_only
+def test_any_other_failed_build_ends_the_stage_with_tensorrts_words_and_no_traceback(copy: Project) -> None:
+    fail_to_build(copy, NO_INT8)
+    ended = copy.dvc("repro", BUILD, code=None)
+    assert ended.returncode != 0
+    assert NO_INT8 in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "\x1b[" not in ended.stderr
 
 
 def test_a_row_that_is_off_builds_nothing(copy: Project) -> None:
