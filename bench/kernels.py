@@ -6,6 +6,7 @@ Names as cuBLAS, CUTLASS, cuDNN and TensorRT give them, for instance
     cutlass_80_tensorop_f16_s16816gemm_…     FP16
     cutlass_80_tensorop_s1688gemm_…          TF32 (float32 operands on tensor cores)
     nvjet_sm90_hsh_…                         FP16 in, FP16 out (Hopper's tensor cores; h half, s single)
+    sm90_xmma_gemm_i8f32_i8i32_f32_…         INT8 (in i8, out f32, multiplied as i8, added up in i32)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 MATRIX_PRODUCT = re.compile(r"gemm|gemv|cutlass|nvjet|xmma|fmha|flash|mha_fwd|imma", re.IGNORECASE)
 NOT_A_PRODUCT = re.compile(r"splitkreduce|reduction", re.IGNORECASE)
 ARITHMETIC = (
-    ("int8", re.compile(r"i8816|i16832|i8i8|igemm|imma|s8_s8|s8s8|int8", re.IGNORECASE)),
+    ("int8", re.compile(r"i8816|i16832|i8i8|i8i32|igemm|imma|s8_s8|s8s8|int8", re.IGNORECASE)),
     ("bf16", re.compile(r"bf16|bfloat16|nvjet_(sm\d+_)?t", re.IGNORECASE)),
     ("tf32", re.compile(r"tf32|tensorop_s1688|nvjet_(sm\d+_)?s(?!m\d)", re.IGNORECASE)),
     ("fp16", re.compile(r"fp16|f16|h1688|h16816|h884|half|nvjet_(sm\d+_)?h", re.IGNORECASE)),

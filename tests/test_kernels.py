@@ -40,6 +40,8 @@ NORM = "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<flo
         (HALF_CUTLASS, "fp16"),
         (HALF_ATTENTION, "fp16"),
         ("sm80_xmma_gemm_i8i8_i8i32_f32_tn_n_tilesize128x128x64", "int8"),
+        ("sm90_xmma_gemm_i8f32_i8i32_f32_tn_n_tilesize64x128x128_cgasize4x2x1", "int8"),
+        ("sm80_xmma_gemm_f32f32_f32f32_f32_tn_n_tilesize256x64x8_stage3_warpsize2x2x1_ffma_aligna4_alignc4", "fp32"),
         ("ampere_bf16_s16816gemm_bf16_128x64_ldg8_f2f_stages_32x6_tn", "bf16"),
         (NORM, ""),
         ("void cublasLt::splitKreduce_kernel<32, 16, int, float, __half, __half>", ""),
