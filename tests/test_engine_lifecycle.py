@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import STAND_INS, Project, copy_of, in_front, make_project, shim
+from stand_ins.tensorrt_runtime import NO_BUILDER_RESOURCE, NO_INT8
 
 from bench.environment import library_version, probe_cuda
 
@@ -66,6 +67,11 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def copy(built: Project, tmp_path: Path) -> Iterator[Project]:
     """A copy of it, to be changed."""
     yield from copy_of(built, tmp_path / "copy")
+
+
+def change_variant(project: Project, **changes: Any) -> None:
+    """Change what params.yaml says of the row."""
+    project.set_params(lambda params: params["tensorrt_variants"][KEY].update(changes))
 
 
 def engines(project: Project) -> list[Path]:
@@ -182,40 +188,15 @@ def test_a_run_that_would_build_an_engine_while_timing_fails_and_keeps_the_old_f
 @pytest.mark.parametrize("built", [REAL], indirect=True)
 def test_a_cuda_graph_answers_every_batch_size_rightly(copy: Project) -> None:
     copy.set_params(widen)
-    copy.set_params(lambda params: params["tensorrt_variants"][KEY].update(options={"cuda_graph": True}))
+    change_variant(copy, options={"cuda_graph": True})
     copy.repro(INFER)
     assert len(engines(copy)) == 2, "an engine a batch size"
     assert [cell.get("reason", "measured") for cell in cells(copy).values()] == ["measured", "measured"]
 
 
-NO_BUILDER_RESOURCE = (
-    "[libLoader.cpp::Impl::293] Error Code 6: Internal Error (Unable to load libnvinfer_builder_resource)"
-)
-NO_INT8 = "[graphOptimizer.cpp::convertMyelinWeightsToFp32::8001] Error Code 2: Internal Error (Assertion failed)"
-
-
-def fail_to_build(project: Project, words: str) -> None:
-    """Let every build of the project end as ONNX Runtime's do: TensorRT's error in red, then an exception."""
-    with (project.folder / "bench/runtimes/tensorrt.py").open("a", encoding="utf-8") as stream:
-        stream.write(FAILING_RUNTIME.format(words=words))
-
-
-FAILING_RUNTIME = """
-SUPPORTED = SUPPORTED | {{("cuda", "int8")}}
-
-
-def open_session(spec):
-    import sys
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
-
-    sys.stderr.write("\\x1b[1;31m[E:onnxruntime:Default, tensorrt.h:81 log] [   ERROR] {words}\\x1b[m\\n")
-    raise Fail("TensorRT EP failed to create engine")
-"""
-
-
 @stand_in_only
 def test_a_missing_builder_resource_skips_the_row_and_says_so(copy: Project) -> None:
-    fail_to_build(copy, NO_BUILDER_RESOURCE)
+    change_variant(copy, options={"fails_with": NO_BUILDER_RESOURCE})
     copy.repro(INFER)
     assert {cell["status"] for cell in cells(copy).values()} == {"skipped"}
     reason = cells(copy)["1"]["reason"]
@@ -225,8 +206,7 @@ def test_a_missing_builder_resource_skips_the_row_and_says_so(copy: Project) -> 
 
 @stand_in_only
 def test_an_int8_engine_that_is_not_built_rejects_its_row_with_tensorrts_words(copy: Project) -> None:
-    copy.set_params(lambda params: params["tensorrt_variants"][KEY].update(precision="int8"))
-    fail_to_build(copy, NO_INT8)
+    change_variant(copy, precision="int8", options={"fails_with": NO_INT8})
     copy.repro(INFER)
     assert {cell["status"] for cell in cells(copy).values()} == {"rejected"}
     assert cells(copy)["1"]["reason"].endswith(NO_INT8)
@@ -234,7 +214,7 @@ def test_an_int8_engine_that_is_not_built_rejects_its_row_with_tensorrts_words(c
 
 @stand_in_only
 def test_any_other_failed_build_ends_the_stage_with_tensorrts_words_and_no_traceback(copy: Project) -> None:
-    fail_to_build(copy, NO_INT8)
+    change_variant(copy, options={"fails_with": NO_INT8})
     ended = copy.dvc("repro", BUILD, code=None)
     assert ended.returncode != 0
     assert NO_INT8 in ended.stderr

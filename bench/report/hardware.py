@@ -25,9 +25,9 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     lines += [*_machines(runs), ""]
     lines += [f"- `{name}` is not compared: {reason}." for name, reason in others.items()] + ([""] if others else [])
     for device, title in PANELS.items():
-        there = [run for run in compared if len(run.measured(device))]
-        if there:
-            lines += [f"## {title}", "", *_winners(there, device), "", *_same_rows(there, device), ""]
+        measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
+        if measured:
+            lines += [f"## {title}", "", *_winners(measured), "", *_same_rows(measured), ""]
     return "\n".join(lines)
 
 
@@ -42,18 +42,17 @@ def _machine(run: RecordedRun) -> list[str]:
     return [*machine, *versions, run.provenance["model"]]
 
 
-def _winners(runs: list[RecordedRun], device: str) -> Iterator[str]:
+def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Yield the fastest row of each run at each batch size, then where no row is the fastest everywhere."""
-    measured = [run.measured(device) for run in runs]
+    columns = list(measured)
     best = {
-        size: [fastest_and_ties(rows[rows["batch_size"] == size]) for rows in measured]
-        for size in _batch_sizes(runs, device)
+        size: [fastest_and_ties(rows[rows["batch_size"] == size]) for rows in measured.values()]
+        for size in _batch_sizes(measured)
     }
-    columns = [f"`{run.name}`" for run in runs]
     lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())
     yield from table_lines(["batch", *columns], columns, lines)
     yield ""
-    if len(runs) == 1:
+    if len(measured) == 1:
         return
     changes = [_change(size, columns, found) for size, found in best.items() if not _share_a_winner(found)]
     if changes:
@@ -81,19 +80,18 @@ def _winners_text(rows: list[Any]) -> str:
     return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
 
 
-def _same_rows(runs: list[RecordedRun], device: str) -> Iterator[str]:
+def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Yield p50 with its interval of every row that at least one run measured, a column a run."""
     yield "p50 in ms (95% interval):"
     yield ""
-    columns = ["batch", "variant", *(f"`{run.name}`" for run in runs)]
-    yield from table_lines(columns, ["variant"], _same_cells(runs, device))
+    yield from table_lines(["batch", "variant", *measured], ["variant"], _same_cells(measured))
 
 
-def _same_cells(runs: list[RecordedRun], device: str) -> Iterator[list[str]]:
-    variants = dict.fromkeys(str(name) for run in runs for name in run.measured(device)["variant"])
-    for size in _batch_sizes(runs, device):
+def _same_cells(measured: dict[str, pd.DataFrame]) -> Iterator[list[str]]:
+    variants = dict.fromkeys(str(name) for rows in measured.values() for name in rows["variant"])
+    for size in _batch_sizes(measured):
         for variant in variants:
-            cells = [_cell(run.measured(device), variant, size) for run in runs]
+            cells = [_cell(rows, variant, size) for rows in measured.values()]
             if any(cell != MISSING for cell in cells):
                 yield [str(size), variant, *cells]
 
@@ -105,5 +103,5 @@ def _cell(rows: pd.DataFrame, variant: str, size: int) -> str:
     return with_interval(milliseconds, row.p50_ms, row.p50_low_ms, row.p50_high_ms)
 
 
-def _batch_sizes(runs: list[RecordedRun], device: str) -> list[int]:
-    return sorted({int(size) for run in runs for size in run.measured(device)["batch_size"]})
+def _batch_sizes(measured: dict[str, pd.DataFrame]) -> list[int]:
+    return sorted({int(size) for rows in measured.values() for size in rows["batch_size"]})
