@@ -78,13 +78,13 @@ def install(name: str) -> int:
 
 def record(arguments: list[str]) -> int:
     """Keep the last run and write the comparison of all kept runs anew."""
-    return run(["python", "-m", "bench.record", *arguments]) or run(["dvc", "repro", "compare_runs"])
+    return run(["python", "-m", "bench.runs.record", *arguments]) or run(["dvc", "repro", "compare_runs"])
 
 
 def measure() -> int:
     """Check params.yaml, run `dvc repro`, and show the results."""
     return (
-        run(["python", "-m", "bench.check_params"])
+        run(["python", "-m", "bench.runtimes.base.check_params"])
         or run(["dvc", "repro"])
         or run(["python", "-m", "bench.report.terminal"])
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.errors import run_stage
-from bench.files import replacing_file, write_text
-from bench.paths import HARDWARE, HARDWARE_PLOT
-from bench.report.hardware import render_hardware
-from bench.report.hardware_plot import write_hardware_plot
-from bench.report.recorded_runs import comparable, read_runs
+from bench.core.errors import run_stage
+from bench.core.files import replacing_file, write_text
+from bench.core.paths import HARDWARE, HARDWARE_PLOT
+from bench.runs.hardware import render_hardware
+from bench.runs.hardware_plot import write_hardware_plot
+from bench.runs.recorded_runs import comparable, read_runs
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ import sys
 
 import _project  # noqa: F401
 
-from bench.errors import ParameterError, run_stage
-from bench.files import write_json
-from bench.params import load_params
-from bench.paths import CONTROL
-from bench.variant_run import announce, report_variant
+from bench.core.errors import ParameterError, run_stage
+from bench.core.files import write_json
+from bench.core.params import load_params
+from bench.core.paths import CONTROL
+from bench.engines.timed import report_engine_variant
+from bench.timing.variant_files import announce
+from bench.timing.variant_run import report_variant
 
 
 def main() -> None:
@@ -20,7 +22,8 @@ def main() -> None:
         raise ParameterError(f"params.yaml: no baseline for {device!r}, allowed: {', '.join(params.baselines)}")
     key = params.baselines[device]
     variant = params.all_variants()[key]
-    report = report_variant(key, variant, params, is_real=False, profile=False)
+    measure = report_engine_variant if variant.runtime == "tensorrt" else report_variant
+    report = measure(key, variant, params, is_real=False, profile=False)
     for cell in report["cells"].values():
         cell.pop("latencies_ms", None)
     write_json(CONTROL / f"{device}.json", {"variant": key, **report})

@@ -7,13 +7,13 @@ import time
 
 import _project  # noqa: F401
 
-from bench.convert import check_recipe, convert
-from bench.errors import run_stage
-from bench.files import write_json
-from bench.inputs import load_encoded
-from bench.onnx_files import save_graph
-from bench.params import load_params
-from bench.paths import CALIBRATION, CONVERSIONS, MODEL, ONNX
+from bench.core.errors import run_stage
+from bench.core.files import write_json
+from bench.core.params import load_params
+from bench.core.paths import CALIBRATION, CONVERSIONS, MODEL, ONNX
+from bench.graphs.convert import check_recipe, convert
+from bench.graphs.onnx_files import save_graph
+from bench.inputs.encoded import load_encoded
 
 
 def main() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.errors import run_stage
-from bench.fetch import fetch_model, fetch_sentences
-from bench.files import replacing_folder, write_json
-from bench.params import load_params
-from bench.paths import MODEL, PROVENANCE, SENTENCES
-from bench.progress import say
+from bench.core.errors import run_stage
+from bench.core.files import replacing_folder, write_json
+from bench.core.params import load_params
+from bench.core.paths import MODEL, PROVENANCE, SENTENCES
+from bench.core.progress import say
+from bench.sources.fetch import fetch_model, fetch_sentences
 
 
 def main() -> None:

@@ -6,16 +6,16 @@ import time
 
 import _project  # noqa: F401
 
-from bench.errors import run_stage
-from bench.export import PARITY_BATCHES, export_graph, parity
-from bench.files import replacing_file, write_json
-from bench.inputs import load_encoded
-from bench.model import exportable, load_classifier
-from bench.onnx_files import save_graph
-from bench.params import load_params
-from bench.paths import EVALUATION, EXPORT, MODEL, ONNX
-from bench.progress import say
-from bench.workload import Workload
+from bench.classifier.model import exportable, load_classifier
+from bench.classifier.workload import Workload
+from bench.core.errors import run_stage
+from bench.core.files import replacing_file, write_json
+from bench.core.params import load_params
+from bench.core.paths import EVALUATION, EXPORT, MODEL, ONNX
+from bench.core.progress import say
+from bench.graphs.export import PARITY_BATCHES, export_graph, parity
+from bench.graphs.onnx_files import save_graph
+from bench.inputs.encoded import load_encoded
 
 
 def main() -> None:

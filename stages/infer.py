@@ -6,21 +6,19 @@ import sys
 
 import _project  # noqa: F401
 
-from bench.errors import ParameterError, run_stage
-from bench.params import load_params
-from bench.paths import METRICS, SAMPLES
-from bench.provenance import read_provenance
-from bench.runtimes import check_variant
-from bench.variant_run import announce, report_variant, write_report
+from bench.core.errors import run_stage
+from bench.core.params import load_params
+from bench.core.paths import METRICS, SAMPLES
+from bench.core.provenance import read_provenance
+from bench.runtimes.base.registry import check_variant
+from bench.timing.variant_files import announce, write_report
+from bench.timing.variant_run import report_variant
 
 
 def main() -> None:
     key = sys.argv[1]
     params = load_params()
-    variants = params.all_variants()
-    if key not in variants:
-        raise ParameterError(f"params.yaml: no variant {key!r}, allowed: {', '.join(variants)}")
-    variant = variants[key]
+    variant = params.variant(key)
     check_variant(f"variants.{key}", variant)
     report = report_variant(key, variant, params, is_real=read_provenance()["model_is_real"])
     samples = SAMPLES / variant.device

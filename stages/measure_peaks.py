@@ -6,14 +6,16 @@ import os
 
 import _project  # noqa: F401
 
-from bench.environment import read_environment, thread_count
-from bench.errors import run_stage
-from bench.files import write_json
-from bench.launcher import timing_lock
-from bench.params import load_params
-from bench.paths import PEAKS
-from bench.peaks import measure_cpu_peaks, measure_cuda_peaks
-from bench.progress import say
+from bench.core.errors import run_stage
+from bench.core.files import write_json
+from bench.core.params import load_params
+from bench.core.paths import PEAKS
+from bench.core.progress import say
+from bench.core.provenance import read_environment
+from bench.machine.cores import thread_count
+from bench.machine.lock import timing_lock
+from bench.peaks.cpu import measure_cpu_peaks
+from bench.peaks.cuda import measure_cuda_peaks
 
 
 def main() -> None:

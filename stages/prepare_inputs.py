@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.errors import run_stage
-from bench.files import replacing_folder
-from bench.inputs import encode, save_encoded
-from bench.model import check_sequence_length, exportable, load_classifier
-from bench.params import load_params
-from bench.paths import CALIBRATION, EVALUATION, INPUTS, MODEL, SENTENCES
-from bench.progress import say
-from bench.reference import reference_logits
-from bench.sentences import read_sentences
+from bench.classifier.model import check_sequence_length, exportable, load_classifier
+from bench.classifier.reference import reference_logits
+from bench.core.errors import run_stage
+from bench.core.files import replacing_folder
+from bench.core.params import load_params
+from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, MODEL, SENTENCES
+from bench.core.progress import say
+from bench.core.sentences import read_sentences
+from bench.inputs.encoded import encode, save_encoded
 
 
 def main() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import _project  # noqa: F401  (puts the project's folder on the path)
 
-from bench.check_params import check_params
-from bench.environment import probe_environment
-from bench.errors import run_stage
-from bench.files import write_json
-from bench.params import runtime_names
-from bench.paths import ENVIRONMENT
-from bench.runtimes import import_runtime
+from bench.core.errors import run_stage
+from bench.core.files import write_json
+from bench.core.params import runtime_names
+from bench.core.paths import ENVIRONMENT
+from bench.machine.environment import probe_environment
+from bench.runtimes.base.check_params import check_params
+from bench.runtimes.base.registry import import_runtime
 
 
 def main() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.errors import run_stage
-from bench.files import write_text
-from bench.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE
+from bench.core.errors import run_stage
+from bench.core.files import write_text
+from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE
 from bench.report.context import read_context
-from bench.report.notes import render_notes
-from bench.report.plots import write_plots
-from bench.report.summary import read_runs, read_summary
+from bench.report.notes.write import render_notes
+from bench.report.plots.write import write_plots
 from bench.report.table import render_table
+from bench.summary.table_file import read_samples, read_summary
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     write_text(SUMMARY_TABLE, render_table(table, context))
     write_text(NOTES, render_notes(table, context))
     measured = table[table["status"] == "measured"].drop_duplicates("variant")
-    runs = {row.variant: read_runs(SAMPLES / row.device / f"{row.variant}.csv") for row in measured.itertuples()}
+    runs = {row.variant: read_samples(SAMPLES / row.device / f"{row.variant}.csv") for row in measured.itertuples()}
     write_plots(table, runs, context, PLOTS)
 
 

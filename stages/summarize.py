@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.errors import run_stage
-from bench.params import load_params
-from bench.report.summary import build_summary, write_summary
+from bench.core.errors import run_stage
+from bench.core.params import load_params
+from bench.summary.build import build_summary
+from bench.summary.table_file import write_summary
 
 
 def main() -> None:

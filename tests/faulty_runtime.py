@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray
+from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32")})

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_report import row, table
 
-from bench.report.assumptions import assumption_lines
+from bench.report.notes.assumptions import assumption_lines
 
 
 def answer(rows: pd.DataFrame, claim: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bench.noise import noise_floor
-from bench.params import Precision, Variant
-from bench.report.costs import bound, break_even_calls, energy, limits, one_off_seconds
-from bench.workload import Workload
+from bench.classifier.workload import Workload
+from bench.core.params import Precision, Variant
+from bench.statistics.noise import noise_floor
+from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}

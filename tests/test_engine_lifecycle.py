@@ -15,7 +15,8 @@ import pytest
 from conftest import STAND_INS, Project, copy_of, in_front, make_project, shim
 from stand_ins.tensorrt_runtime import NO_BUILDER_RESOURCE, NO_INT8
 
-from bench.environment import library_version, probe_cuda
+from bench.machine.environment import probe_cuda
+from bench.machine.versions import library_version
 
 HAS_GPU = probe_cuda(0) is not None
 REAL = pytest.param(
@@ -168,7 +169,7 @@ def test_an_old_engine_of_other_weights_in_the_folder_is_never_believed(copy: Pr
 
     new.unlink()
     shutil.copyfile(kept, new)
-    copy.python("stages/infer.py", KEY)
+    copy.python("stages/infer_tensorrt.py", KEY)
     assert {cell["status"] for cell in cells(copy).values()} == {"rejected"}
 
     copy.repro(INFER)
@@ -180,7 +181,7 @@ def test_a_run_that_would_build_an_engine_while_timing_fails_and_keeps_the_old_f
     before = copy.read(f"artifacts/samples/cuda/{KEY}.csv")
     for engine in engines(copy):
         engine.unlink()
-    ended = copy.python("stages/infer.py", KEY, code=1)
+    ended = copy.python("stages/infer_tensorrt.py", KEY, code=1)
     assert "built an engine instead of using the built one" in ended.stderr + ended.stdout
     assert copy.read(f"artifacts/samples/cuda/{KEY}.csv") == before
 

@@ -12,19 +12,24 @@ import onnxruntime
 import pytest
 from conftest import Project, tiny_params
 
-from bench import variant_run
-from bench.engines import check_fits, engine_bytes, engine_copy, engine_folder_name, with_timing_cache
-from bench.environment import _decode_tensorrt
-from bench.errors import EngineError, WorkerError
-from bench.inputs import load_encoded
-from bench.launcher import worker_environment
-from bench.onnx_files import with_int32_inputs
-from bench.params import Params
+from bench.core.errors import EngineError, WorkerError
+from bench.core.params import Params
+from bench.engines import timed
+from bench.engines.folders import check_fits, engine_bytes, engine_copy, engine_folder_name, with_timing_cache
+from bench.inputs.encoded import load_encoded
+from bench.machine.versions import _decode_tensorrt
 from bench.runtimes import tensorrt
-from bench.runtimes.base import SessionSpec
+from bench.runtimes.base.session import SessionSpec
 from bench.runtimes.onnxruntime import SessionPerBatch
-from bench.runtimes.tensorrt import explain_missing_tensorrt, profile_options, provider_options, traits
-from bench.worker_protocol import Job
+from bench.runtimes.tensorrt import (
+    explain_missing_tensorrt,
+    profile_options,
+    provider_options,
+    traits,
+    with_int32_inputs,
+)
+from bench.workers.launcher import worker_environment
+from bench.workers.protocol import Job
 
 GPU = {"gpu": "Test GPU", "compute_capability": "9.0", "driver": "1"}
 OPTIONS: dict[str, Any] = {"profiles": "range", "optimization_level": 3, "workspace_mib": 2048}
@@ -194,10 +199,9 @@ def test_an_int8_engine_that_was_not_built_rejects_its_row_with_tensorrts_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params, reason = int8_params(), "TensorRT 8.6.1 built no INT8 engine: its words"
-    monkeypatch.setattr(variant_run, "read_environment", dict)
-    monkeypatch.setattr(variant_run, "reason_to_skip", lambda *_: "")
-    monkeypatch.setattr(variant_run, "read_record", lambda _: {"status": "rejected", "reason": reason})
-    report = variant_run.report_variant(
+    monkeypatch.setattr(timed, "report_without_runs", lambda *_: None)
+    monkeypatch.setattr(timed, "read_record", lambda _: {"status": "rejected", "reason": reason})
+    report = timed.report_engine_variant(
         "ort_tensorrt_int8", params.tensorrt_variants["ort_tensorrt_int8"], params, is_real=False
     )
     assert report["cells"] == {size: {"status": "rejected", "reason": reason} for size in ("1", "2")}

@@ -18,9 +18,9 @@ import pytest
 from conftest import ROOT, Project
 from hub_server import COMMIT, Hub, serving
 
-from bench.errors import describe_os_error
-from bench.launcher import timing_lock
-from bench.machine_load import describe_out_of_memory, is_out_of_memory
+from bench.core.errors import describe_os_error
+from bench.machine.lock import timing_lock
+from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 
 FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and permissions of POSIX systems")
@@ -166,8 +166,8 @@ def _children(pid: int, words: str) -> list[psutil.Process]:
 def test_a_run_killed_while_timing_leaves_nothing_and_completes_afterwards(faulty: Callable[..., Project]) -> None:
     project = faulty("none", min_seconds=30.0, max_seconds=60.0)
     running = _start_repro(project, "infer@faulty")
-    _wait_for(lambda: bool(_children(running.pid, "bench.worker")))
-    worker = _children(running.pid, "bench.worker")[0]
+    _wait_for(lambda: bool(_children(running.pid, "bench.timing.worker")))
+    worker = _children(running.pid, "bench.timing.worker")[0]
     # dvc's shell may stay as the stage's parent or be replaced by it: all that name the stage end.
     stages = _children(running.pid, "stages/infer.py")
     for pid in (running.pid, *(stage.pid for stage in stages)):
@@ -250,7 +250,7 @@ def test_a_full_disk_and_a_forbidden_folder_have_messages_with_the_mend() -> Non
 
 
 def test_two_runs_never_time_at_once(tmp_path: Path) -> None:
-    held = "import sys; from pathlib import Path; from bench.launcher import timing_lock\n"
+    held = "import sys; from pathlib import Path; from bench.machine.lock import timing_lock\n"
     held += "with timing_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", held, str(tmp_path)]
     first = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

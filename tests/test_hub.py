@@ -12,9 +12,10 @@ import pytest
 from conftest import Project, tiny_params
 from hub_server import COMMIT, Hub, serving
 
-from bench.params import Params
-from bench.sentences import builtin_sentences, read_sentences
-from bench.synthetic import write_synthetic_model
+from bench.core.params import Params
+from bench.core.sentences import read_sentences
+from bench.sources.builtin import builtin_sentences
+from bench.sources.synthetic import write_synthetic_model
 
 MODEL, DATASET = "someone/tiny-sst2", "someone/sst2"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.intervals import (
+from bench.statistics.intervals import (
     Interval,
     interval,
     processes_that_would_settle,
@@ -13,7 +13,7 @@ from bench.intervals import (
     ratio_interval,
     verdict,
 )
-from benchmarks.interval_coverage import simulate
+from validation.interval_coverage import simulate
 
 
 def test_simulated_intervals_hold_the_truth_and_equal_variants_are_not_called_different() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench.evidence import contradiction, kernel_contradiction, proof_mark
-from bench.jobs import reason_to_skip
-from bench.kernels import arithmetic_of, arithmetic_shares
-from bench.params import Variant
-from bench.profiling import covered
+from bench.core.params import Variant
+from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
+from bench.proof.kernels import arithmetic_of, arithmetic_shares
+from bench.timing.profiling import covered
+from bench.workers.jobs import reason_to_skip
 
 SGEMM = "void sgemm_largek_lds64<true, false, 5, 5, 4, 4, 4, 34>(float*, float const*, float const*, int, int)"
 FFMA = "sm80_xmma_gemm_f32f32_f32f32_f32_tn_n_tilesize128x32x8_stage3_warpsize2x2x1_ffma_execute_kernel__5x_cublas"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.inputs import Encoded, batch_indices
-from bench.measure import Budget, make_batches, rotated, time_runs, warm_up
-from bench.statistics import summarize_latencies
+from bench.inputs.batches import batch_indices, make_batches
+from bench.inputs.encoded import Encoded
+from bench.timing.latencies import summarize_latencies
+from bench.timing.measure import Budget, rotated, time_runs, warm_up
 
 MS = 1_000_000
 

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from conftest import tiny_params
 
-from bench.convert import RECIPES, convert
-from bench.export import export_graph, parity
-from bench.inputs import Encoded, encode
-from bench.model import check_sequence_length, exportable, load_classifier
-from bench.onnx_files import save_graph
-from bench.operators import matrix_share
-from bench.params import Params
-from bench.quality import reference_spread
-from bench.reference import reference_logits
-from bench.runtimes import import_runtime
-from bench.runtimes.base import SessionSpec, Unavailable
-from bench.sentences import builtin_sentences
-from bench.synthetic import write_synthetic_model
-from bench.workload import Workload
+from bench.classifier.model import check_sequence_length, exportable, load_classifier
+from bench.classifier.reference import reference_logits
+from bench.classifier.workload import Workload
+from bench.core.params import Params
+from bench.graphs.convert import RECIPES, convert
+from bench.graphs.export import export_graph, parity
+from bench.graphs.onnx_files import save_graph
+from bench.inputs.encoded import Encoded, encode
+from bench.proof.operators import matrix_share
+from bench.proof.quality import reference_spread
+from bench.runtimes.base.registry import import_runtime
+from bench.runtimes.base.session import SessionSpec, Unavailable
+from bench.sources.builtin import builtin_sentences
+from bench.sources.synthetic import write_synthetic_model
 
 LENGTH = 32
 PATHS = [
@@ -186,7 +186,7 @@ def test_masked_tokens_do_not_change_the_answer(made: Made) -> None:
 
 
 def test_the_sequence_limit_counts_robertas_reserved_positions(made: Made) -> None:
-    from bench.errors import ParameterError
+    from bench.core.errors import ParameterError
 
     config = load_classifier(made.folder / "model").config
     check_sequence_length(config, 512)
@@ -195,7 +195,7 @@ def test_the_sequence_limit_counts_robertas_reserved_positions(made: Made) -> No
 
 
 def test_a_wrong_graph_stops_the_export(made: Made) -> None:
-    from bench.errors import BenchError
+    from bench.core.errors import BenchError
 
     classifier = load_classifier(made.folder / "model")
     for name, parameter in classifier.named_parameters():

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import Project, tiny_params
 
-from bench.errors import ParameterError
-from bench.params import load_params
+from bench.core.errors import ParameterError
+from bench.core.params import load_params
 
 Change = Callable[[dict[str, Any]], Any]
 CPU = "torch_cpu_fp32"
@@ -164,7 +164,7 @@ def test_a_bad_value_stops_dvc_at_probe_and_keeps_the_last_results(measured_copy
 
 def test_a_missing_params_file_is_named_before_dvc_starts(project: Project) -> None:
     (project.folder / "params.yaml").unlink()
-    ended = project.python("-m", "bench.check_params", code=1)
+    ended = project.python("-m", "bench.runtimes.base.check_params", code=1)
     assert ended.stderr.startswith("error: params.yaml is missing")
 
 

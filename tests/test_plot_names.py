@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from bench.report.style import spread_out
+from bench.report.plots.style import spread_out
 
 GAP = 1.1
 

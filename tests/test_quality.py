@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.evidence import contradiction
-from bench.measure import Batch
-from bench.params import Variant, load_params
-from bench.quality import compare, gate_verdict, reference_spread
+from bench.core.params import Variant, load_params
+from bench.inputs.batches import Batch
+from bench.proof.evidence import contradiction
+from bench.proof.quality import compare, gate_verdict, reference_spread
 
 REFERENCE = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 QUALITY = load_params(Path(__file__).parent.parent / "params.yaml").quality

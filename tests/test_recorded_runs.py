@@ -10,9 +10,9 @@ import pytest
 from conftest import Project
 from test_report import row, table
 
-from bench.report.hardware import render_hardware
-from bench.report.hardware_plot import write_hardware_plot
-from bench.report.recorded_runs import RecordedRun, comparable
+from bench.runs.hardware import render_hardware
+from bench.runs.hardware_plot import write_hardware_plot
+from bench.runs.recorded_runs import RecordedRun, comparable
 
 
 def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:
@@ -66,27 +66,27 @@ def test_the_picture_is_drawn_for_any_number_of_runs(runs: list[RecordedRun], tm
 
 
 def test_a_run_is_kept_and_compared_and_never_written_over_silently(measured_copy: Project) -> None:
-    measured_copy.python("-m", "bench.record", "first")
+    measured_copy.python("-m", "bench.runs.record", "first")
     kept = measured_copy.folder / "runs/first"
     assert json.loads((kept / "env.json").read_text())["python"]
     assert (kept / "metrics/ort_cpu_fp32/bs001.json").is_file()
     assert measured_copy.repro("compare_runs") == {"compare_runs"}
     assert "`first`" in measured_copy.read("results/hardware.md")
 
-    refused = measured_copy.python("-m", "bench.record", "first", code=1)
+    refused = measured_copy.python("-m", "bench.runs.record", "first", code=1)
     assert "error: record: runs/first is there already" in refused.stderr
-    measured_copy.python("-m", "bench.record", "first", "--replace")
+    measured_copy.python("-m", "bench.runs.record", "first", "--replace")
 
 
 @pytest.mark.parametrize("name", ["../away", "Capital", "", "a/b", "with space"])
 def test_a_name_that_is_no_plain_folder_name_is_refused(name: str, measured_copy: Project) -> None:
-    refused = measured_copy.python("-m", "bench.record", name, code=1)
+    refused = measured_copy.python("-m", "bench.runs.record", name, code=1)
     assert f"error: record: got the name {name!r}, allowed: a-z, 0-9" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
 def test_a_run_of_other_parameters_than_params_yaml_is_not_kept(measured_copy: Project) -> None:
     measured_copy.set_params(lambda params: params.update(batch_sizes=[1, 2, 3]))
-    refused = measured_copy.python("-m", "bench.record", "mixed", code=1)
+    refused = measured_copy.python("-m", "bench.runs.record", "mixed", code=1)
     assert "results/summary.csv is of other parameters than params.yaml" in refused.stderr
     assert not (measured_copy.folder / "runs/mixed").exists()

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.params import ReportSettings
-from bench.report.comparisons import compare, per_sample
+from bench.core.params import ReportSettings
 from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second, percent
-from bench.report.notes import render_notes
+from bench.report.notes.write import render_notes
 from bench.report.table import render_table
+from bench.summary.comparisons import compare, per_sample
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": {"model": "Test CPU", "cores": 2},

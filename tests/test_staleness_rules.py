@@ -1,4 +1,4 @@
-"""Each stage in dvc.yaml lists exactly the project files that it runs."""
+"""Each stage in dvc.yaml lists exactly the packages that it runs, and no package imports from a floor above its own."""
 
 from __future__ import annotations
 
@@ -7,46 +7,109 @@ from typing import Any
 
 import pytest
 import yaml
-from project_imports import ROOT, RUNTIMES, closure
+from project_imports import ROOT, RUNTIMES, closure, holds_only_a_docstring, packages
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-RUNTIME_FILES = sorted(f"{RUNTIMES}/{path.name}" for path in (ROOT / RUNTIMES).glob("*.py"))
+RUNTIME_FILES = sorted(f"{RUNTIMES}/{path.name}" for path in (ROOT / RUNTIMES).glob("*.py") if path.stem != "__init__")
+WORKER, BUILDER = "bench/timing/worker.py", "bench/engines/build_worker.py"
 ENTRY_POINTS = {
     "probe": RUNTIME_FILES,
-    "build_engine": ["bench/engine_worker.py", f"{RUNTIMES}/tensorrt.py"],
-    "infer": ["bench/worker.py"],
-    "control": ["bench/worker.py"],
-    "infer_tensorrt": ["bench/worker.py", f"{RUNTIMES}/tensorrt.py"],
+    "build_engine": [BUILDER, f"{RUNTIMES}/tensorrt.py"],
+    "infer": [WORKER],
+    "control": [WORKER],
+    "infer_tensorrt": [WORKER, f"{RUNTIMES}/tensorrt.py"],
 }
 """What a stage runs besides its script: worker processes and runtimes, found by name while running."""
-SCRIPTS = {"infer_tensorrt": "stages/infer.py"}
+TIMED = ("infer", "infer_tensorrt", "build_engine")
+EVERY_RUNTIME = "bench/runtimes"
+OWN_RUNTIME = "bench/runtimes/${item.runtime}.py"
+"""How `infer` names the one runtime's file that a variant uses."""
+
+
+def deps(stage: str) -> set[str]:
+    definition = STAGES[stage]
+    return {str(dep) for dep in definition.get("do", definition)["deps"]}
 
 
 def listed(stage: str) -> set[str]:
-    definition = STAGES[stage]
-    deps = definition.get("do", definition)["deps"]
-    return {dep for dep in deps if dep.startswith(("bench/", "stages/")) and "${" not in dep}
+    """Return the packages that a stage lists, without a variant's own runtime."""
+    code = {dep for dep in deps(stage) if dep.startswith("bench/") and dep != OWN_RUNTIME}
+    if EVERY_RUNTIME in code:
+        code = (code - {EVERY_RUNTIME}) | {f"{RUNTIMES}/base", *RUNTIME_FILES}
+    return code
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_exactly_the_code_it_runs(stage: str) -> None:
-    script = SCRIPTS.get(stage, f"stages/{stage}.py")
-    assert listed(stage) == closure(script, *ENTRY_POINTS.get(stage, []))
+def test_a_stage_lists_exactly_the_packages_it_runs(stage: str) -> None:
+    assert listed(stage) == packages(closure(f"stages/{stage}.py", *ENTRY_POINTS.get(stage, [])))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_lists_its_own_script_and_no_other(stage: str) -> None:
+    assert {dep for dep in deps(stage) if dep.startswith("stages/")} == {f"stages/{stage}.py"}
+
+
+def test_what_all_scripts_import_and_no_stage_lists_only_makes_bench_importable() -> None:
+    assert closure("stages/_project.py") == {"stages/_project.py"}
+    assert len((ROOT / "stages/_project.py").read_text(encoding="utf-8").splitlines()) < 10
+
+
+def test_what_no_stage_lists_between_the_packages_holds_no_code() -> None:
+    for name in ("bench/__init__.py", "bench/runtimes/__init__.py"):
+        assert holds_only_a_docstring(name)
+    assert [path.name for path in (ROOT / "bench").glob("*.py")] == ["__init__.py"]
 
 
 @pytest.mark.parametrize("path", RUNTIME_FILES)
-def test_a_runtime_imports_no_project_file_that_its_stage_does_not_list(path: str) -> None:
+def test_a_runtime_imports_from_no_package_that_its_stage_does_not_list(path: str) -> None:
     stage = "infer_tensorrt" if path.endswith("tensorrt.py") else "infer"
-    assert closure(path) <= listed(stage) | {path}
+    assert packages(closure(path)) <= listed(stage) | {path}
 
 
-def test_an_infer_stage_lists_its_own_runtimes_file() -> None:
-    assert "bench/runtimes/${item.runtime}.py" in STAGES["infer"]["do"]["deps"]
+def test_an_infer_stage_lists_its_own_runtimes_file_and_no_other() -> None:
+    assert OWN_RUNTIME in deps("infer")
+    assert not listed("infer") & set(RUNTIME_FILES)
 
 
-def test_plotting_code_is_no_part_of_a_timed_stage() -> None:
-    for stage in ("infer", "infer_tensorrt", "build_engine"):
-        assert not any(name.startswith("bench/report") for name in listed(stage))
+@pytest.mark.parametrize("stage", TIMED)
+@pytest.mark.parametrize(
+    "package", ["report", "runs", "summary", "statistics", "sources", "classifier", "graphs", "peaks"]
+)
+def test_what_does_not_change_how_a_model_is_timed_is_no_part_of_a_timed_stage(stage: str, package: str) -> None:
+    assert f"bench/{package}" not in listed(stage)
+
+
+FLOORS = (
+    ("core", "statistics"),
+    ("machine", "monitors", "peaks", "sources", "inputs", "classifier"),
+    ("graphs", "proof", "runtimes"),
+    ("workers", "summary"),
+    ("timing", "report"),
+    ("engines", "runs"),
+)
+"""The packages of bench/ from the ground floor up."""
+
+
+def test_every_package_has_a_floor() -> None:
+    there = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert there == {name for floor in FLOORS for name in floor}
+
+
+@pytest.mark.parametrize("package", [name for floor in FLOORS for name in floor])
+def test_a_package_imports_only_from_floors_below_its_own_and_from_neighbours_without_a_circle(package: str) -> None:
+    height = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    for name in _imports(package):
+        assert height[name] <= height[package]
+        assert height[name] < height[package] or package not in _imports(name)
+
+
+def _imports(package: str) -> set[str]:
+    """Return the other packages that the files of a package import from, directly or not."""
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "bench" / package).rglob("*.py")]
+    return {Path(name).parts[1] for name in closure(*files) if Path(name).parts[:1] == ("bench",)} - {
+        package,
+        "__init__.py",
+    }
 
 
 def test_the_library_imports_nothing_from_the_stages() -> None:
@@ -61,6 +124,10 @@ def test_commands_are_plain_python_on_every_platform() -> None:
         assert not set(command) & set("|&;<>\\'\"")
 
 
-def test_every_stage_has_a_script_of_its_name() -> None:
-    for stage in STAGES:
-        assert Path(ROOT / SCRIPTS.get(stage, f"stages/{stage}.py")).is_file()
+def test_every_stage_has_a_script_of_its_name_and_every_script_a_stage() -> None:
+    scripts = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"_project"}
+    assert scripts == set(STAGES)
+
+
+def test_the_pipeline_can_be_read_in_one_sitting() -> None:
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) < 260

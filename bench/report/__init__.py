@@ -1,1 +1,1 @@
-"""Tables, plots and notes, all made from results/summary.csv."""
+"""From the tidy table to words and pictures."""

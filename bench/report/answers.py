@@ -7,10 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparisons import compare
 from bench.report.figures import (
     MISSING,
-    is_missing,
     mebibytes,
     millijoules,
     milliseconds,
@@ -19,6 +17,8 @@ from bench.report.figures import (
     with_interval,
 )
 from bench.report.markdown import table_lines
+from bench.summary.comparisons import compare
+from bench.summary.table_file import is_missing
 
 QUESTIONS = ("batch", "fastest", "p50 ms", "certain?", "why", "of limit", "energy", "memory", "first answer", "once")
 

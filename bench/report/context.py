@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.environment import read_environment
-from bench.files import read_json
-from bench.params import ReportSettings, load_params
-from bench.paths import EXPORT, REQUIREMENTS
-from bench.provenance import read_provenance
+from bench.core.files import read_json
+from bench.core.params import ReportSettings, load_params
+from bench.core.paths import EXPORT, REQUIREMENTS
+from bench.core.provenance import read_environment, read_provenance
 
 
 @dataclass(frozen=True)

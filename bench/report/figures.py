@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from bench.summary.table_file import is_missing
+
 MISSING = "–"
-
-
-def is_missing(value: Any) -> bool:
-    """Tell whether a cell of the summary holds nothing."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def milliseconds(value: Any) -> str:

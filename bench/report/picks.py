@@ -9,11 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.params import ReportSettings
-from bench.report.comparisons import not_told_apart, per_sample
+from bench.core.params import ReportSettings
 from bench.report.figures import (
     MISSING,
-    is_missing,
     mebibytes,
     millijoules,
     milliseconds,
@@ -21,6 +19,8 @@ from bench.report.figures import (
     with_interval,
 )
 from bench.report.markdown import table_lines
+from bench.summary.comparisons import not_told_apart, per_sample
+from bench.summary.table_file import is_missing
 
 COLUMNS = ("p95 within", "take", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "certain?")
 LEFT_ALIGNED = ("take", "certain?")

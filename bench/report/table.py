@@ -7,13 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.params import ReportSettings
+from bench.core.params import ReportSettings
 from bench.report.answers import answer_lines, limit_text, why_text
 from bench.report.context import Context
 from bench.report.figures import (
     MISSING,
     between,
-    is_missing,
     millijoules,
     milliseconds,
     per_second,
@@ -22,6 +21,7 @@ from bench.report.figures import (
 )
 from bench.report.markdown import table_lines
 from bench.report.picks import pick_lines
+from bench.summary.table_file import is_missing
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 LEFT_ALIGNED = ("variant", "verdict, 95% interval", "why", "proof", "status")

@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from bench.errors import run_stage
-from bench.params import ReportSettings
-from bench.paths import NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
+from bench.core.errors import run_stage
+from bench.core.params import ReportSettings
+from bench.core.paths import NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
 from bench.report.context import read_context
 from bench.report.picks import LEFT_ALIGNED as PICKS_LEFT
 from bench.report.picks import pick_table
-from bench.report.summary import read_summary
 from bench.report.table import COLUMNS, LEFT_ALIGNED, PANELS, in_order, not_timed, shown_columns
+from bench.summary.table_file import read_summary
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000

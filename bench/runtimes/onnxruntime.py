@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.errors import DataError
-from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.core.errors import DataError
+from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
@@ -110,9 +110,14 @@ def _explained(problem: Exception, provider: str, graph: Path) -> Exception:
     if missing:
         return Unavailable(f"{provider} does not load: {missing}")
     if type(problem).__name__ in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph"):
-        advice = "remove it and run `dvc repro`: it is then made anew"
-        return DataError(f"{graph.as_posix()} is damaged or missing ({problem}): {advice}")
+        return damaged_graph(graph, problem)
     return problem
+
+
+def damaged_graph(graph: Path, problem: Exception) -> DataError:
+    """Return the error to raise for a graph file that cannot be read."""
+    advice = "remove it and run `dvc repro`: it is then made anew"
+    return DataError(f"{graph.as_posix()} is damaged or missing ({problem}): {advice}")
 
 
 def _unloadable_provider(provider: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.runtimes.base import Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """ONNX Runtime with its TensorRT execution provider.
 
 Engines come from the cache folder that `build_engine` filled; a session here never
-builds one silently, because `bench.engines` checks that the folder did not change.
+builds one silently, because `bench.engines.folders` checks that the folder did not change.
 
 What TensorRT 8 does differently (seen with 8.6.1) is in `Traits`, nowhere else.
 """
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.environment import library_version
-from bench.onnx_files import with_int32_inputs
-from bench.runtimes.base import Session, SessionSpec, Unavailable
+from bench.machine.versions import library_version
+from bench.runtimes.base.session import Session, SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import (
     ERROR_ONLY,
     CudaGraphSession,
     PlainSession,
     SessionPerBatch,
     create_session,
+    damaged_graph,
     import_libraries,
     load_cuda_libraries,
 )
@@ -139,3 +139,19 @@ def profile_options(batch_sizes: list[int], sequence_length: int) -> dict[str, s
         "trt_profile_opt_shapes": shapes(max(batch_sizes)),
         "trt_profile_max_shapes": shapes(max(batch_sizes)),
     }
+
+
+def with_int32_inputs(path: Path) -> bytes:
+    """Return the graph's bytes with INT32 inputs instead of INT64; what follows from them is left to be inferred."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path))
+    except (DecodeError, OSError) as problem:
+        raise damaged_graph(path, problem) from None
+    for value in model.graph.input:
+        value.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())

@@ -11,7 +11,7 @@ import hashlib
 import sys
 from typing import Any, NoReturn
 
-from bench.runtimes.base import Session, SessionSpec
+from bench.runtimes.base.session import Session, SessionSpec
 from bench.runtimes.onnxruntime import PlainSession, graph_evidence, import_libraries
 
 LIBRARIES = ("onnxruntime", "tensorrt")

@@ -1,0 +1,296 @@
+"""Read and check params.yaml as a whole, before any work.
+
+Checking never touches a device or imports a runtime; what a runtime supports is
+checked by `bench.runtimes.base.registry.check_variant`, which imports that runtime's file alone.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bench.core.errors import ParameterError
+from bench.core.paths import PARAMS
+
+Precision = Literal["fp32", "tf32", "fp16", "int8"]
+Device = Literal["cpu", "cuda"]
+RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
+VARIANT_KEY = re.compile(r"[a-z0-9_]+")
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Tolerance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: no unknown keys, no silent conversions, never changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Synthetic(Section):
+    """The stand-in model for machines that cannot reach the hub."""
+
+    architecture: Literal["distilbert", "bert", "roberta"]
+    seed: Annotated[int, Field(ge=0)]
+    layers: Positive
+    dim: Positive
+    heads: Positive
+    hidden_dim: Positive
+    vocab_size: Annotated[int, Field(ge=100)]
+
+    @model_validator(mode="after")
+    def heads_divide_dim(self) -> Synthetic:
+        if self.dim % self.heads:
+            raise ValueError(f"heads: got {self.heads}, allowed: a divisor of dim ({self.dim})")
+        return self
+
+
+class Model(Section):
+    """Which encoder with a classification head is measured."""
+
+    id: str
+    revision: str
+    source: Literal["auto", "hub", "synthetic"]
+    hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
+    synthetic: Synthetic
+
+
+class Dataset(Section):
+    """The sentences that are classified."""
+
+    id: str
+    revision: str
+    split: Literal["validation"]
+    source: Literal["auto", "hub", "builtin"]
+
+
+class Timing(Section):
+    """How long and how often each cell (variant and batch size) is timed."""
+
+    processes: Positive
+    warmup_runs: Positive
+    min_runs: Positive
+    min_seconds: Seconds
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    worker_limit_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    cpu_threads: Literal["physical"] | Positive
+    gpu_index: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def max_is_not_below_min(self) -> Timing:
+        if self.max_seconds < self.min_seconds:
+            raise ValueError(f"max_seconds: got {self.max_seconds}, allowed: at least min_seconds ({self.min_seconds})")
+        return self
+
+
+class Export(Section):
+    """How the ONNX graph is made."""
+
+    opset: Annotated[int, Field(ge=17, le=20)]
+    max_abs_diff: Tolerance
+
+
+class Int8(Section):
+    """How INT8 graphs are calibrated."""
+
+    calibration_sentences: Positive
+
+
+class TensorRT(Section):
+    """How TensorRT engines are built."""
+
+    profiles: Literal["range", "per_batch"]
+    optimization_level: Annotated[int, Field(ge=0, le=5)]
+    workspace_mib: Positive
+
+
+class ReportSettings(Section):
+    """How figures are judged; changes write the report anew and time nothing."""
+
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    slo_p95_ms: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
+    max_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+
+    @field_validator("slo_p95_ms")
+    @classmethod
+    def budgets_rise(cls, budgets: list[float]) -> list[float]:
+        if sorted(set(budgets)) != budgets:
+            raise ValueError("allowed: each latency budget once, the smallest first")
+        return budgets
+
+
+class Gate(Section):
+    """The quality gate of one precision; see `bench.proof.quality` for the two figures."""
+
+    max_relative_error: Tolerance
+    min_agreement: Annotated[float, Field(ge=0, le=1)]
+
+
+class Variant(Section):
+    """One row group of the table: a runtime on a device with a precision, fed one graph."""
+
+    runtime: str
+    device: Device
+    precision: Precision
+    graph: str
+    options: dict[str, str | bool | int] = {}
+
+    @field_validator("graph")
+    @classmethod
+    def graph_is_an_artifact(cls, graph: str) -> str:
+        if graph != "model" and not re.fullmatch(r"onnx/[a-z0-9_]+\.onnx", graph):
+            raise ValueError("allowed: model, or onnx/NAME.onnx as written by export_onnx or convert_onnx")
+        return graph
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    model: Model
+    dataset: Dataset
+    sequence_length: Annotated[int, Field(ge=4)]
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
+    precisions: dict[Precision, bool]
+    timing: Timing
+    export: Export
+    int8: Int8
+    tensorrt: TensorRT
+    quality: dict[Precision, Gate]
+    baselines: dict[Device, str]
+    report: ReportSettings
+    variants: Annotated[dict[str, Variant], Field(min_length=1)]
+    tensorrt_variants: dict[str, Variant]
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def each_batch_size_once(cls, sizes: list[int]) -> list[int]:
+        if len(set(sizes)) != len(sizes):
+            raise ValueError("allowed: each batch size once")
+        return sizes
+
+    @field_validator("precisions", "quality")
+    @classmethod
+    def every_precision_is_there(cls, section: dict[str, Any]) -> dict[str, Any]:
+        missing = [name for name in get_args(Precision) if name not in section]
+        if missing:
+            raise ValueError(f"{missing[0]}: missing, allowed: an entry for each of {', '.join(get_args(Precision))}")
+        return section
+
+    @model_validator(mode="after")
+    def variants_fit_together(self) -> Params:
+        _check_runtimes("variants", self.variants, [name for name in runtime_names() if name != "tensorrt"])
+        _check_runtimes("tensorrt_variants", self.tensorrt_variants, ["tensorrt"])
+        twice = sorted(set(self.variants) & set(self.tensorrt_variants))
+        if twice:
+            raise ValueError(
+                f"tensorrt_variants.{twice[0]}: got a key that variants has too, allowed: a name of its own"
+            )
+        _check_baselines(self)
+        return self
+
+    def all_variants(self) -> dict[str, Variant]:
+        """Return the variants of both sections in the order of the table."""
+        return {**self.variants, **self.tensorrt_variants}
+
+    def variant(self, key: str) -> Variant:
+        """Return the variant of this name from variants; ParameterError if there is none."""
+        return _named(key, self.variants, "")
+
+    def tensorrt_variant(self, key: str) -> Variant:
+        """Return the variant of this name from tensorrt_variants; ParameterError if there is none."""
+        return _named(key, self.tensorrt_variants, " in tensorrt_variants")
+
+    def is_on(self, variant: Variant) -> bool:
+        """Tell whether the variant's precision is switched on."""
+        return self.precisions[variant.precision]
+
+
+def _named(key: str, variants: dict[str, Variant], where: str) -> Variant:
+    if key not in variants:
+        raise ParameterError(f"params.yaml: no variant {key!r}{where}, allowed: {', '.join(variants)}")
+    return variants[key]
+
+
+def runtime_names() -> list[str]:
+    """Return the runtimes that there is a file for in bench/runtimes."""
+    return sorted(file.stem for file in RUNTIME_FILES.glob("*.py") if file.stem != "__init__")
+
+
+def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[str]) -> None:
+    for key, variant in variants.items():
+        if not VARIANT_KEY.fullmatch(key):
+            raise ValueError(f"{section}.{key}: got a key with other characters, allowed: a-z, 0-9 and _")
+        if variant.runtime not in allowed:
+            raise ValueError(f"{section}.{key}.runtime: got {variant.runtime!r}, allowed: {', '.join(allowed)}")
+
+
+def _check_baselines(params: Params) -> None:
+    variants = params.all_variants()
+    for device, name in params.baselines.items():
+        allowed = [key for key, variant in variants.items() if variant.device == device and variant.precision == "fp32"]
+        if name not in allowed:
+            choice = ", ".join(allowed) or f"none: no fp32 variant on {device} is configured"
+            raise ValueError(f"baselines.{device}: got {name!r}, allowed: {choice}")
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read params.yaml; ParameterError with one message a fault, each with key, value and what is allowed."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(f"{path} is missing: run this in the project's folder, or `git checkout {path}`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise ParameterError(f"{path} is not valid YAML: {problem}") from None
+    if not isinstance(content, dict):
+        raise ParameterError(f"{path} is empty or not a mapping: `git checkout {path}` restores it")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as problem:
+        faults = dict.fromkeys(_describe(dict(fault)) for fault in problem.errors())
+        raise ParameterError("\n       ".join(f"{path}: {fault}" for fault in faults)) from None
+
+
+def _describe(fault: dict[str, Any]) -> str:
+    """Turn one of pydantic's faults into `key: got value, allowed: …`."""
+    location = [part for part in fault["loc"] if not (isinstance(part, str) and _is_union_tag(part))]
+    key = _dotted(location)
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key, allowed: {', '.join(_allowed_keys(location[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{key}: missing, allowed: a value as in the comments of params.yaml"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return f"{key}.{message}" if key else message
+    allowed = message.removeprefix("allowed: ").removeprefix("Input should be ")
+    return f"{key}: got {fault['input']!r}, allowed: {allowed}"
+
+
+def _is_union_tag(part: str) -> bool:
+    return part.startswith(("literal[", "constrained-int", "int", "function-")) and part not in ("int8",)
+
+
+def _dotted(location: list[str | int]) -> str:
+    text = ""
+    for part in location:
+        if part == "[key]":
+            continue
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+def _allowed_keys(location: list[str | int]) -> list[str]:
+    """Return the keys of the section at this place of params.yaml."""
+    section: Any = Params
+    for part in location:
+        if get_origin(section) in (dict, Union):
+            section = get_args(section)[-1]
+        else:
+            section = section.model_fields[str(part)].annotation
+    if get_origin(section) is dict:
+        section = get_args(section)[-1]
+    return list(section.model_fields)

@@ -1,0 +1,18 @@
+"""What a run was made on and from: what `probe` and `download` wrote down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.core.files import read_json
+from bench.core.paths import ENVIRONMENT, PROVENANCE
+
+
+def read_environment() -> dict[str, Any]:
+    """Read metrics/env.json as `probe` wrote it; DataError if it is missing or damaged."""
+    return read_json(ENVIRONMENT, mend="`dvc repro probe` writes it anew")
+
+
+def read_provenance() -> dict[str, Any]:
+    """Read metrics/model.json as `download` wrote it; DataError if it is missing or damaged."""
+    return read_json(PROVENANCE, mend="`dvc repro download` writes it anew")

@@ -1,0 +1,103 @@
+"""Build TensorRT engines once, and make sure that a timed session uses them as built.
+
+The provider names its cache files by graph and flags, not by weights, TensorRT
+version or GPU: the folder's name holds a hash of all of these, so that an engine
+of other weights or another GPU is never found, let alone used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import EngineError
+from bench.core.files import read_json
+
+RECORD = "build.json"
+ENGINE_SUFFIXES = (".engine",)
+TIMING_CACHES = "*.timing"
+CHUNK = 2**20
+
+
+def engine_folder_name(graph: Path, options: dict[str, Any], tensorrt: str, gpu: dict[str, Any]) -> str:
+    """Return the name of the folder for an engine of this graph, these options, TensorRT version and GPU."""
+    digest = hashlib.sha256(file_sha256(graph).encode())
+    for part in (options, tensorrt, {"gpu": gpu["gpu"], "compute_capability": gpu["compute_capability"]}):
+        digest.update(json.dumps(part, sort_keys=True).encode())
+    return f"engine-{digest.hexdigest()[:16]}"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_record(variant_folder: Path) -> dict[str, Any]:
+    """Read what `build_engine` wrote about a variant: status, reason, folder, build seconds, bytes."""
+    return read_json(variant_folder / RECORD, mend="`dvc repro -f build_engine` writes it anew")
+
+
+def folder_state(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of an engine folder; the timing cache, which may grow, left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".timing")
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+
+
+@contextmanager
+def engine_copy(key: str, source: Path) -> Iterator[Path]:
+    """Give a temporary copy of an engine folder; EngineError if the session added or changed an engine in it.
+
+    A changed folder means that the cache missed and the timed session held a build.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        copy = Path(scratch) / "engine"
+        shutil.copytree(source, copy)
+        before = folder_state(copy)
+        yield copy
+        after = folder_state(copy)
+    changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    if changed:
+        raise EngineError(
+            f"{key}: the run built an engine instead of using the built one ({', '.join(changed)}); "
+            f"its figures are thrown away: `dvc repro -f build_engine@{key}` builds it for this machine"
+        )
+
+
+def check_fits(key: str, record: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Raise EngineError if an engine was built by another TensorRT or for another GPU than this machine's.
+
+    DVC builds a stale engine anew; this is for one that came from a cache or by hand.
+    """
+    here = {"tensorrt": environment["versions"]["tensorrt"], "gpu": (environment["cuda"] or {}).get("gpu")}
+    for what, value in here.items():
+        if record[what] != value:
+            raise EngineError(
+                f"{key}: its engine was built for {what} {record[what]}, this machine has {value or 'none'}: "
+                f"`dvc repro build_engine@{key}` builds it for this one"
+            )
+
+
+@contextmanager
+def with_timing_cache(folder: Path, shared: Path) -> Iterator[None]:
+    """Give `folder` the layer timings of earlier builds, and keep those of this one: later builds are faster."""
+    shared.mkdir(parents=True, exist_ok=True)
+    for cache in shared.glob(TIMING_CACHES):
+        shutil.copyfile(cache, folder / cache.name)
+    yield
+    for cache in sorted(folder.rglob(TIMING_CACHES)):
+        shutil.copyfile(cache, shared / cache.name)
+
+
+def engine_bytes(folder: Path) -> int:
+    """Return the size of all engines of a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in ENGINE_SUFFIXES)

@@ -1,0 +1,1 @@
+"""ONNX: the export and the graphs of lower precision that are made of it."""

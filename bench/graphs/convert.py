@@ -1,0 +1,150 @@
+"""Make the graphs of lower precision from the fp32 graph, each by a named recipe.
+
+fp16          all arithmetic in half precision, inputs and outputs as before
+fp16_fused    as fp16, with ONNX Runtime's fused kernels for CUDA (Attention, SkipLayerNormalization, …)
+int8_dynamic  weights in INT8 per channel, activations quantized while running; for CPUs
+int8_qdq      weights and activations in INT8 with calibrated ranges (QDQ pairs); for TensorRT
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.core.errors import BenchError
+from bench.graphs.fusion import fuse_for_cuda
+from bench.graphs.onnx_files import load_graph, strip_traces
+from bench.inputs.encoded import Encoded
+
+QUANTIZED = ["MatMul", "Gemm"]
+
+
+def convert(recipe: str, source: Path, classifier: Path, calibration: Encoded) -> Any:
+    """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
+
+    `classifier` is the folder of the PyTorch model, whose sizes fp16_fused needs; `calibration`
+    sentences are used by int8_qdq.
+    """
+    with _quiet_converters():
+        model = RECIPES[recipe](source, classifier, calibration)
+    strip_traces(model)
+    return model
+
+
+def _fp16(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(load_graph(source), keep_io_types=True)
+
+
+def _fp16_fused(source: Path, classifier: Path, _calibration: Encoded) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(classifier, local_files_only=True)
+    return fuse_for_cuda(load_graph(source), config.num_attention_heads, config.hidden_size)
+
+
+def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _scratch_copy(source) as (copy, target):
+        quantize_dynamic(str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True)
+        return load_graph(target)
+
+
+def _int8_qdq(source: Path, _classifier: Path, calibration: Encoded) -> Any:
+    return quantize_qdq(source, calibration)
+
+
+def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = None) -> Any:
+    """Return symmetric INT8 with Q/DQ pairs on both inputs of the matrix products (or of `nodes` alone).
+
+    As ONNX Runtime's quantizer advises for TensorRT (comments in its qdq_quantizer.py): a pair on the weights too, none
+    on the outputs of products, no pair shared between nodes; a weight's channels are its columns.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    with _scratch_copy(source) as (copy, target):
+        quantize_static(
+            str(copy),
+            str(target),
+            _calibration_reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=QUANTIZED,
+            nodes_to_quantize=nodes,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "MatMulConstBOnly": True,
+                "AddQDQPairToWeight": True,
+                "OpTypesToExcludeOutputQuantization": QUANTIZED,
+                "DedicatedQDQPair": True,
+                "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
+            },
+        )
+        return load_graph(target)
+
+
+@contextmanager
+def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
+    """Give a copy of the graph and a target in a scratch folder: the quantizers leave files beside their source."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        copy = Path(scratch) / source.name
+        shutil.copyfile(source, copy)
+        yield copy, Path(scratch) / "made.onnx"
+
+
+def _calibration_reader(calibration: Encoded) -> Any:
+    """Return what feeds the sentences one by one to ONNX Runtime's calibration."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Sentences(CalibrationDataReader):  # type: ignore[misc]
+        """Feeds the calibration sentences one by one."""
+
+        def __init__(self) -> None:
+            self.rows = iter(range(len(calibration)))
+
+        def get_next(self) -> dict[str, Any] | None:
+            row = next(self.rows, None)
+            if row is None:
+                return None
+            ids, mask = calibration.rows(np.array([row]))
+            return {"input_ids": ids, "attention_mask": mask}
+
+    return Sentences()
+
+
+@contextmanager
+def _quiet_converters() -> Iterator[None]:
+    """Hide the converters' advice, which is addressed to people who call them by hand."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+RECIPES: dict[str, Callable[[Path, Path, Encoded], Any]] = {
+    "fp16": _fp16,
+    "fp16_fused": _fp16_fused,
+    "int8_dynamic": _int8_dynamic,
+    "int8_qdq": _int8_qdq,
+}
+
+
+def check_recipe(recipe: str) -> None:
+    """Raise BenchError for an unknown recipe."""
+    if recipe not in RECIPES:
+        raise BenchError(f"unknown graph {recipe!r}, allowed: {', '.join(RECIPES)}")

@@ -1,0 +1,58 @@
+"""Load and save ONNX graphs so that their bytes depend on the model alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import DataError
+from bench.core.files import replacing_file
+
+IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9}
+"""The oldest IR version for each opset, from ONNX's table of released versions."""
+
+
+def load_graph(path: Path) -> Any:
+    """Return the onnx.ModelProto; DataError if the file is missing or damaged."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except FileNotFoundError:
+        raise DataError(f"{path.as_posix()} is missing: `dvc repro export_onnx` writes it") from None
+    except (DecodeError, onnx.checker.ValidationError) as problem:
+        first_line = str(problem).strip().splitlines()[0] if str(problem).strip() else "not an ONNX model"
+        advice = f"remove it and run `dvc repro`: {path.as_posix()} is then made anew"
+        raise DataError(f"{path.as_posix()} is damaged ({first_line}): {advice}") from None
+    return model
+
+
+def save_graph(model: Any, path: Path) -> None:
+    """Write the model in one move."""
+    import onnx
+
+    with replacing_file(path) as temporary:
+        onnx.save(model, str(temporary))
+
+
+def strip_traces(model: Any) -> None:
+    """Remove what differs between machines and folders: stack traces, docs, names of the exporter.
+
+    Also removes shape notes of weights, on which `quantize_dynamic` fails.
+    """
+    graph = model.graph
+    model.ClearField("metadata_props")
+    graph.ClearField("metadata_props")
+    model.doc_string = graph.doc_string = ""
+    graph.name = "encoder"
+    for node in graph.node:
+        node.ClearField("metadata_props")
+        node.doc_string = ""
+    weights = {weight.name for weight in graph.initializer}
+    notes = [note for note in graph.value_info if note.name not in weights]
+    for item in (*notes, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("metadata_props")
+    del graph.value_info[:]
+    graph.value_info.extend(notes)

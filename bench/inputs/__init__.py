@@ -1,0 +1,1 @@
+"""Sentences as arrays, and the batches that are made of them."""

@@ -1,0 +1,1 @@
+"""What is this machine: hardware, cores, versions, and its one timing lock."""

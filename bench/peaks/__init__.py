@@ -1,0 +1,1 @@
+"""What this machine can do at most: matrix products, copies, idle power."""

@@ -1,0 +1,90 @@
+"""Does what a session shows of itself agree with the label of its row?
+
+Three things are looked at: where the session ran, the type of its weights, and the
+arithmetic of its kernels.  (The fourth, the error against the reference, is the gate.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.core.params import Variant
+from bench.proof.kernels import arithmetic_shares
+
+WEIGHT_TYPES = {
+    "fp32": ("float32", "float"),
+    "tf32": ("float32", "float"),
+    "fp16": ("float16",),
+    "int8": ("qint8", "int8"),
+}
+"""Names of the weights' type in PyTorch and in ONNX for each precision."""
+MAIN_SHARE = 0.3
+"""Smallest share of weight bytes in the row's type.  INT8 rows keep their embeddings, a large part, in float32."""
+STRICT_SHARE = 0.01
+"""Largest share of matrix-product time that an fp32 row may spend in lower precision."""
+EXECUTION_PROVIDERS = {
+    ("onnxruntime", "cpu"): "CPUExecutionProvider",
+    ("onnxruntime", "cuda"): "CUDAExecutionProvider",
+    ("tensorrt", "cuda"): "TensorrtExecutionProvider",
+}
+
+
+def contradiction(variant: Variant, evidence: dict[str, Any]) -> str:
+    """Return how the session's evidence contradicts the row's device or precision; empty if it does not."""
+    return _wrong_device(variant, evidence) or _wrong_weights(variant, evidence)
+
+
+def kernel_contradiction(variant: Variant, profile: dict[str, Any] | None) -> str:
+    """Return how the kernels of one cell contradict its row; empty if they do not or none were recorded."""
+    if variant.device != "cuda" or profile is None:
+        return ""
+    if not profile["kernels"]:
+        return "wanted cuda, observed no kernel on the GPU"
+    shares = arithmetic_shares(profile["kernels"])
+    readable = {name: share for name, share in shares.items() if name != "unknown"}
+    if not readable:
+        return ""
+    observed = max(readable, key=lambda name: readable[name])
+    lower = {name: share for name, share in readable.items() if name != "fp32"}
+    if variant.precision == "fp32" and sum(lower.values()) > STRICT_SHARE:
+        observed = max(lower, key=lambda name: lower[name])
+    if observed == variant.precision:
+        return ""
+    share = readable[observed]
+    return f"requested {variant.precision}, observed {observed} in {share:.0%} of the time in matrix products"
+
+
+def proof_mark(variant: Variant, evidence: dict[str, Any], profile: dict[str, Any] | None) -> str:
+    """Return which of the proofs a cell has: D device, W weights, K kernels; `-` for each that was not recorded."""
+    device = bool(evidence.get("providers") or evidence.get("device"))
+    weights = bool(evidence.get("weight_bytes"))
+    shares = arithmetic_shares(profile["kernels"]) if profile else {}
+    kernels = bool(set(shares) - {"unknown"})
+    found = {"D": device, "W": weights, "K": kernels}
+    letters = "".join(letter if seen else "-" for letter, seen in found.items())
+    return letters if variant.device == "cuda" else letters[:2]
+
+
+def _wrong_device(variant: Variant, evidence: dict[str, Any]) -> str:
+    wanted = EXECUTION_PROVIDERS.get((variant.runtime, variant.device))
+    providers = evidence.get("providers")
+    if wanted and providers and providers[0] != wanted:
+        return f"wanted {wanted}, observed {providers[0]}"
+    elsewhere = sorted(set(evidence.get("nodes_placed", {})) - {wanted})
+    if wanted and elsewhere:
+        return f"wanted every node on {wanted}, observed some on {', '.join(elsewhere)}"
+    devices = evidence.get("device")
+    if devices and devices != [variant.device]:
+        return f"wanted weights on {variant.device}, observed {', '.join(devices)}"
+    return ""
+
+
+def _wrong_weights(variant: Variant, evidence: dict[str, Any]) -> str:
+    sizes: dict[str, int] = evidence.get("weight_bytes", {})
+    if not sizes or variant.runtime == "tensorrt":
+        return ""
+    share = sum(sizes.get(name, 0) for name in WEIGHT_TYPES[variant.precision]) / sum(sizes.values())
+    if share >= MAIN_SHARE:
+        return ""
+    observed = max(sizes, key=lambda name: sizes[name])
+    return f"requested {variant.precision}, observed weights mostly {observed}"

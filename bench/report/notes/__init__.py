@@ -1,0 +1,1 @@
+"""Engineering notes: sentences that the data decides."""

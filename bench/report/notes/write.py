@@ -1,0 +1,200 @@
+"""Engineering notes: sentences computed from this run's figures, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from bench.report.comparison_text import verdict_text
+from bench.report.context import Context
+from bench.report.figures import (
+    calls,
+    millijoules,
+    milliseconds,
+    per_second,
+    ratio,
+    seconds,
+    share,
+    watts,
+)
+from bench.report.notes.assumptions import assumption_lines, plain, precision_pair
+from bench.report.notes.noise import noise_lines
+from bench.report.notes.tensorrt import tensorrt_lines
+from bench.report.table import PANELS, margins_text, not_timed
+from bench.summary.comparisons import compare, fastest, fastest_and_ties, per_sample
+from bench.summary.table_file import is_missing
+
+PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
+
+
+def render_notes(table: pd.DataFrame, context: Context) -> str:
+    """Return notes/engineering_observations.md."""
+    measured = table[table["status"] == "measured"]
+    lines = ["# What this run shows", "", f"Measured: {context.model()}.", ""]
+    lines += [f"- {line}" for line in context.hardware_lines()]
+    lines += [
+        "",
+        "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin "
+        f"({margins_text(table)}); the interval counts the spread between processes. Otherwise it is inconclusive: "
+        "this run does not tell.",
+        "",
+    ]
+    lines += ["## What people assume", "", *assumption_lines(table), ""]
+    for device, title in PANELS.items():
+        rows = measured[measured["device"] == device]
+        lines += (
+            [f"## {title}", "", *_panel(rows), ""] if len(rows) else [f"## {title}", "", "Nothing was measured.", ""]
+        )
+    lines += ["## Not in the comparison", "", *_left_out(table), ""]
+    return "\n".join(lines)
+
+
+def _panel(rows: pd.DataFrame) -> Iterator[str]:
+    yield from _fastest(rows)
+    for low, high in PRECISION_PAIRS:
+        yield from _precision(rows, low, high)
+    yield from tensorrt_lines(rows)
+    yield from _batching(rows)
+    yield from _gpu_busy(rows)
+    yield from _matrix_share(rows)
+    yield from _limits(rows)
+    yield from _energy(rows)
+    yield from _start_up(rows)
+    yield from _break_even(rows)
+    yield from noise_lines(rows)
+
+
+def _fastest(rows: pd.DataFrame) -> Iterator[str]:
+    """Say which variant is fastest at each batch size, and which this run does not tell from it."""
+    for size, group in rows.groupby("batch_size"):
+        best, *ties = fastest_and_ties(group)
+        line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
+        if not is_missing(best.speedup) and best.variant != best.baseline:
+            line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
+        yield line + (f"; not told apart from it: {', '.join(f'`{row.variant}`' for row in ties)}." if ties else ".")
+
+
+def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
+    """Compare two precisions of one runtime and the same options, batch by batch."""
+    for runtime, group in plain(rows).groupby("runtime", sort=False):
+        found = []
+        for size, cells in group.groupby("batch_size"):
+            pair = precision_pair(cells, low, high)
+            if pair:
+                seen = compare(*pair)
+                found.append(f"{ratio(seen.value)} ({verdict_text(seen)}) at batch {size}")
+        if found:
+            yield f"- {runtime}: {low} against {high}, p50 speed-up {', '.join(found)}."
+
+
+def _batching(rows: pd.DataFrame) -> Iterator[str]:
+    """Say at which batch size each variant's throughput is highest, and whether it ever falls."""
+    for variant, group in rows.groupby("variant", sort=False):
+        ordered = list(group.sort_values("batch_size").itertuples())
+        if len(ordered) < 2:
+            continue
+        best = max(ordered, key=lambda row: row.samples_per_s)
+        falls = [
+            after.batch_size
+            for before, after in pairwise(ordered)
+            if compare(after, before, per_sample).verdict == "slower"
+        ]
+        gain = best.samples_per_s / ordered[0].samples_per_s
+        line = f"- `{variant}`: most samples/s at batch {best.batch_size} ({per_second(best.samples_per_s)}), "
+        line += f"{ratio(gain)} its batch {ordered[0].batch_size}"
+        yield line + (f"; going up to batch {falls[0]} loses throughput." if falls else ".")
+
+
+def _gpu_busy(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how much of a call the GPU works, from the profiling pass, at each variant's smallest and largest batch."""
+    for variant, group in rows.dropna(subset=["gpu_busy_ms"]).groupby("variant", sort=False):
+        parts = [
+            f"{milliseconds(row.gpu_busy_ms)} of {milliseconds(row.p50_ms)} ms "
+            f"({row.kernel_launches:.0f} kernels) at batch {row.batch_size}"
+            for row in _ends(group)
+        ]
+        yield f"- `{variant}`: the GPU works {', '.join(parts)}."
+
+
+def _matrix_share(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how much of the CPU's work is matrix products, the only part that a lower precision speeds up."""
+    for variant, group in rows.dropna(subset=["matrix_share"]).groupby("variant", sort=False):
+        parts = [f"{share(row.matrix_share)} at batch {row.batch_size}" for row in _ends(group)]
+        yield f"- `{variant}`: of its operators' time, matrix products take {', '.join(parts)}."
+
+
+def _limits(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how close the fastest row of each batch size comes to what this machine was measured to do."""
+    known = rows.dropna(subset=["limit_share"])
+    for size, group in known.groupby("batch_size"):
+        best = fastest(group)
+        yield (
+            f"- Batch {size}: the measured peaks allow `{best.variant}` {milliseconds(best.limit_ms)} ms "
+            f"({best.limited_by}); it takes {ratio(1 / best.limit_share)} as long"
+            f"{'.' if best.limit_share <= 1 else ': this peak was measured too low to be a limit.'}"
+        )
+
+
+def _energy(rows: pd.DataFrame) -> Iterator[str]:
+    """Say which row takes least energy for a sample, all that the GPU draws meanwhile counted in.
+
+    Without the idle power a row that hardly uses the GPU would win by a difference of two nearly equal figures.
+    """
+    known = rows.dropna(subset=["energy_mj_per_sample"]).sort_values("gross_energy_mj_per_sample")
+    if known.empty:
+        return
+    least, most = (next(part.itertuples()) for part in (known, known[::-1]))
+    yield (
+        f"- Least energy a sample: `{least.variant}` at batch {least.batch_size}, "
+        f"{millijoules(least.gross_energy_mj_per_sample)} mJ, of which {millijoules(least.energy_mj_per_sample)} mJ "
+        f"beyond the idle power of {watts(least.idle_w)}; most: `{most.variant}` at batch {most.batch_size}, "
+        f"{millijoules(most.gross_energy_mj_per_sample)} mJ."
+    )
+
+
+def _start_up(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how long a service waits for its first answer."""
+    once = rows.drop_duplicates("variant").sort_values("cold_start_seconds")
+    parts = [f"`{row.variant}` {seconds(row.cold_start_seconds)}" for row in once.itertuples()]
+    yield f"- From process start to the first answer: {', '.join(parts)}."
+
+
+def _break_even(rows: pd.DataFrame) -> Iterator[str]:
+    """Say after how many calls an export, a conversion or an engine has paid for itself."""
+    for variant, group in rows[rows["one_off_seconds"] > 0].groupby("variant", sort=False):
+        ordered = list(group.sort_values("batch_size").itertuples())
+        once = seconds(ordered[0].one_off_seconds)
+        paying = [row for row in ordered if row.verdict == "faster" and not is_missing(row.break_even_calls)]
+        if paying:
+            parts = [f"{calls(row.break_even_calls)} calls at batch {row.batch_size}" for row in paying]
+            yield (
+                f"- `{variant}`: what is done once before it runs ({once}) has paid for itself against "
+                f"`{paying[0].baseline}` after {', '.join(parts)}."
+            )
+        parts = [
+            f"{calls(row.break_even_cuda_calls)} calls at batch {row.batch_size}"
+            for row in ordered
+            if not is_missing(row.break_even_cuda_calls)
+        ]
+        if parts:
+            yield f"- `{variant}`: against ONNX Runtime's fastest CUDA row, after {', '.join(parts)}."
+
+
+def _ends(group: pd.DataFrame) -> list[Any]:
+    """Return the rows of the smallest and the largest batch size."""
+    ordered = list(group.sort_values("batch_size").itertuples())
+    return ordered if len(ordered) == 1 else [ordered[0], ordered[-1]]
+
+
+def _left_out(table: pd.DataFrame) -> Iterator[str]:
+    rejected = table[(table["status"] == "rejected") & table["p50_ms"].notna()]
+    for (variant, reason), cells in rejected.groupby(["variant", "reason"], sort=False):
+        figures = ", ".join(f"{milliseconds(row.p50_ms)} ms at batch {row.batch_size}" for row in cells.itertuples())
+        yield f"- `{variant}`: rejected, {reason}; its p50 was {figures}."
+    lines = [f"- {line}." for line in not_timed(table)]
+    yield from lines
+    if not lines and rejected.empty:
+        yield "Every configured row was measured."

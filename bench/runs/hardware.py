@@ -1,0 +1,107 @@
+"""Compare recorded runs in Markdown: each machine's best row, the same row on all, and where the winner changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench.report.figures import MISSING, milliseconds, per_second, with_interval
+from bench.report.markdown import table_lines
+from bench.report.table import PANELS
+from bench.runs.recorded_runs import RecordedRun, comparable
+from bench.summary.comparisons import fastest_and_ties
+
+LIBRARIES = ("torch", "onnxruntime", "tensorrt")
+
+
+def render_hardware(runs: list[RecordedRun]) -> str:
+    """Return results/hardware.md."""
+    lines = ["# Recorded runs side by side", ""]
+    if not runs:
+        return "\n".join([*lines, "No run is recorded: `python run.py record NAME` keeps the last one.", ""])
+    compared, others = comparable(runs)
+    lines += [*_machines(runs), ""]
+    lines += [f"- `{name}` is not compared: {reason}." for name, reason in others.items()] + ([""] if others else [])
+    for device, title in PANELS.items():
+        measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
+        if measured:
+            lines += [f"## {title}", "", *_winners(measured), "", *_same_rows(measured), ""]
+    return "\n".join(lines)
+
+
+def _machines(runs: list[RecordedRun]) -> Iterator[str]:
+    names = ("run", "GPU", "CPU", "system", *LIBRARIES, "model")
+    yield from table_lines(names, names, map(_machine, runs))
+
+
+def _machine(run: RecordedRun) -> list[str]:
+    versions = [run.environment["versions"].get(name) or MISSING for name in LIBRARIES]
+    machine = [f"`{run.name}`", run.hardware("cuda"), run.hardware("cpu"), run.environment["os"]]
+    return [*machine, *versions, run.provenance["model"]]
+
+
+def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield the fastest row of each run at each batch size, then where no row is the fastest everywhere."""
+    columns = list(measured)
+    best = {
+        size: [fastest_and_ties(rows[rows["batch_size"] == size]) for rows in measured.values()]
+        for size in _batch_sizes(measured)
+    }
+    lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())
+    yield from table_lines(["batch", *columns], columns, lines)
+    yield ""
+    if len(measured) == 1:
+        return
+    changes = [_change(size, columns, found) for size, found in best.items() if not _share_a_winner(found)]
+    if changes:
+        yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
+    else:
+        yield "At every batch size some row is the fastest on all of them, or not told apart from the fastest."
+
+
+def _share_a_winner(found: list[list[Any]]) -> bool:
+    """Tell whether one variant is among the fastest rows of every run that has any."""
+    names = [{row.variant for row in rows} for rows in found if rows]
+    return bool(set.intersection(*names))
+
+
+def _change(size: int, columns: list[str], found: list[list[Any]]) -> str:
+    parts = [f"`{rows[0].variant}` on {name}" for name, rows in zip(columns, found, strict=True) if rows]
+    return f"- Batch {size}: {', '.join(parts)}."
+
+
+def _winners_text(rows: list[Any]) -> str:
+    if not rows:
+        return MISSING
+    row, *ties = rows
+    same = f"; not told apart: {', '.join(f'`{tie.variant}`' for tie in ties)}" if ties else ""
+    return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
+
+
+def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield p50 with its interval of every row that at least one run measured, a column a run."""
+    yield "p50 in ms (95% interval):"
+    yield ""
+    yield from table_lines(["batch", "variant", *measured], ["variant"], _same_cells(measured))
+
+
+def _same_cells(measured: dict[str, pd.DataFrame]) -> Iterator[list[str]]:
+    variants = dict.fromkeys(str(name) for rows in measured.values() for name in rows["variant"])
+    for size in _batch_sizes(measured):
+        for variant in variants:
+            cells = [_cell(rows, variant, size) for rows in measured.values()]
+            if any(cell != MISSING for cell in cells):
+                yield [str(size), variant, *cells]
+
+
+def _cell(rows: pd.DataFrame, variant: str, size: int) -> str:
+    row = next(rows[(rows["variant"] == variant) & (rows["batch_size"] == size)].itertuples(), None)
+    if row is None:
+        return MISSING
+    return with_interval(milliseconds, row.p50_ms, row.p50_low_ms, row.p50_high_ms)
+
+
+def _batch_sizes(measured: dict[str, pd.DataFrame]) -> list[int]:
+    return sorted({int(size) for rows in measured.values() for size in rows["batch_size"]})

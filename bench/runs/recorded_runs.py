@@ -1,0 +1,91 @@
+"""The runs that were kept in runs/, and which of them may be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from bench.core.errors import DataError
+from bench.core.files import read_json
+from bench.core.paths import ENVIRONMENT, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.summary.table_file import read_summary
+
+MEND = "restore it with git, or record the run again with --replace"
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """One kept run: its machine, its model, its parameters and its table."""
+
+    name: str
+    environment: dict[str, Any]
+    provenance: dict[str, Any]
+    params: dict[str, Any]
+    table: pd.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path) -> RecordedRun:
+        """Read runs/NAME; DataError if a file is missing or damaged."""
+        params_file = folder / PARAMS.name
+        try:
+            params = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as problem:
+            raise DataError(f"{params_file.as_posix()} cannot be read ({problem}): {MEND}") from None
+        return cls(
+            folder.name,
+            read_json(folder / ENVIRONMENT.name, MEND),
+            read_json(folder / PROVENANCE.name, MEND),
+            params,
+            read_summary(folder / SUMMARY_CSV.name),
+        )
+
+    def workload(self) -> tuple[str, int]:
+        """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""
+        model = (
+            self.provenance["model"] if not self.is_synthetic() else f"synthetic {self.params['model']['synthetic']}"
+        )
+        return str(model), int(self.params["sequence_length"])
+
+    def is_synthetic(self) -> bool:
+        """Tell whether the weights were random."""
+        return not self.provenance["model_is_real"]
+
+    def hardware(self, device: str) -> str:
+        """Name the GPU or the CPU."""
+        if device == "cuda":
+            return str(self.environment["cuda"]["gpu"]) if self.environment["cuda"] else "none"
+        cpu = self.environment["cpu"]
+        return f"{cpu['model']}, {cpu['cores']} cores"
+
+    def measured(self, device: str) -> pd.DataFrame:
+        """Return the measured rows of a device."""
+        return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
+
+
+def read_runs(folder: Path = RUNS) -> list[RecordedRun]:
+    """Return all kept runs by name."""
+    return [RecordedRun.read(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.exists() else []
+
+
+def comparable(runs: list[RecordedRun]) -> tuple[list[RecordedRun], dict[str, str]]:
+    """Split runs into those of the most frequent workload and, by name, why each of the others cannot be compared."""
+    if not runs:
+        return [], {}
+    common = Counter(run.workload() for run in runs).most_common(1)[0][0]
+    others = {run.name: _difference(run, common) for run in runs if run.workload() != common}
+    return [run for run in runs if run.workload() == common], others
+
+
+def _difference(run: RecordedRun, common: tuple[str, int]) -> str:
+    model, length = run.workload()
+    parts = []
+    if model != common[0]:
+        parts.append(f"another model: {model}, the others: {common[0]}")
+    if length != common[1]:
+        parts.append(f"sequence length {length}, the others: {common[1]}")
+    return "; ".join(parts)

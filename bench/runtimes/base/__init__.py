@@ -1,0 +1,1 @@
+"""What every runtime offers, and how one is found."""

@@ -1,0 +1,141 @@
+"""Make the stand-in model: the real architecture, seeded random weights, a small tokenizer.
+
+Speed does not depend on the weights, accuracy does: rows of this model have none.
+Biases are spread wider than transformers' default (zero), so that a dropped bias
+or mask shows in the logits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.core.params import Synthetic
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_POSITIONS = 512
+BIAS_SPREAD = 0.1
+WEIGHT_GAIN = 1.1
+BALANCING_SENTENCES = 64
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def write_synthetic_model(settings: Synthetic, sentences: list[str], folder: Path) -> None:
+    """Write config, safetensors and tokenizer to `folder`; the same settings give the same bytes."""
+    write_tokenizer(sentences, settings.vocab_size, folder)
+    model = build_model(settings)
+    _balance_labels(model, sentences[:BALANCING_SENTENCES], folder)
+    model.save_pretrained(folder)
+
+
+def _balance_labels(model: Any, sentences: list[str], folder: Path) -> None:
+    """Shift the last bias so that both labels are about as likely, or agreement would prove nothing.
+
+    Rounded, so that the last bits of one machine's arithmetic do not change the model's bytes.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(folder, local_files_only=True)(sentences, padding=True, return_tensors="pt")
+    head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
+    with torch.inference_mode():
+        logits = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
+    with torch.no_grad():
+        head.bias -= logits.median(dim=0).values.round(decimals=2)
+
+
+def build_model(settings: Synthetic) -> Any:
+    """Return the classifier (transformers) with two labels and seeded weights, in evaluation mode."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = AutoModelForSequenceClassification.from_config(_config(settings))
+    generator = torch.Generator().manual_seed(settings.seed)
+    for name, parameter in sorted(model.named_parameters()):
+        _initialise(name, parameter, generator)
+    return model.eval()
+
+
+def _config(settings: Synthetic) -> Any:
+    from transformers import BertConfig, DistilBertConfig, RobertaConfig
+
+    labels: dict[str, Any] = {"num_labels": 2, "vocab_size": settings.vocab_size, "pad_token_id": 0}
+    if settings.architecture == "distilbert":
+        return DistilBertConfig(
+            n_layers=settings.layers,
+            dim=settings.dim,
+            n_heads=settings.heads,
+            hidden_dim=settings.hidden_dim,
+            max_position_embeddings=MAX_POSITIONS,
+            **labels,
+        )
+    encoder = BertConfig if settings.architecture == "bert" else RobertaConfig
+    extra_positions = 0 if settings.architecture == "bert" else 1
+    return encoder(
+        num_hidden_layers=settings.layers,
+        hidden_size=settings.dim,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.hidden_dim,
+        max_position_embeddings=MAX_POSITIONS + extra_positions,
+        **labels,
+    )
+
+
+def _initialise(name: str, parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
+    import torch
+
+    with torch.no_grad():
+        if name.endswith("bias"):
+            parameter.normal_(0.0, BIAS_SPREAD, generator=generator)
+        elif parameter.dim() == 1:
+            parameter.fill_(1.0)
+        else:
+            # 1 / sqrt(inputs) keeps the signal's size from layer to layer, whatever the width.
+            parameter.normal_(0.0, WEIGHT_GAIN / math.sqrt(parameter.shape[-1]), generator=generator)
+
+
+def write_tokenizer(sentences: list[str], vocab_size: int, folder: Path) -> None:
+    """Write a lower-casing WordPiece tokenizer whose words are the sentences' most frequent ones.
+
+    The vocabulary is counted here and not by the trainer of `tokenizers`, whose choice
+    between equally frequent pieces differs from run to run.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {token: number for number, token in enumerate(_choose_tokens(sentences, vocab_size))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": MAX_POSITIONS,
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def _choose_tokens(sentences: list[str], vocab_size: int) -> list[str]:
+    """Return special tokens, single characters (also as continuations), then words by frequency."""
+    from tokenizers import pre_tokenizers
+
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = Counter(word for text in sentences for word, _ in splitter.pre_tokenize_str(text.lower()))
+    characters = sorted({character for word in words for character in word})
+    by_frequency = sorted(words, key=lambda word: (-words[word], word))
+    tokens = dict.fromkeys([*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in characters)])
+    tokens.update(dict.fromkeys(by_frequency))
+    return list(tokens)[:vocab_size]

@@ -1,0 +1,1 @@
+"""Numbers alone: intervals, verdicts and noise, without anything of the project."""

@@ -1,0 +1,73 @@
+"""Put the results of a variant's processes together: the gate, the proofs, and the figures of each batch size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.core.params import Params, Variant
+from bench.core.paths import EVALUATION
+from bench.inputs.encoded import load_reference
+from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
+from bench.proof.quality import Comparison, gate_verdict, reference_spread
+from bench.timing.latencies import summarize_latencies
+
+Report = dict[str, Any]
+PROCESS_FIGURES = (
+    "load_seconds",
+    "cold_start_seconds",
+    "first_run_ms",
+    "peak_host_mib",
+    "peak_gpu_mib",
+    "other_load_cores",
+    "turn_unix_ns",
+)
+
+
+def combine(variant: Variant, params: Params, results: list[dict[str, Any]]) -> Report:
+    """Put the processes' results together and pass every batch size through the gate."""
+    spread = reference_spread(load_reference(EVALUATION))
+    cells = {str(size): _combine_cell(variant, params, size, results, spread) for size in params.batch_sizes}
+    first = results[0]
+    return {
+        "cells": cells,
+        "evidence": first.get("evidence", {}),
+        "accuracy": first.get("accuracy"),
+        "processes": [_process_figures(result) for result in results],
+    }
+
+
+def _process_figures(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in PROCESS_FIGURES if name in result}
+
+
+def _combine_cell(variant: Variant, params: Params, size: int, results: list[dict[str, Any]], spread: float) -> Report:
+    cells = [result["cells"][str(size)] for result in results]
+    for cell in cells:
+        if cell["status"] != "measured":
+            return {"status": cell["status"], "reason": cell["reason"]}
+    latencies_ms = [[ns / 1e6 for ns in cell["latencies_ns"]] for cell in cells]
+    comparisons = [_comparison(cell["comparison"]) for cell in cells]
+    figures, reason = gate_verdict(comparisons, spread, params.quality[variant.precision])
+    evidence, profile = results[0].get("evidence", {}), cells[0].get("profile")
+    reason = contradiction(variant, evidence) or kernel_contradiction(variant, profile) or reason
+    return {
+        "status": "rejected" if reason else "measured",
+        **({"reason": reason} if reason else {}),
+        **summarize_latencies([latency for process in latencies_ms for latency in process], size),
+        "runs": sum(map(len, latencies_ms)),
+        "process_p50_ms": [float(np.median(process)) for process in latencies_ms],
+        **figures,
+        "proof": proof_mark(variant, evidence, profile),
+        **({"profile": profile} if profile else {}),
+        **({"operators": cells[0]["operators"]} if "operators" in cells[0] else {}),
+        "host_loop_ms": [value for cell in cells for value in cell.get("host_loop_ms", [])],
+        "latencies_ms": latencies_ms,
+        "gpu": [cell["gpu"] for cell in cells if "gpu" in cell],
+    }
+
+
+def _comparison(recorded: dict[str, Any]) -> Comparison:
+    diff = recorded["max_abs_diff"]
+    return Comparison(**{**recorded, "max_abs_diff": float("inf") if diff is None else diff})

@@ -1,0 +1,92 @@
+"""The timing core: run a batch, read the clock before and after, nothing in between.
+
+The clock is a parameter, so that the core can be tested without waiting.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.inputs.batches import Batch
+from bench.inputs.encoded import IntArray
+
+Run = Callable[[IntArray, IntArray], NDArray[np.float32]]
+Clock = Callable[[], int]
+NS_PER_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often a cell is run in one process."""
+
+    warmup_runs: int
+    min_runs: int
+    min_seconds: float
+    max_seconds: float
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What a series of runs gave: latencies in nanoseconds, and each run's logits with its batch."""
+
+    latencies_ns: list[int]
+    outputs: list[tuple[Batch, NDArray[np.float32]]]
+
+
+def warm_up(run: Run, batches: Sequence[Batch], runs: int, clock: Clock = time.perf_counter_ns) -> Runs:
+    """Run `runs` batches; their latencies are never part of a result, their logits are checked."""
+    return _repeat(run, cycle(batches), clock, lambda count, _spent_ns: count >= runs)
+
+
+def time_runs(run: Run, batches: Sequence[Batch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
+    """Time runs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
+
+    def is_enough(count: int, spent_ns: int) -> bool:
+        seconds = spent_ns / NS_PER_SECOND
+        return seconds >= budget.max_seconds or (count >= budget.min_runs and seconds >= budget.min_seconds)
+
+    with garbage_collector_off():
+        return _repeat(run, cycle(batches), clock, is_enough)
+
+
+def _repeat(run: Run, batches: Iterator[Batch], clock: Clock, is_enough: Callable[[int, int], bool]) -> Runs:
+    latencies_ns: list[int] = []
+    outputs: list[tuple[Batch, NDArray[np.float32]]] = []
+    spent_ns = 0
+    while not is_enough(len(latencies_ns), spent_ns):
+        batch = next(batches)
+        input_ids, attention_mask = batch.input_ids, batch.attention_mask
+        before = clock()
+        logits = run(input_ids, attention_mask)
+        after = clock()
+        latencies_ns.append(after - before)
+        outputs.append((batch, logits))
+        spent_ns += after - before
+    return Runs(latencies_ns, outputs)
+
+
+@contextmanager
+def garbage_collector_off() -> Iterator[None]:
+    """Collect garbage once, then keep the collector from interrupting a timed run."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def rotated(sizes: Sequence[int], turn: int) -> list[int]:
+    """Return the batch sizes starting at another one in each process, so that none is always first."""
+    start = turn % len(sizes)
+    return [*sizes[start:], *sizes[:start]]

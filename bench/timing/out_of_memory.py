@@ -1,0 +1,39 @@
+"""Recognise that memory ran out from the errors of PyTorch, ONNX Runtime and numpy."""
+
+from __future__ import annotations
+
+OUT_OF_MEMORY_TEXTS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "bad allocation",
+    "bad_alloc",
+    "failed to allocate memory",
+    "cublas_status_alloc_failed",
+    "unable to allocate",
+)
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Tell whether an exception of PyTorch, ONNX Runtime or numpy means that memory ran out."""
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        return True
+    return _phrase_at(str(problem)) is not None
+
+
+def describe_out_of_memory(problem: BaseException) -> str:
+    """Return the sentence of the message that says so, without the call stack before it."""
+    text = str(problem).strip() or type(problem).__name__
+    place = _phrase_at(text) or 0
+    start = max((text.rfind(mark, 0, place) + len(mark) for mark in SENTENCE_ENDS if mark in text[:place]), default=0)
+    return text[start:].splitlines()[0][:200]
+
+
+SENTENCE_ENDS = (". ", ") ", "] ", ": ", "\n")
+
+
+def _phrase_at(text: str) -> int | None:
+    """Return where a message says that memory ran out, None if it does not."""
+    found = [place for phrase in OUT_OF_MEMORY_TEXTS if (place := text.lower().find(phrase)) >= 0]
+    return min(found, default=None)

@@ -1,0 +1,43 @@
+"""Write what was measured of one variant: raw runs, the whole report, and DVC's metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from bench.core.files import replacing_folder, write_json, write_text
+from bench.core.paths import metrics_file_name
+from bench.core.progress import say
+from bench.timing.combine import Report
+
+METRICS = ("status", "p50_ms", "p95_ms", "mean_ms", "samples_per_s")
+
+
+def write_report(
+    report: Report, samples_csv: Path, report_json: Path, metrics: Path, batch_sizes: Iterable[int]
+) -> None:
+    """Write raw runs, everything known, and one small metrics file a batch size."""
+    lines = ["process,batch,run,latency_ms"]
+    for size in batch_sizes:
+        for process, latencies in enumerate(report["cells"][str(size)].pop("latencies_ms", [])):
+            lines += [f"{process},{size},{run},{latency:.6f}" for run, latency in enumerate(latencies)]
+    write_text(samples_csv, "\n".join(lines) + "\n")
+    write_json(report_json, report)
+    with replacing_folder(metrics) as folder:
+        for size in batch_sizes:
+            write_json(folder / metrics_file_name(size), _metrics(report["cells"][str(size)]))
+
+
+def _metrics(cell: Report) -> Report:
+    """Return the few figures that `dvc metrics show` puts in its table."""
+    return {name: cell[name] for name in METRICS if name in cell}
+
+
+def announce(key: str, report: Report) -> None:
+    """Print one line a batch size."""
+    for size, cell in report["cells"].items():
+        if "p50_ms" in cell:
+            figures = f"p50 {cell['p50_ms']:.3f} ms, {cell['samples_per_s']:.1f} samples/s"
+            say(f"  {key} batch {size}: {figures}, {cell['status']}")
+        else:
+            say(f"  {key} batch {size}: {cell['status']}{': ' + cell['reason'] if 'reason' in cell else ''}")

@@ -1,0 +1,201 @@
+"""The measuring process: load one variant, warm up every batch size, time all of them.
+
+    python -m bench.timing.worker JOB_FILE RESULT_FILE
+
+Nothing else runs here: one runtime a process, so that the thread pools of two
+runtimes never fight, and settings read at start-up are the variant's own.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.core.errors import BenchError
+from bench.inputs.batches import Batch, make_batches
+from bench.inputs.encoded import Encoded, load_encoded, load_reference
+from bench.monitors.gpu import GpuMonitor
+from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
+from bench.proof.operators import PROFILED_RUNS
+from bench.proof.quality import compare
+from bench.runtimes.base.registry import import_runtime
+from bench.runtimes.base.session import Session, Unavailable
+from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
+from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
+from bench.timing.profiling import can_profile, profile_runs
+from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
+
+Cell = dict[str, Any]
+
+
+def main() -> None:
+    job = Job.read(Path(sys.argv[1]))
+    import_runtime(job.runtime).import_libraries()
+    _tell("ready")
+    wait_for_turn()
+    end_with_the_launcher()
+    result = Worker(job).work()
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _tell(event: str, **details: Any) -> None:
+    print(event_line(event, **details), flush=True)
+
+
+class Worker:
+    """Runs one job; `work` returns what goes into the result file."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.encoded: Encoded = load_encoded(Path(job.inputs))
+        self.reference = load_reference(Path(job.inputs))
+        self.batches = {size: make_batches(self.encoded, size) for size in job.batch_sizes}
+        self.monitor: GpuMonitor | None = None
+        self.cells: dict[int, Cell] = {}
+        self.result: dict[str, Any] = {"process": job.process}
+
+    def work(self) -> dict[str, Any]:
+        """Measure everything; a runtime that cannot run here gives `skipped` with the reason."""
+        began_ns = time.time_ns()
+        try:
+            session = self._load()
+        except Unavailable as problem:
+            return {"status": "skipped", "reason": str(problem)}
+        except BenchError as problem:
+            return {"status": "failed", "reason": str(problem)}
+        if session is not None:
+            self._measure(session)
+            self.result["evidence"] = session.evidence()
+            self._measure_accuracy(session)
+            self.result["peak_host_mib"] = peak_host_mib()
+            self._profile(session)
+        self.result.setdefault("peak_host_mib", peak_host_mib())
+        self.result["turn_unix_ns"] = [began_ns, time.time_ns()]
+        self.result["cells"] = {str(size): cell for size, cell in self.cells.items()}
+        return {"status": "measured", **self.result}
+
+    def _load(self) -> Session | None:
+        _tell("load")
+        if self.job.device == "cuda":
+            self.monitor = GpuMonitor(self.job.gpu_index)
+        began = time.perf_counter()
+        try:
+            session = import_runtime(self.job.runtime).open_session(self.job.session_spec())
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            self.cells = {size: _out_of_memory(problem) for size in self.job.batch_sizes}
+            return None
+        self.result["load_seconds"] = time.perf_counter() - began
+        return session
+
+    def _measure(self, session: Session) -> None:
+        sizes = rotated(self.job.batch_sizes, self.job.process)
+        warm: dict[int, Runs] = {}
+
+        def keep_warm(size: int) -> None:
+            warm[size] = self._warm_up(session, size)
+
+        for size in sizes:
+            _tell("warm-up", batch_size=size)
+            self._guarded(session, size, partial(keep_warm, size))
+        load = OtherLoad()
+        for size, warm_runs in warm.items():
+            _tell("time", batch_size=size)
+            self._guarded(session, size, partial(self._time, session, size, warm_runs))
+        self.result["other_load_cores"] = load.cores()
+
+    def _guarded(self, session: Session, size: int, action: Callable[[], None]) -> None:
+        """Do something for one batch size; running out of memory ends this batch size alone."""
+        try:
+            action()
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            self.cells[size] = _out_of_memory(problem)
+            session.free_cached_memory()
+
+    def _warm_up(self, session: Session, size: int) -> Runs:
+        runs = warm_up(session.run, self.batches[size], self.job.warmup_runs)
+        if "first_run_ms" not in self.result:
+            self.result["first_run_ms"] = runs.latencies_ns[0] / 1e6
+            if self.job.process == 0:  # later ones have waited for their turn
+                later_ns = sum(runs.latencies_ns[1:])
+                self.result["cold_start_seconds"] = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
+        return runs
+
+    def _time(self, session: Session, size: int, warm: Runs) -> None:
+        before = host_loop_ms()
+        if self.monitor:
+            self.monitor.start_cell()
+        runs = time_runs(session.run, self.batches[size], _budget(self.job))
+        cell: Cell = {"status": "measured", "latencies_ns": runs.latencies_ns}
+        if self.monitor:
+            cell["gpu"] = self.monitor.end_cell()
+        cell["host_loop_ms"] = [before, host_loop_ms()]
+        if self.monitor:
+            grown = self.monitor.grown_memory_mib()
+            self.result["peak_gpu_mib"] = max(self.result.get("peak_gpu_mib", 0.0), grown)
+        comparison = compare([*warm.outputs, *runs.outputs], self.reference)
+        cell["comparison"] = {**comparison.__dict__, "max_abs_diff": _finite(comparison.max_abs_diff)}
+        self.cells[size] = cell
+
+    def _profile(self, session: Session) -> None:
+        """Record the kernels or operators of every batch size that was timed.
+
+        Last, because a profiler slows the process down.
+        """
+        if not self.job.profile or (self.job.device == "cuda" and not can_profile()):
+            return
+        for size, cell in self.cells.items():
+            if cell["status"] == "measured":
+                _tell("profile", batch_size=size)
+                if self.job.device == "cuda":
+                    cell["profile"] = profile_runs(session.run, self.batches[size])
+                else:
+                    cell["operators"] = _operators(session, self.batches[size])
+
+    def _measure_accuracy(self, session: Session) -> None:
+        """Answer every labelled sentence once, untimed, at the largest batch size that fits."""
+        measured = [size for size, cell in self.cells.items() if cell["status"] == "measured"]
+        if not (self.job.measure_accuracy and measured):
+            return
+        _tell("accuracy")
+        size = max(measured)
+        answers = np.empty(len(self.encoded), dtype=np.int64)
+        for start in range(0, len(self.encoded), size):
+            indices = np.arange(start, start + size) % len(self.encoded)
+            batch = Batch(indices, *self.encoded.rows(indices))
+            answers[indices] = session.run(batch.input_ids, batch.attention_mask).argmax(axis=1)
+        self.result["accuracy"] = float((answers == self.encoded.labels).mean())
+
+
+def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:
+    """Return milliseconds by operator of an average run on the CPU, the longest first."""
+    chosen = [(batch.input_ids, batch.attention_mask) for batch in islice(cycle(batches), PROFILED_RUNS)]
+    times = session.operator_ms(chosen)
+    return {name: times[name] / len(chosen) for name in sorted(times, key=lambda name: -times[name])}
+
+
+def _budget(job: Job) -> Budget:
+    return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds)
+
+
+def _out_of_memory(problem: BaseException) -> Cell:
+    return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+if __name__ == "__main__":
+    main()

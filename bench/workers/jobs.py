@@ -1,0 +1,77 @@
+"""What a worker process is asked to do for a variant, and when there is nothing to ask."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import DataError
+from bench.core.params import Params, Variant
+from bench.core.paths import ARTIFACTS, EVALUATION
+from bench.machine.cores import thread_count
+from bench.workers.protocol import Job
+
+
+def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
+    """Return why the variant cannot run on this machine, from what `probe` found; empty if it can be tried."""
+    if variant.device == "cuda" and environment["cuda"] is None:
+        return "no NVIDIA GPU found"
+    if variant.runtime not in environment["runtimes"]:
+        raise DataError(f"metrics/env.json does not know the runtime {variant.runtime!r}: run `dvc repro probe`")
+    missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
+    if missing:
+        return f"not installed, or cannot be imported: {', '.join(missing)}"
+    if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
+        return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
+    return ""
+
+
+def _has_tf32(gpu: dict[str, Any]) -> bool:
+    """Tell whether the GPU's tensor cores take TF32: from compute capability 8.x on (CUDA C++ Programming Guide)."""
+    return int(gpu["compute_capability"].split(".")[0]) >= 8
+
+
+def engine_options(params: Params) -> dict[str, Any]:
+    """Return what an engine depends on besides graph, TensorRT and GPU."""
+    return {
+        **params.tensorrt.model_dump(),
+        "batch_sizes": sorted(params.batch_sizes),
+        "sequence_length": params.sequence_length,
+    }
+
+
+def make_job(
+    key: str,
+    variant: Variant,
+    params: Params,
+    *,
+    process: int,
+    measure_accuracy: bool,
+    profile: bool = False,
+    engine: Path | None = None,
+) -> Job:
+    """Return the job of one worker process."""
+    return Job(
+        key=key,
+        runtime=variant.runtime,
+        device=variant.device,
+        precision=variant.precision,
+        graph=str(ARTIFACTS / variant.graph),
+        options=variant.options,
+        batch_sizes=params.batch_sizes,
+        sequence_length=params.sequence_length,
+        cpu_threads=thread_count(params.timing.cpu_threads),
+        gpu_index=params.timing.gpu_index,
+        engine=str(engine) if engine else None,
+        engine_options=engine_options(params),
+        inputs=str(EVALUATION),
+        process=process,
+        warmup_runs=params.timing.warmup_runs,
+        min_runs=params.timing.min_runs,
+        min_seconds=params.timing.min_seconds,
+        max_seconds=params.timing.max_seconds,
+        measure_accuracy=measure_accuracy,
+        profile=profile,
+        started_unix_ns=time.time_ns(),
+    )

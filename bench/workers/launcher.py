@@ -1,0 +1,213 @@
+"""Start worker processes, one at a time, and wait for them without using the CPU.
+
+The launcher sleeps in a read of the worker's output while the worker times: a parent
+that polls or redraws takes a core away from what it measures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.core.errors import WorkerError
+from bench.workers.protocol import TURN, Job, parse_event
+
+OnEvent = Callable[[dict[str, Any]], None]
+LAST_WORDS = 12
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+"""What libraries put around their errors for a terminal."""
+STARTED_TOGETHER = 4
+"""Workers that import side by side: each holds a few hundred MiB of host memory while it waits."""
+
+
+def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict[str, str]:
+    """Return the environment variables of a worker; they are read at its start-up and never later.
+
+    NVIDIA_TF32_OVERRIDE=0 keeps every NVIDIA library at strict float32 (fp32 rows);
+    unset, each library's own setting holds.
+    """
+    environment = {name: value for name, value in base.items() if name != "NVIDIA_TF32_OVERRIDE"}
+    environment |= {
+        "OMP_NUM_THREADS": str(job.cpu_threads),
+        "MKL_NUM_THREADS": str(job.cpu_threads),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": str(job.gpu_index) if job.device == "cuda" else "",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        "TRITON_CACHE_DIR": str(scratch / "triton"),
+    }
+    if job.device == "cuda" and job.precision == "fp32":
+        environment["NVIDIA_TF32_OVERRIDE"] = "0"
+    return environment
+
+
+class WorkerProcess:
+    """One worker: started on creation, it imports its libraries and then waits for its turn."""
+
+    def __init__(self, job: Job, scratch: Path, module: str = "bench.timing.worker") -> None:
+        self.job = job
+        job_file, self._result_file = scratch / f"job{job.process}.json", scratch / f"result{job.process}.json"
+        job.write(job_file)
+        self._result_file.unlink(missing_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, str(job_file), str(self._result_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=worker_environment(job, os.environ, scratch),
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._timed_out = threading.Event()
+
+    def wait_until_ready(self, limit_seconds: float) -> None:
+        """Return when the libraries are imported, or the worker has ended."""
+        with self._ended_after(limit_seconds):
+            self._listen(lambda _event: None, until="ready")
+
+    def run(self, limit_seconds: float, on_event: OnEvent) -> dict[str, Any]:
+        """Give the worker its turn and return its result; see `run_worker`."""
+        try:
+            with self._ended_after(limit_seconds):
+                self._give_turn()
+                self._listen(on_event)
+                code = self._process.wait()
+        finally:
+            self.end()
+        if self._timed_out.is_set():
+            raise WorkerError(_hung(self.job, limit_seconds, self._last_words))
+        if code != 0 or not self._result_file.exists():
+            raise WorkerError(_died(self.job, code, self._last_words))
+        result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
+        if result["status"] == "failed":
+            raise WorkerError(f"{self.job.key}: {result['reason']}")
+        return result
+
+    def end(self) -> None:
+        """End the worker and all that it started, whatever it is doing."""
+        _kill_tree(self._process.pid)
+
+    @contextmanager
+    def _ended_after(self, limit_seconds: float) -> Iterator[None]:
+        """End the worker if the block takes longer."""
+
+        def end_it() -> None:
+            self._timed_out.set()
+            self.end()
+
+        timer = threading.Timer(limit_seconds, end_it)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _give_turn(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
+            self._process.stdin.write(TURN)
+            self._process.stdin.flush()
+
+    def _listen(self, on_event: OnEvent, until: str = "") -> None:
+        """Hand on events until one is called `until` or the worker closes its output; keep the last other lines."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = parse_event(line)
+            if event and event["event"] == until:
+                return
+            if event:
+                on_event(event)
+            elif line.strip():
+                self._last_words.append(COLOUR.sub("", line).rstrip())
+
+
+def run_worker(
+    job: Job, scratch: Path, limit_seconds: float, on_event: OnEvent, module: str = "bench.timing.worker"
+) -> dict[str, Any]:
+    """Run one worker (`module`) to its end and return its result.
+
+    Raises WorkerError, with the worker's last words, if it dies, hangs past
+    `limit_seconds`, or writes no result.
+    """
+    return WorkerProcess(job, scratch, module).run(limit_seconds, on_event)
+
+
+def run_workers(
+    jobs: Sequence[Callable[[], Job]], scratch: Path, limit_seconds: float, on_event: OnEvent
+) -> Generator[dict[str, Any], None, None]:
+    """Run workers one after another and yield their results; `jobs` make a job when it is started.
+
+    The first starts alone, so that its cold start is a user's.  The others import their
+    libraries side by side, a few at a time, and then sleep until it is their turn:
+    nothing but the one that times is ever busy.
+    """
+    yield run_worker(jobs[0](), scratch, limit_seconds, on_event)
+    for start in range(1, len(jobs), STARTED_TOGETHER):
+        workers = [WorkerProcess(make(), scratch) for make in jobs[start : start + STARTED_TOGETHER]]
+        try:
+            for worker in workers:
+                worker.wait_until_ready(limit_seconds)
+            for worker in workers:
+                yield worker.run(limit_seconds, on_event)
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+def _kill_tree(pid: int) -> None:
+    """End a process and all that it started; nothing happens if it is gone."""
+    try:
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _hung(job: Job, limit_seconds: float, last_words: deque[str]) -> str:
+    return (
+        f"{job.key}: the worker took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; "
+        f"raise the limit, or lower timing.max_seconds{_quoted(last_words)}"
+    )
+
+
+def _died(job: Job, code: int, last_words: deque[str]) -> str:
+    return f"{job.key}: the worker {describe_exit(code)}{_quoted(last_words)}"
+
+
+def describe_exit(code: int) -> str:
+    """Say how a process ended: by which signal, or with which code."""
+    if code >= 0:
+        return f"ended with code {code}" if code else "ended without a result"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (often the system's answer to too little memory)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
+
+
+def _quoted(last_words: deque[str]) -> str:
+    if not last_words:
+        return "; it said nothing"
+    return "; its last words:\n         " + "\n         ".join(last_words)

@@ -1,0 +1,103 @@
+"""What the launcher and a worker process say to each other.
+
+The launcher writes a job file; the worker prints events, a line each with a mark in
+front (anything else on its output is the libraries' talk), and writes a result file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.runtimes.base.session import SessionSpec
+
+MARK = "@bench "
+TURN = "t"
+"""What the launcher writes into a worker's standard input when it may begin."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one worker process does."""
+
+    key: str
+    runtime: str
+    device: str
+    precision: str
+    graph: str
+    options: dict[str, str | bool | int]
+    batch_sizes: list[int]
+    sequence_length: int
+    cpu_threads: int
+    gpu_index: int
+    engine: str | None
+    engine_options: dict[str, Any]
+    inputs: str
+    process: int
+    warmup_runs: int
+    min_runs: int
+    min_seconds: float
+    max_seconds: float
+    measure_accuracy: bool
+    profile: bool
+    started_unix_ns: int
+
+    def write(self, path: Path) -> None:
+        """Write the job as JSON."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read what `write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    def session_spec(self) -> SessionSpec:
+        """Return the part that the runtime needs."""
+        return SessionSpec(
+            device=self.device,
+            precision=self.precision,
+            graph=Path(self.graph),
+            options=self.options,
+            batch_sizes=self.batch_sizes,
+            sequence_length=self.sequence_length,
+            cpu_threads=self.cpu_threads,
+            engine=Path(self.engine) if self.engine else None,
+            engine_options=self.engine_options,
+        )
+
+
+def wait_for_turn() -> None:
+    """Sleep until the launcher gives this process its turn; end if the launcher is gone."""
+    if not os.read(0, 1):
+        os._exit(1)
+
+
+def end_with_the_launcher() -> None:
+    """End this process when the launcher is gone, so that an orphan never disturbs the next timing.
+
+    The launcher holds our standard input open; a thread sleeps in `read` until it closes.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1):  # not sys.stdin: its lock would be held when Python ends
+            continue
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def event_line(event: str, **details: Any) -> str:
+    """Return the line that a worker prints for an event."""
+    return MARK + json.dumps({"event": event, **details})
+
+
+def parse_event(line: str) -> dict[str, Any] | None:
+    """Return the event of a line, None if the line is something else."""
+    if not line.startswith(MARK):
+        return None
+    event: dict[str, Any] = json.loads(line[len(MARK) :])
+    return event
