@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
+
+from bench.machine.lock import FOLDER_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 STAND_INS = Path(__file__).resolve().parent / "stand_ins"
@@ -63,6 +66,7 @@ class Project:
             "CI": "true",
             "NO_COLOR": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
+            FOLDER_VARIABLE: str(folder.with_name(f"{folder.name}-lock")),
         }
 
     def run(self, *command: str, code: int | None = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
@@ -142,7 +146,7 @@ def copy_of(project: Project, folder: Path) -> Iterator[Project]:
     """Yield a copy of a project in `folder`, on the same machine, and remove it afterwards."""
     shutil.copytree(project.folder, folder, symlinks=True)
     copied = Project(folder)
-    copied.environment = dict(project.environment)
+    copied.environment = {**project.environment, FOLDER_VARIABLE: copied.environment[FOLDER_VARIABLE]}
     yield copied
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -161,6 +165,18 @@ def in_front(project: Project, folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+def shared_project(factory: pytest.TempPathFactory, name: str, fill: Callable[[Project], None]) -> Project:
+    """Return a project that is made once for all test processes; read it, do not change it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            unfinished = make_project(folder.with_suffix(".unfinished"))
+            fill(unfinished)
+            unfinished.folder.rename(folder)
+    return Project(folder)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A fresh copy in which nothing has run."""
@@ -170,10 +186,12 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy in which the whole pipeline ran once; read it, do not change it."""
-    project = make_project(tmp_path_factory.mktemp("measured") / "project")
-    project.repro()
-    project.commit("Measure")
-    return project
+
+    def measure(project: Project) -> None:
+        project.repro()
+        project.commit("Measure")
+
+    return shared_project(tmp_path_factory, "measured", measure)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import STAND_INS, Project, copy_of, in_front, make_project, shim
+from conftest import STAND_INS, Project, copy_of, in_front, shared_project, shim
 from stand_ins.tensorrt_runtime import NO_BUILDER_RESOURCE, NO_INT8
 
 from bench.machine.environment import probe_cuda
@@ -55,12 +55,18 @@ def without_tensorrt(project: Project) -> None:
 @pytest.fixture(scope="module", params=["stand_in", REAL])
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the engine is built and timed; read it, do not change it."""
-    project = make_project(tmp_path_factory.mktemp("built") / "project")
-    if request.param == "real":
-        project.set_params(enlarge)
-    else:
-        without_tensorrt(project)
-    project.repro(INFER)
+    is_real = request.param == "real"
+
+    def build(project: Project) -> None:
+        if is_real:
+            project.set_params(enlarge)
+        else:
+            without_tensorrt(project)
+        project.repro(INFER)
+
+    project = shared_project(tmp_path_factory, f"built_{request.param}", build)
+    if not is_real:
+        project.environment |= in_front(project, STAND_INS)
     return project
 
 
@@ -150,7 +156,7 @@ def test_an_engine_stays_after_a_change_of(copy: Project, change: Change) -> Non
 
 
 def test_an_engine_stays_after_an_edit_of_the_plots(copy: Project) -> None:
-    with (copy.folder / "bench/report/plots.py").open("a", encoding="utf-8") as stream:
+    with (copy.folder / "bench/report/plots/write.py").open("a", encoding="utf-8") as stream:
         stream.write("# another colour\n")
     assert not {BUILD, INFER} & copy.repro(INFER)
 

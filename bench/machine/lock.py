@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,19 +15,50 @@ from filelock import FileLock, Timeout
 from bench.core.progress import say
 
 LOCK_NAME = "transformer-inference-benchmark.lock"
+HOLDER_SUFFIX = ".holder.json"
+"""Beside a lock: who holds it and since when.  The locked file itself cannot be read on Windows."""
+FOLDER_VARIABLE = "BENCHMARK_LOCK_FOLDER"
+"""Names another folder for the lock: tests set it, so that they wait neither for each other nor for a user's run."""
 
 
 @contextmanager
 def timing_lock(folder: Path | None = None) -> Iterator[None]:
-    """Hold the machine-wide lock: two runs never time at once, whichever folder they run in."""
-    path = (folder or Path(tempfile.gettempdir())) / LOCK_NAME
+    """Hold the machine-wide lock: two runs never time at once, whichever folder they run in.
+
+    Says whom it waits for if another run holds it.
+    """
+    path = (folder or lock_folder()) / LOCK_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, mode=0o666)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say("another run is timing on this machine; waiting for it to end")
+        say(f"another run is timing on this machine{_holder(path)}; waiting for it to end")
         lock.acquire()
     try:
+        _sign(path)
         yield
     finally:
         lock.release()
+
+
+def lock_folder() -> Path:
+    """Return the folder of the machine-wide lock."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or tempfile.gettempdir())
+
+
+def _sign(path: Path) -> None:
+    """Write beside the lock who holds it; another user's note may not be ours to write over."""
+    note = {"process": os.getpid(), "folder": str(Path.cwd()), "since_unix_s": time.time()}
+    with suppress(OSError):
+        path.with_suffix(HOLDER_SUFFIX).write_text(json.dumps(note), encoding="utf-8")
+
+
+def _holder(path: Path) -> str:
+    """Return ` (process 123 in FOLDER, for 4 min)`, empty where the note cannot be read."""
+    try:
+        note = json.loads(path.with_suffix(HOLDER_SUFFIX).read_text(encoding="utf-8"))
+        minutes = (time.time() - float(note["since_unix_s"])) / 60
+        return f" (process {note['process']} in {note['folder']}, for {minutes:.0f} min)"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

@@ -1,35 +1,92 @@
-"""Which version of a library is installed here."""
+"""Which version of a library is installed here, found without importing it where its files tell.
+
+Importing PyTorch, transformers and ONNX takes seconds, and `probe` runs every time.
+"""
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer.so.8", "nvinfer_10.dll", "nvinfer.dll")
+VERSION_FILES = ("__init__.py", "version.py", "_version.py")
+"""Where libraries keep `__version__`, tried in this order."""
 
 
 def library_version(name: str) -> str | None:
-    """Return the version that the imported library states, None where it cannot be imported.
+    """Return the version that the library states, None where it is not installed or cannot be imported.
 
     The module is asked, not the package metadata: several packages may offer one module.
     """
-    if name == "tensorrt":
-        return _tensorrt_version()
+    return _tensorrt_version() if name == "tensorrt" else _module_version(name)
+
+
+def _module_version(name: str) -> str | None:
+    if name not in sys.modules:
+        folder = module_folder(name)
+        stated = folder and (_stated_version(folder) or _metadata_version(name, folder))
+        if stated:
+            return stated
     try:
         return str(importlib.import_module(name).__version__)
     except (ImportError, OSError, AttributeError):
         return None
 
 
+def module_folder(name: str) -> Path | None:
+    """Return the folder of a package that can be imported, without importing it; None for anything else."""
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return None
+    is_package = found is not None and found.origin is not None and Path(found.origin).name == "__init__.py"
+    return Path(str(found.origin)).parent if found and is_package else None
+
+
+def _stated_version(folder: Path) -> str | None:
+    """Return the text that a package's own files give `__version__`; None where it is computed."""
+    texts = (read_constants(folder / name).get("__version__") for name in VERSION_FILES)
+    return next((text for text in texts if text), None)
+
+
+def read_constants(path: Path) -> dict[str, str]:
+    """Return the names that a Python file sets to plain text at its top level; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    constants: dict[str, str] = {}
+    for name, value in _assignments(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            constants[name] = value.value
+        elif isinstance(value, ast.Name) and value.id in constants:
+            constants[name] = constants[value.id]
+    return constants
+
+
+def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in module.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+                yield target.id, node.value
+
+
+def _metadata_version(name: str, folder: Path) -> str | None:
+    """Return what the package of the same name, installed in the same place, says of its version: `onnx` asks so too."""
+    found = list(importlib.metadata.distributions(name=name, path=[str(folder.parent)]))
+    return found[0].version if len(found) == 1 else None
+
+
 def _tensorrt_version() -> str | None:
     """Return TensorRT's version from its Python package or, without one, from its library."""
-    for module in ("tensorrt", "tensorrt_libs"):
-        try:
-            package = importlib.import_module(module)
-        except (ImportError, OSError):
-            continue
-        if hasattr(package, "__version__"):
-            return str(package.__version__)
+    stated = _module_version("tensorrt") or _module_version("tensorrt_libs")
+    if stated:
+        return stated
     for library in TENSORRT_LIBRARIES:
         try:
             number = int(ctypes.CDLL(library).getInferLibVersion())

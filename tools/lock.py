@@ -1,0 +1,66 @@
+"""Pin every package that the requirements files bring, with hashes, for all platforms and Python 3.11 to 3.14.
+
+    python run.py python tools/lock.py [--upgrade]
+
+Writes requirements.lock and requirements-dev.lock, which `run.py` installs from.  Without --upgrade what is pinned
+already stays as it is, where the requirements allow it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = "3.11"
+LOCKS: dict[str, tuple[str, ...]] = {
+    "requirements.lock": ("requirements.txt",),
+    "requirements-dev.lock": ("requirements-dev.txt", "--constraints", "requirements.lock"),
+}
+"""Each lock, the file that it is made of, and what else `uv pip compile` is told."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the requirements allow")
+    given = parser.parse_args()
+    uv = shutil.which("uv")
+    if uv is None:
+        print("error: no uv on the path: `python run.py python -m pip install uv`, then again", file=sys.stderr)
+        return 1
+    return max(write_lock(uv, lock, given.upgrade) for lock in LOCKS)
+
+
+def write_lock(uv: str, lock: str, upgrade: bool) -> int:
+    """Compile one requirements file into its lock; return uv's exit code, the lock as it was if that is not 0."""
+    source, *more = LOCKS[lock]
+    options = ["--universal", "--generate-hashes", "--python-version", OLDEST_PYTHON, "--no-header", "--no-annotate"]
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / lock
+        if (ROOT / lock).exists() and not upgrade:
+            shutil.copyfile(ROOT / lock, target)
+        command = [uv, "pip", "compile", source, *more, *options, "--quiet", "--output-file", str(target)]
+        code = subprocess.call(command, cwd=ROOT)
+        if not code:
+            pins = target.read_text(encoding="utf-8")
+            (ROOT / lock).write_text(header(source) + pins, encoding="utf-8", newline="\n")
+    return code
+
+
+def header(source: str) -> str:
+    """Return the lines that a lock begins with: how it is made, and from which bytes."""
+    return f"# Made by tools/lock.py from {source}: change that file, then make this one anew.\n# sha256 {digest(source)}\n"
+
+
+def digest(source: str) -> str:
+    """Return the SHA-256 of a requirements file, line ends as in git."""
+    return hashlib.sha256((ROOT / source).read_text(encoding="utf-8").encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
