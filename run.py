@@ -92,9 +92,7 @@ def has_uv() -> bool:
 
 def pip(*arguments: str) -> int:
     """Run `pip install` in .venv; return its exit code."""
-    return subprocess.call(
-        [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments], cwd=ROOT
-    )
+    return subprocess.call([str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments], cwd=ROOT)
 
 
 def record(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The notes' answers to common assumptions flip with the data of unlike machines."""
+"""The notes' verdicts on common assumptions flip with the data of unlike machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from test_report import row, table
 from bench.report.notes.assumptions import assumption_lines
 
 
-def answer(rows: pd.DataFrame, claim: str) -> str:
+def verdict_on(rows: pd.DataFrame, claim: str) -> str:
     return next(line for line in assumption_lines(rows) if claim in line)
 
 
@@ -39,27 +39,27 @@ def cpu(
 
 
 def test_tensorrt_wins_where_it_wins_and_loses_where_it_loses() -> None:
-    assert "upheld here in all 2 comparisons" in answer(gpu((0.35, 0.40)), "TensorRT always wins")
-    lost = answer(gpu((0.60, 0.70)), "TensorRT always wins")
+    assert "upheld here in all 2 comparisons" in verdict_on(gpu((0.35, 0.40)), "TensorRT always wins")
+    lost = verdict_on(gpu((0.60, 0.70)), "TensorRT always wins")
     assert "refuted here by 2 of 2 comparisons" in lost
     assert "`ort_tensorrt_fp16` against `ort_cuda_fp16`, batch 1: 0.77× (0.76× – 0.77×), slower" in lost
-    assert "not tested here" in answer(cpu((25.0, 90.0)), "TensorRT always wins")
+    assert "not tested here" in verdict_on(cpu((25.0, 90.0)), "TensorRT always wins")
 
 
 def test_a_tie_refutes_always() -> None:
-    assert "refuted here by 1 of 2 comparisons" in answer(gpu((0.46, 0.40)), "TensorRT always wins")
+    assert "refuted here by 1 of 2 comparisons" in verdict_on(gpu((0.46, 0.40)), "TensorRT always wins")
 
 
 def test_a_tie_that_only_the_noise_floor_makes_refutes_nothing() -> None:
     rows = gpu((0.46, 0.40))
     rows["noise_floor"], rows["margin"] = 0.05, 0.05
-    noisy = answer(rows, "TensorRT always wins")
+    noisy = verdict_on(rows, "TensorRT always wins")
     assert "undecided here: 1 of 2 comparisons are inconclusive" in noisy
     assert "tie within the noise floor" in noisy
 
 
 def test_wide_processes_leave_it_undecided() -> None:
-    undecided = answer(gpu((0.45, 0.52), spread=0.2), "TensorRT always wins")
+    undecided = verdict_on(gpu((0.45, 0.52), spread=0.2), "TensorRT always wins")
     assert "undecided here: 2 of 2 comparisons are inconclusive" in undecided
 
 
@@ -72,7 +72,7 @@ def test_wide_processes_leave_it_undecided() -> None:
     ],
 )
 def test_int8_is_judged_by_its_own_runtimes_fp32(int8_ms: tuple[float, float], expected: str) -> None:
-    assert expected in answer(cpu(int8_ms), "INT8 is always faster")
+    assert expected in verdict_on(cpu(int8_ms), "INT8 is always faster")
 
 
 @pytest.mark.parametrize(
@@ -80,30 +80,30 @@ def test_int8_is_judged_by_its_own_runtimes_fp32(int8_ms: tuple[float, float], e
     [((60.0, 100.0), "upheld here"), ((25.0, 100.0), "refuted here"), ((60.0, 250.0), "refuted here")],
 )
 def test_cpu_int8_needs_both_halves_of_the_claim(int8_ms: tuple[float, float], expected: str) -> None:
-    assert expected in answer(cpu(int8_ms), "INT8 on the CPU is slower at batch 1")
+    assert expected in verdict_on(cpu(int8_ms), "INT8 on the CPU is slower at batch 1")
 
 
 def test_cpu_int8_is_undecided_where_processes_differ() -> None:
-    assert "undecided here" in answer(cpu((50.0, 200.0), spread=0.2), "INT8 on the CPU is slower at batch 1")
+    assert "undecided here" in verdict_on(cpu((50.0, 200.0), spread=0.2), "INT8 on the CPU is slower at batch 1")
 
 
 def test_a_larger_batch_that_gains_nothing_is_named() -> None:
     rising, falling = cpu((25.0, 90.0), (50.0, 180.0)), cpu((25.0, 120.0), (50.0, 180.0))
-    assert "upheld here in all 2" in answer(rising, "larger batch")
-    assert "`ort_cpu_int8` from batch 1 to 4: 0.83×" in answer(falling, "larger batch")
+    assert "upheld here in all 2" in verdict_on(rising, "larger batch")
+    assert "`ort_cpu_int8` from batch 1 to 4: 0.83×" in verdict_on(falling, "larger batch")
 
 
 def test_precision_is_weighed_against_the_runtime() -> None:
     by_precision = table(*cells("ort_cpu_int8", 20.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 66.0))
     by_runtime = table(*cells("ort_cpu_int8", 50.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 180.0))
-    assert "upheld here; largest factor" in answer(by_precision, "Precision matters")
-    assert "refuted here; largest factor" in answer(by_runtime, "Precision matters")
-    assert "cpu batch 1 1.20× against 3.00×" in answer(by_runtime, "Precision matters")
+    assert "upheld here; largest factor" in verdict_on(by_precision, "Precision matters")
+    assert "refuted here; largest factor" in verdict_on(by_runtime, "Precision matters")
+    assert "cpu batch 1 1.20× against 3.00×" in verdict_on(by_runtime, "Precision matters")
 
 
 def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:
     rows = table(*cells("torch_cuda_fp16", 4.6, gpu_busy_ms=0.36, bound="host-bound"), *cells("torch_cuda_fp32", 4.4))
-    found = answer(rows, "FP16 is always faster")
+    found = verdict_on(rows, "FP16 is always faster")
     assert "refuted here" in found
     assert "host-bound, the GPU works 0.360 of its 4.600 ms" in found
 

@@ -1,4 +1,4 @@
-"""Limits, energy, break-even and the noise floor, from figures with known answers."""
+"""Limits, energy, break-even and the noise floor, from figures with known results."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_a_run_that_would_build_an_engine_while_timing_fails_and_keeps_the_old_f
 
 
 @pytest.mark.parametrize("built", [REAL], indirect=True)
-def test_a_cuda_graph_answers_every_batch_size_rightly(copy: Project) -> None:
+def test_a_cuda_graph_gives_right_logits_at_every_batch_size(copy: Project) -> None:
     copy.set_params(widen)
     change_variant(copy, options={"cuda_graph": True})
     copy.repro(INFER)

@@ -72,16 +72,16 @@ def test_an_fp16_graph_gets_the_fp16_flag_where_tensorrt_would_run_it_in_tf32(
     assert given["trt_fp16_enable"] == flag
 
 
-def test_a_graph_with_int32_inputs_answers_as_before(measured: Project) -> None:
-    """TensorRT 8 casts INT64 inputs outside its CUDA graph, which then answers the first input for ever."""
+def test_a_graph_with_int32_inputs_gives_the_same_logits(measured: Project) -> None:
+    """TensorRT 8 casts INT64 inputs outside its CUDA graph, which then returns the first input's logits for ever."""
     graph = measured.folder / "artifacts/onnx/fp32.onnx"
     wide = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     narrow = onnxruntime.InferenceSession(with_int32_inputs(graph), providers=["CPUExecutionProvider"])
     encoded = load_encoded(measured.folder / "artifacts/inputs/evaluation.npz")
     feed = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
     assert {value.type for value in narrow.get_inputs()} == {"tensor(int32)"}
-    answers = narrow.run(["logits"], {name: array.astype(np.int32) for name, array in feed.items()})
-    np.testing.assert_allclose(answers[0], wide.run(["logits"], feed)[0], atol=1e-5)
+    logits = narrow.run(["logits"], {name: array.astype(np.int32) for name, array in feed.items()})
+    np.testing.assert_allclose(logits[0], wide.run(["logits"], feed)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(("installed", "given"), [("8.6.1", {bytes}), ("10.14.1", {type(None)})])

@@ -1,4 +1,4 @@
-"""Crashes, kills, full disks and wrong answers: one clear end, and nothing half-written is used."""
+"""Crashes, kills, full disks and wrong logits: one clear end, and nothing half-written is used."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cell(project: Project, size: int) -> dict[str, object]:
         ("cpu_for_cuda", "wanted weights on cpu, observed cuda"),
     ],
 )
-def test_a_row_that_answers_wrongly_is_rejected_and_never_called_fastest(
+def test_a_row_with_wrong_logits_is_rejected_and_never_called_fastest(
     fault: str, reason: str, faulty: Callable[..., Project]
 ) -> None:
     project = faulty(fault)

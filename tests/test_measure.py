@@ -56,7 +56,7 @@ def test_a_slow_cell_ends_at_its_time_limit_with_the_runs_it_has() -> None:
     assert len(runs.latencies_ns) == 3
 
 
-def test_warm_up_runs_are_not_timed_runs_but_their_answers_are_kept() -> None:
+def test_warm_up_runs_are_not_timed_runs_but_their_logits_are_kept() -> None:
     machine = Machine(1.0)
     runs = warm_up(machine.run, make_batches(encoded(), 1), 3, machine.clock)
     assert len(runs.outputs) == 3

@@ -72,7 +72,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize(("runtime", "precision", "graph", "tolerance"), PATHS)
-def test_a_runtime_answers_like_the_fp32_reference(
+def test_a_runtime_gives_the_logits_of_the_fp32_reference(
     made: Made, runtime: str, precision: str, graph: str, tolerance: float
 ) -> None:
     session = import_runtime(runtime).open_session(
@@ -173,7 +173,7 @@ def test_the_exported_graph_agrees_with_pytorch_at_a_batch_it_was_not_exported_w
     assert 0 <= made.parity < 1e-4
 
 
-def test_masked_tokens_do_not_change_the_answer(made: Made) -> None:
+def test_masked_tokens_do_not_change_the_logits(made: Made) -> None:
     session = import_runtime("onnxruntime").open_session(
         SessionSpec("cpu", "fp32", made.folder / "fp32.onnx", {}, [1], LENGTH, cpu_threads=1)
     )

@@ -21,7 +21,7 @@ def test_a_wider_budget_takes_the_larger_batch() -> None:
     assert narrow is not None
     assert wide is not None
     assert (narrow.best.batch_size, wide.best.batch_size) == (1, 16)
-    assert wide.certainty() == "yes"
+    assert wide.doubts() == "yes"
 
 
 def test_a_row_that_needs_too_much_memory_is_not_picked() -> None:
@@ -32,14 +32,14 @@ def test_a_row_that_needs_too_much_memory_is_not_picked() -> None:
     assert tight.best.variant == "ort_cuda_fp16"
 
 
-def test_rows_that_are_not_told_apart_are_listed_together() -> None:
+def test_rows_that_are_not_significantly_different_are_listed_together() -> None:
     found = pick_of(5.0, LARGE, row("torch_cuda_fp16", 16, (1.9, 2.02, 2.2), peak_gpu_mib=500.0))
     assert found is not None
     assert {found.best.variant, *(tie.variant for tie in found.ties)} == {"ort_cuda_fp16", "torch_cuda_fp16"}
-    assert "the rows below may be as good" in found.certainty()
+    assert "the rows below may be as good" in found.doubts()
 
 
-def test_budgets_with_the_same_answer_share_its_lines() -> None:
+def test_budgets_with_the_same_pick_share_its_lines() -> None:
     rows = table(*[row("ort_cuda_fp16", size, (0.5, 0.5, 0.5), p95_ms=0.6) for size in (1, 4)])
     _, lines = pick_table(rows, settings(slo_p95_ms=[0.1, 0.2, 1.0, 5.0]))
     assert [line[0] for line in lines] == ["0.1, 0.2 ms", "1, 5 ms"]
@@ -49,7 +49,7 @@ def test_budgets_with_the_same_answer_share_its_lines() -> None:
 def test_a_p95_that_may_break_the_budget_is_said(high: float | None, text: str) -> None:
     found = pick_of(5.0, row("ort_cuda_fp16", 16, (2.0, 2.01, 2.02), p95_ms=4.0, p95_high_ms=high))
     assert found is not None
-    assert text in found.certainty()
+    assert text in found.doubts()
 
 
 def test_rejected_and_unmeasured_rows_are_never_in_the_tables_picks() -> None:

@@ -1,4 +1,4 @@
-"""The gate: a row that answers wrongly is rejected, however fast."""
+"""The gate: a row with wrong logits is rejected, however fast."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_tf32_sized_error_is_rejected_in_an_fp32_row_and_allowed_in_a_tf32_row
     assert verdict(logits, "tf32")[1] == ""
 
 
-def test_an_answer_that_flips_counts_against_agreement() -> None:
+def test_a_label_that_flips_counts_against_agreement() -> None:
     flipped = REFERENCE.copy()
     flipped[:20] = flipped[:20, ::-1]
     comparison = compare(outputs(flipped), REFERENCE)

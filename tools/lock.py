@@ -54,7 +54,8 @@ def write_lock(uv: str, lock: str, upgrade: bool) -> int:
 
 def header(source: str) -> str:
     """Return the lines that a lock begins with: how it is made, and from which bytes."""
-    return f"# Made by tools/lock.py from {source}: change that file, then make this one anew.\n# sha256 {digest(source)}\n"
+    how = f"# Made by tools/lock.py from {source}: change that file, then make this one anew."
+    return f"{how}\n# sha256 {digest(source)}\n"
 
 
 def digest(source: str) -> str:

@@ -1,8 +1,8 @@
-"""Can the proof of precision and device fail?  Four rows that lie, and what the pipeline says to each.
+"""Can the proof of precision and device fail?  Four mislabelled rows, and what the pipeline says of each.
 
     python run.py python validation/proof_can_fail.py [--write FILE]
 
-Needs an NVIDIA GPU and the artifacts of a finished `dvc repro`.  Exits with 1 if a lie is believed.
+Needs an NVIDIA GPU and the artifacts of a finished `dvc repro`.  Exits with 1 if one of them passes as measured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.workers.jobs import make_job
 from bench.workers.launcher import run_worker
 
 CUDA_LIBRARIES = ("libcublas.so", "libcublasLt.so", "libcudnn.so", "libcudart.so")
-LIES: dict[str, tuple[str, dict[str, Any]]] = {
+MISLABELLED: dict[str, tuple[str, dict[str, Any]]] = {
     "a PyTorch fp32 row that runs with TF32 on": ("torch_cuda_fp32", {"precision": "tf32"}),
     "an ONNX Runtime fp32 row that runs with TF32 on": ("ort_cuda_fp32", {"precision": "tf32"}),
     "a fused fp16 row that is given the fp32 graph": ("ort_cuda_fp16", {"graph": "artifacts/onnx/fp32.onnx"}),
@@ -40,17 +40,17 @@ def main() -> int:
     given = parser.parse_args()
     params = load_params().model_copy(update={"batch_sizes": [1]})
     with timing_lock():
-        answers = {lie: answer(params, key, change) for lie, (key, change) in LIES.items()}
+        results = {row: measure(params, key, change) for row, (key, change) in MISLABELLED.items()}
         with broken_cuda_libraries():
-            answers["a CUDA row whose libraries are broken"] = answer(params, "ort_cuda_fp32", {})
-    for lie, found in answers.items():
-        print(f"{lie}: {found['status']}: {found.get('reason', '')}")
+            results["a CUDA row whose libraries are broken"] = measure(params, "ort_cuda_fp32", {})
+    for row, found in results.items():
+        print(f"{row}: {found['status']}: {found.get('reason', '')}")
     if given.write:
-        write_json(given.write, answers)
-    return int(any(found["status"] == "measured" for found in answers.values()))
+        write_json(given.write, results)
+    return int(any(found["status"] == "measured" for found in results.values()))
 
 
-def answer(params: Params, key: str, change: dict[str, Any]) -> dict[str, Any]:
+def measure(params: Params, key: str, change: dict[str, Any]) -> dict[str, Any]:
     """Run one worker with a changed job under the label of `key`; return the status and reason of its row."""
     variant = params.all_variants()[key]
     job = make_job(key, variant, params, process=0, measure_accuracy=False, profile=True)

@@ -66,16 +66,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="words that a trial's name must hold")
     given = parser.parse_args()
     params = load_params().model_copy(update={"batch_sizes": BATCH_SIZES})
-    answers: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch, timing_lock():
         graphs = make_graphs(params, Path(scratch))
         for trial in TRIALS:
             if not all(word in trial.name for word in given.only):
                 continue
-            answers[trial.name] = answer(params, trial, graphs[trial.graph])
-            print(f"{trial.name}: {answers[trial.name]}", flush=True)
+            results[trial.name] = try_out(params, trial, graphs[trial.graph])
+            print(f"{trial.name}: {results[trial.name]}", flush=True)
             if given.write:
-                write_json(given.write, answers)
+                write_json(given.write, results)
     return 0
 
 
@@ -104,7 +104,7 @@ def matrix(node: Any, shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
     return shapes.get(node.input[1], ()) if node.op_type == "MatMul" else ()
 
 
-def answer(params: Params, trial: Trial, graph: Path) -> dict[str, Any]:
+def try_out(params: Params, trial: Trial, graph: Path) -> dict[str, Any]:
     """Build an engine and run it; return what came of it, or the last words of the process that died."""
     params = params.model_copy(
         update={"tensorrt": params.tensorrt.model_copy(update={"optimization_level": trial.optimization_level})}

@@ -70,14 +70,14 @@ def read_constants(path: Path) -> dict[str, str]:
 
 def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
     for node in module.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-                yield target.id, node.value
+        if isinstance(node, ast.Assign):
+            yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
+            yield node.target.id, node.value
 
 
 def _metadata_version(name: str, folder: Path) -> str | None:
-    """Return what the package of the same name, installed in the same place, says of its version: `onnx` asks so too."""
+    """Return the version of the package of that name in the same place; `onnx` asks for its own in this way too."""
     found = list(importlib.metadata.distributions(name=name, path=[str(folder.parent)]))
     return found[0].version if len(found) == 1 else None
 

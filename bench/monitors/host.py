@@ -1,4 +1,4 @@
-"""How busy other processes kept the CPU while a worker was timing, and whether the CPU itself held still."""
+"""How busy other processes kept the CPU while a worker was timing, and whether the CPU's own speed was steady."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def agreement(self) -> float:
-        """Share of compared answers whose most likely label is the reference's."""
+        """Share of compared predictions whose most likely label is the reference's."""
         return self.agreeing / self.compared if self.compared else 0.0
 
 

@@ -1,4 +1,4 @@
-"""For each latency budget: the row with the most throughput whose p95 stays within it, and how certain that is."""
+"""For each latency budget: the row with the most throughput whose p95 stays within it, and how significant that is."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from bench.report.figures import (
     with_interval,
 )
 from bench.report.markdown import table_lines
-from bench.summary.comparisons import not_told_apart, per_sample
+from bench.summary.comparisons import not_significantly_different, per_sample
 from bench.summary.table_file import is_missing
 
-COLUMNS = ("p95 within", "take", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "certain?")
-LEFT_ALIGNED = ("take", "certain?")
+COLUMNS = ("p95 within", "pick", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "significant?")
+LEFT_ALIGNED = ("pick", "significant?")
 
 
 @dataclass(frozen=True)
 class Pick:
-    """The best row for a budget, and those whose throughput this run does not tell from it."""
+    """The best row for a budget, and those without a significant difference in throughput."""
 
     budget_ms: float
     best: Any
     ties: list[Any]
 
-    def certainty(self) -> str:
+    def doubts(self) -> str:
         """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
         doubts = []
         if self.ties:
@@ -59,7 +59,7 @@ def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float,
             yield budget_ms, None
             continue
         best = ordered[0]
-        yield budget_ms, Pick(budget_ms, best, not_told_apart(best, ordered[1:], per_sample))
+        yield budget_ms, Pick(budget_ms, best, not_significantly_different(best, ordered[1:], per_sample))
 
 
 def memory_mib(row: Any) -> Any:
@@ -83,7 +83,7 @@ def pick_table(rows: pd.DataFrame, settings: ReportSettings) -> tuple[list[str],
 
 
 def _lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[list[str]]:
-    """Yield a pick's lines once for all budgets next to each other that it is the answer to."""
+    """Yield a pick's lines once for all neighbouring budgets that share it."""
     for lines, same in groupby(picks(rows, settings), key=lambda entry: _pick_lines(entry[1])):
         budgets = ", ".join(f"{budget_ms:g}" for budget_ms, _ in same)
         yield [f"{budgets} ms", *lines[0]]
@@ -93,8 +93,8 @@ def _lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[list[str]]:
 def _pick_lines(pick: Pick | None) -> list[list[str]]:
     if pick is None:
         return [["no row stays within it", *[MISSING] * (len(COLUMNS) - 2)]]
-    ties = [[*_figures(row), "not told apart from it"] for row in pick.ties]
-    return [[*_figures(pick.best), pick.certainty()], *ties]
+    ties = [[*_figures(row), "no significant difference"] for row in pick.ties]
+    return [[*_figures(pick.best), pick.doubts()], *ties]
 
 
 def _figures(row: Any) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bench.core.params import ReportSettings
-from bench.report.answers import answer_lines, limit_text, why_text
 from bench.report.context import Context
+from bench.report.fastest import bottleneck_text, fastest_lines, roofline_text
 from bench.report.figures import (
     MISSING,
     between,
@@ -24,7 +24,7 @@ from bench.report.picks import pick_lines
 from bench.summary.table_file import is_missing
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
-LEFT_ALIGNED = ("variant", "verdict, 95% interval", "why", "proof", "status")
+LEFT_ALIGNED = ("variant", "verdict, 95% interval", "bottleneck", "proof", "status")
 
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
@@ -32,7 +32,7 @@ def render_table(table: pd.DataFrame, context: Context) -> str:
     lines = ["# Inference latency and throughput", ""]
     lines += [f"Model: {context.model()}.", ""]
     if not context.is_real:
-        lines += ["**The weights are random: latencies hold for the real model, answers and accuracy do not.**", ""]
+        lines += ["**The weights are random: latencies hold for the real model, predictions and accuracy do not.**", ""]
     lines += [f"- {line}" for line in context.hardware_lines()]
     parity = context.export["parity_max_abs_diff"]
     lines += [f"- Export: opset {context.export['opset']}, largest logit difference to PyTorch {parity:.2g}", ""]
@@ -45,7 +45,7 @@ def _panel(rows: pd.DataFrame, title: str, hardware: str, settings: ReportSettin
     yield from (f"## {title}: {hardware}", "")
     timed = rows[rows["p50_ms"].notna()]
     measured = rows[rows["status"] == "measured"]
-    for lines in (answer_lines(measured), pick_lines(measured, settings)):
+    for lines in (fastest_lines(measured), pick_lines(measured, settings)):
         found = list(lines)
         yield from [*found, ""] if found else []
     if len(timed):
@@ -96,8 +96,8 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "samples/s": lambda row: per_second(row.samples_per_s),
     "speed-up": lambda row: ratio(row.speedup),
     "verdict, 95% interval": speedup_text,
-    "why": why_text,
-    "of limit": limit_text,
+    "bottleneck": bottleneck_text,
+    "of roofline": roofline_text,
     "mJ/sample": lambda row: millijoules(row.energy_mj_per_sample),
     "agreement": lambda row: percent(row.agreement),
     "proof": lambda row: MISSING if is_missing(row.proof) else str(row.proof),
@@ -128,13 +128,13 @@ def _legend(table: pd.DataFrame) -> list[str]:
         f"Intervals count the spread between processes; faster, slower and tie are said where the whole interval "
         f"is beyond or inside a margin ({margins_text(table)}), else inconclusive. "
         f"p95: {MISSING} where there were too few runs. "
-        "Why: the part of a call in which the GPU works, or the part of the CPU's work that is matrix products. "
-        "Fastest: is certain where its whole interval is beyond the margin against every other row. "
-        "First answer: from process start. Once: export and conversion, before the first run. "
-        "Of limit: the shortest time that this machine's measured peaks allow (a large matrix product in that "
+        "Bottleneck: the part of a call in which the GPU works, or the part of the CPU's work that is matrix products. "
+        "Significant: the whole interval of the ratio to every other row is beyond the margin. "
+        "Cold start: from process start to the first result. One-off: export, conversion and engine build. "
+        "Of roofline: the shortest time that this machine's measured peaks allow (a large matrix product in that "
         "precision, a large copy), as a share of p50. "
         "mJ/sample: from the GPU's own counter, idle power taken off. "
-        "Agreement: share of answers whose label is the fp32 reference's. "
+        "Agreement: share of predictions whose label is the fp32 reference's. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
         "label; - not recorded. "
         "Everything else that is known about a row: `summary.csv`."

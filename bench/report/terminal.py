@@ -24,8 +24,8 @@ LEFT_OUT_FIRST = (
     "p95 ms",
     "agreement",
     "mJ/sample",
-    "of limit",
-    "why",
+    "of roofline",
+    "bottleneck",
     "95% interval",
     "verdict, 95% interval",
     "samples/s",
@@ -44,7 +44,7 @@ def main() -> None:
         print_picks(console, rows[rows["status"] == "measured"], context.settings)
     console.print(f"Model: {context.model()}", soft_wrap=True)
     if not context.is_real:
-        console.print("The weights are random: latencies hold for the real model, answers do not.", soft_wrap=True)
+        console.print("The weights are random: latencies hold for the real model, predictions do not.", soft_wrap=True)
     for path in (SUMMARY_TABLE, SUMMARY_CSV, PLOTS, NOTES):
         console.print(f"written: {path.as_posix()}", soft_wrap=True, highlight=False)
 
@@ -66,7 +66,7 @@ def print_picks(console: Console, rows: pd.DataFrame, settings: ReportSettings) 
     grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
     names, lines = pick_table(rows, settings)
     for name in names:
-        grid.add_column(name, justify="left" if name in PICKS_LEFT else "right", no_wrap=name != "certain?")
+        grid.add_column(name, justify="left" if name in PICKS_LEFT else "right", no_wrap=name != "significant?")
     for texts in lines:
         grid.add_row(*texts)
     console.print("\nFor a latency budget", style="bold", highlight=False)

@@ -58,7 +58,7 @@ def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     if changes:
         yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
     else:
-        yield "At every batch size some row is the fastest on all of them, or not told apart from the fastest."
+        yield "At every batch size one row is the fastest on all of them, or not significantly slower than it."
 
 
 def _share_a_winner(found: list[list[Any]]) -> bool:
@@ -76,7 +76,7 @@ def _winners_text(rows: list[Any]) -> str:
     if not rows:
         return MISSING
     row, *ties = rows
-    same = f"; not told apart: {', '.join(f'`{tie.variant}`' for tie in ties)}" if ties else ""
+    same = f"; no significant difference to {', '.join(f'`{tie.variant}`' for tie in ties)}" if ties else ""
     return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
 
 

@@ -79,7 +79,7 @@ class Traits:
     is_weakly_typed: bool = False
     """The types of a graph are only a hint: without the FP16 flag an FP16 graph runs in TF32."""
     casts_int64: bool = False
-    """INT64 inputs are cast outside the engine and its CUDA graph: a replay answers the first input for ever."""
+    """INT64 inputs are cast outside the engine and its CUDA graph: replays return the first input's logits for ever."""
 
 
 NEWEST = Traits()

@@ -38,7 +38,7 @@ def fetch_model(model: Model, folder: Path, announce: Announce) -> dict[str, Any
     sentences = [text for part in builtin_sentences() for text, _ in part]
     write_synthetic_model(model.synthetic, sentences, folder)
     name = f"synthetic {model.synthetic.architecture}, seed {model.synthetic.seed}"
-    announce(f"NOTE: the model is {name}: its speed is the real one's, its answers mean nothing")
+    announce(f"NOTE: the model is {name}: its speed is the real one's, its predictions mean nothing")
     return {"model": name, "model_is_real": False}
 
 

@@ -58,12 +58,12 @@ def fastest(rows: pd.DataFrame) -> Any:
 
 
 def fastest_and_ties(rows: pd.DataFrame) -> list[Any]:
-    """Return the row with the lowest p50, then those that it is not told apart from; empty where there is none."""
+    """Return the row with the lowest p50, then those not significantly different; empty where there is none."""
     ordered = list(rows.sort_values("p50_ms").itertuples())
-    return [ordered[0], *not_told_apart(ordered[0], ordered[1:])] if ordered else []
+    return [ordered[0], *not_significantly_different(ordered[0], ordered[1:])] if ordered else []
 
 
-def not_told_apart(first: Any, others: Iterable[Any], per: Per = lambda _row: 1.0) -> list[Any]:
+def not_significantly_different(first: Any, others: Iterable[Any], per: Per = lambda _row: 1.0) -> list[Any]:
     """Return those of the other rows that are neither surely faster nor surely slower than the first."""
     return [row for row in others if compare(first, row, per).verdict not in ("faster", "slower")]
 

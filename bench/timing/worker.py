@@ -164,18 +164,18 @@ class Worker:
                     cell["operators"] = _operators(session, self.batches[size])
 
     def _measure_accuracy(self, session: Session) -> None:
-        """Answer every labelled sentence once, untimed, at the largest batch size that fits."""
+        """Classify every labelled sentence once, untimed, at the largest batch size that fits."""
         measured = [size for size, cell in self.cells.items() if cell["status"] == "measured"]
         if not (self.job.measure_accuracy and measured):
             return
         _tell("accuracy")
         size = max(measured)
-        answers = np.empty(len(self.encoded), dtype=np.int64)
+        predictions = np.empty(len(self.encoded), dtype=np.int64)
         for start in range(0, len(self.encoded), size):
             indices = np.arange(start, start + size) % len(self.encoded)
             batch = Batch(indices, *self.encoded.rows(indices))
-            answers[indices] = session.run(batch.input_ids, batch.attention_mask).argmax(axis=1)
-        self.result["accuracy"] = float((answers == self.encoded.labels).mean())
+            predictions[indices] = session.run(batch.input_ids, batch.attention_mask).argmax(axis=1)
+        self.result["accuracy"] = float((predictions == self.encoded.labels).mean())
 
 
 def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:

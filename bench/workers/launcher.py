@@ -203,7 +203,7 @@ def describe_exit(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    hint = " (often the system's answer to too little memory)" if name == "SIGKILL" else ""
+    hint = " (often because the system ran out of memory)" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"
 
 

@@ -1,4 +1,4 @@
-"""What people assume, put to this run: upheld, refuted or undecided here, with the cells behind each answer.
+"""Common assumptions, tested on this run: upheld, refuted or undecided here, with the cells behind each result.
 
 An assumption is about cells, each a ratio (how many times as fast) with its interval and verdict.
 "always" is refuted by one cell that is surely not faster, upheld if every cell is surely
@@ -66,10 +66,10 @@ def _always(claim: str, cells: list[Cell]) -> str:
     return _line(claim, f"upheld here in all {len(cells)} comparisons, the weakest", [weakest])
 
 
-def _line(claim: str, answer: str, cells: list[Cell]) -> str:
+def _line(claim: str, result: str, cells: list[Cell]) -> str:
     more = len(cells) - SHOWN_CELLS
     texts = [cell.text() for cell in cells[:SHOWN_CELLS]] + ([f"and {more} more"] if more > 0 else [])
-    return f"- “{claim}”: {answer}{': ' + '. '.join(texts) if texts else ''}."
+    return f"- “{claim}”: {result}{': ' + '. '.join(texts) if texts else ''}."
 
 
 def _cause(row: Any) -> str:
@@ -130,9 +130,9 @@ def _precision_or_runtime(rows: pd.DataFrame) -> str:
         return _line(claim, "not tested here", [])
     upheld = [precision.low > runtime.high for _, precision, runtime in found]
     refuted = [precision.high < runtime.low for _, precision, runtime in found]
-    answer = "refuted here" if any(refuted) else "upheld here" if all(upheld) else "undecided here"
+    result = "refuted here" if any(refuted) else "upheld here" if all(upheld) else "undecided here"
     parts = [f"{where} {ratio(first.value)} against {ratio(second.value)}" for where, first, second in found]
-    return f"- “{claim}”: {answer}; largest factor between precisions against between runtimes: {', '.join(parts)}."
+    return f"- “{claim}”: {result}; largest factor between precisions against between runtimes: {', '.join(parts)}."
 
 
 def _largest_factor(rows: pd.DataFrame, same: str, other: str) -> Interval | None:

@@ -52,7 +52,7 @@ def _relative_spread(row: Any) -> float:
 
 
 def _host(rows: pd.DataFrame) -> Iterator[str]:
-    """Say whether the CPU held still while a fixed loop was timed before and after each cell."""
+    """Say whether the CPU's speed was steady while a fixed loop was timed before and after each cell."""
     ratios = (rows["host_loop_max_ms"].astype(float) / rows["host_loop_min_ms"].astype(float)).dropna()
     if ratios.empty:
         return
@@ -61,7 +61,7 @@ def _host(rows: pd.DataFrame) -> Iterator[str]:
         f"{ratio(ratios.median())} its fastest (median over cells), at most {ratio(ratios.max())}"
     )
     if ratios.median() <= STEADY:
-        yield f"{line}. The CPU held still."
+        yield f"{line}. The CPU's speed was steady."
     else:
         yield (
             f"{line}. The CPU itself changes its speed (its clock, or other guests on the same cores), and calls that "

@@ -39,10 +39,10 @@ def render_notes(table: pd.DataFrame, context: Context) -> str:
         "",
         "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin "
         f"({margins_text(table)}); the interval counts the spread between processes. Otherwise it is inconclusive: "
-        "this run does not tell.",
+        "this run cannot say.",
         "",
     ]
-    lines += ["## What people assume", "", *assumption_lines(table), ""]
+    lines += ["## Common assumptions, tested on this run", "", *assumption_lines(table), ""]
     for device, title in PANELS.items():
         rows = measured[measured["device"] == device]
         lines += (
@@ -68,13 +68,15 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _fastest(rows: pd.DataFrame) -> Iterator[str]:
-    """Say which variant is fastest at each batch size, and which this run does not tell from it."""
+    """Say which variant is fastest at each batch size, and which ones are not significantly slower."""
     for size, group in rows.groupby("batch_size"):
         best, *ties = fastest_and_ties(group)
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
-        yield line + (f"; not told apart from it: {', '.join(f'`{row.variant}`' for row in ties)}." if ties else ".")
+        yield line + (
+            f"; no significant difference to {', '.join(f'`{row.variant}`' for row in ties)}." if ties else "."
+        )
 
 
 def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
@@ -156,10 +158,10 @@ def _energy(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _start_up(rows: pd.DataFrame) -> Iterator[str]:
-    """Say how long a service waits for its first answer."""
+    """Say how long a service waits for its first result."""
     once = rows.drop_duplicates("variant").sort_values("cold_start_seconds")
     parts = [f"`{row.variant}` {seconds(row.cold_start_seconds)}" for row in once.itertuples()]
-    yield f"- From process start to the first answer: {', '.join(parts)}."
+    yield f"- Cold start, from process start to the first result: {', '.join(parts)}."
 
 
 def _break_even(rows: pd.DataFrame) -> Iterator[str]:
@@ -171,7 +173,7 @@ def _break_even(rows: pd.DataFrame) -> Iterator[str]:
         if paying:
             parts = [f"{calls(row.break_even_calls)} calls at batch {row.batch_size}" for row in paying]
             yield (
-                f"- `{variant}`: what is done once before it runs ({once}) has paid for itself against "
+                f"- `{variant}`: its one-off time ({once}) breaks even against "
                 f"`{paying[0].baseline}` after {', '.join(parts)}."
             )
         parts = [

@@ -1,4 +1,4 @@
-"""Which row is fastest at each batch size, is that certain, why, how far from the limit, and what does it cost?"""
+"""Which row is fastest at each batch size, is that significant, what is its bottleneck, and what does it cost?"""
 
 from __future__ import annotations
 
@@ -20,46 +20,58 @@ from bench.report.markdown import table_lines
 from bench.summary.comparisons import compare
 from bench.summary.table_file import is_missing
 
-QUESTIONS = ("batch", "fastest", "p50 ms", "certain?", "why", "of limit", "energy", "memory", "first answer", "once")
+COLUMNS = (
+    "batch",
+    "fastest",
+    "p50 ms",
+    "significant?",
+    "bottleneck",
+    "of roofline",
+    "energy",
+    "memory",
+    "cold start",
+    "one-off",
+)
 
 
-def answer_lines(rows: pd.DataFrame) -> Iterator[str]:
-    """Yield a Markdown table with one line of answers a batch size, from one device's measured rows."""
+def fastest_lines(rows: pd.DataFrame) -> Iterator[str]:
+    """Yield a Markdown table with a line a batch size, from one device's measured rows."""
     if rows.empty:
         return
     groups = (list(group.sort_values("p50_ms").itertuples()) for _, group in rows.groupby("batch_size"))
-    yield from table_lines(QUESTIONS, QUESTIONS[1:], (_answers(ordered[0], ordered[1:]) for ordered in groups))
+    yield from table_lines(COLUMNS, COLUMNS[1:], (_columns(ordered[0], ordered[1:]) for ordered in groups))
 
 
-def _answers(best: Any, others: list[Any]) -> Iterator[str]:
+def _columns(best: Any, others: list[Any]) -> Iterator[str]:
     yield str(best.batch_size)
     yield f"`{best.variant}`"
     yield with_interval(milliseconds, best.p50_ms, best.p50_low_ms, best.p50_high_ms)
-    yield certainty(best, others)
-    yield why_text(best)
-    yield limit_text(best)
+    yield significance(best, others)
+    yield bottleneck_text(best)
+    yield roofline_text(best)
     yield _energy(best)
     yield f"{_gpu_memory(best)}{mebibytes(best.peak_host_mib)} on the host"
     yield seconds(best.cold_start_seconds)
     yield seconds(best.one_off_seconds) if best.one_off_seconds else "nothing"
 
 
-def certainty(best: Any, others: list[Any]) -> str:
-    """Say whether the fastest row is surely faster than each other one, or which ones it is not told apart from."""
+def significance(best: Any, others: list[Any]) -> str:
+    """Say whether the fastest row is significantly faster than each other one, or than which ones it is not."""
     same = [row.variant for row in others if compare(best, row).verdict != "faster"]
     if not others:
         return "the only row"
-    return f"not told apart from {', '.join(f'`{name}`' for name in same)}" if same else "yes, faster than every other"
+    names = ", ".join(f"`{name}`" for name in same)
+    return f"not significantly faster than {names}" if same else "yes, than every other"
 
 
-def why_text(row: Any) -> str:
+def bottleneck_text(row: Any) -> str:
     """Say what a call's time goes into: the GPU's share of it, or the share of matrix products on the CPU."""
     if not is_missing(row.bound):
         return f"{row.bound}, GPU busy {share(min(row.gpu_busy_ms / row.p50_ms, 1.0))}"
     return MISSING if is_missing(row.matrix_share) else f"{share(row.matrix_share)} in matrix products"
 
 
-def limit_text(row: Any) -> str:
+def roofline_text(row: Any) -> str:
     """Say how much of what the measured peaks allow a row reaches, and which peak sets the limit."""
     if is_missing(row.limit_share):
         return MISSING
