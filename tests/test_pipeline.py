@@ -92,6 +92,12 @@ def test_edited_plots_are_drawn_again_and_nothing_is_timed(measured_copy: Projec
     assert measured_copy.repro() == {"probe"} | DRAWING
 
 
+@pytest.mark.parametrize("name", ["bench/statistics/intervals.py", "bench/summary/verdicts.py"])
+def test_edited_statistics_write_the_report_anew_and_nothing_is_timed(name: str, measured_copy: Project) -> None:
+    edit(measured_copy, name)
+    assert measured_copy.repro() == {"probe"} | REPORT | DRAWING
+
+
 def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
     edit(measured_copy, "bench/runtimes/pytorch.py")
     assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | CONTROL | REPORT

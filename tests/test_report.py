@@ -149,7 +149,10 @@ def test_the_table_says_which_is_fastest_whether_that_is_significant_and_what_it
         one_off_seconds=14.0,
     )
     sure = render_table(table(best, row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))), context())
-    assert "| 1 | `ort_cuda_fp16` | 0.300 | yes, than every other | gpu-bound, GPU busy 80% | 3.1% (compute) |" in sure
+    assert (
+        "| 1 | `ort_cuda_fp16` | 0.300 | yes, against every other row | gpu-bound, GPU busy 80% | 3.1% (compute) |"
+        in sure
+    )
     assert "| 41.5 mJ/sample | 812 MiB on the GPU, 600 MiB on the host | 1.0 s | 14.0 s |" in sure
     unsure = render_table(table(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33))), context())
     assert "not significantly faster than `torch_cuda_fp32`" in unsure

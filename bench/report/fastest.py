@@ -61,7 +61,7 @@ def significance(best: Any, others: list[Any]) -> str:
     if not others:
         return "the only row"
     names = ", ".join(f"`{name}`" for name in same)
-    return f"not significantly faster than {names}" if same else "yes, than every other"
+    return f"not significantly faster than {names}" if same else "yes, against every other row"
 
 
 def bottleneck_text(row: Any) -> str:

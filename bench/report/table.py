@@ -28,32 +28,50 @@ LEFT_ALIGNED = ("variant", "verdict, 95% interval", "bottleneck", "proof", "stat
 
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
-    """Return results/summary_table.md."""
-    lines = ["# Inference latency and throughput", ""]
-    lines += [f"Model: {context.model()}.", ""]
-    if not context.is_real:
-        lines += ["**The weights are random: latencies hold for the real model, predictions and accuracy do not.**", ""]
-    lines += [f"- {line}" for line in context.hardware_lines()]
-    parity = context.export["parity_max_abs_diff"]
-    lines += [f"- Export: opset {context.export['opset']}, largest logit difference to PyTorch {parity:.2g}", ""]
+    """Return results/summary_table.md: the machine, and a panel a device with every row."""
+    lines = ["# Inference latency and throughput", "", *_head(context)]
     for device, title in PANELS.items():
         lines += _panel(table[table["device"] == device], title, context.device(device), context.settings)
     return "\n".join(lines + _legend(table)) + "\n"
 
 
+def render_summary(table: pd.DataFrame, context: Context) -> str:
+    """Return the machine, and for each device with measured rows what is fastest and what fits which budget."""
+    lines = [*_head(context)]
+    for device, title in PANELS.items():
+        found = list(_summary(table[table["device"] == device], context.settings))
+        lines += [f"{title}:", "", *found] if found else []
+    return "\n".join(lines)
+
+
+def _head(context: Context) -> Iterator[str]:
+    yield from (f"Model: {context.model()}.", "")
+    if not context.is_real:
+        yield "**The weights are random: latencies hold for the real model, predictions and accuracy do not.**"
+        yield ""
+    yield from (f"- {line}" for line in context.hardware_lines())
+    parity = context.export["parity_max_abs_diff"]
+    yield from (f"- Export: opset {context.export['opset']}, largest logit difference to PyTorch {parity:.2g}", "")
+
+
 def _panel(rows: pd.DataFrame, title: str, hardware: str, settings: ReportSettings) -> Iterator[str]:
     yield from (f"## {title}: {hardware}", "")
+    yield from _summary(rows, settings)
     timed = rows[rows["p50_ms"].notna()]
-    measured = rows[rows["status"] == "measured"]
-    for lines in (fastest_lines(measured), pick_lines(measured, settings)):
-        found = list(lines)
-        yield from [*found, ""] if found else []
     if len(timed):
         names = shown_columns(timed)
         texts = ([COLUMNS[name](row) for name in names] for row in in_order(timed))
         yield from [*table_lines(names, LEFT_ALIGNED, texts), ""]
     yield from (f"- {line}" for line in not_timed(rows))
     yield ""
+
+
+def _summary(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[str]:
+    """Yield the fastest row of each batch size, then the pick for each latency budget."""
+    measured = rows[rows["status"] == "measured"]
+    for lines in (fastest_lines(measured), pick_lines(measured, settings)):
+        found = list(lines)
+        yield from [*found, ""] if found else []
 
 
 def in_order(timed: pd.DataFrame) -> Iterator[Any]:

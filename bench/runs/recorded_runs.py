@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import yaml
 
 from bench.core.errors import DataError
 from bench.core.files import read_json
-from bench.core.paths import ENVIRONMENT, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.core.params import ReportSettings
+from bench.core.paths import ENVIRONMENT, EXPORT, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.report.context import Context, read_pins
 from bench.summary.table_file import read_summary
 
 MEND = "restore it with git, or record the run again with --replace"
@@ -27,6 +29,7 @@ class RecordedRun:
     provenance: dict[str, Any]
     params: dict[str, Any]
     table: pd.DataFrame
+    export: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
@@ -42,7 +45,13 @@ class RecordedRun:
             read_json(folder / PROVENANCE.name, MEND),
             params,
             read_summary(folder / SUMMARY_CSV.name),
+            read_json(folder / EXPORT.name, MEND),
         )
+
+    def context(self) -> Context:
+        """Return what the run's reports say of its machine, model and settings."""
+        settings = ReportSettings.model_validate(self.params["report"])
+        return Context(self.environment, self.provenance, self.export, settings, read_pins())
 
     def workload(self) -> tuple[str, int]:
         """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""

@@ -1,0 +1,126 @@
+"""README and docs: their figures come from kept runs, their commands run, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+from tools.update_docs import MACHINES, README, filled, recorded_names, table_of, with_block
+
+DOCS = ROOT / "docs"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+def test_every_block_of_figures_is_what_the_kept_runs_say() -> None:
+    for path, text in filled(with_dvc=False):
+        assert text == path.read_text(encoding="utf-8"), f"{path.name}: `python run.py python tools/update_docs.py`"
+
+
+def test_the_table_of_a_kept_run_has_every_row_of_it() -> None:
+    table = table_of("cpu-2")
+    for variant in ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8"):
+        for size in (1, 4, 8, 16):
+            assert f"| {size} | {variant} |" in table
+
+
+def test_every_kept_run_has_a_table_in_the_docs() -> None:
+    text = (DOCS / "recorded_runs.md").read_text(encoding="utf-8")
+    for name in recorded_names():
+        assert f"\n## {name}\n" in text
+        assert f"[`{name}`](#" in text
+
+
+def test_filling_a_block_changes_nothing_outside_its_marks() -> None:
+    text = "before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n"
+    assert with_block(text, "table", r"new \1") == "before\n<!-- table -->\nnew \\1\n<!-- end of table -->\nafter\n"
+    with pytest.raises(ValueError, match="wanted one block from <!-- other -->"):
+        with_block(text, "other", "new")
+
+
+def test_what_dvc_says_of_two_commits_has_its_blocks() -> None:
+    text = MACHINES.read_text(encoding="utf-8")
+    for name in ("params diff", "metrics diff"):
+        assert with_block(text, name, "").count(f"<!-- {name} -->") == 1
+
+
+def test_the_readme_is_short_and_every_page_is_in_the_index() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) < 300
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in DOCS.glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index
+
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(#[^)\s]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file = (page.parent / target) if target else page
+        assert file.exists(), target
+        if anchor:
+            assert anchor[1:] in headings(file), f"{target}{anchor}"
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub names them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+PATH = re.compile(r"`((?:bench|stages|tests|tools|validation|docs)/[\w./-]+\.\w+)`")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "params.yaml", ROOT / "dvc.yaml"], ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    for name in PATH.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PROMPT = "$ python run.py "
+QUEUE_SECONDS = 600
+
+
+def shown(page: Path) -> list[tuple[str, str]]:
+    """Return (command after `python run.py`, first line of the output shown) for each that needs no recorded run."""
+    text = page.read_text(encoding="utf-8")
+    if page == MACHINES:
+        for name in ("params diff", "metrics diff"):
+            text = with_block(text, name, "")
+    found: list[tuple[str, str]] = []
+    for block in CONSOLE.findall(text):
+        for line in block.splitlines():
+            if line.startswith(PROMPT):
+                found.append((line.removeprefix(PROMPT), ""))
+            elif not found[-1][1]:
+                found[-1] = (found[-1][0], line)
+    return found
+
+
+def test_every_command_of_readme_and_docs_runs_and_gives_what_it_shows(measured_copy: Project) -> None:
+    commands = dict(pair for page in PAGES for pair in shown(page))
+    assert len(commands) >= 12
+    for command, first_line in commands.items():
+        name, *arguments = command.replace('"', "").split()
+        assert name == "dvc"
+        output = measured_copy.dvc(*arguments).stdout
+        if first_line:
+            assert first_line.split() == output.splitlines()[0].split(), command
+        if arguments[:2] == ["queue", "start"]:
+            wait_for_queue(measured_copy)
+
+
+def wait_for_queue(project: Project) -> None:
+    """Return when the one queued experiment has succeeded."""
+    ends = time.monotonic() + QUEUE_SECONDS
+    while "Success" not in (status := project.dvc("queue", "status").stdout):
+        assert "Failed" not in status, project.dvc("queue", "logs", code=None).stdout
+        assert time.monotonic() < ends, status
+        time.sleep(2)

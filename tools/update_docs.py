@@ -1,0 +1,107 @@
+"""Put the figures of kept runs, and what DVC says of recorded commits, into README.md and docs/.
+
+    python run.py python tools/update_docs.py [--check]
+
+Only the lines between `<!-- NAME -->` and `<!-- end of NAME -->` change, so that no figure in a text is ever typed.
+With --check nothing is written, and the exit code is 1 if a block is not what it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench.core.files import replacing_file, write_text  # noqa: E402
+from bench.report.plots.by_batch import write_by_batch  # noqa: E402
+from bench.report.plots.style import caption  # noqa: E402
+from bench.report.table import render_summary, render_table  # noqa: E402
+from bench.runs.recorded_runs import RecordedRun  # noqa: E402
+
+README = ROOT / "README.md"
+RECORDED = ROOT / "docs/recorded_runs.md"
+MACHINES = ROOT / "docs/comparing_machines.md"
+PICTURE = ROOT / "docs/latency_by_batch.png"
+RUNS = ROOT / "runs"
+FIRST_RUN = "h100-tensorrt-8.6"
+"""The kept run that README.md shows."""
+COMMITS = ("1d05e08", "343f9ad")
+"""The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    given = parser.parse_args()
+    stale = {path: text for path, text in filled() if text != path.read_text(encoding="utf-8")}
+    if not given.check:
+        draw(FIRST_RUN)
+    for path, text in stale.items():
+        if not given.check:
+            write_text(path, text)
+        print(f"{path.relative_to(ROOT).as_posix()} {'is not what the runs say' if given.check else 'written'}")
+    return int(given.check and bool(stale))
+
+
+def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
+    """Yield each file with its text as it should be; without DVC's blocks where the history is not there."""
+    yield README, with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
+    text = RECORDED.read_text(encoding="utf-8")
+    for name in recorded_names():
+        text = with_block(text, name, table_of(name))
+    yield RECORDED, text
+    if with_dvc:
+        text = MACHINES.read_text(encoding="utf-8")
+        for command in ("params diff", "metrics diff"):
+            text = with_block(text, command, _console(["dvc", *command.split(), *COMMITS]))
+        yield MACHINES, text
+
+
+def recorded_names() -> list[str]:
+    """Return the names of the kept runs."""
+    return sorted(path.name for path in RUNS.iterdir() if path.is_dir())
+
+
+def summary_of(name: str) -> str:
+    """Return a kept run's machine and the short answers of its panels."""
+    run = RecordedRun.read(RUNS / name)
+    return render_summary(run.table, run.context()).strip()
+
+
+def table_of(name: str) -> str:
+    """Return a kept run's whole table, one heading level lower."""
+    run = RecordedRun.read(RUNS / name)
+    _title, _, body = render_table(run.table, run.context()).partition("\n")
+    return re.sub(r"^## ", "### ", body.strip(), flags=re.MULTILINE)
+
+
+def draw(name: str) -> None:
+    """Draw a kept run's GPU latencies for README.md."""
+    run = RecordedRun.read(RUNS / name)
+    with replacing_file(PICTURE) as temporary:
+        write_by_batch(run.measured("cuda"), "p50_ms", "p50 latency (ms)", caption("cuda", run.context()), temporary)
+
+
+def with_block(text: str, name: str, content: str) -> str:
+    """Return `text` with other content between the two marks of a block; ValueError if it has no such block."""
+    marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    block = re.compile(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), re.DOTALL)
+    if len(block.findall(text)) != 1:
+        raise ValueError(f"wanted one block from {marks[0]} to {marks[1]}")
+    return block.sub(lambda _found: f"{marks[0]}\n{content}\n{marks[1]}", text)
+
+
+def _console(command: list[str]) -> str:
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
+    lines = [line.rstrip() for line in output.splitlines()]
+    return "\n".join(["```console", f"$ python run.py {' '.join(command)}", *lines, "```"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
