@@ -19,8 +19,8 @@ OWN = {"pip", "setuptools", "uv"}
 
 def requirements(text: str) -> list[Requirement]:
     lines = text.replace("\\\n", " ").splitlines()
-    plain = [re.sub(r"\s--hash=\S+", "", line).strip() for line in lines]
-    return [Requirement(line) for line in plain if line and not line.startswith("#")]
+    plain = [re.sub(r"\s--hash=\S+|\s*#.*", "", line).strip() for line in lines]
+    return [Requirement(line) for line in plain if line]
 
 
 def locked(*names: str) -> list[Requirement]:

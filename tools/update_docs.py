@@ -15,15 +15,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.core.files import replacing_file, write_text
+from bench.report.plots.by_batch import write_by_batch
+from bench.report.plots.style import caption
+from bench.report.table import render_summary, render_table
+from bench.runs.recorded_runs import RecordedRun
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from bench.core.files import replacing_file, write_text  # noqa: E402
-from bench.report.plots.by_batch import write_by_batch  # noqa: E402
-from bench.report.plots.style import caption  # noqa: E402
-from bench.report.table import render_summary, render_table  # noqa: E402
-from bench.runs.recorded_runs import RecordedRun  # noqa: E402
-
 README = ROOT / "README.md"
 RECORDED = ROOT / "docs/recorded_runs.md"
 MACHINES = ROOT / "docs/comparing_machines.md"
