@@ -29,6 +29,8 @@ COPIED = (
     ".dvcignore",
     ".dvc/config",
     "artifacts/.gitignore",
+    "artifacts/engines/.gitignore",
+    "artifacts/onnx/.gitignore",
     ".gitignore",
 )
 TINY_VARIANTS: dict[str, Any] = {
@@ -47,9 +49,16 @@ def tiny_params() -> dict[str, Any]:
     params["dataset"]["source"] = "builtin"
     params["sequence_length"] = 32
     params["batch_sizes"] = [1, 2]
-    params["timing"] |= {"processes": 1, "warmup_runs": 1, "min_runs": 3, "min_seconds": 0.0, "cpu_threads": 1}
+    params["timing"] |= {
+        "processes": 1,
+        "max_processes": 1,
+        "warmup_runs": 1,
+        "min_runs": 3,
+        "min_seconds": 0.0,
+        "cpu_threads": 1,
+    }
     params["int8"]["calibration_sentences"] = 4
-    params["baselines"] = {"cpu": "ort_cpu_fp32"}  # the quickest to start again for the control
+    params["baselines"] = {"cpu": "ort_cpu_fp32"}  # the quickest to start again beside others
     params["variants"] = {key: dict(variant) for key, variant in TINY_VARIANTS.items()}
     params["tensorrt_variants"] = {"ort_tensorrt_fp16": dict(params["tensorrt_variants"]["ort_tensorrt_fp16"])}
     return params

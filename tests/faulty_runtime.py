@@ -40,11 +40,16 @@ def open_session(spec: SessionSpec) -> Session:
 class Faulty:
     """ONNX Runtime on the CPU, with one thing wrong."""
 
+    is_for_one_batch_size = False
+
     def __init__(self, spec: SessionSpec) -> None:
         import onnxruntime
 
         self.fault = spec.options["fault"]
         self.session = onnxruntime.InferenceSession(str(spec.graph), providers=["CPUExecutionProvider"])
+
+    def prepare(self, batch_size: int) -> None:
+        """It is open."""
 
     def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
         if self.fault == "signal":

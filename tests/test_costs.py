@@ -8,8 +8,7 @@ import pytest
 
 from bench.classifier.workload import Workload
 from bench.core.params import Precision, Variant
-from bench.statistics.noise import noise_floor
-from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds
+from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds, raised_peaks
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}
@@ -39,33 +38,54 @@ def test_a_call_is_bound_by_what_takes_the_larger_part_of_it() -> None:
     assert bound(5.0, 4.7)["bound"] == "gpu-bound"
 
 
-def test_idle_power_is_taken_off_and_both_figures_are_kept() -> None:
-    readings = [{"energy_j": 200.0, "window_seconds": 0.5}, {"energy_j": 220.0, "window_seconds": 0.5}]
-    found = energy(readings, samples=1000, idle_w=100.0)
-    assert found["gross_energy_mj_per_sample"] == pytest.approx(420.0)
-    assert found["energy_mj_per_sample"] == pytest.approx(320.0)
+STEADY = [{"energy_j": joules, "window_seconds": 2.0} for joules in (200.0, 201.0, 199.0)]
+
+
+def test_gross_energy_comes_with_its_uncertainty_and_idle_power_is_taken_off_where_that_is_smaller() -> None:
+    found = energy(STEADY, [500, 500, 500], idle_w=50.0)
+    assert found["gross_energy_mj_per_sample"] == pytest.approx(400.0, rel=1e-3)
+    assert found["gross_energy_low"] < 400.0 < found["gross_energy_high"]
+    assert found["energy_mj_per_sample"] == pytest.approx(200.0, rel=1e-2)
+
+
+def test_idle_power_that_is_lost_in_the_uncertainty_is_not_taken_off() -> None:
+    uneven = [{"energy_j": joules, "window_seconds": 2.0} for joules in (100.0, 200.0, 400.0)]
+    assert "energy_mj_per_sample" not in energy(uneven, [500, 500, 500], idle_w=1.0)
+    assert "energy_mj_per_sample" not in energy(STEADY, [500, 500, 500], idle_w=0.5)
+
+
+def test_a_short_window_is_no_better_than_the_counters_steps() -> None:
+    brief = [{"energy_j": 20.0, "window_seconds": 0.2}] * 3
+    found = energy(brief, [500, 500, 500], idle_w=None)
+    assert found["gross_energy_high"] / found["gross_energy_mj_per_sample"] == pytest.approx(1.5)
 
 
 def test_energy_is_left_out_where_one_process_has_no_reading() -> None:
-    assert energy([{"energy_j": 200.0, "window_seconds": 0.5}, {}], 1000, 100.0) == {}
-    assert "energy_mj_per_sample" not in energy([{"energy_j": 1.0}], 10, None)
+    assert energy([{"energy_j": 200.0, "window_seconds": 0.5}, {}], [500, 500], 100.0) == {}
+    assert "energy_mj_per_sample" not in energy([{"energy_j": 1.0}], [10], None)
 
 
 def test_all_that_a_graph_needed_counts_as_spent_once() -> None:
     export, conversions = {"seconds": 10.0}, {"fp16": {"seconds": 3.0}}
-    assert one_off_seconds(variant(graph="model"), export, conversions, {}) == 0
-    assert one_off_seconds(variant(graph="onnx/fp32.onnx"), export, conversions, {}) == 10
-    assert one_off_seconds(variant(), export, conversions, {"build_seconds": 60.0}) == 73
+    assert one_off_seconds(variant(graph="model"), 1, export, conversions, {}) == 0
+    assert one_off_seconds(variant(graph="onnx/fp32.onnx"), 1, export, conversions, {}) == 10
+    assert one_off_seconds(variant(), 1, export, conversions, {"build_seconds": 60.0}) == 73
+
+
+def test_where_each_batch_size_has_an_engine_of_its_own_only_that_ones_build_counts() -> None:
+    built = {"build_seconds": 100.0, "seconds_by_batch_size": {"1": 20.0, "4": 80.0}}
+    assert one_off_seconds(variant(), 4, {"seconds": 10.0}, {}, built) == 90
+
+
+def test_a_peak_is_at_least_what_the_best_row_reached() -> None:
+    peaks = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e9}, "cpu": None}
+    fast = {"p50_ms": 1.0, "operations": 2e6, "bytes_moved": 5e5}
+    found = raised_peaks(peaks, [(variant("fp16"), fast)])
+    assert found["cuda"]["operations_per_s"]["fp16"] == pytest.approx(2e9)
+    assert found["cuda"]["bytes_per_s"] == 1e9
+    assert peaks["cuda"]["operations_per_s"]["fp16"] == 1e9, "what was measured stays as it is"  # type: ignore[index]
 
 
 def test_an_export_pays_after_as_many_calls_as_save_its_time() -> None:
     assert break_even_calls(10.0, baseline_mean_ms=3.0, mean_ms=1.0) == 5000
     assert break_even_calls(10.0, baseline_mean_ms=1.0, mean_ms=1.0) is None
-
-
-def test_the_noise_floor_is_what_the_control_shows_if_that_is_more_than_the_processes_do() -> None:
-    quiet = [[1.0, 1.001, 1.002]]
-    assert noise_floor([1.1, 1 / 1.1], quiet) == pytest.approx(0.1)
-    assert noise_floor([1.0], quiet) < 0.001
-    assert noise_floor([1.0], [[1.0, 1.2, 1.44]]) == pytest.approx(1.2 ** (1 / 3**0.5) - 1)
-    assert noise_floor([], []) == 0

@@ -14,8 +14,14 @@ from conftest import Project, tiny_params
 
 from bench.core.errors import EngineError, WorkerError
 from bench.core.params import Params
-from bench.engines import timed
-from bench.engines.folders import check_fits, engine_bytes, engine_copy, engine_folder_name, with_timing_cache
+from bench.engines.folders import (
+    check_fits,
+    check_unchanged,
+    copy_engine,
+    engine_bytes,
+    engine_folder_name,
+    with_timing_cache,
+)
 from bench.inputs.encoded import load_encoded
 from bench.machine.versions import _decode_tensorrt
 from bench.runtimes import tensorrt
@@ -28,6 +34,7 @@ from bench.runtimes.tensorrt import (
     traits,
     with_int32_inputs,
 )
+from bench.timing import parts
 from bench.workers.launcher import worker_environment
 from bench.workers.protocol import Job
 
@@ -92,7 +99,10 @@ def test_a_cuda_graph_row_opens_a_session_and_an_engine_folder_for_each_batch_si
     monkeypatch.setattr(tensorrt, "library_version", lambda _: installed)
     monkeypatch.setattr(tensorrt, "create_session", lambda _, __, options, graph: opened.append((options, graph)))
     row = replace(spec("fp16", cuda_graph=True), graph=measured.folder / "artifacts/onnx/fp16.onnx", engine=tmp_path)
-    assert isinstance(tensorrt.open_session(row), SessionPerBatch)
+    session = tensorrt.open_session(row)
+    assert isinstance(session, SessionPerBatch)
+    for size in (1, 16):
+        session.prepare(size)
     assert [options["trt_profile_max_shapes"].split(",")[0] for options, _ in opened] == [
         "input_ids:1x128",
         "input_ids:16x128",
@@ -126,18 +136,19 @@ def built(folder: Path) -> Path:
 def test_a_session_that_builds_an_engine_is_refused(tmp_path: Path) -> None:
     source = built(tmp_path / "built")
 
-    def session() -> None:
-        with engine_copy("ort_tensorrt_fp16", source) as copy:
-            (copy / "b.engine").write_bytes(b"built while timing")
-
+    copy = tmp_path / "copy"
+    before = copy_engine(source, copy)
+    (copy / "b.engine").write_bytes(b"built while timing")
     with pytest.raises(EngineError, match=r"ort_tensorrt_fp16: the run built an engine .*b\.engine"):
-        session()
+        check_unchanged("ort_tensorrt_fp16", copy, before)
     assert engine_bytes(source) == len(b"engine")
 
 
 def test_a_session_that_uses_the_built_engine_is_accepted_and_may_add_timings(tmp_path: Path) -> None:
-    with engine_copy("ort_tensorrt_fp16", built(tmp_path / "built")) as copy:
-        (copy / "a.timing").write_bytes(b"more timing")
+    copy = tmp_path / "copy"
+    before = copy_engine(built(tmp_path / "built"), copy)
+    (copy / "a.timing").write_bytes(b"more timing")
+    check_unchanged("ort_tensorrt_fp16", copy, before)
 
 
 def job(precision: str, device: str = "cuda") -> Job:
@@ -156,6 +167,7 @@ def job(precision: str, device: str = "cuda") -> Job:
         engine_options={},
         inputs="x",
         process=0,
+        starts_alone=True,
         warmup_runs=1,
         min_runs=1,
         min_seconds=0,
@@ -199,11 +211,12 @@ def test_an_int8_engine_that_was_not_built_rejects_its_row_with_tensorrts_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     params, reason = int8_params(), "TensorRT 8.6.1 built no INT8 engine: its words"
-    monkeypatch.setattr(timed, "report_without_runs", lambda *_: None)
-    monkeypatch.setattr(timed, "read_record", lambda _: {"status": "rejected", "reason": reason})
-    report = timed.report_engine_variant(
-        "ort_tensorrt_int8", params.tensorrt_variants["ort_tensorrt_int8"], params, is_real=False
-    )
+    monkeypatch.setattr(parts, "read_environment", dict)
+    monkeypatch.setattr(parts, "reason_to_skip", lambda *_: "")
+    monkeypatch.setattr(parts, "read_record", lambda _: {"status": "rejected", "reason": reason})
+    key = "ort_tensorrt_int8"
+    report = parts.report_without_runs(key, params.tensorrt_variants[key], params)
+    assert report is not None
     assert report["cells"] == {size: {"status": "rejected", "reason": reason} for size in ("1", "2")}
 
 
@@ -270,6 +283,8 @@ def test_a_graph_captured_for_one_shape_is_never_replayed_for_another() -> None:
         opened.append(size)
         return SimpleNamespace(run=lambda ids, _mask: (size, len(ids)))
 
-    sessions = SessionPerBatch([1, 4], open_one)
-    assert opened == [1, 4]
+    sessions = SessionPerBatch(open_one)
+    sessions.prepare(1)
+    sessions.prepare(1)
+    assert opened == [1], "a session is opened once, when it is needed"
     assert sessions.run(np.zeros((4, 8), dtype=np.int64), np.zeros((4, 8), dtype=np.int64)) == (4, 4)

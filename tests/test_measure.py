@@ -91,12 +91,19 @@ def test_each_process_starts_with_another_batch_size() -> None:
 @pytest.mark.parametrize("count", [20, 21, 57, 1000])
 def test_percentiles_are_numpys(count: int) -> None:
     latencies = np.random.default_rng(count).lognormal(size=count)
-    figures = summarize_latencies(latencies.tolist(), 4)
-    assert figures["p50_ms"] == np.median(latencies)
-    assert figures["p95_ms"] == np.percentile(latencies, 95)
+    figures = summarize_latencies([latencies.tolist()], 4)
+    assert figures["p50_ms"] == pytest.approx(np.median(latencies))
+    assert figures["p95_ms"] == pytest.approx(np.percentile(latencies, 95))
     assert figures["samples_per_s"] == pytest.approx(4000 / latencies.mean())
 
 
-def test_p95_is_left_out_where_too_few_runs_support_it() -> None:
-    assert "p95_ms" not in summarize_latencies([1.0] * 19, 1)
-    assert "p95_ms" in summarize_latencies([1.0] * 20, 1)
+def test_each_process_counts_once_however_many_runs_it_had() -> None:
+    figures = summarize_latencies([[1.0] * 1000, [4.0] * 20], 1)
+    assert figures["p50_ms"] == figures["mean_ms"] == figures["p95_ms"] == pytest.approx(2.0)
+    assert figures["process_p50_ms"] == [1.0, 4.0]
+
+
+def test_p95_is_left_out_where_too_few_runs_support_it_in_one_process() -> None:
+    assert "p95_ms" not in summarize_latencies([[1.0] * 19], 1)
+    assert "p95_ms" not in summarize_latencies([[1.0] * 19, [1.0] * 100], 1)
+    assert "p95_ms" in summarize_latencies([[1.0] * 20], 1)

@@ -47,6 +47,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p["timing"].update(min_seconds=9.0, max_seconds=1.0),
         "timing.max_seconds: got 1.0, allowed: at least min_seconds (9.0)",
     ),
+    "fewer rounds at most than at least": (
+        lambda p: p["timing"].update(processes=4, max_processes=3),
+        "timing.max_processes: got 3, allowed: at least processes (4)",
+    ),
     "unknown runtime": (
         lambda p: p["variants"][CPU].update(runtime="tvm"),
         f"variants.{CPU}.runtime: got 'tvm', allowed: onnxruntime, pytorch",

@@ -18,7 +18,8 @@ TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
 CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
 REPORT = {"summarize", "render"}
 DRAWING = {"render", "compare_runs"}
-CONTROL = {"control@cpu"}
+CPU_ROWS = ["torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"]
+GATHER = {"gather@cpu", "gather@cuda"}
 
 
 def rows(project: Project) -> list[dict[str, str]]:
@@ -37,19 +38,19 @@ def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
     "nothing": (lambda _params: None, set()),
-    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | CONTROL | TENSORRT | ENGINE | REPORT),
-    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | CONTROL | REPORT),
-    "timing changed": (set_in("timing", "min_runs", value=4), INFER | CONTROL | TENSORRT | REPORT),
+    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | REPORT),
+    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | REPORT),
+    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | REPORT),
     "one variant's option changed": (
         set_in("variants", "ort_cuda_fp16", "options", value={"cuda_graph": True}),
         {"infer@ort_cuda_fp16"} | REPORT,
     ),
     "a quality gate changed": (
         set_in("quality", "int8", "min_agreement", value=0.5),
-        {"infer@ort_cpu_int8"} | CONTROL | REPORT,
+        {"infer@ort_cpu_int8"} | REPORT,
     ),
     "the margin of verdicts changed": (set_in("report", "margin", value=0.05), {"summarize", "render"}),
-    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT),
+    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | REPORT),
 }
 
 
@@ -64,18 +65,18 @@ def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Pr
     machine = shim(measured_copy, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
     ran = measured_copy.repro(environment=machine)
     of_onnxruntime = {name for name in INFER if "ort_" in name}
-    assert ran == {"probe", "measure_peaks"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | CONTROL | REPORT
+    assert ran == {"probe", "measure_peaks"} | CONVERT | GATHER | of_onnxruntime | ENGINE | TENSORRT | REPORT
 
 
 def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
     machine = shim(measured_copy, "tensorrt.py", "__version__ = '99.0'\n")
-    assert measured_copy.repro(environment=machine) == {"probe", "render"} | ENGINE | TENSORRT
+    assert measured_copy.repro(environment=machine) == {"probe"} | ENGINE | TENSORRT | REPORT
 
 
 def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
     machine = shim(measured_copy, "pynvml.py", (STAND_INS / "pynvml.py").read_text(encoding="utf-8"))
     gpu_rows = {"infer@ort_cuda_fp16"} | ENGINE | TENSORRT
-    assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | REPORT
+    assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | GATHER | REPORT
     row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")
     assert row["status"] == "skipped"
     assert "CUDAExecutionProvider does not load" in row["reason"]
@@ -100,7 +101,7 @@ def test_edited_statistics_write_the_report_anew_and_nothing_is_timed(name: str,
 
 def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
     edit(measured_copy, "bench/runtimes/pytorch.py")
-    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | CONTROL | REPORT
+    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | REPORT
 
 
 def test_a_parameter_changed_and_changed_back_is_timed_anew(measured_copy: Project) -> None:
@@ -149,11 +150,22 @@ def test_every_measured_row_says_how_far_it_is_from_the_limit_and_what_it_waits_
     assert float(exported["one_off_seconds"]) > 0
 
 
-def test_the_baseline_is_measured_once_more_and_gives_the_noise_floor(measured: Project) -> None:
+def test_rows_are_timed_together_with_the_baseline_twice_in_each_round(measured: Project) -> None:
+    reports = [json.loads(measured.read(f"artifacts/samples/cpu/{key}.json")) for key in CPU_ROWS]
+    assert len({report["session"]["id"] for report in reports}) == 1
+    [order] = reports[0]["session"]["order"]
+    assert sorted(order) == sorted([*CPU_ROWS, "a/a"])
     baseline = [row for row in rows(measured) if row["variant"] == "ort_cpu_fp32"]
-    assert all(float(row["control_ratio"]) > 0 for row in baseline)
-    assert all(float(row["margin"]) >= float(row["noise_floor"]) > 0 for row in baseline)
-    assert "Control: measured once more" in measured.read("notes/engineering_observations.md")
+    assert all(float(row["aa_ratio"]) > 0 for row in baseline)
+    assert all(float(row["margin"]) >= float(row["noise_floor"]) >= 0 for row in baseline)
+    assert "A/A row: `ort_cpu_fp32` against itself" in measured.read("notes/engineering_observations.md")
+    assert not list((measured.folder / "artifacts/rounds").rglob("*.json")), "every part was taken"
+
+
+def test_one_process_gives_no_verdict_and_says_why(measured: Project) -> None:
+    table = measured.read("results/summary_table.md")
+    assert "inconclusive: one process" in table
+    assert "| faster" not in table
 
 
 def test_the_metrics_are_the_results_table_and_nothing_else(measured: Project) -> None:

@@ -12,7 +12,7 @@ from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second, percent
 from bench.report.notes.write import render_notes
 from bench.report.table import render_table
-from bench.summary.comparisons import compare, per_sample
+from bench.summary.comparisons import compare
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": {"model": "Test CPU", "cores": 2},
@@ -70,6 +70,7 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "throttling": None,
         "other_gpu_processes": None,
         "cold_start_seconds": 1.0,
+        "warm_start_seconds": None,
         "other_load_cores": 0.1,
         "host_loop_min_ms": 1.0,
         "host_loop_max_ms": 1.05,
@@ -89,7 +90,14 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "peak_host_mib": 600.0,
         "break_even_calls": None,
         "break_even_cuda_calls": None,
-        "control_ratio": None,
+        "session": None,
+        "rounds": None,
+        "moved": 0.0,
+        "voided": False,
+        "aa_ratio": None,
+        "aa_low": None,
+        "aa_high": None,
+        "aa_verdict": None,
         "noise_floor": None,
         "margin": 0.02,
         "baseline": "torch_cpu_fp32" if "cpu" in variant else "torch_cuda_fp32",
@@ -99,6 +107,7 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "speedup_low": None,
         "speedup_high": None,
         "verdict": None,
+        "verdict_reason": None,
         **more,
     }
 
@@ -117,7 +126,7 @@ def test_the_fastest_variant_is_named_with_those_that_are_not_surely_slower() ->
 def test_the_verdict_on_int8_flips_with_the_data() -> None:
     faster = table(row("ort_cpu_int8", 1, (5.0, 5.1)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
     slower = table(row("ort_cpu_int8", 1, (20.0, 20.2)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
-    assert "int8 against fp32, p50 speed-up 1.99× (faster) at batch 1" in render_notes(faster, context())
+    assert "int8 against fp32, p50 speed-up 1.98× (faster) at batch 1" in render_notes(faster, context())
     assert "int8 against fp32, p50 speed-up 0.50× (slower) at batch 1" in render_notes(slower, context())
 
 
@@ -132,7 +141,7 @@ def test_a_larger_batch_that_loses_throughput_is_said() -> None:
     assert "going up to batch 4 loses throughput" in render_notes(falling, context())
     assert "loses throughput" not in render_notes(rising, context())
     before, after = falling.itertuples()
-    assert compare(after, before, per_sample).verdict == "slower"
+    assert compare(after, before, "throughput").verdict == "slower"
 
 
 def test_the_table_says_which_is_fastest_whether_that_is_significant_and_what_it_costs() -> None:
@@ -144,7 +153,7 @@ def test_the_table_says_which_is_fastest_whether_that_is_significant_and_what_it
         gpu_busy_ms=0.24,
         limit_share=0.031,
         limited_by="compute",
-        energy_mj_per_sample=41.5,
+        gross_energy_mj_per_sample=41.5,
         peak_gpu_mib=812.0,
         one_off_seconds=14.0,
     )
@@ -288,3 +297,18 @@ def test_a_share_is_100_percent_only_where_it_is_exact() -> None:
     assert percent(0.99999) == "99.9%"
     assert percent(1.0) == "100%"
     assert per_second(99.94) == "99.9"
+
+
+def test_what_disturbed_a_cell_is_said_in_its_row_and_in_no_other() -> None:
+    quiet = row("torch_cpu_fp32", 1, (4.0, 4.1, 4.2))
+    disturbed = row("ort_cpu_fp32", 1, (2.0, 2.1, 2.2), other_load_cores=1.25, host_loop_max_ms=1.9)
+    lines = render_table(table(quiet, disturbed), context()).splitlines()
+    [line] = [line for line in lines if "cores busy" in line]
+    assert line.startswith("| 1 | ort_cpu_fp32 |")
+    assert line.endswith("measured, other processes kept 1.2 cores busy, CPU unsteady (1.90×) |")
+
+
+def test_texts_at_the_edges_hold_no_empty_brackets() -> None:
+    nothing = render_table(table(row("torch_cpu_fp32", 1, (), status="rejected", reason="a reason")), context())
+    assert "()" not in nothing
+    assert "nan" not in nothing

@@ -16,7 +16,6 @@ ENTRY_POINTS = {
     "probe": RUNTIME_FILES,
     "build_engine": [BUILDER, f"{RUNTIMES}/tensorrt.py"],
     "infer": [WORKER],
-    "control": [WORKER],
     "infer_tensorrt": [WORKER, f"{RUNTIMES}/tensorrt.py"],
 }
 """What a stage runs besides its script: worker processes and runtimes, found by name while running."""
@@ -84,8 +83,8 @@ FLOORS = (
     ("machine", "monitors", "peaks", "sources", "inputs", "classifier"),
     ("graphs", "proof", "runtimes"),
     ("workers", "summary"),
-    ("timing", "report"),
-    ("engines", "runs"),
+    ("engines", "report"),
+    ("timing", "runs"),
 )
 """The packages of bench/ from the ground floor up."""
 

@@ -29,7 +29,7 @@ RECORDED = ROOT / "docs/recorded_runs.md"
 MACHINES = ROOT / "docs/comparing_machines.md"
 PICTURE = ROOT / "docs/latency_by_batch.png"
 RUNS = ROOT / "runs"
-FIRST_RUN = "h100-tensorrt-8.6"
+FIRST_RUN = "h100-rounds"
 """The kept run that README.md shows."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""

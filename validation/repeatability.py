@@ -1,14 +1,18 @@
-"""How far are two runs of one machine apart?  The distribution of |p50 difference| over their cells.
+"""Do the verdicts and intervals of one run hold in a second one?  From the summaries of two runs of one machine.
 
     python run.py python validation/repeatability.py FIRST/summary.csv SECOND/summary.csv [--write FILE]
 
-Exits with 1 if the median is above 3%.
+Counts how many of the second run's p50, p95 and means lie in the intervals that the first gives for them, how many
+cells are called faster or slower than themselves (timed apart: the move of the device's baseline and of its fastest row
+widens each interval), and how many comparisons with the baseline are decided.  Exits with 1 if fewer than 90% of p50 or
+85% of p95 lie inside, or if more than 5% of cells differ from themselves.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,51 +22,80 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import write_json
+from bench.summary.comparisons import compare
 from bench.summary.table_file import read_summary
 
-ALLOWED_MEDIAN = 0.03
-GPU_BOUND = 0.8
-"""From this share of a call on, the GPU's work sets its length."""
+WANTED = {"p50": 0.9, "p95": 0.85}
+ALLOWED_DIFFERENT = 0.05
 CELL = ["variant", "batch_size"]
 
 
-def distribution(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
-    """Return quantiles of |second / first - 1| over the cells measured in both, and the widest cells."""
-    both = first[first["status"] == "measured"].merge(second[second["status"] == "measured"], on=CELL)
-    both["difference"] = (both["p50_ms_y"] / both["p50_ms_x"] - 1).abs()
-    both["limit"] = [_limit(row) for row in both.itertuples()]
-    widest = both.nlargest(5, "difference")
+def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
+    """Return how the first run's promises came out in the second; both are measured rows of one device."""
+    ours, theirs = (rows.set_index(CELL, drop=False) for rows in (first, second))
+    cells = [key for key in ours.index if key in theirs.index]
+    inside = {quantity: _inside(ours, theirs, cells, quantity) for quantity in ("p50", "p95", "mean")}
+    differences = [abs(math.log(theirs.p50_ms[key] / ours.p50_ms[key])) for key in cells]
+    verdicts = [_against_itself(ours, theirs, key) for key in cells]
+    decided = first["verdict"].dropna()
     return {
-        "cells": len(both),
-        "quantiles": {
-            f"{share:.0%}": float(both["difference"].quantile(share)) for share in (0, 0.25, 0.5, 0.75, 0.9, 1)
-        },
-        "median_by_limit": {
-            limit: {"cells": len(group), "median": float(group["difference"].median())}
-            for limit, group in both.groupby("limit")
-        },
-        "widest": {f"{row.variant} batch {row.batch_size}": float(row.difference) for row in widest.itertuples()},
+        "cells": len(cells),
+        "in_the_interval_for_another_run": inside,
+        "cells_called_faster_or_slower_than_themselves": sum(said in ("faster", "slower") for said in verdicts),
+        "comparisons_with_the_baseline": len(decided),
+        "decided": int((decided != "inconclusive").sum()),
+        "median_difference_of_p50": math.expm1(float(pd.Series(differences).median())),
+        "largest_difference_of_p50": math.expm1(max(differences)),
     }
 
 
-def _limit(row: Any) -> str:
-    """Return what sets the length of a cell's calls: the CPU, the GPU, or the host that feeds the GPU."""
-    if row.device_x == "cpu":
-        return "cpu row"
-    return "gpu-bound" if row.gpu_busy_ms_x >= GPU_BOUND * row.p50_ms_x else "host-bound"
+def _inside(ours: pd.DataFrame, theirs: pd.DataFrame, cells: list[Any], quantity: str) -> dict[str, int]:
+    known = [key for key in cells if not pd.isna(ours[f"{quantity}_low_ms"][key])]
+    kept = [
+        key
+        for key in known
+        if ours[f"{quantity}_low_ms"][key] <= theirs[f"{quantity}_ms"][key] <= ours[f"{quantity}_high_ms"][key]
+    ]
+    return {"known": len(known), "inside": len(kept)}
+
+
+def _against_itself(ours: pd.DataFrame, theirs: pd.DataFrame, key: Any) -> str:
+    """Return the verdict on a row against itself in the other run, the machine's move seen through two anchors."""
+    size = key[1]
+    at_size = ours[ours["batch_size"] == size]
+    anchors = {(at_size["baseline"].iloc[0], size), (at_size.sort_values("p50_ms")["variant"].iloc[0], size)} - {key}
+    moves = [abs(math.log(theirs.p50_ms[anchor] / ours.p50_ms[anchor])) for anchor in anchors if anchor in theirs.index]
+    if not moves:
+        return "inconclusive"
+    [row, again] = pd.DataFrame([dict(ours.loc[key]) | {"moved": max(moves)}, dict(theirs.loc[key])]).itertuples()
+    return compare(row, again).verdict
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
+    parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    found = distribution(read_summary(given.first), read_summary(given.second))
+    tables = [read_summary(path) for path in (given.first, given.second)]
+    devices = [given.device] if given.device else sorted(set(tables[0]["device"]))
+    measured = [table[table["status"] == "measured"] for table in tables]
+    found = {
+        device: held(*(rows[rows["device"] == device] for rows in measured))
+        for device in devices
+        if all((rows["device"] == device).any() for rows in measured)
+    }
     print(json.dumps(found, indent=2))
     if given.write:
         write_json(given.write, found)
-    return int(found["quantiles"]["50%"] > ALLOWED_MEDIAN)
+    return int(not all(map(_is_good, found.values())))
+
+
+def _is_good(result: dict[str, Any]) -> bool:
+    inside = result["in_the_interval_for_another_run"]
+    keeps = all(inside[name]["inside"] >= share * inside[name]["known"] for name, share in WANTED.items())
+    return keeps and result["cells_called_faster_or_slower_than_themselves"] <= ALLOWED_DIFFERENT * result["cells"]
 
 
 if __name__ == "__main__":

@@ -73,6 +73,9 @@ class Timing(Section):
     """How long and how often each cell (variant and batch size) is timed."""
 
     processes: Positive
+    max_processes: Positive
+    target_interval: Annotated[float, Field(gt=0, lt=1)]
+    more_rounds_seconds: Seconds
     warmup_runs: Positive
     min_runs: Positive
     min_seconds: Seconds
@@ -83,6 +86,8 @@ class Timing(Section):
 
     @model_validator(mode="after")
     def max_is_not_below_min(self) -> Timing:
+        if self.max_processes < self.processes:
+            raise ValueError(f"max_processes: got {self.max_processes}, allowed: at least processes ({self.processes})")
         if self.max_seconds < self.min_seconds:
             raise ValueError(f"max_seconds: got {self.max_seconds}, allowed: at least min_seconds ({self.min_seconds})")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
 
 ARTIFACTS = Path("artifacts")
 MODEL = ARTIFACTS / "model"
@@ -15,8 +16,9 @@ CALIBRATION = INPUTS / "calibration.npz"
 ONNX = ARTIFACTS / "onnx"
 ENGINES = ARTIFACTS / "engines"
 TIMING_CACHE = ARTIFACTS / "timing_cache"
+GATHERED = ARTIFACTS / "gathered"
+ROUNDS = ARTIFACTS / "rounds"
 SAMPLES = ARTIFACTS / "samples"
-CONTROL = ARTIFACTS / "control"
 
 METRICS = Path("metrics")
 ENVIRONMENT = METRICS / "env.json"

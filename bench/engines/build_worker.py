@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.runtimes.base.registry import import_runtime
-from bench.runtimes.base.session import Unavailable
+from bench.runtimes.base.session import Session, Unavailable
 from bench.workers.protocol import Job, end_with_the_launcher, wait_for_turn
 
 ONNX_RUNTIME = "onnxruntime."
@@ -34,7 +34,8 @@ def build(job: Job) -> dict[str, Any]:
     import_runtime(job.runtime).import_libraries()
     began = time.perf_counter()
     try:
-        import_runtime(job.runtime).open_session(job.session_spec())
+        session = import_runtime(job.runtime).open_session(job.session_spec())
+        seconds = {size: _seconds_to_prepare(session, size) for size in job.batch_sizes}
     except Unavailable as problem:
         return {"status": "skipped", "reason": str(problem)}
     except BenchError as problem:
@@ -43,7 +44,14 @@ def build(job: Job) -> dict[str, Any]:
         if not type(problem).__module__.startswith(ONNX_RUNTIME):
             raise
         sys.exit(f"{type(problem).__name__}: {problem}")  # a traceback would push TensorRT's own words out of sight
-    return {"status": "built", "session_without_cache_seconds": time.perf_counter() - began}
+    built = {"status": "built", "session_without_cache_seconds": time.perf_counter() - began}
+    return built | ({"seconds_by_batch_size": seconds} if session.is_for_one_batch_size else {})
+
+
+def _seconds_to_prepare(session: Session, batch_size: int) -> float:
+    began = time.perf_counter()
+    session.prepare(batch_size)
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

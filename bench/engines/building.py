@@ -55,6 +55,7 @@ def build_engines(
         "folder": name,
         "build_seconds": time.perf_counter() - began,
         "session_without_cache_seconds": result["session_without_cache_seconds"],
+        **{name: result[name] for name in ("seconds_by_batch_size",) if name in result},
         "engine_bytes": size,
         "tensorrt": tensorrt,
         "gpu": environment["cuda"]["gpu"],

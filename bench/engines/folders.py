@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,18 +52,15 @@ def folder_state(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
 
-@contextmanager
-def engine_copy(key: str, source: Path) -> Iterator[Path]:
-    """Give a temporary copy of an engine folder; EngineError if the session added or changed an engine in it.
+def copy_engine(source: Path, copy: Path) -> dict[str, str]:
+    """Copy an engine folder to where a session may work on it; return the copy's state."""
+    shutil.copytree(source, copy)
+    return folder_state(copy)
 
-    A changed folder means that the cache missed and the timed session held a build.
-    """
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        copy = Path(scratch) / "engine"
-        shutil.copytree(source, copy)
-        before = folder_state(copy)
-        yield copy
-        after = folder_state(copy)
+
+def check_unchanged(key: str, copy: Path, before: dict[str, str]) -> None:
+    """Raise EngineError if a session added or changed an engine: the cache missed, and a build was timed."""
+    after = folder_state(copy)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
     if changed:
         raise EngineError(

@@ -51,7 +51,7 @@ def _columns(best: Any, others: list[Any]) -> Iterator[str]:
     yield roofline_text(best)
     yield _energy(best)
     yield f"{_gpu_memory(best)}{mebibytes(best.peak_host_mib)} on the host"
-    yield seconds(best.cold_start_seconds)
+    yield start_up_text(best)
     yield seconds(best.one_off_seconds) if best.one_off_seconds else "nothing"
 
 
@@ -79,10 +79,18 @@ def roofline_text(row: Any) -> str:
     return f"{reached} ({row.limited_by})"
 
 
+def start_up_text(row: Any) -> str:
+    """Say how long the first process took to its first result, and one that found compiled code in its caches."""
+    again = getattr(row, "warm_start_seconds", None)
+    warm = "" if is_missing(again) else f", warm {seconds(again)}"
+    return f"{seconds(row.cold_start_seconds)}{warm}"
+
+
 def _energy(row: Any) -> str:
-    if is_missing(row.energy_mj_per_sample):
+    if is_missing(row.gross_energy_mj_per_sample):
         return "not measured"
-    return f"{millijoules(row.energy_mj_per_sample)} mJ/sample"
+    low, high = getattr(row, "gross_energy_low", None), getattr(row, "gross_energy_high", None)
+    return f"{with_interval(millijoules, row.gross_energy_mj_per_sample, low, high)} mJ/sample"
 
 
 def _gpu_memory(row: Any) -> str:

@@ -19,7 +19,7 @@ from bench.report.figures import (
     with_interval,
 )
 from bench.report.markdown import table_lines
-from bench.summary.comparisons import not_significantly_different, per_sample
+from bench.summary.comparisons import not_significantly_different
 from bench.summary.table_file import is_missing
 
 COLUMNS = ("p95 within", "pick", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "significant?")
@@ -47,7 +47,7 @@ class Pick:
 
 
 def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float, Pick | None]]:
-    """Yield each budget with its pick, None where no row stays within it; `rows` are one device's measured rows.
+    """Yield each budget with its pick, None where no row is known to fit; `rows` are one device's measured rows.
 
     A row counts if its p95 is known and within the budget and its memory within `max_memory_gib`.
     """
@@ -59,7 +59,18 @@ def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float,
             yield budget_ms, None
             continue
         best = ordered[0]
-        yield budget_ms, Pick(budget_ms, best, not_significantly_different(best, ordered[1:], per_sample))
+        yield budget_ms, Pick(budget_ms, best, not_significantly_different(best, ordered[1:], "throughput"))
+
+
+def unknown(rows: pd.DataFrame, budget_ms: float, settings: ReportSettings) -> list[str]:
+    """Return the variants that might stay within a budget, but whose p95 or memory this run does not know."""
+    found = [
+        str(row.variant)
+        for row in rows.itertuples()
+        if (is_missing(row.p95_ms) and row.p50_ms <= budget_ms)
+        or (settings.max_memory_gib is not None and is_missing(memory_mib(row)))
+    ]
+    return list(dict.fromkeys(found))
 
 
 def memory_mib(row: Any) -> Any:
@@ -84,15 +95,19 @@ def pick_table(rows: pd.DataFrame, settings: ReportSettings) -> tuple[list[str],
 
 def _lines(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[list[str]]:
     """Yield a pick's lines once for all neighbouring budgets that share it."""
-    for lines, same in groupby(picks(rows, settings), key=lambda entry: _pick_lines(entry[1])):
-        budgets = ", ".join(f"{budget_ms:g}" for budget_ms, _ in same)
+    entries = ((budget_ms, pick, unknown(rows, budget_ms, settings)) for budget_ms, pick in picks(rows, settings))
+    for lines, same in groupby(entries, key=lambda entry: _pick_lines(*entry[1:])):
+        budgets = ", ".join(f"{entry[0]:g}" for entry in same)
         yield [f"{budgets} ms", *lines[0]]
         yield from (["", *line] for line in lines[1:])
 
 
-def _pick_lines(pick: Pick | None) -> list[list[str]]:
+def _pick_lines(pick: Pick | None, unknown_variants: list[str]) -> list[list[str]]:
     if pick is None:
-        return [["no row stays within it", *[MISSING] * (len(COLUMNS) - 2)]]
+        why = (
+            f"unknown: too few runs for {', '.join(unknown_variants)}" if unknown_variants else "no row stays within it"
+        )
+        return [[why, *[MISSING] * (len(COLUMNS) - 2)]]
     ties = [[*_figures(row), "no significant difference"] for row in pick.ties]
     return [[*_figures(pick.best), pick.doubts()], *ties]
 
@@ -104,7 +119,7 @@ def _figures(row: Any) -> list[str]:
         per_second(row.samples_per_s),
         with_interval(milliseconds, row.p95_ms, row.p95_low_ms, row.p95_high_ms),
         mebibytes(memory_mib(row)),
-        millijoules(row.energy_mj_per_sample),
+        millijoules(row.gross_energy_mj_per_sample),
     ]
 
 

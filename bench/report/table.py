@@ -88,20 +88,38 @@ def shown_columns(timed: pd.DataFrame) -> list[str]:
 
 def speedup_text(row: Any) -> str:
     """Return the verdict against the baseline with the interval behind it."""
+    if is_missing(row.verdict):
+        return MISSING
     limits = between(ratio, row.speedup_low, row.speedup_high)
-    return MISSING if is_missing(row.verdict) else f"{row.verdict}, {limits}"
+    reason = getattr(row, "verdict_reason", None)
+    why = "" if is_missing(reason) else f": {reason}"
+    apart = ", timed apart" if getattr(row, "moved", 0.0) else ""
+    return f"{row.verdict}{why}{apart}" + ("" if limits == MISSING else f", {limits}")
 
 
 def status_text(row: Any) -> str:
-    """Return the status with its reason, or with what disturbed the measurement."""
+    """Return the status with its reason, or with what disturbed the measurement of this cell."""
     if not is_missing(row.reason):
         return f"{row.status}: {row.reason}"
-    marks = [row.status]
+    return ", ".join([str(row.status), *disturbances(row)])
+
+
+BUSY_CORES = 0.5
+"""From this many cores on, what other processes did while a cell was timed is said."""
+UNSTEADY = 1.5
+"""From this ratio of the fixed loop's slowest to its fastest time on, a cell's CPU counts as unsteady."""
+
+
+def disturbances(row: Any) -> Iterator[str]:
+    """Yield what disturbed a cell's measurement: throttling, other work on GPU or CPU, a CPU that changed its speed."""
     if not is_missing(row.throttling):
-        marks.append(f"throttled ({row.throttling})")
+        yield f"throttled ({row.throttling})"
     if not is_missing(row.other_gpu_processes) and row.other_gpu_processes > 0:
-        marks.append(f"beside {int(row.other_gpu_processes)} other GPU process(es)")
-    return ", ".join(marks)
+        yield f"beside {int(row.other_gpu_processes)} other GPU process(es)"
+    if not is_missing(row.other_load_cores) and row.other_load_cores >= BUSY_CORES:
+        yield f"other processes kept {row.other_load_cores:.1f} cores busy"
+    if not is_missing(row.host_loop_min_ms) and row.host_loop_max_ms >= UNSTEADY * row.host_loop_min_ms:
+        yield f"CPU unsteady ({ratio(row.host_loop_max_ms / row.host_loop_min_ms)})"
 
 
 COLUMNS: dict[str, Callable[[Any], str]] = {
@@ -116,7 +134,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "verdict, 95% interval": speedup_text,
     "bottleneck": bottleneck_text,
     "of roofline": roofline_text,
-    "mJ/sample": lambda row: millijoules(row.energy_mj_per_sample),
+    "mJ/sample": lambda row: millijoules(row.gross_energy_mj_per_sample),
     "agreement": lambda row: percent(row.agreement),
     "proof": lambda row: MISSING if is_missing(row.proof) else str(row.proof),
     "status": status_text,
@@ -139,19 +157,22 @@ def not_timed(rows: pd.DataFrame) -> Iterator[str]:
 
 def _legend(table: pd.DataFrame) -> list[str]:
     baselines = dict(zip(table["device"], table["baseline"], strict=True))
-    against = ", ".join(f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if device in baselines)
+    against = ", ".join(
+        f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if not is_missing(baselines.get(device))
+    )
     return [
         "A latency is one call, host arrays in, host logits out, copies included. "
-        f"Speed-up: against {against} at the same batch size, from the processes' medians. "
-        f"Intervals count the spread between processes; faster, slower and tie are said where the whole interval "
-        f"is beyond or inside a margin ({margins_text(table)}), else inconclusive. "
+        f"Speed-up: against {against} at the same batch size, of p50. p50, p95 and mean: geometric means of the "
+        f"processes' own. Their 95% intervals are for another run of the same row; that of a speed-up holds for all "
+        f"pairs of rows together; faster, slower and tie are said where the whole interval "
+        f"is beyond or inside a margin{margins_text(table)}, else inconclusive. "
         f"p95: {MISSING} where there were too few runs. "
         "Bottleneck: the part of a call in which the GPU works, or the part of the CPU's work that is matrix products. "
         "Significant: the whole interval of the ratio to every other row is beyond the margin. "
         "Cold start: from process start to the first result. One-off: export, conversion and engine build. "
         "Of roofline: the shortest time that this machine's measured peaks allow (a large matrix product in that "
         "precision, a large copy), as a share of p50. "
-        "mJ/sample: from the GPU's own counter, idle power taken off. "
+        "mJ/sample: from the GPU's own counter, idle power included. "
         "Agreement: share of predictions whose label is the fp32 reference's. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
         "label; - not recorded. "
@@ -160,10 +181,11 @@ def _legend(table: pd.DataFrame) -> list[str]:
 
 
 def margins_text(table: pd.DataFrame) -> str:
-    """Say how large a difference must be on each device: the configured margin, or the noise floor if it is larger."""
+    """Say how large a difference must be: the configured margin, or what the A/A row differs by if that is more."""
     parts = []
     for device, title in PANELS.items():
         rows = table[(table["device"] == device) & (table["status"] == "measured")]
         if len(rows):
-            parts.append(f"{rows['margin'].iloc[0]:.1%} on the {title}")
-    return ", ".join(parts)
+            least, most = rows["margin"].min(), rows["margin"].max()
+            parts.append(f"{least:.1%}{f' to {most:.1%}' if most > least else ''} on the {title}")
+    return f" ({', '.join(parts)})" if parts else ""

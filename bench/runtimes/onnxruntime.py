@@ -43,9 +43,7 @@ def open_session(spec: SessionSpec) -> Session:
         return PlainSession(create_session(spec, provider, options), spec)
     if version_tuple(onnxruntime) >= GRAPH_FOR_EACH_SHAPE:
         return CudaGraphSession(create_session(spec, provider, options), spec)
-    return SessionPerBatch(
-        spec.batch_sizes, lambda _size: CudaGraphSession(create_session(spec, provider, options), spec)
-    )
+    return SessionPerBatch(lambda _size: CudaGraphSession(create_session(spec, provider, options), spec))
 
 
 def load_cuda_libraries(onnxruntime: Any) -> None:
@@ -154,6 +152,8 @@ def missing_library(message: str) -> str:
 class PlainSession:
     """`session.run` with host arrays, as most services call it."""
 
+    is_for_one_batch_size = False
+
     def __init__(self, session: Any, spec: SessionSpec) -> None:
         self._session = session
         self._spec = spec
@@ -161,6 +161,9 @@ class PlainSession:
     def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
         logits: Logits = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
         return logits
+
+    def prepare(self, batch_size: int) -> None:
+        """One session takes every batch size; it is open."""
 
     def free_cached_memory(self) -> None:
         """ONNX Runtime keeps its arena; there is nothing to free."""
@@ -217,22 +220,32 @@ class CudaGraphSession(PlainSession):
 
 
 class SessionPerBatch:
-    """One session a batch size, where a session is good for one shape alone."""
+    """One session a batch size, where a session is good for one shape alone; each is opened when it is first needed."""
 
-    def __init__(self, batch_sizes: Sequence[int], open_one: Callable[[int], PlainSession]) -> None:
-        self._sessions = {size: open_one(size) for size in batch_sizes}
+    is_for_one_batch_size = True
+
+    def __init__(self, open_one: Callable[[int], PlainSession]) -> None:
+        self._open_one = open_one
+        self._sessions: dict[int, PlainSession] = {}
+
+    def prepare(self, batch_size: int) -> None:
+        if batch_size not in self._sessions:
+            self._sessions[batch_size] = self._open_one(batch_size)
 
     def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+        self.prepare(len(input_ids))
         return self._sessions[len(input_ids)].run(input_ids, attention_mask)
 
     def free_cached_memory(self) -> None:
         """ONNX Runtime keeps its arenas; there is nothing to free."""
 
     def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
-        return next(iter(self._sessions.values())).operator_ms(batches)
+        self.prepare(len(batches[0][0]))
+        return self._sessions[len(batches[0][0])].operator_ms(batches)
 
     def evidence(self) -> dict[str, Any]:
-        return next(iter(self._sessions.values())).evidence()
+        """Return what the first open session shows: all are of one graph with the same settings."""
+        return next(iter(self._sessions.values())).evidence() if self._sessions else {}
 
 
 class BoundBuffers:

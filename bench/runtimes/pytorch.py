@@ -68,10 +68,15 @@ def _load(spec: SessionSpec) -> Any:
 class EagerSession:
     """The model as a user would call it, one kernel after another."""
 
+    is_for_one_batch_size = False
+
     def __init__(self, model: Any, spec: SessionSpec) -> None:
         self._model = model
         self._device = spec.device
         self._spec = spec
+
+    def prepare(self, batch_size: int) -> None:
+        """One model takes every batch size; it is loaded."""
 
     def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
         import torch

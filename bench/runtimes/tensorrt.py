@@ -49,7 +49,7 @@ def open_session(spec: SessionSpec) -> Session:
     needs_int32 = traits(installed).casts_int64 and spec.options.get("cuda_graph")
     open_one = partial(_open, spec, installed, with_int32_inputs(spec.graph) if needs_int32 else None)
     if spec.engine_options["profiles"] == "per_batch" or spec.options.get("cuda_graph"):
-        return SessionPerBatch(spec.batch_sizes, lambda size: open_one([size], _own_folder(folder, size)))
+        return SessionPerBatch(lambda size: open_one([size], _own_folder(folder, size)))
     return open_one(spec.batch_sizes, folder)
 
 

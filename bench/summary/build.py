@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from bench.core.files import read_json
-from bench.core.params import Params
+from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
-from bench.summary.cells import CELL_FIGURES, cell_row, run_intervals
-from bench.summary.recorded import Recorded, Row
-from bench.summary.table_file import read_samples
-from bench.summary.verdicts import with_comparisons, with_noise_floor
+from bench.summary.cells import CELL_FIGURES, cell_row
+from bench.summary.costs import raised_peaks
+from bench.summary.panels import Sessions, with_levels
+from bench.summary.recorded import Recorded
+from bench.summary.table_file import Row
+from bench.summary.verdicts import with_comparisons
 
 OPTIONAL = (
     "peak_gpu_mib",
@@ -27,12 +30,16 @@ OPTIONAL = (
     "limit_share",
     "energy_mj_per_sample",
     "gross_energy_mj_per_sample",
+    "gross_energy_low",
+    "gross_energy_high",
+    "idle_w",
     "one_off_seconds",
-    "mean_low_ms",
-    "mean_high_ms",
-    "p95_low_ms",
-    "p95_high_ms",
     "peak_host_mib",
+    "cold_start_seconds",
+    "warm_start_seconds",
+    "process_p50_ms",
+    "process_p95_ms",
+    "process_mean_ms",
     "host_loop_min_ms",
     "host_loop_max_ms",
 )
@@ -41,18 +48,38 @@ OPTIONAL = (
 
 def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     """Return the table in the configured order; it walks params.yaml, never the files that happen to be there."""
-    recorded = Recorded.read(params.baselines)
+    variants = params.all_variants()
+    reports = {
+        key: read_json(samples / variant.device / f"{key}.json", mend=f"`dvc repro` measures {key} again")
+        for key, variant in variants.items()
+    }
+    recorded = _with_raised_peaks(Recorded.read(), variants, reports)
+    sessions = Sessions()
     rows: list[Row] = []
-    for key, variant in params.all_variants().items():
-        folder = samples / variant.device
-        report = read_json(folder / f"{key}.json", mend=f"`dvc repro` measures {key} again")
-        runs = read_samples(folder / f"{key}.csv")
-        rows += [
-            cell_row(key, variant, size, report, recorded) | run_intervals(runs[runs["batch"] == size])
-            for size in params.batch_sizes
-        ]
+    for key, variant in variants.items():
+        sessions.add(reports[key])
+        rows += [cell_row(key, variant, size, reports[key], recorded) for size in params.batch_sizes]
     table = pd.DataFrame(rows)
     for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:
             table[column] = None
-    return with_comparisons(with_noise_floor(table, params, recorded.controls), params)
+    return with_comparisons(with_levels(table, sessions, params), params)
+
+
+def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports: dict[str, Row]) -> Recorded:
+    """Return the records with each peak at least what a measured row reached."""
+    workload = recorded.workload()
+    reached = [
+        (
+            variants[key],
+            {
+                "p50_ms": cell["p50_ms"],
+                "operations": workload.operations(int(size)),
+                "bytes_moved": workload.bytes_moved(int(size), variants[key].precision),
+            },
+        )
+        for key, report in reports.items()
+        for size, cell in report["cells"].items()
+        if cell["status"] == "measured"
+    ]
+    return replace(recorded, peaks=raised_peaks(recorded.peaks, reached))

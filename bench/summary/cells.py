@@ -6,14 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.classifier.workload import Workload
 from bench.core.errors import DataError
 from bench.core.params import Variant
 from bench.proof.kernels import arithmetic_shares
 from bench.proof.operators import matrix_share
-from bench.statistics.intervals import interval, quantile_interval
 from bench.summary.costs import bound, energy, limits, one_off_seconds
-from bench.summary.recorded import Recorded, Row
+from bench.summary.recorded import Recorded
+from bench.summary.table_file import Row
 
 CELL_FIGURES = (
     "status",
@@ -28,10 +27,14 @@ CELL_FIGURES = (
     "agreement",
     "checked_sentences",
     "proof",
+    "other_load_cores",
 )
 ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
-FIRST_PROCESS = ("cold_start_seconds", "load_seconds", "first_run_ms")
-LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "other_load_cores")
+EACH_PROCESS = ("process_p50_ms", "process_p95_ms", "process_mean_ms")
+FIRST_PROCESS = ("load_seconds", "first_run_ms")
+LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib")
+START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
+"""The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
 
 
@@ -51,9 +54,12 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Row, recorded:
         "batch_size": batch_size,
         "cell": f"{key} batch {batch_size:03d}",
         **{name: cell[name] for name in CELL_FIGURES if name in cell},
-        "process_p50_ms": " ".join(f"{value:.6g}" for value in cell.get("process_p50_ms", [])),
+        "session": report.get("session", {}).get("id"),
+        "rounds": " ".join(map(str, cell.get("rounds", []))),
+        **{name: " ".join(f"{value:.6g}" for value in cell[name]) for name in EACH_PROCESS if name in cell},
         "accuracy": report.get("accuracy"),
         **_process_figures(report["processes"]),
+        **({"peak_gpu_mib": cell["gpu_mib"]} if "gpu_mib" in cell else {}),
         **_gpu_figures(cell.get("gpu", [])),
         **_host_figures(cell.get("host_loop_ms", [])),
         **_profile(cell),
@@ -66,34 +72,24 @@ def _costs(variant: Variant, batch_size: int, cell: Row, report: Row, recorded: 
     """Return limits, energy and what was spent once; empty for a cell without times."""
     if "p50_ms" not in cell:
         return {}
-    workload = Workload(**recorded.export["workload"])
+    workload = recorded.workload()
     built = report.get("engine", {})
     idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
     return {
         **limits(workload, variant, batch_size, cell["p50_ms"], recorded.peaks),
-        **energy(cell.get("gpu", []), cell["runs"] * batch_size, idle_w),
+        **energy(cell.get("gpu", []), [runs * batch_size for runs in cell["process_runs"]], idle_w),
         **{name: built[name] for name in ENGINE_FIGURES if name in built},
-        "one_off_seconds": one_off_seconds(variant, recorded.export, recorded.conversions, built),
+        "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
     }
 
 
-def run_intervals(runs: pd.DataFrame) -> Row:
-    """Return the intervals of the mean (between processes) and of p95 (over all runs), where the runs support them."""
-    found: Row = {}
-    mean = interval(runs.groupby("process")["latency_ms"].mean().tolist())
-    if mean:
-        found |= {"mean_low_ms": mean.low, "mean_high_ms": mean.high}
-    p95 = quantile_interval(runs["latency_ms"].tolist(), 0.95) if len(runs) else None
-    if p95:
-        found |= {"p95_low_ms": p95.low, "p95_high_ms": p95.high}
-    return found
-
-
 def _process_figures(processes: list[dict[str, Any]]) -> Row:
-    """Return the first process's start-up figures (the only cold one) and the largest of the others."""
+    """Return what loading took in the first process, both start-ups, and the largest memory of all processes."""
     if not processes:
         return {}
     first = {name: processes[0][name] for name in FIRST_PROCESS if name in processes[0]}
+    started = {process["round"]: process["start_seconds"] for process in processes if "start_seconds" in process}
+    first |= {name: started[number] for name, number in START_UPS.items() if number in started}
     largest: Row = {"processes": len(processes)}
     for name in LARGEST_OF_PROCESSES:
         values = [process[name] for process in processes if name in process]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from statistics import geometric_mean
 from typing import Any
 
 from bench.classifier.workload import Workload, limit_ms
 from bench.core.params import Variant
+from bench.statistics.rounds import levels
 
 Figures = dict[str, Any]
+COUNTER_STEP_SECONDS = 0.1
+"""How far apart the steps of the GPU's energy counter are, at most (seen on an H100: some tens of milliseconds)."""
 GPU_BOUND = 0.5
 """From this share of a call on, the GPU's work is the larger part of it."""
 
@@ -30,28 +34,69 @@ def bound(p50_ms: float, gpu_busy_ms: float) -> Figures:
     return {"bound": label, "host_ms": max(0.0, p50_ms - gpu_busy_ms)}
 
 
-def energy(readings: list[Figures], samples: int, idle_w: float | None) -> Figures:
-    """Return mJ a sample from the GPU's own counter around each process's runs, with and without its idle power.
+def energy(readings: list[Figures], samples: list[int], idle_w: float | None) -> Figures:
+    """Return mJ a sample from the GPU's own counter around each process's runs, with its uncertainty.
 
-    `samples` is the number of sentences in all those runs.  Empty where a process has no reading.
+    `samples` are the sentences in each process's runs.  The uncertainty is half of the 95% interval of the processes'
+    figures (Student's, on logarithms), and not less than a step of the counter over the window.  What is left without
+    the idle power is given only where the idle part is larger than that.  Empty where a process has no reading.
     """
     if not readings or not samples or any("energy_j" not in reading for reading in readings):
         return {}
-    gross_j = sum(reading["energy_j"] for reading in readings)
-    found: Figures = {"gross_energy_mj_per_sample": gross_j * 1000 / samples}
-    if idle_w is not None:
-        idle_j = idle_w * sum(reading.get("window_seconds", 0.0) for reading in readings)
-        found |= {"energy_mj_per_sample": max(0.0, gross_j - idle_j) * 1000 / samples, "idle_w": idle_w}
-    return found
+    each = [reading["energy_j"] * 1000 / count for reading, count in zip(readings, samples, strict=True)]
+    if min(each) <= 0:
+        return {}
+    gross = geometric_mean(each)
+    seconds = sum(reading.get("window_seconds", 0.0) for reading in readings)
+    off = max(_half_width(each), math.log1p(COUNTER_STEP_SECONDS * len(readings) / seconds) if seconds else 0.0)
+    found: Figures = {
+        "gross_energy_mj_per_sample": gross,
+        "gross_energy_low": gross * math.exp(-off),
+        "gross_energy_high": gross * math.exp(off),
+    }
+    if idle_w is None:
+        return found
+    idle = idle_w * seconds * 1000 / sum(samples)
+    is_larger = idle > gross * math.expm1(off)
+    return found | {"idle_w": idle_w, **({"energy_mj_per_sample": max(0.0, gross - idle)} if is_larger else {})}
 
 
-def one_off_seconds(variant: Variant, export: Figures, conversions: dict[str, Figures], built: Figures) -> float:
-    """Return what had to be done once before the row could run: export, conversion, engine build, in seconds."""
+def _half_width(values: list[float]) -> float:
+    [level] = levels([dict(enumerate(values))])
+    return level.half_width() if len(values) > 1 else 0.0
+
+
+def one_off_seconds(
+    variant: Variant, batch_size: int, export: Figures, conversions: dict[str, Figures], built: Figures
+) -> float:
+    """Return what had to be done once before the row could run: export, conversion, engine build, in seconds.
+
+    Where each batch size has an engine of its own, only that one's build counts.
+    """
     if variant.graph == "model":
         return 0.0
     recipe = variant.graph.removeprefix("onnx/").removesuffix(".onnx")
     converted = conversions.get(recipe, {}).get("seconds", 0.0)
-    return float(export.get("seconds", 0.0)) + float(converted) + float(built.get("build_seconds", 0.0))
+    own = built.get("seconds_by_batch_size", {}).get(str(batch_size), built.get("build_seconds", 0.0))
+    return float(export.get("seconds", 0.0)) + float(converted) + float(own)
+
+
+def raised_peaks(peaks: Figures, reached: list[tuple[Variant, Figures]]) -> Figures:
+    """Return the peaks, each at least what the best row of its device and precision reached.
+
+    `reached`: a measured row's variant and its figures with `operations`, `bytes_moved` and `p50_ms`.
+    """
+    raised = {device: dict(found) for device, found in peaks.items() if found}
+    for variant, cell in reached:
+        device = raised.get(variant.device)
+        if device is None:
+            continue
+        seconds = cell["p50_ms"] / 1000
+        rates = dict(device.get("operations_per_s", {}))
+        if variant.precision in rates:
+            rates[variant.precision] = max(rates[variant.precision], cell["operations"] / seconds)
+        device |= {"operations_per_s": rates, "bytes_per_s": max(device["bytes_per_s"], cell["bytes_moved"] / seconds)}
+    return raised
 
 
 def break_even_calls(one_off: float, baseline_mean_ms: float, mean_ms: float) -> int | None:

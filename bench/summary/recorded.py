@@ -1,15 +1,13 @@
-"""What the stages before wrote, beside the samples: durations, peaks, controls."""
+"""What the stages before wrote, beside the reports of variants: durations and peaks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from bench.classifier.workload import Workload
 from bench.core.files import read_json
-from bench.core.paths import CONTROL, CONVERSIONS, EXPORT, PEAKS
-
-Row = dict[str, Any]
+from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
+from bench.summary.table_file import Row
 
 
 @dataclass(frozen=True)
@@ -19,12 +17,14 @@ class Recorded:
     export: Row
     conversions: dict[str, Row]
     peaks: Row
-    controls: dict[str, Row]
 
     @classmethod
-    def read(cls, devices: Iterable[str]) -> Recorded:
-        """Read metrics/export.json, convert/, peaks.json and artifacts/control/; DataError if one is missing."""
+    def read(cls) -> Recorded:
+        """Read metrics/export.json, convert/ and peaks.json; DataError if one is missing."""
         mend = "`dvc repro` writes it anew"
         conversions = {file.stem: read_json(file, mend) for file in sorted(CONVERSIONS.glob("*.json"))}
-        controls = {device: read_json(CONTROL / f"{device}.json", mend) for device in devices}
-        return cls(read_json(EXPORT, mend), conversions, read_json(PEAKS, mend), controls)
+        return cls(read_json(EXPORT, mend), conversions, read_json(PEAKS, mend))
+
+    def workload(self) -> Workload:
+        """Return the sizes of the model that was exported."""
+        return Workload(**self.export["workload"])

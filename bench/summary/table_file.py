@@ -12,6 +12,11 @@ from bench.core.errors import DataError
 from bench.core.files import replacing_file
 from bench.core.paths import SUMMARY_CSV
 
+Row = dict[str, Any]
+"""The figures of one row, by column."""
+TEXTS = ("session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms")
+"""Columns whose cells hold several numbers, or one that must not change."""
+
 
 def read_samples(path: Path) -> pd.DataFrame:
     """Read a variant's single runs: process, batch, run, latency_ms; DataError if the file is missing or damaged."""
@@ -31,7 +36,7 @@ def write_summary(table: pd.DataFrame, path: Path = SUMMARY_CSV) -> None:
 def read_summary(path: Path = SUMMARY_CSV) -> pd.DataFrame:
     """Read results/summary.csv; DataError if it is missing or damaged."""
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, str))
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: `dvc repro` writes it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as problem:

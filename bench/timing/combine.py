@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from bench.core.params import Params, Variant
 from bench.core.paths import EVALUATION
 from bench.inputs.encoded import load_reference
@@ -15,18 +13,18 @@ from bench.timing.latencies import summarize_latencies
 
 Report = dict[str, Any]
 PROCESS_FIGURES = (
+    "round",
     "load_seconds",
-    "cold_start_seconds",
+    "start_seconds",
     "first_run_ms",
     "peak_host_mib",
     "peak_gpu_mib",
-    "other_load_cores",
     "turn_unix_ns",
 )
 
 
 def combine(variant: Variant, params: Params, results: list[dict[str, Any]]) -> Report:
-    """Put the processes' results together and pass every batch size through the gate."""
+    """Put the processes' results, each with its `round`, together and pass every batch size through the gate."""
     spread = reference_spread(load_reference(EVALUATION))
     cells = {str(size): _combine_cell(variant, params, size, results, spread) for size in params.batch_sizes}
     first = results[0]
@@ -55,14 +53,17 @@ def _combine_cell(variant: Variant, params: Params, size: int, results: list[dic
     return {
         "status": "rejected" if reason else "measured",
         **({"reason": reason} if reason else {}),
-        **summarize_latencies([latency for process in latencies_ms for latency in process], size),
+        **summarize_latencies(latencies_ms, size),
+        "rounds": [result["round"] for result in results],
         "runs": sum(map(len, latencies_ms)),
-        "process_p50_ms": [float(np.median(process)) for process in latencies_ms],
+        "process_runs": [len(process) for process in latencies_ms],
+        **({"gpu_mib": max(cell["gpu_mib"] for cell in cells)} if all("gpu_mib" in cell for cell in cells) else {}),
         **figures,
         "proof": proof_mark(variant, evidence, profile),
         **({"profile": profile} if profile else {}),
         **({"operators": cells[0]["operators"]} if "operators" in cells[0] else {}),
         "host_loop_ms": [value for cell in cells for value in cell.get("host_loop_ms", [])],
+        "other_load_cores": max(cell["other_load_cores"] for cell in cells),
         "latencies_ms": latencies_ms,
         "gpu": [cell["gpu"] for cell in cells if "gpu" in cell],
     }

@@ -89,6 +89,7 @@ class Worker:
         began = time.perf_counter()
         try:
             session = import_runtime(self.job.runtime).open_session(self.job.session_spec())
+            session.prepare(self._sizes()[0])  # what cannot be had here shows now
         except Exception as problem:
             if not is_out_of_memory(problem):
                 raise
@@ -97,21 +98,30 @@ class Worker:
         self.result["load_seconds"] = time.perf_counter() - began
         return session
 
+    def _sizes(self) -> list[int]:
+        return rotated(self.job.batch_sizes, self.job.process)
+
     def _measure(self, session: Session) -> None:
-        sizes = rotated(self.job.batch_sizes, self.job.process)
         warm: dict[int, Runs] = {}
+        own_gpu_mib: dict[int, float] = {}
 
         def keep_warm(size: int) -> None:
+            before = 0.0 if size == self._sizes()[0] else self._gpu_mib()
+            session.prepare(size)
             warm[size] = self._warm_up(session, size)
+            own_gpu_mib[size] = self._gpu_mib() - before
 
-        for size in sizes:
+        for size in self._sizes():
             _tell("warm-up", batch_size=size)
             self._guarded(session, size, partial(keep_warm, size))
-        load = OtherLoad()
         for size, warm_runs in warm.items():
             _tell("time", batch_size=size)
             self._guarded(session, size, partial(self._time, session, size, warm_runs))
-        self.result["other_load_cores"] = load.cores()
+            if session.is_for_one_batch_size and self.monitor:
+                self.cells[size]["gpu_mib"] = own_gpu_mib[size]
+
+    def _gpu_mib(self) -> float:
+        return self.monitor.grown_memory_mib() if self.monitor else 0.0
 
     def _guarded(self, session: Session, size: int, action: Callable[[], None]) -> None:
         """Do something for one batch size; running out of memory ends this batch size alone."""
@@ -127,24 +137,26 @@ class Worker:
         runs = warm_up(session.run, self.batches[size], self.job.warmup_runs)
         if "first_run_ms" not in self.result:
             self.result["first_run_ms"] = runs.latencies_ns[0] / 1e6
-            if self.job.process == 0:  # later ones have waited for their turn
+            if self.job.starts_alone:  # others have waited for their turn
                 later_ns = sum(runs.latencies_ns[1:])
-                self.result["cold_start_seconds"] = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
+                self.result["start_seconds"] = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
         return runs
 
     def _time(self, session: Session, size: int, warm: Runs) -> None:
         before = host_loop_ms()
+        again = warm_up(session.run, self.batches[size], self.job.warmup_runs)  # other batch sizes ran in between
+        load = OtherLoad()
         if self.monitor:
             self.monitor.start_cell()
         runs = time_runs(session.run, self.batches[size], _budget(self.job))
-        cell: Cell = {"status": "measured", "latencies_ns": runs.latencies_ns}
+        cell: Cell = {"status": "measured", "latencies_ns": runs.latencies_ns, "other_load_cores": load.cores()}
         if self.monitor:
             cell["gpu"] = self.monitor.end_cell()
         cell["host_loop_ms"] = [before, host_loop_ms()]
         if self.monitor:
             grown = self.monitor.grown_memory_mib()
             self.result["peak_gpu_mib"] = max(self.result.get("peak_gpu_mib", 0.0), grown)
-        comparison = compare([*warm.outputs, *runs.outputs], self.reference)
+        comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference)
         cell["comparison"] = {**comparison.__dict__, "max_abs_diff": _finite(comparison.max_abs_diff)}
         self.cells[size] = cell
 

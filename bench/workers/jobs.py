@@ -48,10 +48,14 @@ def make_job(
     *,
     process: int,
     measure_accuracy: bool,
+    starts_alone: bool = True,
     profile: bool = False,
     engine: Path | None = None,
 ) -> Job:
-    """Return the job of one worker process."""
+    """Return the job of one worker process, the `process`-th of its variant.
+
+    `starts_alone`: nothing else is started beside it, so that its start-up is a user's.
+    """
     return Job(
         key=key,
         runtime=variant.runtime,
@@ -67,6 +71,7 @@ def make_job(
         engine_options=engine_options(params),
         inputs=str(EVALUATION),
         process=process,
+        starts_alone=starts_alone,
         warmup_runs=params.timing.warmup_runs,
         min_runs=params.timing.min_runs,
         min_seconds=params.timing.min_seconds,

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,6 @@ OnEvent = Callable[[dict[str, Any]], None]
 LAST_WORDS = 12
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 """What libraries put around their errors for a terminal."""
-STARTED_TOGETHER = 4
-"""Workers that import side by side: each holds a few hundred MiB of host memory while it waits."""
 
 
 def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict[str, str]:
@@ -149,22 +147,24 @@ def run_worker(
 
 
 def run_workers(
-    jobs: Sequence[Callable[[], Job]], scratch: Path, limit_seconds: float, on_event: OnEvent
-) -> Generator[dict[str, Any], None, None]:
-    """Run workers one after another and yield their results; `jobs` make a job when it is started.
+    groups: Iterable[Sequence[Callable[[], WorkerProcess]]], limit_seconds: float, on_event: OnEvent
+) -> Generator[dict[str, Any] | WorkerError, None, None]:
+    """Run workers one after another; yield the result of each, or the error that it ended with.
 
-    The first starts alone, so that its cold start is a user's.  The others import their
-    libraries side by side, a few at a time, and then sleep until it is their turn:
-    nothing but the one that times is ever busy.
+    The workers of a group import their libraries side by side and then sleep until it is their turn, so that nothing
+    but the one that times is ever busy; one that is alone in its group starts as a user's would.
     """
-    yield run_worker(jobs[0](), scratch, limit_seconds, on_event)
-    for start in range(1, len(jobs), STARTED_TOGETHER):
-        workers = [WorkerProcess(make(), scratch) for make in jobs[start : start + STARTED_TOGETHER]]
+    for starts in groups:
+        workers = [start() for start in starts]
         try:
+            if len(workers) > 1:
+                for worker in workers:
+                    worker.wait_until_ready(limit_seconds)
             for worker in workers:
-                worker.wait_until_ready(limit_seconds)
-            for worker in workers:
-                yield worker.run(limit_seconds, on_event)
+                try:
+                    yield worker.run(limit_seconds, on_event)
+                except WorkerError as problem:
+                    yield problem
         finally:
             for worker in workers:
                 worker.end()

@@ -38,6 +38,7 @@ class Job:
     engine_options: dict[str, Any]
     inputs: str
     process: int
+    starts_alone: bool
     warmup_runs: int
     min_runs: int
     min_seconds: float

@@ -18,7 +18,7 @@ import pandas as pd
 from bench.report.comparison_text import comparison_text
 from bench.report.figures import milliseconds, ratio
 from bench.statistics.intervals import Interval
-from bench.summary.comparisons import Comparison, compare, fastest, per_sample
+from bench.summary.comparisons import Comparison, compare, fastest
 
 SHOWN_CELLS = 4
 
@@ -114,7 +114,7 @@ def _batches(rows: pd.DataFrame) -> Iterator[Cell]:
     for variant, group in rows.groupby("variant", sort=False):
         for before, after in pairwise(group.sort_values("batch_size").itertuples()):
             label = f"`{variant}` from batch {before.batch_size} to {after.batch_size}"
-            yield Cell(label, compare(after, before, per_sample), _cause(after))
+            yield Cell(label, compare(after, before, "throughput"), _cause(after))
 
 
 def _precision_or_runtime(rows: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.figures import percent, ratio
+from bench.report.figures import percent, ratio, with_interval
 from bench.summary.comparisons import process_medians
 
 STEADY = 1.1
@@ -23,21 +23,28 @@ def noise_lines(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _control(rows: pd.DataFrame) -> Iterator[str]:
-    """Say how the baseline came out when it was measured once more at the end, and what counts as noise."""
-    again = rows[rows["variant"] == rows["baseline"]].dropna(subset=["control_ratio"]).sort_values("batch_size")
+    """Say how the baseline came out against itself: the A/A row, one more process of it in every round."""
+    again = rows[(rows["variant"] == rows["baseline"]) & rows["aa_ratio"].notna()].sort_values("batch_size")
     if again.empty:
+        yield "- A/A row: the baseline was not timed twice, so nothing shows how much two equal rows differ here."
         return
-    parts = [f"{ratio(row.control_ratio)} at batch {row.batch_size}" for row in again.itertuples()]
-    yield (
-        f"- Control: measured once more after everything else, `{again['variant'].iloc[0]}` took {', '.join(parts)} of "
-        f"its first p50. With the spread between processes this gives a noise floor of "
-        f"{percent(again['noise_floor'].iloc[0])}."
-    )
+    parts = [
+        f"{with_interval(ratio, row.aa_ratio, row.aa_low, row.aa_high)}, {row.aa_verdict}, at batch {row.batch_size}"
+        for row in again.itertuples()
+    ]
+    line = f"- A/A row: `{again['variant'].iloc[0]}` against itself, timed in the same rounds: {'; '.join(parts)}."
+    if again["voided"].any():
+        line += " Equal rows came out as different, so every verdict of this panel is inconclusive."
+    yield line
 
 
 def _spread(rows: pd.DataFrame) -> Iterator[str]:
     """Say how far the processes of one cell are apart."""
-    spreads = {f"`{row.variant}` batch {row.batch_size}": _relative_spread(row) for row in rows.itertuples()}
+    repeated = [row for row in rows.itertuples() if len(process_medians(row)) > 1]
+    if not repeated:
+        yield "- Each row was timed in one process, so nothing shows how much another process would differ."
+        return
+    spreads = {f"`{row.variant}` batch {row.batch_size}": _relative_spread(row) for row in repeated}
     widest = max(spreads, key=lambda name: spreads[name])
     median = pd.Series(spreads).median()
     yield (

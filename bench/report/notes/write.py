@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.report.comparison_text import verdict_text
 from bench.report.context import Context
+from bench.report.fastest import start_up_text
 from bench.report.figures import (
     calls,
     millijoules,
@@ -24,7 +25,7 @@ from bench.report.notes.assumptions import assumption_lines, plain, precision_pa
 from bench.report.notes.noise import noise_lines
 from bench.report.notes.tensorrt import tensorrt_lines
 from bench.report.table import PANELS, margins_text, not_timed
-from bench.summary.comparisons import compare, fastest, fastest_and_ties, per_sample
+from bench.summary.comparisons import compare, fastest, fastest_and_ties
 from bench.summary.table_file import is_missing
 
 PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
@@ -37,8 +38,8 @@ def render_notes(table: pd.DataFrame, context: Context) -> str:
     lines += [f"- {line}" for line in context.hardware_lines()]
     lines += [
         "",
-        "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin "
-        f"({margins_text(table)}); the interval counts the spread between processes. Otherwise it is inconclusive: "
+        "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin"
+        f"{margins_text(table)}; the interval holds for all pairs of rows together. Otherwise it is inconclusive: "
         "this run cannot say.",
         "",
     ]
@@ -74,9 +75,8 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
-        yield line + (
-            f"; no significant difference to {', '.join(f'`{row.variant}`' for row in ties)}." if ties else "."
-        )
+        names = ", ".join(f"`{row.variant}`" for row in ties)
+        yield line + (f"; no significant difference to {names}." if ties else ".")
 
 
 def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
@@ -102,7 +102,7 @@ def _batching(rows: pd.DataFrame) -> Iterator[str]:
         falls = [
             after.batch_size
             for before, after in pairwise(ordered)
-            if compare(after, before, per_sample).verdict == "slower"
+            if compare(after, before, "throughput").verdict == "slower"
         ]
         gain = best.samples_per_s / ordered[0].samples_per_s
         line = f"- `{variant}`: most samples/s at batch {best.batch_size} ({per_second(best.samples_per_s)}), "
@@ -145,22 +145,26 @@ def _energy(rows: pd.DataFrame) -> Iterator[str]:
 
     Without the idle power a row that hardly uses the GPU would win by a difference of two nearly equal figures.
     """
-    known = rows.dropna(subset=["energy_mj_per_sample"]).sort_values("gross_energy_mj_per_sample")
+    known = rows[rows["gross_energy_mj_per_sample"].notna()].sort_values("gross_energy_mj_per_sample")
     if known.empty:
         return
     least, most = (next(part.itertuples()) for part in (known, known[::-1]))
+    beyond = "" if is_missing(least.energy_mj_per_sample) else f" ({_beyond_idle(least)})"
     yield (
         f"- Least energy a sample: `{least.variant}` at batch {least.batch_size}, "
-        f"{millijoules(least.gross_energy_mj_per_sample)} mJ, of which {millijoules(least.energy_mj_per_sample)} mJ "
-        f"beyond the idle power of {watts(least.idle_w)}; most: `{most.variant}` at batch {most.batch_size}, "
-        f"{millijoules(most.gross_energy_mj_per_sample)} mJ."
+        f"{millijoules(least.gross_energy_mj_per_sample)} mJ{beyond}; most: `{most.variant}` at batch "
+        f"{most.batch_size}, {millijoules(most.gross_energy_mj_per_sample)} mJ."
     )
 
 
+def _beyond_idle(row: Any) -> str:
+    return f"{millijoules(row.energy_mj_per_sample)} mJ of it beyond the idle power of {watts(row.idle_w)}"
+
+
 def _start_up(rows: pd.DataFrame) -> Iterator[str]:
-    """Say how long a service waits for its first result."""
-    once = rows.drop_duplicates("variant").sort_values("cold_start_seconds")
-    parts = [f"`{row.variant}` {seconds(row.cold_start_seconds)}" for row in once.itertuples()]
+    """Say how long a service waits for its first result, with cold caches of compiled code and with warm ones."""
+    ordered = rows.drop_duplicates("variant").sort_values("cold_start_seconds")
+    parts = [f"`{row.variant}` {start_up_text(row)}" for row in ordered.itertuples()]
     yield f"- Cold start, from process start to the first result: {', '.join(parts)}."
 
 

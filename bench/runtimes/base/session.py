@@ -36,6 +36,13 @@ class SessionSpec:
 class Session(Protocol):
     """A loaded model.  Host arrays in, host logits out, synchronous."""
 
+    is_for_one_batch_size: bool
+    """Whether each batch size has a session of its own, whose memory and load time are its own too."""
+
+    def prepare(self, batch_size: int) -> None:
+        """Open what this batch size needs and is not open yet; it is then ready for its first run."""
+        ...
+
     def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
         """Return float32 logits `[batch, labels]` for int64 arrays `[batch, sequence_length]`."""
         ...

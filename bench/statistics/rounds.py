@@ -1,0 +1,119 @@
+"""Levels and noise of rows that were timed together, one process a row in each round.
+
+With y the logarithm of what a row's process gave in a round (its median, say), in one panel at one batch size:
+
+    y[row, round] = level[row] + state of the machine[round], if the row shares it + noise[row, round]
+
+    level            the mean over the row's own rounds: the figure that is shown
+    state            the median over rows of y - level, so that one disturbed row does not move it
+                     a row shares it if y is steadier without it: rows that wait for the host do, a row that the GPU
+                     alone sets the pace of does not
+    noise            what is left; its variance is steadied by the other rows' (bench/statistics/moderation.py)
+    ratio of a, b    exp(level b - level a); its variance is noise_a²/n_a + noise_b²/n_b, and what of the machine's
+                     state does not cancel out: state² · (s_a/n_a + s_b/n_b - 2 s_a s_b · common rounds/(n_a n_b)), s
+                     being 1 for a row that shares it, else 0
+    another run      exp(level ± t · √(2 · (noise²/n + state²))): its noise is drawn anew as ours was, and the machine
+                     may be in another state for the whole of it, so that more rounds do not shrink that part
+
+Randomized, interleaved trials (Abedi and Brecht 2017) turn what changes with time into noise that is the same for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.statistics.intervals import Interval, around, t_quantile
+from bench.statistics.moderation import steadied
+
+Values = Mapping[int, float]
+"""What the process of each round gave, by the number of the round; positive."""
+LEAST_ROWS = 4
+"""With fewer rows the state of the machine cannot be told from a row's noise, and stays part of it."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where one row of a panel stands at one batch size, and how sure that is; variances are of logarithms."""
+
+    log_level: float
+    rounds: frozenset[Hashable]
+    noise_variance: float
+    noise_freedom: float
+    state_variance: float
+    state_freedom: float
+    shares_state: bool = True
+
+    @property
+    def value(self) -> float:
+        """The geometric mean of the processes' values."""
+        return math.exp(self.log_level)
+
+    def of_another_run(self) -> Interval | None:
+        """Return the interval in which another run's value lies with 95%; None for one process."""
+        if len(self.rounds) < 2:
+            return None
+        noise = self.noise_variance / len(self.rounds)
+        state = self.state_variance * self.shares_state
+        total = noise + state
+        freedom = total**2 / (noise**2 / self.noise_freedom + state**2 / self.state_freedom)
+        return around(self.log_level, t_quantile(freedom) * math.sqrt(2 * total))
+
+    def half_width(self) -> float:
+        """Return how far the level may be off, as a logarithm: half of its own 95% interval in these rounds."""
+        if len(self.rounds) < 2:
+            return math.inf
+        return t_quantile(self.noise_freedom) * math.sqrt(self.noise_variance / len(self.rounds))
+
+
+def levels(rows: Sequence[Values]) -> list[Level]:
+    """Return the level of each row of one panel and batch size; every row needs at least one round."""
+    logs = [{number: math.log(value) for number, value in row.items()} for row in rows]
+    means = [float(np.mean(list(row.values()))) for row in logs]
+    state = _state(logs, means)
+    without = [{number: y - state.get(number, 0.0) for number, y in row.items()} for row in logs]
+    shares = [_variance(steady) <= _variance(row) for steady, row in zip(without, logs, strict=True)]
+    noise = [_variance(steady if shared else row) for steady, row, shared in zip(without, logs, shares, strict=True)]
+    of_noise = steadied(noise, [len(row) - 1.0 for row in logs])
+    of_state = _variance(state), max(1.0, len(state) - 1.0)
+    return [
+        Level(mean, frozenset(row), *of_noise[place], *of_state, shares_state=shares[place])
+        for place, (mean, row) in enumerate(zip(means, logs, strict=True))
+    ]
+
+
+def _state(logs: list[dict[int, float]], means: list[float]) -> dict[int, float]:
+    """Return the state of the machine in each round; empty for too few rows."""
+    if len(logs) < LEAST_ROWS:
+        return {}
+    found: dict[int, list[float]] = {}
+    for row, mean in zip(logs, means, strict=True):
+        for number, y in row.items():
+            found.setdefault(number, []).append(y - mean)
+    return {number: float(np.median(differences)) for number, differences in found.items()}
+
+
+def _variance(row: Mapping[int, float]) -> float:
+    return float(np.var(list(row.values()), ddof=1)) if len(row) > 1 else 0.0
+
+
+def ratio(over: Level, under: Level, comparisons: int = 1, moved: float = 0.0) -> Interval | None:
+    """Return over / under with its interval; None for one process.
+
+    `comparisons`: how many such ratios are looked at together.  `moved`: how far the machine moved between the two, as
+    a logarithm, where they were not timed together; the interval is wider by as much.
+    """
+    if min(len(over.rounds), len(under.rounds)) < 2:
+        return None
+    a, b = over.noise_variance / len(over.rounds), under.noise_variance / len(under.rounds)
+    freedom = (a + b) ** 2 / (a**2 / over.noise_freedom + b**2 / under.noise_freedom)  # Welch 1947
+    n_a, n_b, common = len(over.rounds), len(under.rounds), len(over.rounds & under.rounds)
+    s_a, s_b = over.shares_state, under.shares_state
+    state = max(over.state_variance, under.state_variance) * (
+        s_a / n_a + s_b / n_b - 2 * s_a * s_b * common / (n_a * n_b)
+    )
+    half = t_quantile(freedom, comparisons) * math.sqrt(a + b + state) + moved
+    return around(over.log_level - under.log_level, half)

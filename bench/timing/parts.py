@@ -1,0 +1,122 @@
+"""The rows that one set of rounds times: those that were asked for, and what they are compared through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import BenchError, DataError
+from bench.core.files import read_json
+from bench.core.params import Params, Variant
+from bench.core.paths import ENGINES, SAMPLES
+from bench.core.provenance import read_environment
+from bench.engines.folders import check_fits, read_record
+from bench.machine.repro import Request
+from bench.timing.combine import Report
+from bench.timing.fingerprint import fingerprint, stage_name
+from bench.workers.jobs import reason_to_skip
+
+TWIN = "a/a"
+"""The name of the baseline's second row in the rounds: no variant's key can hold a slash."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of the rounds: a variant that is reported, or an anchor or twin that others are compared through."""
+
+    name: str
+    key: str
+    variant: Variant
+    is_reported: bool
+
+
+def without_runs(params: Params, status: str, reason: str = "") -> Report:
+    """Return the report of a variant that was not run: every batch size has this status."""
+    cell = {"status": status, **({"reason": reason} if reason else {})}
+    return {"cells": {str(size): dict(cell) for size in params.batch_sizes}, "processes": []}
+
+
+def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
+    """Return the report of a variant that is `off`, or `skipped` or `rejected` before any run; None if it can be tried.
+
+    Raises EngineError if an engine is not this machine's.
+    """
+    environment = read_environment()
+    reason = reason_to_skip(variant, environment)
+    if not params.is_on(variant):
+        return without_runs(params, "off")
+    if reason:
+        return without_runs(params, "skipped", reason)
+    if variant.runtime != "tensorrt":
+        return None
+    record = read_record(ENGINES / key)
+    if record["status"] in ("skipped", "rejected"):
+        return without_runs(params, record["status"], record["reason"])
+    check_fits(key, record, environment)
+    return None
+
+
+def choose_parts(asked: str, params: Params, request: Request) -> list[Part]:
+    """Return the rows to time together with `asked`: what this `dvc repro` times anyway, the A/A row, and anchors.
+
+    A device's baseline has a twin in the same rounds.  Where the baseline itself, or rows that are not timed now, stay
+    as they are, the baseline and the fastest of these are timed beside: through them the others can be compared.
+    """
+    device = params.all_variants()[asked].device
+    runnable = {
+        key: variant
+        for key, variant in params.all_variants().items()
+        if variant.device == device and (key == asked or _can_run(key, variant, params))
+    }
+    chosen = [key for key, variant in runnable.items() if key == asked or _is_due(key, variant, request)]
+    parts = [Part(key, key, runnable[key], is_reported=True) for key in chosen]
+    baseline = params.baselines.get(device)
+    others = {key: variant for key, variant in runnable.items() if key not in chosen}
+    anchors = {key for key in (baseline, _fastest(others, params)) if key in others}
+    parts += [Part(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
+    if baseline in runnable:
+        parts.append(Part(TWIN, baseline, runnable[baseline], is_reported=False))
+    return parts
+
+
+def _can_run(key: str, variant: Variant, params: Params) -> bool:
+    """Tell whether a row can be timed beside the one that was asked for; its own stage says what is wrong with it."""
+    try:
+        return report_without_runs(key, variant, params) is None
+    except BenchError:
+        return False
+
+
+def _is_due(key: str, variant: Variant, request: Request) -> bool:
+    """Tell whether this `dvc repro` will time the row anyway."""
+    stages = (stage_name(variant), f"{stage_name(variant)}@{key}")
+    if not request.includes(stages):
+        return False
+    return request.is_forced or recorded_fingerprint(key, variant) != fingerprint(key, variant)
+
+
+def report_path(key: str, variant: Variant) -> Path:
+    """Return where a variant's report lies."""
+    return SAMPLES / variant.device / f"{key}.json"
+
+
+def read_report(key: str, variant: Variant) -> dict[str, Any]:
+    """Return a variant's last report, empty where there is none that can be read."""
+    try:
+        return read_json(report_path(key, variant), mend="")
+    except DataError:
+        return {}
+
+
+def recorded_fingerprint(key: str, variant: Variant) -> str:
+    """Return what the variant's last report was timed with, empty where there is none."""
+    return str(read_report(key, variant).get("fingerprint", ""))
+
+
+def _fastest(variants: dict[str, Variant], params: Params) -> str | None:
+    """Return the variant with the lowest recorded p50 at the largest batch size, None where none is recorded."""
+    size = str(max(params.batch_sizes))
+    found = {key: read_report(key, variant).get("cells", {}).get(size, {}) for key, variant in variants.items()}
+    timed = {key: cell["p50_ms"] for key, cell in found.items() if cell.get("status") == "measured"}
+    return min(timed, key=lambda key: timed[key], default=None)

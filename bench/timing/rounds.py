@@ -1,0 +1,70 @@
+"""The order in which processes are timed: rounds, in each of which every row gets one process, in random order.
+
+Timed one variant after another, a machine that changes speed in between makes equal rows differ, and nothing within a
+row shows it.  In rounds such a change falls on all rows alike (Abedi and Brecht 2017: randomized multiple interleaved
+trials).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Result = dict[str, Any]
+RunRound = Callable[[int, list[str]], Iterable[tuple[str, Result]]]
+"""Runs one process of each named row in this order; yields each name with its result."""
+StillWide = Callable[[dict[str, list[Result]]], set[str]]
+"""Returns the rows that need another round, from all results so far."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many rounds there are: at least `least`; more, up to `most`, until `more_seconds` are spent on these."""
+
+    least: int
+    most: int
+    more_seconds: float
+    seed: int
+
+
+@dataclass
+class Rounds:
+    """What was timed: each row's results, with their `round`, and the order within each round."""
+
+    results: dict[str, list[Result]] = field(default_factory=dict)
+    order: list[list[str]] = field(default_factory=list)
+
+
+def run_in_rounds(
+    names: Sequence[str],
+    run_round: RunRound,
+    still_wide: StillWide,
+    plan: Plan,
+    clock: Callable[[], float] = time.monotonic,
+) -> Rounds:
+    """Run the rounds of a plan; a row whose process was not `measured` gets no further one."""
+    rounds = Rounds({name: [] for name in names})
+    least_done = clock()
+    for number in range(plan.most):
+        if number <= plan.least:
+            least_done = clock()
+        waiting = list(names)
+        if number >= plan.least:
+            is_over = clock() - least_done >= plan.more_seconds
+            wide = set() if is_over else still_wide(rounds.results)
+            waiting = [name for name in names if name in wide]
+        active = [name for name in waiting if _goes_on(rounds.results[name])]
+        if not active:
+            break
+        order = random.Random(f"{plan.seed} {number}").sample(active, len(active))
+        rounds.order.append(order)
+        for name, result in run_round(number, order):
+            rounds.results[name].append({**result, "round": number})
+    return rounds
+
+
+def _goes_on(results: Sequence[Result]) -> bool:
+    return all(result["status"] == "measured" for result in results)

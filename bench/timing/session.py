@@ -1,0 +1,269 @@
+"""Time rows together: the first timing stage of a `dvc repro` runs the rounds, the later ones take their part.
+
+Parts lie in artifacts/rounds until their stage takes them, each with the hash of what it was timed with and the repro
+that it belongs to.  A part is taken once, so that old timings never come back.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from bench.core.errors import EngineError, WorkerError
+from bench.core.files import read_json, remove, write_json
+from bench.core.params import Params, Timing, Variant
+from bench.core.paths import ENGINES, ROUNDS
+from bench.core.progress import Steps, say
+from bench.engines.folders import check_unchanged, copy_engine, read_record
+from bench.machine.cores import physical_cores
+from bench.machine.lock import timing_lock
+from bench.machine.repro import Request, current_request
+from bench.timing.combine import Report, combine
+from bench.timing.fingerprint import fingerprint
+from bench.timing.parts import (
+    TWIN,
+    Part,
+    choose_parts,
+    recorded_fingerprint,
+    report_without_runs,
+    without_runs,
+)
+from bench.timing.rounds import Plan, Result, Rounds, run_in_rounds
+from bench.workers.jobs import make_job
+from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
+
+LEAST_TOGETHER = 4
+"""Workers that import side by side, at least: each holds a few hundred MiB of host memory while it waits."""
+KEPT_OF_ANCHORS = ("rounds", "process_p50_ms", "process_mean_ms", "p50_ms", "host_loop_ms", "other_load_cores")
+
+
+def timed_report(key: str, params: Params, is_real: bool) -> Report:
+    """Return a variant's report: measured on this machine in rounds, `off`, or `skipped` with the reason.
+
+    Raises WorkerError if a worker of this variant dies or hangs, and EngineError if an engine is not this machine's or
+    a TensorRT session built one anew: nothing of the variant is written then.
+    """
+    variant = params.all_variants()[key]
+    request = current_request()
+    mark = fingerprint(key, variant)
+    report = report_without_runs(key, variant, params)
+    if report is None:
+        is_new = request.is_forced or recorded_fingerprint(key, variant) == mark
+        part = _take(key, variant, mark, request.id if is_new else None)
+        if part is None:
+            _run(key, params, is_real, request)
+            part = _take(key, variant, mark, None)
+        if part is None:
+            raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
+        if "failed" in part:
+            raise (EngineError if part["is_of_engine"] else WorkerError)(part["failed"])
+        report = part["report"]
+    remove(_place(key, variant))
+    return {**report, "fingerprint": mark}
+
+
+def _place(key: str, variant: Variant) -> Path:
+    return ROUNDS / variant.device / f"{key}.json"
+
+
+def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> dict[str, Any] | None:
+    """Return the part that waits for a variant, if it was timed with what the variant is now (in that repro)."""
+    path = _place(key, variant)
+    if not path.is_file():
+        return None
+    part = read_json(path, mend="remove it, then `dvc repro`")
+    is_of_repro = request_id is None or (request_id and part["request"] == request_id)
+    return part if part["fingerprint"] == mark and is_of_repro else None
+
+
+def _run(asked: str, params: Params, is_real: bool, request: Request) -> None:
+    """Time `asked` and all that goes with it; leave each variant's part where its stage takes it."""
+    parts = choose_parts(asked, params, request)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
+        began = time.time()
+        session = Session(parts, params, is_real, Path(scratch), seed=int(began))
+        rounds = session.run()
+        outcomes = {part.key: session.outcome(part, rounds.results[part.name]) for part in parts if part.is_reported}
+        together = session.record(rounds, began)
+    for key, outcome in outcomes.items():
+        variant = params.all_variants()[key]
+        if "report" in outcome:
+            outcome["report"] |= {"session": together}
+        content = {"fingerprint": fingerprint(key, variant), "request": request.id, **outcome}
+        write_json(_place(key, variant), content)
+
+
+@dataclass
+class Session:
+    """The processes of one set of rounds, on one device."""
+
+    parts: list[Part]
+    params: Params
+    is_real: bool
+    scratch: Path
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.by_name = {part.name: part for part in self.parts}
+        self.engines = {part.name: self._engine(part) for part in self.parts if part.variant.runtime == "tensorrt"}
+
+    def _engine(self, part: Part) -> tuple[Path, dict[str, str]]:
+        folder = ENGINES / part.key / read_record(ENGINES / part.key)["folder"]
+        copy = self._folder(part) / "engine"
+        return copy, copy_engine(folder, copy)
+
+    def _folder(self, part: Part) -> Path:
+        folder = self.scratch / part.name.replace("/", "_")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def run(self) -> Rounds:
+        """Run the rounds."""
+        timing = self.params.timing
+        plan = Plan(timing.processes, timing.max_processes, timing.more_rounds_seconds, self.seed)
+        names = [part.name for part in self.parts]
+        say(f"  timing {len(names)} rows together in at least {plan.least} rounds: {', '.join(names)}")
+        self.steps = Steps("round 1", total=plan.least * len(names) * len(self.params.batch_sizes))
+        with self.steps:
+            return run_in_rounds(names, self._run_round, self._still_wide, plan)
+
+    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, Result]]:
+        self.steps.title = f"round {number + 1}"
+        groups = [
+            [partial(self._start, self.by_name[name], number, len(group) == 1) for name in group]
+            for group in self._groups(number, order)
+        ]
+        results = run_workers(groups, self.params.timing.worker_limit_seconds, self._listener(order))
+        for name, result in zip(order, results, strict=True):
+            yield name, {"status": "failed", "error": result} if isinstance(result, WorkerError) else result
+
+    def _groups(self, number: int, order: list[str]) -> Iterable[list[str]]:
+        """Yield the rows that start together.
+
+        In the first round each starts alone, with cold caches of compiled code, and in the second those that compile
+        do, with warm ones: so their start-up is a user's.
+        """
+        together = max(LEAST_TOGETHER, physical_cores() // 2)
+        group: list[str] = []
+        for name in order:
+            is_alone = number == 0 or (number == 1 and "compile" in self.by_name[name].variant.options)
+            if group and (is_alone or len(group) == together):
+                yield group
+                group = []
+            group.append(name)
+            if is_alone:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _start(self, part: Part, number: int, is_alone: bool) -> WorkerProcess:
+        job = make_job(
+            part.key,
+            part.variant,
+            self.params,
+            process=number,
+            measure_accuracy=self.is_real and number == 0 and part.is_reported,
+            starts_alone=is_alone,
+            profile=number == 0 and part.is_reported,
+            engine=self.engines[part.name][0] if part.name in self.engines else None,
+        )
+        return WorkerProcess(job, self._folder(part))
+
+    def _listener(self, order: list[str]) -> OnEvent:
+        waiting = iter(order)
+        current = [""]
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event["event"] == "ready":
+                return
+            if event["event"] == "load":
+                current[0] = next(waiting, current[0])
+            batch = f" batch {event['batch_size']}" if "batch_size" in event else ""
+            self.steps.start(f"{current[0]}: {event['event']}{batch}")
+            if event["event"] == "time":
+                self.steps.done()
+
+        return on_event
+
+    def _still_wide(self, results: dict[str, list[Result]]) -> set[str]:
+        """Return the rows whose interval is still too wide, with the baseline and its twin; none if there are none."""
+        wide = {name for name, own in results.items() if _is_wide(own, self.params.timing)}
+        wide -= {part.name for part in self.parts if not part.is_reported}
+        baseline = {part.name for part in self.parts if TWIN in self.by_name and part.key == self.by_name[TWIN].key}
+        return wide | baseline if wide else set()
+
+    def outcome(self, part: Part, results: list[Result]) -> dict[str, Any]:
+        """Return {"report": …} of a variant, or {"failed": message} if a process of it died or built an engine."""
+        last = results[-1]
+        if last["status"] == "skipped":
+            return {"report": without_runs(self.params, "skipped", last["reason"])}
+        record = {"engine": read_record(ENGINES / part.key)} if part.name in self.engines else {}
+        try:
+            if last["status"] == "failed":
+                raise last["error"]
+            if part.name in self.engines:
+                check_unchanged(part.key, *self.engines[part.name])
+        except EngineError as problem:
+            return {"failed": str(problem), "is_of_engine": True}
+        except WorkerError as problem:
+            if part.name in self.engines and part.variant.precision == "int8":
+                reason = f"its INT8 engine does not run: {problem.last_words()}"
+                return {"report": {**without_runs(self.params, "rejected", reason), **record}}
+            return {"failed": str(problem), "is_of_engine": False}
+        return {"report": {**combine(part.variant, self.params, results), **record}}
+
+    def record(self, rounds: Rounds, began: float) -> dict[str, Any]:
+        """Return what all reports of these rounds share: their id, order and seed, the A/A row and the anchors."""
+        others = {
+            part.name: combine(part.variant, self.params, rounds.results[part.name])["cells"]
+            for part in self.parts
+            if not part.is_reported and all(result["status"] == "measured" for result in rounds.results[part.name])
+        }
+        kept = {
+            name: {
+                size: {figure: cell[figure] for figure in KEPT_OF_ANCHORS}
+                for size, cell in cells.items()
+                if cell["status"] == "measured"
+            }
+            for name, cells in others.items()
+        }
+        twin = kept.pop(TWIN, {})
+        anchors = {self.by_name[name].key: cells for name, cells in kept.items()}
+        return {
+            "id": f"{began:.3f}",
+            "seed": self.seed,
+            "order": rounds.order,
+            "twin": twin,
+            "anchors": anchors,
+        }
+
+
+def _is_wide(results: list[Result], timing: Timing) -> bool:
+    """Tell whether half of a row's 95% interval is wider than `timing.target_interval` at some batch size.
+
+    The interval is Student's, of the processes' median latencies, on logarithms.
+    """
+    if not results or any(result["status"] != "measured" for result in results):
+        return False
+    target = math.log1p(timing.target_interval)
+    for size in results[0]["cells"]:
+        cells = [result["cells"][size] for result in results]
+        if all(cell["status"] == "measured" for cell in cells):
+            logs = [math.log(float(np.median(cell["latencies_ns"]))) for cell in cells]
+            if len(logs) < 2 or _half_width(logs) > target:
+                return True
+    return False
+
+
+def _half_width(logs: list[float]) -> float:
+    return float(stats.t.ppf(0.975, len(logs) - 1)) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
