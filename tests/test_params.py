@@ -51,6 +51,18 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p["timing"].update(processes=4, max_processes=3),
         "timing.max_processes: got 3, allowed: at least processes (4)",
     ),
+    "a number that no machine can meet": (
+        lambda p: p["timing"].update(processes=10**12),
+        "timing.processes: got 1000000000000, allowed: less than or equal to 1000",
+    ),
+    "a time of months": (
+        lambda p: p["timing"].update(worker_limit_seconds=1e9),
+        "timing.worker_limit_seconds: got 1000000000.0, allowed: less than or equal to 86400",
+    ),
+    "a key that metrics/ needs": (
+        lambda p: p["variants"].update(convert=p["variants"][CPU]),
+        "variants.convert: got a key that metrics/ has a folder of",
+    ),
     "unknown runtime": (
         lambda p: p["variants"][CPU].update(runtime="tvm"),
         f"variants.{CPU}.runtime: got 'tvm', allowed: onnxruntime, pytorch",
@@ -201,3 +213,44 @@ def test_a_damaged_onnx_file_is_named_with_the_mend(measured_copy: Project) -> N
 def test_an_unknown_variant_is_refused_with_the_choice(measured: Project) -> None:
     ended = measured.python("stages/infer.py", "ort_cpu_fp64", code=1)
     assert "no variant 'ort_cpu_fp64', allowed: torch_cpu_fp32, ort_cpu_fp32" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch_sizes: [1]\nbatch_sizes: [4]\n", 'line 2, column 1: found duplicate key "batch_sizes"'),
+        ("batch_sizes: [1\n", "params.yaml is not valid YAML: line "),
+        ("\t", "params.yaml is not valid YAML: line 1"),
+        ("[" * 5000, "params.yaml is not valid YAML"),
+        ("- 1\n", "params.yaml is empty or not a mapping"),
+    ],
+)
+def test_what_dvc_would_not_read_is_refused_with_its_place(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ParameterError) as caught:
+        load_params()
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_words_that_old_yaml_took_for_true_are_what_dvc_takes_them_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_dump(tiny_params(), sort_keys=False)
+    (tmp_path / "params.yaml").write_text(params.replace("int8: true", "int8: on", 1), encoding="utf-8")
+    with pytest.raises(ParameterError, match=r"precisions\.int8: got 'on', allowed: a valid boolean"):
+        load_params()
+
+
+def test_a_message_never_repeats_more_than_a_little_of_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = tiny_params()
+    params["timing"]["processes"] = "x" * 100_000
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    with pytest.raises(ParameterError) as caught:
+        load_params()
+    assert len(str(caught.value)) < 1_000

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+
 from bench.core.errors import DataError
 
 
@@ -73,14 +76,38 @@ def write_json(target: Path, content: dict[str, Any]) -> None:
     write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, mend: str) -> dict[str, Any]:
-    """Read a JSON object; DataError with the advice `mend` if it is missing or damaged."""
+def read_json(path: Path, mend: str, schema: Any = dict[str, Any]) -> dict[str, Any]:
+    """Read a JSON object that holds what `schema` (a TypedDict) says.
+
+    DataError if it is missing, damaged or of another shape, with the key, the value, and the advice `mend`.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: {mend}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise DataError(f"{path.as_posix()} is damaged ({problem}): {mend}") from None
+    except (ValueError, RecursionError) as problem:
+        raise DataError(f"{path.as_posix()} is damaged ({shortened(str(problem))}): {mend}") from None
     if not isinstance(content, dict):
         raise DataError(f"{path.as_posix()} is damaged (not a JSON object): {mend}")
+    try:
+        TypeAdapter(schema).validate_python(content)
+    except ValidationError as problem:
+        fault = problem.errors()[0]
+        key = ".".join(map(str, fault["loc"]))
+        got = "" if fault["type"] == "missing" else f", got {shortened(repr(fault['input']))}"
+        raise DataError(f"{path.as_posix()} is damaged ({key}: {fault['msg']}{got}): {mend}") from None
     return content
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file as DVC does: YAML 1.2, each key once; ruamel.yaml's YAMLError if it is none."""
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
+MOST_CHARACTERS = 200
+"""Of a value that a message repeats."""
+
+
+def shortened(text: str) -> str:
+    """Return a text, cut where it is too long for a message."""
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"

@@ -10,19 +10,26 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bench.core.errors import ParameterError
+from bench.core.files import read_yaml, shortened
 from bench.core.paths import PARAMS
 
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
 Device = Literal["cpu", "cuda"]
 RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
 VARIANT_KEY = re.compile(r"[a-z0-9_]+")
+RESERVED_KEYS = ("convert",)
+"""Folders of metrics/ that are no variant's."""
 
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+"""A count that some machine can meet: a larger number is a slip of the finger."""
+Processes = Annotated[int, Field(ge=1, le=1_000)]
+DAY_SECONDS = 86_400
+Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
 Tolerance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -36,12 +43,12 @@ class Synthetic(Section):
     """The stand-in model for machines that cannot reach the hub."""
 
     architecture: Literal["distilbert", "bert", "roberta"]
-    seed: Annotated[int, Field(ge=0)]
-    layers: Positive
-    dim: Positive
-    heads: Positive
-    hidden_dim: Positive
-    vocab_size: Annotated[int, Field(ge=100)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    layers: Annotated[int, Field(ge=1, le=1_000)]
+    dim: Annotated[int, Field(ge=1, le=65_536)]
+    heads: Annotated[int, Field(ge=1, le=1_024)]
+    hidden_dim: Annotated[int, Field(ge=1, le=262_144)]
+    vocab_size: Annotated[int, Field(ge=100, le=10_000_000)]
 
     @model_validator(mode="after")
     def heads_divide_dim(self) -> Synthetic:
@@ -72,17 +79,17 @@ class Dataset(Section):
 class Timing(Section):
     """How long and how often each cell (variant and batch size) is timed."""
 
-    processes: Positive
-    max_processes: Positive
+    processes: Processes
+    max_processes: Processes
     target_interval: Annotated[float, Field(gt=0, lt=1)]
     more_rounds_seconds: Seconds
     warmup_runs: Positive
     min_runs: Positive
     min_seconds: Seconds
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    worker_limit_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    cpu_threads: Literal["physical"] | Positive
-    gpu_index: Annotated[int, Field(ge=0)]
+    max_seconds: PositiveSeconds
+    worker_limit_seconds: PositiveSeconds
+    cpu_threads: Literal["physical"] | Annotated[int, Field(ge=1, le=4096)]
+    gpu_index: Annotated[int, Field(ge=0, le=255)]
 
     @model_validator(mode="after")
     def max_is_not_below_min(self) -> Timing:
@@ -158,7 +165,7 @@ class Params(Section):
 
     model: Model
     dataset: Dataset
-    sequence_length: Annotated[int, Field(ge=4)]
+    sequence_length: Annotated[int, Field(ge=4, le=65_536)]
     batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
     precisions: dict[Precision, bool]
     timing: Timing
@@ -230,6 +237,8 @@ def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[st
     for key, variant in variants.items():
         if not VARIANT_KEY.fullmatch(key):
             raise ValueError(f"{section}.{key}: got a key with other characters, allowed: a-z, 0-9 and _")
+        if key in RESERVED_KEYS:
+            raise ValueError(f"{section}.{key}: got a key that metrics/ has a folder of, allowed: another name")
         if variant.runtime not in allowed:
             raise ValueError(f"{section}.{key}.runtime: got {variant.runtime!r}, allowed: {', '.join(allowed)}")
 
@@ -246,11 +255,11 @@ def _check_baselines(params: Params) -> None:
 def load_params(path: Path = PARAMS) -> Params:
     """Read params.yaml; ParameterError with one message a fault, each with key, value and what is allowed."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise ParameterError(f"{path} is missing: run this in the project's folder, or `git checkout {path}`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise ParameterError(f"{path} is not valid YAML: {problem}") from None
+    except (YAMLError, UnicodeDecodeError, RecursionError) as problem:
+        raise ParameterError(f"{path} is not valid YAML: {_yaml_fault(problem)}") from None
     if not isinstance(content, dict):
         raise ParameterError(f"{path} is empty or not a mapping: `git checkout {path}` restores it")
     try:
@@ -272,7 +281,15 @@ def _describe(fault: dict[str, Any]) -> str:
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{key}.{message}" if key else message
     allowed = message.removeprefix("allowed: ").removeprefix("Input should be ")
-    return f"{key}: got {fault['input']!r}, allowed: {allowed}"
+    return f"{key}: got {shortened(repr(fault['input']))}, allowed: {shortened(allowed)}"
+
+
+def _yaml_fault(problem: Exception) -> str:
+    """Return what is wrong and where, without the parser's advice about itself."""
+    if isinstance(problem, MarkedYAMLError) and problem.problem_mark:
+        mark = problem.problem_mark
+        return shortened(f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}")
+    return shortened(str(problem))
 
 
 def _is_union_tag(part: str) -> bool:

@@ -6,13 +6,14 @@ from typing import Any
 
 from bench.core.files import read_json
 from bench.core.paths import ENVIRONMENT, PROVENANCE
+from bench.core.schemas import Environment, Provenance
 
 
 def read_environment() -> dict[str, Any]:
     """Read metrics/env.json as `probe` wrote it; DataError if it is missing or damaged."""
-    return read_json(ENVIRONMENT, mend="`dvc repro probe` writes it anew")
+    return read_json(ENVIRONMENT, "`dvc repro probe` writes it anew", Environment)
 
 
 def read_provenance() -> dict[str, Any]:
     """Read metrics/model.json as `download` wrote it; DataError if it is missing or damaged."""
-    return read_json(PROVENANCE, mend="`dvc repro download` writes it anew")
+    return read_json(PROVENANCE, "`dvc repro download` writes it anew", Provenance)

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.core.errors import EngineError
 from bench.core.files import read_json
+from bench.core.schemas import EngineRecord
 
 RECORD = "build.json"
 ENGINE_SUFFIXES = (".engine",)
@@ -43,7 +44,7 @@ def file_sha256(path: Path) -> str:
 
 def read_record(variant_folder: Path) -> dict[str, Any]:
     """Read what `build_engine` wrote about a variant: status, reason, folder, build seconds, bytes."""
-    return read_json(variant_folder / RECORD, mend="`dvc repro -f build_engine` writes it anew")
+    return read_json(variant_folder / RECORD, "`dvc repro -f build_engine` writes it anew", EngineRecord)
 
 
 def folder_state(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from bench.core.files import read_json
 from bench.core.params import ReportSettings, load_params
 from bench.core.paths import EXPORT, REQUIREMENTS
 from bench.core.provenance import read_environment, read_provenance
+from bench.core.schemas import Export
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Context:
 
 def read_context() -> Context:
     """Read what `probe`, `download` and `export_onnx` wrote; DataError if one is missing or damaged."""
-    export = read_json(EXPORT, mend="`dvc repro export_onnx` writes it anew")
+    export = read_json(EXPORT, "`dvc repro export_onnx` writes it anew", Export)
     return Context(read_environment(), read_provenance(), export, load_params().report, read_pins())
 
 

@@ -14,6 +14,7 @@ from bench.core.errors import DataError
 from bench.core.files import read_json
 from bench.core.params import ReportSettings
 from bench.core.paths import ENVIRONMENT, EXPORT, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.core.schemas import Environment, Export, Provenance
 from bench.report.context import Context, read_pins
 from bench.summary.table_file import read_summary
 
@@ -41,11 +42,11 @@ class RecordedRun:
             raise DataError(f"{params_file.as_posix()} cannot be read ({problem}): {MEND}") from None
         return cls(
             folder.name,
-            read_json(folder / ENVIRONMENT.name, MEND),
-            read_json(folder / PROVENANCE.name, MEND),
+            read_json(folder / ENVIRONMENT.name, MEND, Environment),
+            read_json(folder / PROVENANCE.name, MEND, Provenance),
             params,
             read_summary(folder / SUMMARY_CSV.name),
-            read_json(folder / EXPORT.name, MEND),
+            read_json(folder / EXPORT.name, MEND, Export),
         )
 
     def context(self) -> Context:

@@ -10,6 +10,7 @@ import pandas as pd
 from bench.core.files import read_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
+from bench.core.schemas import Report
 from bench.summary.cells import CELL_FIGURES, cell_row
 from bench.summary.costs import raised_peaks
 from bench.summary.panels import Sessions, with_levels
@@ -50,7 +51,7 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     """Return the table in the configured order; it walks params.yaml, never the files that happen to be there."""
     variants = params.all_variants()
     reports = {
-        key: read_json(samples / variant.device / f"{key}.json", mend=f"`dvc repro` measures {key} again")
+        key: read_json(samples / variant.device / f"{key}.json", f"`dvc repro` measures {key} again", Report)
         for key, variant in variants.items()
     }
     recorded = _with_raised_peaks(Recorded.read(), variants, reports)

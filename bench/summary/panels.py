@@ -143,7 +143,7 @@ def _comparisons(rows: pd.DataFrame) -> int:
 
 
 def _control(pairs: tuple[Values, Values], value: float, again: Interval | None, params: Params) -> Row:
-    """Return what the A/A row says; `pairs` are the baseline's and its twin's p50 by round, `again` how many times as fast the twin is."""
+    """Return what the A/A row says; `pairs`: p50 of baseline and twin by round, `again`: how fast the twin is."""
     baseline, twin = pairs
     common = sorted(set(baseline) & set(twin))
     floor = math.expm1(abs(median(math.log(twin[number] / baseline[number]) for number in common))) if common else 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench.classifier.workload import Workload
 from bench.core.files import read_json
 from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
+from bench.core.schemas import Export, Peaks, Seconds
 from bench.summary.table_file import Row
 
 
@@ -22,8 +23,8 @@ class Recorded:
     def read(cls) -> Recorded:
         """Read metrics/export.json, convert/ and peaks.json; DataError if one is missing."""
         mend = "`dvc repro` writes it anew"
-        conversions = {file.stem: read_json(file, mend) for file in sorted(CONVERSIONS.glob("*.json"))}
-        return cls(read_json(EXPORT, mend), conversions, read_json(PEAKS, mend))
+        conversions = {file.stem: read_json(file, mend, Seconds) for file in sorted(CONVERSIONS.glob("*.json"))}
+        return cls(read_json(EXPORT, mend, Export), conversions, read_json(PEAKS, mend, Peaks))
 
     def workload(self) -> Workload:
         """Return the sizes of the model that was exported."""

@@ -13,9 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.core.errors import DataError
+from bench.core.files import read_yaml
 from bench.core.params import Variant
 from bench.core.paths import ENVIRONMENT, PARAMS, PIPELINE
 from bench.core.provenance import read_environment
@@ -48,7 +47,7 @@ def fingerprint(key: str, variant: Variant) -> str:
 
 @cache
 def _stages() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_yaml(PIPELINE)
     return dict(content.get("stages", {}))
 
 
@@ -77,7 +76,7 @@ def _value(file: str, name: str) -> Any:
 def _read(file: str) -> Any:
     if file == ENVIRONMENT.as_posix():
         return read_environment()
-    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    return read_yaml(Path(file))
 
 
 @cache

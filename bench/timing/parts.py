@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core import schemas
 from bench.core.errors import BenchError, DataError
 from bench.core.files import read_json
 from bench.core.params import Params, Variant
@@ -104,7 +105,7 @@ def report_path(key: str, variant: Variant) -> Path:
 def read_report(key: str, variant: Variant) -> dict[str, Any]:
     """Return a variant's last report, empty where there is none that can be read."""
     try:
-        return read_json(report_path(key, variant), mend="")
+        return read_json(report_path(key, variant), "", schemas.Report)
     except DataError:
         return {}
 

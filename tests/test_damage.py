@@ -1,0 +1,65 @@
+"""A file between two stages that is damaged or of another shape is named, with what is wrong and what renews it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project, copy_of
+
+FILES = {
+    "metrics/env.json": ("render", ("cpu", "cores")),
+    "metrics/model.json": ("render", ("model_is_real",)),
+    "metrics/export.json": ("summarize", ("workload", "layers")),
+    "metrics/peaks.json": ("summarize", ("cpu", "bytes_per_s")),
+    "metrics/convert/fp16.json": ("summarize", ("seconds",)),
+    "artifacts/samples/cpu/ort_cpu_fp32.json": ("summarize", ("cells", "1", "p50_ms")),
+}
+"""Each file, a stage that reads it, and a key that it must hold."""
+
+
+def set_key(text: str, keys: tuple[str, ...], value: Any) -> str:
+    content = json.loads(text)
+    section = content
+    for key in keys[:-1]:
+        section = section[key]
+    section[keys[-1]] = value
+    return json.dumps(content)
+
+
+DAMAGES: dict[str, Callable[[str, tuple[str, ...]], str]] = {
+    "cut off": lambda text, _keys: text[: len(text) // 2],
+    "empty": lambda _text, _keys: "",
+    "another shape": lambda _text, _keys: "[1, 2]",
+    "nested without end": lambda _text, _keys: "[" * 100_000,
+    "a text for a value": lambda text, keys: set_key(text, keys, "x" * 1000),
+    "not a number": lambda text, keys: set_key(text, keys, float("nan")),
+}
+
+
+@pytest.fixture(scope="module")
+def damaged(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A copy whose files are damaged one after another, and mended again."""
+    yield from copy_of(measured, tmp_path_factory.mktemp("damaged") / "copy")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(name: str, damage: str, damaged: Project) -> None:
+    stage, keys = FILES[name]
+    path: Path = damaged.folder / name
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(DAMAGES[damage](whole, keys), encoding="utf-8")
+    try:
+        ended = damaged.python(f"stages/{stage}.py", code=1)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert f"error: {name} is damaged (" in ended.stderr
+    assert "dvc repro" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr) < 800
+    if damage in ("a text for a value", "not a number"):
+        assert ".".join(keys) in ended.stderr
