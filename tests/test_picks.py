@@ -56,3 +56,11 @@ def test_rejected_and_unmeasured_rows_are_never_in_the_tables_picks() -> None:
     lines = "\n".join(pick_lines(table(SMALL), settings(slo_p95_ms=[0.1, 1.0])))
     assert "| 0.1 ms | no row stays within it |" in lines
     assert "| 1 ms | ort_cuda_fp16 | 1 |" in lines
+
+
+def test_a_better_row_whose_p95_is_not_known_is_no_reason_for_a_yes() -> None:
+    hidden = row("ort_cuda_fp16", 64, (4.0, 4.01, 4.02), peak_gpu_mib=500.0) | {"p95_ms": None}
+    found = pick_of(5.0, LARGE, hidden)
+    assert found is not None
+    assert found.best.batch_size == 16
+    assert found.doubts() == "too few runs for a p95 of ort_cuda_fp16 at batch 64"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -33,6 +33,8 @@ class Pick:
     budget_ms: float
     best: Any
     ties: list[Any]
+    unknown: Sequence[Any] = ()
+    """Rows with more throughput that may fit as well: their p50 does, their p95 is not known."""
 
     def doubts(self) -> str:
         """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
@@ -43,6 +45,9 @@ class Pick:
             doubts.append("p95 from few runs")
         elif self.best.p95_high_ms > self.budget_ms:
             doubts.append(f"p95 may be {milliseconds(self.best.p95_high_ms)} ms")
+        if self.unknown:
+            names = ", ".join(f"{row.variant} at batch {row.batch_size}" for row in self.unknown)
+            doubts.append(f"too few runs for a p95 of {names}")
         return "; ".join(doubts) or "yes"
 
 
@@ -59,7 +64,13 @@ def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float,
             yield budget_ms, None
             continue
         best = ordered[0]
-        yield budget_ms, Pick(budget_ms, best, not_significantly_different(best, ordered[1:], "throughput"))
+        ties = not_significantly_different(best, ordered[1:], "throughput")
+        hidden = fitting[
+            fitting["p95_ms"].isna()
+            & (fitting["p50_ms"] <= budget_ms)
+            & (fitting["samples_per_s"] > best.samples_per_s)
+        ]
+        yield budget_ms, Pick(budget_ms, best, ties, list(hidden.itertuples()))
 
 
 def unknown(rows: pd.DataFrame, budget_ms: float, settings: ReportSettings) -> list[str]:
