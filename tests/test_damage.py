@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,28 @@ def damaged(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(name: str, damage: str, damaged: Project) -> None:
+def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(
+    name: str, damage: str, damaged: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage, keys = FILES[name]
     path: Path = damaged.folder / name
     whole = path.read_text(encoding="utf-8")
     path.write_text(DAMAGES[damage](whole, keys), encoding="utf-8")
     try:
-        ended = damaged.python(f"stages/{stage}.py", code=1)
+        message = end_of(f"stages/{stage}.py", damaged, monkeypatch)
     finally:
         path.write_text(whole, encoding="utf-8")
-    assert f"error: {name} is damaged (" in ended.stderr
-    assert "dvc repro" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert len(ended.stderr) < 800
+    assert message.startswith(f"error: {name} is damaged (")
+    assert "dvc repro" in message
+    assert len(message) < 800
     if damage in ("a text for a value", "not a number"):
-        assert ".".join(keys) in ended.stderr
+        assert ".".join(keys) in message
+
+
+def end_of(script: str, project: Project, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a stage's script in this process and return what it ends with; any other exception is a failure."""
+    monkeypatch.chdir(project.folder)
+    monkeypatch.syspath_prepend(project.folder / "stages")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(script, run_name="__main__")
+    return str(ended.value)

@@ -1,14 +1,8 @@
-"""Time rows together: the first timing stage of a `dvc repro` runs the rounds, the later ones take their part.
-
-Parts lie in artifacts/rounds until their stage takes them, each with the hash of what it was timed with and the repro
-that it belongs to.  A part is taken once, so that old timings never come back.
-"""
+"""The processes of one set of rounds on one device: how they are started, and what comes of each row."""
 
 from __future__ import annotations
 
 import math
-import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,24 +13,13 @@ import numpy as np
 from scipy import stats
 
 from bench.core.errors import EngineError, WorkerError
-from bench.core.files import read_json, remove, write_json
-from bench.core.params import Params, Timing, Variant
-from bench.core.paths import ENGINES, ROUNDS
+from bench.core.params import Params, Timing
+from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
 from bench.engines.folders import check_unchanged, copy_engine, read_record
 from bench.machine.cores import physical_cores
-from bench.machine.lock import timing_lock
-from bench.machine.repro import Request, current_request
-from bench.timing.combine import Report, combine
-from bench.timing.fingerprint import fingerprint
-from bench.timing.parts import (
-    TWIN,
-    Part,
-    choose_parts,
-    recorded_fingerprint,
-    report_without_runs,
-    without_runs,
-)
+from bench.timing.combine import combine
+from bench.timing.parts import TWIN, Part, without_runs
 from bench.timing.rounds import Plan, Result, Rounds, run_in_rounds
 from bench.workers.jobs import make_job
 from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
@@ -44,62 +27,6 @@ from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
 LEAST_TOGETHER = 4
 """Workers that import side by side, at least: each holds a few hundred MiB of host memory while it waits."""
 KEPT_OF_ANCHORS = ("rounds", "process_p50_ms", "process_mean_ms", "p50_ms", "host_loop_ms", "other_load_cores")
-
-
-def timed_report(key: str, params: Params, is_real: bool) -> Report:
-    """Return a variant's report: measured on this machine in rounds, `off`, or `skipped` with the reason.
-
-    Raises WorkerError if a worker of this variant dies or hangs, and EngineError if an engine is not this machine's or
-    a TensorRT session built one anew: nothing of the variant is written then.
-    """
-    variant = params.all_variants()[key]
-    request = current_request()
-    mark = fingerprint(key, variant)
-    report = report_without_runs(key, variant, params)
-    if report is None:
-        is_new = request.is_forced or recorded_fingerprint(key, variant) == mark
-        part = _take(key, variant, mark, request.id if is_new else None)
-        if part is None:
-            _run(key, params, is_real, request)
-            part = _take(key, variant, mark, None)
-        if part is None:
-            raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
-        if "failed" in part:
-            raise (EngineError if part["is_of_engine"] else WorkerError)(part["failed"])
-        report = part["report"]
-    remove(_place(key, variant))
-    return {**report, "fingerprint": mark}
-
-
-def _place(key: str, variant: Variant) -> Path:
-    return ROUNDS / variant.device / f"{key}.json"
-
-
-def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> dict[str, Any] | None:
-    """Return the part that waits for a variant, if it was timed with what the variant is now (in that repro)."""
-    path = _place(key, variant)
-    if not path.is_file():
-        return None
-    part = read_json(path, mend="remove it, then `dvc repro`")
-    is_of_repro = request_id is None or (request_id and part["request"] == request_id)
-    return part if part["fingerprint"] == mark and is_of_repro else None
-
-
-def _run(asked: str, params: Params, is_real: bool, request: Request) -> None:
-    """Time `asked` and all that goes with it; leave each variant's part where its stage takes it."""
-    parts = choose_parts(asked, params, request)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
-        began = time.time()
-        session = Session(parts, params, is_real, Path(scratch), seed=int(began))
-        rounds = session.run()
-        outcomes = {part.key: session.outcome(part, rounds.results[part.name]) for part in parts if part.is_reported}
-        together = session.record(rounds, began)
-    for key, outcome in outcomes.items():
-        variant = params.all_variants()[key]
-        if "report" in outcome:
-            outcome["report"] |= {"session": together}
-        content = {"fingerprint": fingerprint(key, variant), "request": request.id, **outcome}
-        write_json(_place(key, variant), content)
 
 
 @dataclass

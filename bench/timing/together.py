@@ -1,0 +1,89 @@
+"""Time rows together: the first timing stage of a `dvc repro` runs the rounds, the later ones take their part.
+
+Parts lie in artifacts/rounds until their stage takes them, each with the hash of what it was timed with and the repro
+that it belongs to.  A part is taken once, so that old timings never come back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import EngineError, WorkerError
+from bench.core.files import read_json, remove, write_json
+from bench.core.params import Params, Variant
+from bench.core.paths import METRICS, ROUNDS, SAMPLES
+from bench.core.provenance import read_provenance
+from bench.machine.lock import timing_lock
+from bench.machine.repro import Request, current_request
+from bench.timing.combine import Report
+from bench.timing.fingerprint import fingerprint
+from bench.timing.parts import choose_parts, recorded_fingerprint, report_without_runs
+from bench.timing.session import Session
+from bench.timing.variant_files import announce, write_report
+
+
+def time_variant(key: str, variant: Variant, params: Params) -> None:
+    """Time a variant and write its samples, its report and its metrics; see `timed_report`."""
+    report = timed_report(key, params, is_real=read_provenance()["model_is_real"])
+    samples = SAMPLES / variant.device
+    write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.batch_sizes)
+    announce(key, report)
+
+
+def timed_report(key: str, params: Params, is_real: bool) -> Report:
+    """Return a variant's report: measured on this machine in rounds, `off`, or `skipped` with the reason.
+
+    Raises WorkerError if a worker of this variant dies or hangs, and EngineError if an engine is not this machine's or
+    a TensorRT session built one anew: nothing of the variant is written then.
+    """
+    variant = params.all_variants()[key]
+    request = current_request()
+    mark = fingerprint(key, variant)
+    report = report_without_runs(key, variant, params)
+    if report is None:
+        is_new = request.is_forced or recorded_fingerprint(key, variant) == mark
+        part = _take(key, variant, mark, request.id if is_new else None)
+        if part is None:
+            _run(key, params, is_real, request)
+            part = _take(key, variant, mark, None)
+        if part is None:
+            raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
+        if "failed" in part:
+            raise (EngineError if part["is_of_engine"] else WorkerError)(part["failed"])
+        report = part["report"]
+    remove(_place(key, variant))
+    return {**report, "fingerprint": mark}
+
+
+def _place(key: str, variant: Variant) -> Path:
+    return ROUNDS / variant.device / f"{key}.json"
+
+
+def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> dict[str, Any] | None:
+    """Return the part that waits for a variant, if it was timed with what the variant is now (in that repro)."""
+    path = _place(key, variant)
+    if not path.is_file():
+        return None
+    part = read_json(path, mend="remove it, then `dvc repro`")
+    is_of_repro = request_id is None or (request_id and part["request"] == request_id)
+    return part if part["fingerprint"] == mark and is_of_repro else None
+
+
+def _run(asked: str, params: Params, is_real: bool, request: Request) -> None:
+    """Time `asked` and all that goes with it; leave each variant's part where its stage takes it."""
+    parts = choose_parts(asked, params, request)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
+        began = time.time()
+        session = Session(parts, params, is_real, Path(scratch), seed=int(began))
+        rounds = session.run()
+        outcomes = {part.key: session.outcome(part, rounds.results[part.name]) for part in parts if part.is_reported}
+        together = session.record(rounds, began)
+    for key, outcome in outcomes.items():
+        variant = params.all_variants()[key]
+        if "report" in outcome:
+            outcome["report"] |= {"session": together}
+        content = {"fingerprint": fingerprint(key, variant), "request": request.id, **outcome}
+        write_json(_place(key, variant), content)
