@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.classifier.model import check_sequence_length, exportable, load_classifier
+from bench.classifier.model import check_sequence_length, exportable, load_classifier, load_tokenizer
 from bench.classifier.reference import reference_logits
 from bench.core.errors import run_stage
 from bench.core.files import replacing_folder
@@ -17,11 +17,9 @@ from bench.inputs.encoded import encode, save_encoded
 
 def main() -> None:
     params = load_params()
-    from transformers import AutoTokenizer
-
     classifier = load_classifier(MODEL)
     check_sequence_length(classifier.config, params.sequence_length)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL, local_files_only=True)
+    tokenizer = load_tokenizer(MODEL)
     evaluation = encode(tokenizer, read_sentences(SENTENCES / "evaluation.csv"), params.sequence_length)
     calibration = encode(tokenizer, read_sentences(SENTENCES / "calibration.csv"), params.sequence_length)
     say(f"computing the fp32 reference of {len(evaluation)} sentences")

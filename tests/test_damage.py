@@ -67,6 +67,34 @@ def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(
         assert ".".join(keys) in message
 
 
+BINARIES = {
+    "artifacts/model/model.safetensors": "prepare_inputs",
+    "artifacts/model/tokenizer.json": "prepare_inputs",
+    "artifacts/model/config.json": "prepare_inputs",
+    "artifacts/inputs/evaluation.npz": "export_onnx",
+    "artifacts/onnx/fp32.onnx": "convert_onnx",
+}
+"""Each file of another format, and a stage that reads it."""
+
+
+@pytest.mark.parametrize("part", [0.0, 0.9])
+@pytest.mark.parametrize("name", BINARIES)
+def test_a_file_that_was_cut_off_ends_a_stage_with_one_message(name: str, part: float, damaged: Project) -> None:
+    path: Path = damaged.folder / name
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(whole[: int(len(whole) * part)])
+    try:
+        ended = damaged.python(f"stages/{BINARIES[name]}.py", "fp16", code=1)
+    finally:
+        path.write_bytes(whole)
+    message = ended.stderr[ended.stderr.index("error: ") :]
+    assert message.startswith("error: artifacts/")
+    assert "dvc repro" in message
+    assert "Traceback" not in ended.stderr
+    assert len(message) < 800
+
+
 def end_of(script: str, project: Project, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a stage's script in this process and return what it ends with; any other exception is a failure."""
     monkeypatch.chdir(project.folder)

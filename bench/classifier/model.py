@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import DataError, ParameterError
+from bench.core.files import shortened
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ def load_classifier(folder: Path) -> Any:
 
 
 def _load(folder: Path, attention: str) -> Any:
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
@@ -33,11 +35,24 @@ def _load(folder: Path, attention: str) -> Any:
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, attn_implementation=attention
             )
-        except (OSError, ValueError, RuntimeError) as problem:
-            raise DataError(
-                f"{folder.as_posix()} does not load: {problem}; `dvc repro -f download` renews it"
-            ) from None
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
+            raise _does_not_load(folder, problem) from None
     return model.eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model's folder; DataError if it has none that loads."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as problem:  # the Rust tokenizers raise plain exceptions
+        raise _does_not_load(folder, problem) from None
+
+
+def _does_not_load(folder: Path, problem: Exception) -> DataError:
+    what = shortened(str(problem).strip() or type(problem).__name__)
+    return DataError(f"{folder.as_posix()} does not load: {what}; `dvc repro -f download` renews it")
 
 
 def exportable(classifier: Any) -> torch.nn.Module:

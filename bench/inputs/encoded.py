@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,18 +62,30 @@ def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
 def load_encoded(path: Path) -> Encoded:
     """Read the arrays that `save_encoded` wrote; DataError if the file is damaged."""
     content = _load(path)
-    return Encoded(content["input_ids"], content["attention_mask"], content["labels"])
+    return Encoded(*(_array(content, name, path) for name in ("input_ids", "attention_mask", "labels")))
 
 
 def load_reference(path: Path) -> NDArray[np.float32]:
     """Read the fp32 reference logits `[sentences, labels]` stored beside the evaluation arrays."""
-    reference: NDArray[np.float32] = _load(path)["reference_logits"]
+    reference: NDArray[np.float32] = _array(_load(path), "reference_logits", path)
+    if not np.isfinite(reference).all():
+        raise _damaged(path, "reference_logits hold NaN or infinity")
     return reference
+
+
+def _array(content: dict[str, NDArray[Any]], name: str, path: Path) -> NDArray[Any]:
+    if name not in content:
+        raise _damaged(path, f"no array {name!r}")
+    return content[name]
+
+
+def _damaged(path: Path, what: object) -> DataError:
+    return DataError(f"{path.as_posix()} is damaged ({what}): `dvc repro -f prepare_inputs` renews it")
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             return dict(content)
-    except (OSError, ValueError, KeyError) as problem:
-        raise DataError(f"{path.as_posix()} is damaged ({problem}): `dvc repro -f prepare_inputs` renews it") from None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
+        raise _damaged(path, problem) from None
