@@ -18,6 +18,8 @@ from bench.summary.table_file import read_summary
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000
+WIDEST_STATUS = 24
+"""What disturbed a row is wrapped, so that it pushes no figure out of the table."""
 LEFT_OUT_FIRST = (
     "proof",
     "mean ms",
@@ -88,7 +90,13 @@ def _fitting_grid(console: Console, timed: pd.DataFrame) -> Table:
 def _grid(timed: pd.DataFrame, shown: list[str]) -> Table:
     grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
     for name in shown:
-        grid.add_column(name, justify="left" if name in LEFT_ALIGNED else "right", no_wrap=name != "status")
+        is_status = name == "status"
+        grid.add_column(
+            name,
+            justify="left" if name in LEFT_ALIGNED else "right",
+            no_wrap=not is_status,
+            max_width=WIDEST_STATUS if is_status else None,
+        )
     for row in in_order(timed):
         grid.add_row(*(COLUMNS[name](row) for name in shown))
     return grid
