@@ -128,6 +128,15 @@ def test_an_unexpected_error_in_a_worker_ends_the_stage_with_its_last_words(faul
     assert "something nobody expected" in ended.stderr
 
 
+def test_a_row_whose_worker_failed_is_timed_again_the_next_time(faulty: Callable[..., Project]) -> None:
+    project = faulty("traceback")
+    project.repro("probe")
+    for _ in range(2):
+        ended = project.python("stages/infer.py", "faulty", code=1)
+        assert "rows together in at least 1 rounds: faulty" in ended.stdout
+        assert "something nobody expected" in ended.stderr
+
+
 def test_a_worker_that_hangs_is_ended_at_the_limit(faulty: Callable[..., Project]) -> None:
     project = faulty("hang", worker_limit_seconds=5.0)
     project.repro("probe")
