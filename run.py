@@ -6,17 +6,22 @@
     python run.py record NAME     keep the last run under a name and compare all kept runs
     python run.py dvc ...         run anything in the project's environment
 
-The environment is .venv in this folder; it is made on the first call and again
-whenever a lock (requirements.lock, requirements-dev.lock) changes.
+The environment is .venv in this folder.  It is made on the first call, and anew whenever it is half-made, was moved,
+is of another Python, or a lock (requirements.lock, requirements-dev.lock) changed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import platform
+import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -24,7 +29,14 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 SUFFIX = ".exe" if os.name == "nt" else ""
 PYTHON = BIN / f"python{SUFFIX}"
-OLDEST_PYTHON = (3, 11)
+HOME = VENV / "made_for.txt"
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
+PLATFORMS = {
+    "Linux": ("x86_64", "aarch64"),
+    "Windows": ("amd64",),
+    "Darwin": ("arm64",),
+}
+"""Where all pinned packages are: PyTorch left Macs with Intel's processors at 2.3."""
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
 RUN, DEVELOP = "requirements.lock", "requirements-dev.lock"
@@ -38,14 +50,13 @@ CHECKS = (
 
 
 def main() -> int:
-    if sys.version_info < OLDEST_PYTHON:
-        found = ".".join(map(str, sys.version_info[:3]))
-        print(f"error: Python {found} is too old, allowed: 3.11 or newer", file=sys.stderr)
-        return 1
     arguments = sys.argv[1:]
     if arguments[:1] in (["-h"], ["--help"]):
         print(__doc__)
         return 0
+    refused = next(unsupported(), "")
+    if refused:
+        return fail(refused)
     if not arguments:
         return prepare(RUN) or measure()
     if arguments[0] == "test":
@@ -55,26 +66,106 @@ def main() -> int:
     return prepare(RUN) or run(arguments)
 
 
+def fail(message: str, code: int = 1) -> int:
+    """Print an error and return the exit code."""
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def unsupported() -> Iterator[str]:
+    """Yield why this machine or Python cannot be served, before anything is fetched."""
+    found = ".".join(map(str, sys.version_info[:3]))
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        allowed = " to ".join(".".join(map(str, version)) for version in (OLDEST_PYTHON, NEWEST_PYTHON))
+        yield f"Python {found} has no packages of the pinned versions, allowed: {allowed}"
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        yield f"this is a free-threaded Python {found}, for which not all pinned versions have packages: use another"
+    if sys.maxsize < 2**32:
+        yield f"this Python {found} is a 32-bit one, allowed: a 64-bit one"
+    if not is_supported(platform.system(), platform.machine()):
+        allowed = "; ".join(f"{system}: {', '.join(machines)}" for system, machines in PLATFORMS.items())
+        where = f"{platform.system()} on {platform.machine()}"
+        yield f"{where} has no packages of the pinned versions (of PyTorch or ONNX Runtime), allowed: {allowed}"
+    if platform.system() == "Linux" and platform.libc_ver()[0] != "glibc":
+        yield "this Linux has no glibc (Alpine, for one), which PyTorch's packages need: use another, or a container"
+
+
+def is_supported(system: str, machine: str) -> bool:
+    """Tell whether all pinned packages are there for a system; the names are platform's."""
+    return machine.lower() in PLATFORMS.get(system, ())
+
+
 def prepare(*locks: str) -> int:
-    """Make .venv and install what the locks pin, unless that was done for just these files."""
-    for lock in locks:
-        stamp = VENV / f"{lock}.installed"
-        digest = hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()
-        if PYTHON.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
-            continue
+    """Make .venv and install what the locks pin, unless that was done for just these files, this folder and Python."""
+    stamps = {lock: VENV / f"{lock}.installed" for lock in locks}
+    missing = [lock for lock, stamp in stamps.items() if not PYTHON.exists() or read(stamp) != mark_of(lock)]
+    if not missing:
+        return 0
+    is_older = any(stamps[lock].exists() for lock in missing)
+    is_whole = PYTHON.exists() and (site_packages() / "pip").is_dir() and read(HOME) == made_for() and not is_older
+    if not is_whole and (problem := make_environment()):
+        return fail(problem)
+    for lock in missing if is_whole else locks:
         code = install(lock)
         if code:
-            print(f"error: installing {lock} failed (code {code}); run the same command again", file=sys.stderr)
-            return code
-        stamp.write_text(digest, encoding="utf-8")
+            HOME.unlink(missing_ok=True)  # the next call starts with a new .venv
+            return fail(f"installing {lock} failed (code {code}): its last words stand above", code)
+        stamps[lock].write_text(mark_of(lock), encoding="utf-8")
     return 0
 
 
-def install(lock: str) -> int:
-    """Install what one lock pins into .venv, making that first where it is missing; uv does it, or else pip."""
-    if not PYTHON.exists():
-        print(f"making {VENV.name} with Python {sys.version.split()[0]}", flush=True)
+def read(path: Path) -> str:
+    """Return a file's text, empty where there is none."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def mark_of(lock: str) -> str:
+    """Return what an installed lock is known by: its content, and what .venv was made for."""
+    return f"{hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()} {made_for()}"
+
+
+def made_for() -> str:
+    """Return what .venv depends on: its own place, which its programs name, and the Python that it is made of."""
+    return f"{VENV} {sys.base_prefix} {sys.version}"
+
+
+def make_environment() -> str:
+    """Make .venv, in place of one that is half-made, moved or outdated; return what went wrong, empty if nothing."""
+    if importlib.util.find_spec("ensurepip") is None:
+        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        return (
+            f"this Python has no ensurepip: install it (Debian, Ubuntu: `apt install {package}`), or use another Python"
+        )
+    again = " anew; what was installed by hand besides is gone" if VENV.exists() else ""
+    print(f"making {VENV.name} with Python {sys.version.split()[0]}{again}", flush=True)
+    try:
+        if VENV.exists():
+            shutil.rmtree(VENV)
         venv.create(VENV, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        return f"{VENV.name} could not be made: {problem}"
+    put_programs_first()
+    HOME.write_text(made_for(), encoding="utf-8")
+    return ""
+
+
+def site_packages() -> Path:
+    """Return the folder of .venv's packages."""
+    places = {"base": str(VENV), "platbase": str(VENV)}
+    return Path(sysconfig.get_path("purelib", "nt" if os.name == "nt" else "posix_prefix", places))
+
+
+def put_programs_first() -> None:
+    """Let .venv's Python find .venv's programs first, so that `.venv/bin/dvc repro` runs its stages with it too."""
+    line = (
+        "import os, sysconfig; programs, path = sysconfig.get_path('scripts'), os.environ.get('PATH', ''); "
+        "path.startswith(programs) or os.environ.update(PATH=programs + os.pathsep + path)"
+    )
+    (site_packages() / "programs_first.pth").write_text(f"{line}\n", encoding="utf-8")
+
+
+def install(lock: str) -> int:
+    """Install what one lock pins into .venv; uv does it, or else pip."""
     print(f"installing {lock}{SIZE_NOTES.get(lock, '')}", flush=True)
     wanted = ["--quiet", "--require-hashes", "-r", lock]
     if has_uv():
@@ -118,16 +209,15 @@ def check() -> int:
 
 
 def run(command: list[str]) -> int:
-    """Run a command in the project's folder with .venv first on the path; return its exit code."""
+    """Run a program of .venv in the project's folder, with .venv first on the path; return its exit code."""
+    program = BIN / f"{command[0]}{SUFFIX}"
+    if not program.exists():
+        allowed = "no argument, test, record, or a program of .venv such as dvc, python, pip, pytest"
+        return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}", "VIRTUAL_ENV": str(VENV)}
     environment.pop("PYTHONHOME", None)
-    program = BIN / f"{command[0]}{SUFFIX}"
-    start = [str(program) if program.exists() else command[0]]
     try:
-        return subprocess.call([*start, *command[1:]], cwd=ROOT, env=environment)
-    except FileNotFoundError:
-        print(f"error: no command {command[0]!r} in .venv or on the path", file=sys.stderr)
-        return 127
+        return subprocess.call([str(program), *command[1:]], cwd=ROOT, env=environment)
     except KeyboardInterrupt:
         return 130
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import _project  # noqa: F401
 
-from bench.core.errors import run_stage
+from bench.core.errors import EngineError, WorkerError, run_stage
 from bench.core.files import replacing_folder, write_json
 from bench.core.params import load_params
 from bench.core.paths import ENGINES
@@ -25,9 +28,17 @@ def main() -> None:
     reason = reason_to_skip(variant, environment) or ("" if params.is_on(variant) else "its precision is off")
     with replacing_folder(ENGINES / key) as folder:
         skipped = {"status": "skipped", "reason": reason}
-        record = skipped if reason else build_engines(key, variant, params, environment, folder)
+        record = skipped if reason else tried(partial(build_engines, key, variant, params, environment, folder))
         write_json(folder / RECORD, record)
     say(f"  {key}: {record['status']}{': ' + record['reason'] if 'reason' in record else ''}")
+
+
+def tried(build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of a build; one that failed fails its row alone."""
+    try:
+        return build()
+    except (EngineError, WorkerError) as problem:
+        return {"status": "failed", "reason": str(problem)}
 
 
 if __name__ == "__main__":

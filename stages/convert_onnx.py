@@ -11,6 +11,7 @@ from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, CONVERSIONS, MODEL, ONNX
+from bench.core.provenance import read_machine_id
 from bench.graphs.convert import check_recipe, convert
 from bench.graphs.onnx_files import save_graph
 from bench.inputs.encoded import load_encoded
@@ -24,7 +25,7 @@ def main() -> None:
     began = time.perf_counter()
     model = convert(recipe, ONNX / "fp32.onnx", MODEL, sentences)
     save_graph(model, ONNX / f"{recipe}.onnx")
-    write_json(CONVERSIONS / f"{recipe}.json", {"seconds": time.perf_counter() - began})
+    write_json(CONVERSIONS / f"{recipe}.json", {"seconds": time.perf_counter() - began, "machine": read_machine_id()})
 
 
 if __name__ == "__main__":

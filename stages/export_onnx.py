@@ -13,6 +13,7 @@ from bench.core.files import replacing_file, write_json
 from bench.core.params import load_params
 from bench.core.paths import EVALUATION, EXPORT, MODEL, ONNX
 from bench.core.progress import say
+from bench.core.provenance import read_machine_id
 from bench.graphs.export import PARITY_BATCHES, export_graph, parity
 from bench.graphs.onnx_files import save_graph
 from bench.inputs.encoded import load_encoded
@@ -37,6 +38,7 @@ def main() -> None:
             "opset": params.export.opset,
             "nodes": len(graph.graph.node),
             "seconds": seconds,
+            "machine": read_machine_id(),
             "workload": Workload.of(classifier.config, params.sequence_length).as_dict(),
             "parity_max_abs_diff": largest,
             "parity_batches": list(PARITY_BATCHES),

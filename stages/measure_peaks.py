@@ -11,8 +11,9 @@ from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.core.paths import PEAKS
 from bench.core.progress import say
-from bench.core.provenance import read_environment
+from bench.core.variables import chosen_variables
 from bench.machine.cores import thread_count
+from bench.machine.gpus import chosen_gpu, nvml
 from bench.machine.lock import timing_lock
 from bench.peaks.cpu import measure_cpu_peaks
 from bench.peaks.cuda import measure_cuda_peaks
@@ -20,15 +21,15 @@ from bench.peaks.cuda import measure_cuda_peaks
 
 def main() -> None:
     timing = load_params().timing
-    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would hide the peak of TF32
-    os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(timing.gpu_index)}
+    with nvml() as library:
+        gpu = library and chosen_gpu(library, timing.gpu_index)
+    threads = thread_count(timing.cpu_threads)
+    chosen = chosen_variables(os.environ, threads, gpu)  # read before PyTorch is imported
+    os.environ.clear()
+    os.environ.update(chosen)
     with timing_lock():
         say("measuring the peaks of this machine")
-        has_gpu = read_environment()["cuda"] is not None
-        peaks = {
-            "cpu": measure_cpu_peaks(thread_count(timing.cpu_threads)),
-            "cuda": measure_cuda_peaks(timing.gpu_index) if has_gpu else None,
-        }
+        peaks = {"cpu": measure_cpu_peaks(threads), "cuda": measure_cuda_peaks(gpu) if gpu is not None else None}
     write_json(PEAKS, peaks)
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import _project  # noqa: F401  (puts the project's folder on the path)
+import os
+from collections.abc import Iterator
+from typing import Any
 
+import _project
+
+from bench.core.attempts import ensure_attempts
 from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import runtime_names
 from bench.core.paths import ENVIRONMENT
+from bench.core.variables import cleared_variables
 from bench.machine.environment import probe_environment
+from bench.machine.gpus import VISIBLE
+from bench.machine.identity import write_machine
 from bench.runtimes.base.check_params import check_params
 from bench.runtimes.base.registry import import_runtime
 
@@ -18,9 +26,29 @@ def main() -> None:
     libraries = {name: import_runtime(name).LIBRARIES for name in runtime_names()}
     environment = probe_environment(libraries, params.timing.gpu_index)
     write_json(ENVIRONMENT, environment)
-    gpu = environment["cuda"]
-    print(f"cpu: {environment['cpu']['model']}, {environment['cpu']['cores']} cores")
-    print(f"gpu: {gpu['gpu']} (1 of {gpu['count']}), driver {gpu['driver']}" if gpu else "gpu: none found")
+    write_machine(params.timing.gpu_index)
+    ensure_attempts(params.tensorrt_variants)
+    for line in lines(environment):
+        print(line)
+
+
+def lines(environment: dict[str, Any]) -> Iterator[str]:
+    """Yield what was found, and what is not passed on to the processes that measure."""
+    cpu, gpu = environment["cpu"], environment["cuda"]
+    quota = f", a quota of {cpu['quota_cpus']:g} CPUs" if "quota_cpus" in cpu else ""
+    yield f"cpu: {cpu['model']}, {cpu['cores']} cores{quota}"
+    yield f"gpu: {gpu['gpu']} (1 of {gpu['count']}), driver {gpu['driver']}" if gpu else f"gpu: {_why_no_gpu()}"
+    cleared = cleared_variables(_project.given)
+    if cleared:
+        yield f"not passed on to what is measured, since it would change it: {', '.join(cleared)}"
+    if environment["variables"]:
+        found = (f"{name}={value}" for name, value in environment["variables"].items())
+        yield f"in force while measuring, and recorded: {', '.join(found)}"
+
+
+def _why_no_gpu() -> str:
+    hidden = os.environ.get(VISIBLE)
+    return "none found" if hidden is None else f"none that CUDA_VISIBLE_DEVICES={hidden} leaves"
 
 
 if __name__ == "__main__":

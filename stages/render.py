@@ -19,8 +19,11 @@ def main() -> None:
     table = read_summary()
     write_text(SUMMARY_TABLE, render_table(table, context))
     write_text(NOTES, render_notes(table, context))
-    measured = table[table["status"] == "measured"].drop_duplicates("variant")
-    runs = {row.variant: read_samples(SAMPLES / row.device / f"{row.variant}.csv") for row in measured.itertuples()}
+    measured = table[table["status"] == "measured"]
+    runs = {
+        str(variant): read_samples(SAMPLES / str(device) / f"{variant}.csv", rows)
+        for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
+    }
     write_plots(table, runs, context, PLOTS)
 
 

@@ -6,12 +6,17 @@ import _project  # noqa: F401
 
 from bench.core.errors import run_stage
 from bench.core.params import load_params
+from bench.core.progress import say
 from bench.summary.build import build_summary
+from bench.summary.leftovers import remove_leftovers
 from bench.summary.table_file import write_summary
 
 
 def main() -> None:
-    write_summary(build_summary(load_params()))
+    params = load_params()
+    for path in remove_leftovers(params.all_variants()):
+        say(f"removed {path}: no row of that name is configured")
+    write_summary(build_summary(params))
 
 
 if __name__ == "__main__":

@@ -168,9 +168,9 @@ def shim(project: Project, name: str, text: str) -> dict[str, str]:
     return in_front(project, folder)
 
 
-def in_front(project: Project, folder: Path) -> dict[str, str]:
-    """Return the PYTHONPATH that puts a folder's modules before those of the project's machine."""
-    paths = (str(folder), project.environment.get("PYTHONPATH"))
+def in_front(project: Project, *folders: Path) -> dict[str, str]:
+    """Return the PYTHONPATH that puts these folders' modules before those of the project's machine."""
+    paths = (*map(str, folders), project.environment.get("PYTHONPATH"))
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 

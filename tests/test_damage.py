@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Project, copy_of
+
+from bench.core.errors import DataError
+from bench.inputs.encoded import Encoded, load_reference, save_encoded
 
 FILES = {
     "metrics/env.json": ("render", ("cpu", "cores")),
@@ -65,6 +70,125 @@ def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(
     assert len(message) < 800
     if damage in ("a text for a value", "not a number"):
         assert ".".join(keys) in message
+
+
+TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
+    "artifacts/samples/cpu/ort_cpu_fp32.csv": (
+        "render",
+        {
+            "a text for a number": (r"^0,1,1,.*$", "0,1,1,quick", "latency_ms"),
+            "infinity": (r"^0,1,1,.*$", "0,1,1,inf", "latency_ms"),
+            "a negative latency": (r"^0,1,1,", "0,1,1,-", "latency_ms"),
+            "an empty cell": (r"^0,1,1,.*$", "0,1,1,", "latency_ms"),
+            "a cell too many": (r"^(0,1,1,.*)$", r"\1,5", "more cells"),
+            "another first line": (r"^process,", "worker,", "process"),
+            "a run that is missing": (r"^0,1,1,.*\n", "", "runs at batch size 1"),
+            "no rows": (r"(?s)^(process,[^\n]*\n).*", r"\1", "0 runs"),
+            "not CSV": (r"(?s)\A.*", '"open', "end of data"),
+        },
+    ),
+    "results/summary.csv": (
+        "render",
+        {
+            "a text for a number": (r"^(ort_cpu_fp32,.*?,measured,)[^,]*", r"\1many", "runs"),
+            "an unknown status": (r"^(ort_cpu_fp32,.*?),measured,", r"\1,quick,", "status"),
+            "a row twice": (r"^(ort_cpu_fp32,.*)$", r"\1\n\1", "two rows"),
+            "figures that are missing": (r"^(ort_cpu_fp32,.*?,measured,[^,]*,)[^,]*", r"\1", "without p50_ms"),
+            "another table": (r"(?s)\A.*", "a,b\n1,2\n", "variant"),
+            "the first line alone": (r"(?s)^(variant,[^\n]*\n).*", r"\1", "no rows"),
+        },
+    ),
+    "artifacts/sentences/evaluation.csv": (
+        "prepare_inputs",
+        {
+            "a text for a label": (r",[01]$", ",good", "label"),
+            "no sentences": (r"(?s)^(sentence,label\n).*", r"\1", "no sentences"),
+            "another first line": (r"\Asentence,", "text,", "sentence"),
+        },
+    ),
+}
+"""Each CSV file, a stage that reads it, and by what is wrong with it: pattern, replacement, what the message names."""
+
+
+@pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, (_, faults) in TABLES.items() for fault in faults])
+def test_a_damaged_table_is_named_with_the_row_and_what_renews_it(
+    name: str, fault: str, damaged: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, faults = TABLES[name]
+    pattern, replacement, named = faults[fault]
+    path: Path = damaged.folder / name
+    whole = path.read_text(encoding="utf-8")
+    changed = re.sub(pattern, replacement, whole, count=1, flags=re.M)
+    assert changed != whole
+    path.chmod(0o644)
+    path.write_text(changed, encoding="utf-8")
+    try:
+        message = end_of(f"stages/{stage}.py", damaged, monkeypatch)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert message.startswith(f"error: {name} is damaged (")
+    assert named in message
+    assert "dvc repro" in message
+    assert len(message) < 800
+
+
+CONTRADICTIONS: dict[str, tuple[str, Any]] = {
+    "measured without a latency": ("p50_ms", None),
+    "a process too few": ("process_p50_ms", [1.0, 2.0]),
+    "another count of runs": ("runs", 1),
+    "a number as text": ("p50_ms", "1.5"),
+}
+
+
+@pytest.mark.parametrize("fault", CONTRADICTIONS)
+def test_a_report_whose_parts_contradict_each_other_is_refused(
+    fault: str, damaged: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, value = CONTRADICTIONS[fault]
+    path: Path = damaged.folder / "artifacts/samples/cpu/ort_cpu_fp32.json"
+    whole = path.read_text(encoding="utf-8")
+    report = json.loads(whole)
+    report["cells"]["1"] = {name: old for name, old in {**report["cells"]["1"], key: value}.items() if old is not None}
+    path.write_text(json.dumps(report), encoding="utf-8")
+    try:
+        message = end_of("stages/summarize.py", damaged, monkeypatch)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+    assert "ort_cpu_fp32.json is damaged (cells.1" in message
+    assert "`dvc repro` measures ort_cpu_fp32 again" in message
+
+
+ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "input_ids": lambda arrays: arrays["input_ids"][:, :3],
+    "attention_mask": lambda arrays: arrays["attention_mask"].astype(float),
+    "labels": lambda arrays: arrays["labels"][:1],
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_of_another_shape_are_refused(name: str, damaged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path: Path = damaged.folder / "artifacts/inputs/evaluation.npz"
+    whole = path.read_bytes()
+    with np.load(path) as content:
+        arrays = dict(content)
+    path.chmod(0o644)
+    np.savez(path, allow_pickle=False, **{**arrays, name: ARRAYS[name](arrays)})
+    try:
+        message = end_of("stages/export_onnx.py", damaged, monkeypatch)
+    finally:
+        path.write_bytes(whole)
+    assert message.startswith("error: artifacts/inputs/evaluation.npz is damaged (")
+    assert name in message
+    assert "dvc repro -f prepare_inputs" in message
+
+
+def test_a_reference_of_other_sentences_is_refused(tmp_path: Path) -> None:
+    ids = np.ones((3, 4), dtype=np.int64)
+    encoded = Encoded(ids, ids, np.zeros(3, dtype=np.int64))
+    for logits in (np.zeros((2, 2), np.float32), np.zeros(3, np.float32), np.full((3, 2), np.nan, np.float32)):
+        save_encoded(tmp_path / "x.npz", encoded, reference_logits=logits)
+        with pytest.raises(DataError, match="reference_logits"):
+            load_reference(tmp_path / "x.npz")
 
 
 BINARIES = {

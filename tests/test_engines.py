@@ -162,7 +162,7 @@ def job(precision: str, device: str = "cuda") -> Job:
         batch_sizes=[1],
         sequence_length=16,
         cpu_threads=2,
-        gpu_index=3,
+        gpu="3" if device == "cuda" else None,
         engine=None,
         engine_options={},
         inputs="x",

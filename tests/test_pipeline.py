@@ -16,7 +16,7 @@ INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}
 TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
 CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
-REPORT = {"summarize", "render"}
+REPORT = {"summarize", "render", "check_rows"}
 DRAWING = {"render", "compare_runs"}
 CPU_ROWS = ["torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"]
 GATHER = {"gather@cpu", "gather@cuda"}
@@ -49,7 +49,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
         set_in("quality", "int8", "min_agreement", value=0.5),
         {"infer@ort_cpu_int8"} | REPORT,
     ),
-    "the margin of verdicts changed": (set_in("report", "margin", value=0.05), {"summarize", "render"}),
+    "the margin of verdicts changed": (set_in("report", "margin", value=0.05), REPORT),
     "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | REPORT),
 }
 
@@ -96,7 +96,7 @@ def test_edited_plots_are_drawn_again_and_nothing_is_timed(measured_copy: Projec
 @pytest.mark.parametrize("name", ["bench/statistics/intervals.py", "bench/summary/verdicts.py"])
 def test_edited_statistics_write_the_report_anew_and_nothing_is_timed(name: str, measured_copy: Project) -> None:
     edit(measured_copy, name)
-    assert measured_copy.repro() == {"probe"} | REPORT | DRAWING
+    assert measured_copy.repro() == {"probe", "summarize"} | DRAWING
 
 
 def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
@@ -230,3 +230,16 @@ def test_a_removed_variant_leaves_the_table(measured_copy: Project) -> None:
     measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
     measured_copy.repro()
     assert "ort_cpu_int8" not in measured_copy.read("results/summary_table.md")
+
+
+def test_a_removed_variant_leaves_no_metrics_and_samples_that_would_be_committed(measured_copy: Project) -> None:
+    kept = measured_copy.folder / "metrics/notes"
+    kept.mkdir()
+    (kept / "mine.json").write_text("{}", encoding="utf-8")
+    measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
+    told = measured_copy.dvc("repro").stdout
+    assert "removed metrics/ort_cpu_int8: no row of that name is configured" in told
+    left = {path.as_posix() for path in measured_copy.folder.rglob("*ort_cpu_int8*") if ".dvc" not in path.parts}
+    assert not left
+    assert (kept / "mine.json").is_file(), "what this project did not write is not its to remove"
+    assert measured_copy.repro() == {"probe"}

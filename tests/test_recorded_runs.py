@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project
+from conftest import Project, copy_of, in_front
 from test_report import row, table
 
+from bench.core.errors import DataError
+from bench.core.params import load_params
 from bench.runs.hardware import render_hardware
 from bench.runs.hardware_plot import write_hardware_plot
+from bench.runs.packed import lay_out, unpack_samples
 from bench.runs.recorded_runs import RecordedRun, comparable
+from bench.summary.build import build_summary
+from bench.summary.table_file import read_summary, write_summary
+from bench.timing.latencies import summarize_latencies
 
 
 def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:
@@ -85,8 +96,156 @@ def test_a_name_that_is_no_plain_folder_name_is_refused(name: str, measured_copy
     assert "Traceback" not in refused.stderr
 
 
-def test_a_run_of_other_parameters_than_params_yaml_is_not_kept(measured_copy: Project) -> None:
-    measured_copy.set_params(lambda params: params.update(batch_sizes=[1, 2, 3]))
+@pytest.mark.parametrize("name", ["nul", "con.txt", "com1", "lpt0.x", "a."])
+def test_a_name_that_windows_takes_for_a_device_is_refused(name: str, measured_copy: Project) -> None:
+    refused = measured_copy.python("-m", "bench.runs.record", name, code=1)
+    assert f"error: record: got the name {name!r}, which Windows cannot have as a folder" in refused.stderr
+
+
+def edit(project: Project, name: str, old: str, new: str) -> None:
+    path = project.folder / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+UNLIKE: dict[str, Callable[[Project], None]] = {
+    "another sequence length": lambda project: project.set_params(lambda params: params.update(sequence_length=16)),
+    "more batch sizes": lambda project: project.set_params(lambda params: params.update(batch_sizes=[1, 2, 3])),
+    "an edited figure": lambda project: edit(project, "results/summary.csv", ",measured,", ",measured,1"),
+    "an edited metric": lambda project: edit(project, "metrics/ort_cpu_fp32/bs001.json", '"p50_ms": ', '"p50_ms": 1'),
+    "an edited sample": lambda project: edit(project, "artifacts/samples/cpu/ort_cpu_fp32.csv", "0,1,0,", "0,1,0,1"),
+    "an edited runtime": lambda project: edit(project, "bench/runtimes/pytorch.py", '"""', '"""Edited. '),
+    "other weights": lambda project: edit(project, "artifacts/model/config.json", "{", "{ "),
+    "a row that failed": lambda project: edit(project, "results/summary.csv", ",skipped,", ",failed,"),
+}
+"""By what is not of the run any more: what makes it so."""
+
+
+@pytest.mark.parametrize("change", UNLIKE)
+def test_what_is_not_of_one_run_of_this_machine_is_not_kept(change: str, measured_copy: Project) -> None:
+    for path in (measured_copy.folder / "artifacts/model").iterdir():
+        path.chmod(0o644)
+    UNLIKE[change](measured_copy)
     refused = measured_copy.python("-m", "bench.runs.record", "mixed", code=1)
-    assert "results/summary.csv is of other parameters than params.yaml" in refused.stderr
+    assert "record again" in refused.stderr
+    assert "`dvc repro`" in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert not (measured_copy.folder / "runs/mixed").exists()
+
+
+@pytest.fixture(scope="module")
+def kept(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A copy that keeps one run, `first`."""
+    for project in copy_of(measured, tmp_path_factory.mktemp("kept") / "copy"):
+        project.python("-m", "bench.runs.record", "first")
+        yield project
+
+
+def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
+    kept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = kept.folder / "runs/first"
+    content = unpack_samples(folder, "")
+    assert content is not None
+    table = read_summary(folder / "summary.csv")
+    for measured_row in table[table["status"] == "measured"].itertuples():
+        runs_ms = [
+            [ns / 1e6 for ns in own]
+            for own in content[measured_row.variant]["latency_ns"][str(measured_row.batch_size)]
+        ]
+        for figure, value in summarize_latencies(runs_ms, measured_row.batch_size).items():
+            if isinstance(value, float):
+                assert getattr(measured_row, figure) == pytest.approx(value, rel=1e-9), figure
+        assert measured_row.runs == sum(map(len, runs_ms))
+
+    monkeypatch.chdir(kept.folder)
+    params = load_params(folder / "params.yaml")
+    lay_out(content, params, tmp_path / "samples")
+    again = build_summary(params, tmp_path / "samples")
+    write_summary(again, tmp_path / "summary.csv")
+    assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
+
+
+def test_the_same_run_is_kept_in_the_same_bytes(kept: Project) -> None:
+    before = {path.name: path.read_bytes() for path in (kept.folder / "runs/first").glob("*.*")}
+    kept.python("-m", "bench.runs.record", "first", "--replace")
+    assert {path.name: path.read_bytes() for path in (kept.folder / "runs/first").glob("*.*")} == before
+
+
+PARTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "an edited figure": (
+        "summary.csv",
+        lambda path: path.write_text(path.read_text().replace(",measured,", ",measured,1")),
+    ),
+    "another run's parameters": ("params.yaml", lambda path: path.write_text(path.read_text() + "\n")),
+    "a missing part": ("samples.json.xz", lambda path: path.unlink()),
+    "another machine": (
+        "run.json",
+        lambda path: path.write_text(path.read_text().replace('"machine": "', '"machine": "f')),
+    ),
+    "a run without its columns": ("summary.csv", lambda path: path.write_text("variant,batch_size\na,1\n")),
+}
+
+
+@pytest.mark.parametrize("fault", PARTS)
+def test_a_kept_run_whose_parts_are_not_of_it_is_refused(
+    fault: str, kept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, damage = PARTS[fault]
+    shutil.copytree(kept.folder / "runs/first", tmp_path / "first")
+    damage(tmp_path / "first" / name)
+    monkeypatch.chdir(kept.folder)
+    with pytest.raises(DataError, match=re.escape(name)) as refused:
+        RecordedRun.read(tmp_path / "first")
+    assert "restore it with git, or record the run again" in str(refused.value)
+
+
+HAND_MADE = {
+    "no columns": ("summary.csv", "variant,batch_size\na,1\n"),
+    "a text for a figure": (
+        "summary.csv",
+        "variant,runtime,device,precision,batch_size,status,p50_ms\na,b,cpu,fp32,1,measured,x\n",
+    ),
+    "a figure outside its interval": (
+        "summary.csv",
+        "variant,runtime,device,precision,batch_size,status,p50_ms,mean_ms,samples_per_s,runs,process_p50_ms,p50_low_ms\n"
+        "a,b,cpu,fp32,1,measured,1,1,1,1,1,2\n",
+    ),
+    "no parameters": ("params.yaml", "{}\n"),
+    "parameters that are none": ("params.yaml", "[1, 2]\n"),
+    "another environment": ("env.json", "{}"),
+}
+
+
+@pytest.mark.parametrize("fault", HAND_MADE)
+def test_a_run_made_by_hand_or_by_another_version_is_refused_with_the_key(
+    fault: str, kept: Project, tmp_path: Path
+) -> None:
+    name, text = HAND_MADE[fault]
+    shutil.copytree(kept.folder / "runs/first", tmp_path / "first")
+    (tmp_path / "first/run.json").unlink()
+    (tmp_path / "first" / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"first/{name} is damaged \("):
+        RecordedRun.read(tmp_path / "first")
+
+
+def test_a_run_that_an_older_version_kept_is_called_that(kept: Project) -> None:
+    whole = RecordedRun.read(kept.folder / "runs/first")
+    older = replace(whole, name="old", is_whole=False)
+    assert "Kept by an older version, without single runs and hashes: `old`." in render_hardware([whole, older])
+
+
+def test_seconds_and_peaks_of_another_machine_of_the_same_kind_are_not_this_ones(
+    measured_copy: Project,
+) -> None:
+    machine = measured_copy.folder / "shim"
+    machine.mkdir()
+    (machine / "sitecustomize.py").write_text("import bench.machine.identity as i\ni._system_id = lambda: 'another'\n")
+    ran = measured_copy.repro(environment=in_front(measured_copy, machine, measured_copy.folder))
+    assert "measure_peaks" in ran
+    assert not {"export_onnx", "infer@ort_cpu_fp32"} & ran
+    table = read_summary(measured_copy.folder / "results/summary.csv").set_index(["variant", "batch_size"])
+    assert math.isnan(table.loc[("ort_cpu_fp32", 1), "one_off_seconds"])
+    assert table.loc[("torch_cpu_fp32", 1), "one_off_seconds"] == 0
+    assert math.isnan(table.loc[("ort_cpu_fp32", 1), "break_even_calls"])

@@ -31,7 +31,7 @@ def run(plan: Plan, wide: set[str] | None = None, seconds: float = 1.0, fails: s
             now[0] += seconds
             yield name, {"status": "failed" if name == fails and number == 1 else "measured"}
 
-    return run_in_rounds(NAMES, run_round, lambda _results: set(wide or ()), plan, clock=lambda: now[0])
+    return run_in_rounds(NAMES, run_round, lambda _results: sorted(wide or ()), plan, clock=lambda: now[0])
 
 
 def test_every_row_gets_one_process_in_each_round() -> None:
@@ -51,6 +51,10 @@ def test_the_order_is_random_and_the_same_for_the_same_seed() -> None:
 def test_rounds_go_on_only_for_rows_that_are_still_too_wide_and_no_longer_than_allowed() -> None:
     assert [sorted(order) for order in run(Plan(3, 5, 100, 1), wide={"b"}).order][3:] == [["b"], ["b"]]
     assert len(run(Plan(3, 8, 2.0, 1), wide={"b"}).order) == 5
+    assert [sorted(order) for order in run(Plan(3, 8, 3.5, 1), wide={"a", "b", "c", "d"}).order][3:] == [
+        ["a", "b", "c"]
+    ]
+    assert len(run(Plan(3, 8, 0.5, 1), wide={"b"}).order) == 3
     assert len(run(Plan(3, 8, 100, 1)).order) == 3
 
 
@@ -90,7 +94,7 @@ def report(project: Project, key: str) -> dict[str, Any]:
 def test_a_row_that_is_timed_later_is_timed_beside_anchors_and_says_so(measured_copy: Project) -> None:
     before = report(measured_copy, "ort_cpu_fp32")
     measured_copy.set_params(lambda params: params["quality"]["int8"].update(min_agreement=0.5))
-    assert measured_copy.repro() == {"probe", "infer@ort_cpu_int8", "summarize", "render"}
+    assert measured_copy.repro() == {"probe", "infer@ort_cpu_int8", "summarize", "render", "check_rows"}
     assert report(measured_copy, "ort_cpu_fp32") == before, "a row that is not stale keeps its figures"
     session = report(measured_copy, "ort_cpu_int8")["session"]
     assert session["id"] != before["session"]["id"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -68,9 +70,11 @@ def test_all_checks_run_even_if_one_fails(
 def installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """Collect what would be installed into an environment that is there; uv is there and fails."""
     commands: list[list[str]] = []
-    for name in ("PYTHON", "BIN", "VENV"):
-        monkeypatch.setattr(run, name, tmp_path / ("python" if name == "PYTHON" else ""))
+    for name, place in {"PYTHON": "python", "BIN": "", "VENV": "", "HOME": "made_for.txt"}.items():
+        monkeypatch.setattr(run, name, tmp_path / place)
     (tmp_path / "python").touch()
+    (run.site_packages() / "pip").mkdir(parents=True)
+    (tmp_path / "made_for.txt").write_text(run.made_for(), encoding="utf-8")
     (tmp_path / f"uv{run.SUFFIX}").touch()
 
     def call(command: list[str], **_settings: object) -> int:
@@ -98,4 +102,119 @@ def test_an_install_that_fails_is_not_taken_for_done(
     assert run.prepare(run.RUN) == 3
     assert f"error: installing {run.RUN} failed (code 3)" in capsys.readouterr().err
     assert not (tmp_path / f"{run.RUN}.installed").exists()
+    assert not (tmp_path / "made_for.txt").exists(), "the next call starts with a new .venv"
     assert installs == []
+
+
+@pytest.mark.parametrize("command", ["benchmark", "ls", "git", "tests", "recrod"])
+def test_what_is_no_program_of_the_environment_is_refused(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "prepare", lambda *_locks: 0)
+    monkeypatch.setattr(run, "BIN", tmp_path)
+    assert main(monkeypatch, command) == 127
+    assert f"error: no command {command!r}, allowed: no argument, test, record, or a program" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "is_served"),
+    [
+        ("Linux", "x86_64", True),
+        ("Linux", "aarch64", True),
+        ("Windows", "AMD64", True),
+        ("Darwin", "arm64", True),
+        ("Darwin", "x86_64", False),
+        ("Windows", "ARM64", False),
+        ("Linux", "i686", False),
+        ("FreeBSD", "amd64", False),
+    ],
+)
+def test_a_system_without_packages_is_refused_by_name_before_anything_is_fetched(
+    system: str, machine: str, is_served: bool, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    assert (main(monkeypatch) == 0) is is_served
+    assert bool(started) is is_served
+    told = f"{system} on {machine} has no packages of the pinned versions"
+    assert any(reason.startswith(told) for reason in run.unsupported()) is not is_served
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A project whose locks pin nothing, so that its environment is made in seconds and without a network."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    shutil.copyfile(ROOT / "run.py", folder / "run.py")
+    for lock in (run.RUN, run.DEVELOP):
+        (folder / lock).write_text("", encoding="utf-8")
+    return folder
+
+
+def call(clone: Path, *arguments: str, **surroundings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PIP_NO_INDEX": "1", **surroundings}
+    python = getattr(sys, "_base_executable", sys.executable)
+    return subprocess.run(
+        [python, "run.py", *arguments], cwd=clone, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def python_of(clone: Path) -> Path:
+    return clone / ".venv" / run.BIN.name / run.PYTHON.name
+
+
+def works(clone: Path, **surroundings: str) -> str:
+    """Return what run.py said while `python` of the environment was called through it."""
+    ended = call(clone, "python", "-c", "import sys; print(sys.prefix)", **surroundings)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip().splitlines()[-1] == str(clone / ".venv")
+    return ended.stdout
+
+
+def test_an_environment_that_is_half_made_moved_or_outdated_is_made_anew(clone: Path) -> None:
+    assert "making .venv with Python" in works(clone)
+    assert "making" not in works(clone), "a whole one stays"
+
+    shutil.rmtree(next((clone / ".venv").rglob("site-packages/pip")))
+    (clone / ".venv" / f"{run.RUN}.installed").unlink()
+    assert "anew" in works(clone), "pip is gone"
+
+    moved = clone.with_name("moved")
+    clone.rename(moved)
+    assert "anew; what was installed by hand besides is gone" in works(moved)
+
+    (moved / run.RUN).write_text("# another lock\n", encoding="utf-8")
+    assert "anew" in works(moved), "the lock changed"
+    python_of(moved).unlink()
+    assert "anew" in works(moved), "its Python is gone"
+
+
+def test_a_python_that_cannot_make_environments_is_told_with_what_to_install(clone: Path, tmp_path: Path) -> None:
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text("import sys\nsys.modules['ensurepip'] = None\n", encoding="utf-8")
+    for _ in range(2):
+        ended = call(clone, "python", PYTHONPATH=str(shim))
+        assert ended.returncode == 1
+        assert "error: this Python has no ensurepip: install it (Debian, Ubuntu: `apt install python3." in ended.stderr
+        assert "Traceback" not in ended.stderr
+    works(clone)
+
+
+def test_a_program_of_the_environment_finds_its_python_without_activation(clone: Path) -> None:
+    works(clone)
+    code = (
+        "import os, shutil, subprocess, sys; print(shutil.which('python')); print(os.environ['PATH'].count(sys.prefix))"
+    )
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    ended = subprocess.run(
+        [str(python_of(clone)), "-c", nested],
+        env={**os.environ, "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, times = ended.stdout.split()
+    assert Path(found).parent == python_of(clone).parent
+    assert times == "1"

@@ -11,6 +11,7 @@ BenchError            the user reads one message, no traceback, exit code 1
 from __future__ import annotations
 
 import errno
+import io
 import re
 import sys
 from collections.abc import Callable
@@ -63,8 +64,12 @@ def describe_os_error(problem: OSError) -> str:
 def run_stage(stage: Callable[[], object]) -> None:
     """Run a stage; end the process with code 1 and one message on a user's error.
 
-    Unexpected errors keep their traceback: they are faults of the project.
+    Unexpected errors keep their traceback: they are faults of the project.  A character that the console cannot show
+    becomes `?`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         stage()
     except BenchError as problem:

@@ -6,8 +6,10 @@ place when complete.  Numbers in JSON are finite: NaN is a bug, not a value.
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from bench.core.errors import DataError
+
+PATIENCE_SECONDS = 1.0
 
 
 def _temporary_name(target: Path) -> Path:
@@ -39,6 +43,19 @@ def _sweep_leftovers(target: Path) -> None:
         remove(leftover)
 
 
+def _move(temporary: Path, target: Path) -> None:
+    """Move a file or folder into place; on Windows a scanner may hold a new file for some tenths of a second."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            temporary.replace(target)
+            return
+        except PermissionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PATIENCE_SECONDS / 20)
+
+
 @contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `target` when the block ends well."""
@@ -46,7 +63,7 @@ def replacing_file(target: Path) -> Iterator[Path]:
     _sweep_leftovers(target)
     try:
         yield temporary
-        temporary.replace(target)
+        _move(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,7 +77,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         remove(target)
-        temporary.replace(target)
+        _move(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -86,17 +103,50 @@ def read_json(path: Path, mend: str, schema: Any = dict[str, Any]) -> dict[str, 
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: {mend}") from None
     except (ValueError, RecursionError) as problem:
-        raise DataError(f"{path.as_posix()} is damaged ({shortened(str(problem))}): {mend}") from None
+        raise damaged(path, shortened(str(problem)), mend) from None
     if not isinstance(content, dict):
-        raise DataError(f"{path.as_posix()} is damaged (not a JSON object): {mend}")
+        raise damaged(path, "not a JSON object", mend)
+    checked(content, schema, path, mend, is_strict=True)
+    return content
+
+
+def read_csv(path: Path, mend: str, schema: Any) -> list[dict[str, Any]]:
+    """Read the rows of a CSV file, each of which holds what `schema` (a TypedDict) says; empty cells are left out.
+
+    DataError if it is missing, damaged or of another shape, with the row, the key, the value, and the advice `mend`.
+    """
     try:
-        TypeAdapter(schema).validate_python(content)
+        with path.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            rows = [{name: text for name, text in row.items() if text not in ("", None)} for row in reader]
+    except FileNotFoundError:
+        raise DataError(f"{path.as_posix()} is missing: {mend}") from None
+    except (OSError, ValueError, csv.Error) as problem:
+        raise damaged(path, str(problem), mend) from None
+    if any(None in row for row in rows):
+        raise damaged(path, "a row has more cells than the first line names", mend)
+    found: list[dict[str, Any]] = checked(rows, list[schema], path, mend)
+    return found
+
+
+def checked(content: Any, schema: Any, path: Path, mend: str, is_strict: bool = False) -> Any:
+    """Return what was read from `path`, as `schema` says; DataError if it is something else.
+
+    `is_strict`: a text is no number.
+    """
+    try:
+        return TypeAdapter(schema).validate_python(content, strict=is_strict)
     except ValidationError as problem:
         fault = problem.errors()[0]
         key = ".".join(map(str, fault["loc"]))
         got = "" if fault["type"] == "missing" else f", got {shortened(repr(fault['input']))}"
-        raise DataError(f"{path.as_posix()} is damaged ({key}: {fault['msg']}{got}): {mend}") from None
-    return content
+        what = f"{key}: {fault['msg']}{got}" if key else fault["msg"]
+        raise damaged(path, what, mend) from None
+
+
+def damaged(path: Path, what: str, mend: str) -> DataError:
+    """Return the error for a file that holds something else than it should."""
+    return DataError(f"{path.as_posix()} is damaged ({shortened(what, 500)}): {mend}")
 
 
 def read_yaml(path: Path) -> Any:
@@ -108,6 +158,6 @@ MOST_CHARACTERS = 200
 """Of a value that a message repeats."""
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return a text, cut where it is too long for a message."""
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -19,6 +19,10 @@ TIMING_CACHE = ARTIFACTS / "timing_cache"
 GATHERED = ARTIFACTS / "gathered"
 ROUNDS = ARTIFACTS / "rounds"
 SAMPLES = ARTIFACTS / "samples"
+ATTEMPTS = ARTIFACTS / "attempts"
+CHECKED = ARTIFACTS / "checked"
+MACHINE = ARTIFACTS / "machine.json"
+"""Kept out of git: which machine this is."""
 
 METRICS = Path("metrics")
 ENVIRONMENT = METRICS / "env.json"

@@ -53,6 +53,10 @@ class Steps:
         """Show what begins now."""
         self._draw(f"{self.title} {what}")
 
+    def add(self, steps: int) -> None:
+        """Count further steps, which nobody knew of at the beginning."""
+        self.total = self.finished + steps
+
     def done(self) -> None:
         """Count one step as finished."""
         self.finished = min(self.finished + 1, self.total)
@@ -67,6 +71,8 @@ class Steps:
         rest = self.rest_seconds()
         about = "" if rest is None else f"about {rest:.0f} s left"
         if self._live and self._task is not None:
-            self._live.update(self._task, description=text, completed=self.finished, rest=about, refresh=True)
+            self._live.update(
+                self._task, description=text, total=self.total, completed=self.finished, rest=about, refresh=True
+            )
         else:
             say(f"  {text} ({self.finished}/{self.total}{', ' + about if about else ''})")

@@ -1,4 +1,4 @@
-"""What each JSON file between the stages holds; checked as it is read.
+"""What each JSON and CSV file between the stages holds; checked as it is read.
 
 A file may hold more than is named here.  Numbers are finite.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Latency = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Name = Annotated[str, Field(min_length=1)]
+Numbers = Annotated[str, Field(pattern=r"^\d[\d.e+-]*( \d[\d.e+-]*)*$")]
+"""Several numbers, with spaces between."""
 Versions = dict[str, str | None]
 
 
@@ -28,11 +32,12 @@ class Cuda(TypedDict):
 
     gpu: str
     count: int
-    memory_mib: int
-    compute_capability: str
-    driver: str
+    memory_mib: int | None
+    compute_capability: str | None
+    driver: str | None
     cuda: str | None
     cudnn: str | None
+    pytorch_code: NotRequired[str | None]
 
 
 class Environment(TypedDict):
@@ -44,6 +49,13 @@ class Environment(TypedDict):
     python: str
     versions: Versions
     runtimes: dict[str, Versions]
+    variables: NotRequired[dict[str, str]]
+
+
+class Machine(TypedDict):
+    """artifacts/machine.json."""
+
+    id: Name
 
 
 class Provenance(TypedDict):
@@ -69,21 +81,23 @@ class Export(TypedDict):
 
     opset: int
     seconds: Amount
+    machine: NotRequired[str]
     workload: WorkloadSizes
     parity_max_abs_diff: Amount
 
 
 class Seconds(TypedDict):
-    """metrics/convert/NAME.json."""
+    """metrics/convert/NAME.json; `machine`: which one took them."""
 
     seconds: Amount
+    machine: NotRequired[str]
 
 
 class DevicePeaks(TypedDict):
     """What a device reached at most."""
 
     operations_per_s: dict[str, Latency]
-    bytes_per_s: Latency
+    bytes_per_s: NotRequired[Latency]
     idle_w: NotRequired[Amount | None]
 
 
@@ -97,18 +111,22 @@ class Peaks(TypedDict):
 class EngineRecord(TypedDict):
     """artifacts/engines/KEY/build.json."""
 
-    status: Literal["built", "skipped", "rejected"]
+    status: Literal["built", "skipped", "rejected", "failed"]
     reason: NotRequired[str]
     folder: NotRequired[str]
     build_seconds: NotRequired[Amount]
+    machine: NotRequired[str]
     tensorrt: NotRequired[str]
     gpu: NotRequired[str]
+
+
+Status = Literal["measured", "off", "skipped", "out_of_memory", "rejected", "failed"]
 
 
 class Cell(TypedDict):
     """A variant at one batch size, as its report holds it."""
 
-    status: Literal["measured", "off", "skipped", "out_of_memory", "rejected"]
+    status: Status
     reason: NotRequired[str]
     p50_ms: NotRequired[Latency]
     p95_ms: NotRequired[Latency]
@@ -122,6 +140,35 @@ class Cell(TypedDict):
     runs: NotRequired[int]
     host_loop_ms: NotRequired[list[Latency]]
     gpu: NotRequired[list[dict[str, Any]]]
+
+
+FIGURES: tuple[Literal["p50_ms", "mean_ms", "samples_per_s", "runs", "rounds"], ...] = (
+    "p50_ms",
+    "mean_ms",
+    "samples_per_s",
+    "runs",
+    "rounds",
+)
+OF_PROCESSES: tuple[Literal["process_p50_ms", "process_mean_ms", "process_runs"], ...] = (
+    "process_p50_ms",
+    "process_mean_ms",
+    "process_runs",
+)
+
+
+def whole(cell: Cell) -> Cell:
+    """Return a cell; ValueError if it is measured without its figures, or has them for other processes than it had."""
+    if cell["status"] != "measured":
+        return cell
+    lacking = [name for name in (*FIGURES, *OF_PROCESSES) if name not in cell]
+    if lacking:
+        raise ValueError(f"measured, without {', '.join(lacking)}")
+    unlike = [name for name in OF_PROCESSES if len(cell[name]) != len(cell["rounds"])]
+    if unlike:
+        raise ValueError(f"{len(cell['rounds'])} rounds, {', '.join(unlike)} of another number")
+    if sum(cell["process_runs"]) != cell["runs"]:
+        raise ValueError(f"runs = {cell['runs']}, process_runs add up to {sum(cell['process_runs'])}")
+    return cell
 
 
 class TimedCell(TypedDict):
@@ -146,9 +193,74 @@ class Session(TypedDict):
 class Report(TypedDict):
     """artifacts/samples/DEVICE/KEY.json."""
 
-    cells: dict[str, Cell]
+    cells: dict[str, Annotated[Cell, AfterValidator(whole)]]
     processes: list[dict[str, Any]]
     evidence: NotRequired[dict[str, Any]]
     accuracy: NotRequired[Number | None]
     session: NotRequired[Session]
     fingerprint: NotRequired[str]
+    failure: NotRequired[str]
+
+
+class Labelled(TypedDict):
+    """A row of artifacts/data/evaluation.csv and calibration.csv."""
+
+    sentence: str
+    label: Count
+
+
+class SingleRun(TypedDict):
+    """A row of artifacts/samples/DEVICE/KEY.csv."""
+
+    process: Count
+    batch: Annotated[int, Field(ge=1)]
+    run: Count
+    latency_ms: Latency
+
+
+class SummaryRow(TypedDict):
+    """A row of results/summary.csv, with the columns that nothing can be told without, and some that figures are of."""
+
+    variant: Name
+    runtime: Name
+    device: Literal["cpu", "cuda"]
+    precision: Name
+    batch_size: Annotated[int, Field(ge=1)]
+    status: Status
+    runs: NotRequired[Count]
+    p50_ms: NotRequired[Latency]
+    p95_ms: NotRequired[Latency]
+    mean_ms: NotRequired[Latency]
+    samples_per_s: NotRequired[Latency]
+    p50_low_ms: NotRequired[Latency]
+    p50_high_ms: NotRequired[Latency]
+    agreement: NotRequired[Number]
+    margin: NotRequired[Amount]
+    processes: NotRequired[Count]
+    process_p50_ms: NotRequired[Numbers]
+    process_mean_ms: NotRequired[Numbers]
+    process_p95_ms: NotRequired[Numbers]
+    rounds: NotRequired[Numbers]
+    peak_host_mib: NotRequired[Amount]
+    peak_gpu_mib: NotRequired[Amount]
+    cold_start_seconds: NotRequired[Amount]
+    one_off_seconds: NotRequired[Amount]
+    limit_ms: NotRequired[Latency]
+    gross_energy_mj_per_sample: NotRequired[Amount]
+
+
+class Manifest(TypedDict):
+    """run.json of a kept run."""
+
+    id: Name
+    machine: Name
+    made_of: dict[str, str]
+    parts: dict[str, str]
+
+
+class RecordedParams(TypedDict):
+    """What is read of the params.yaml of a kept run, whichever version of this project kept it."""
+
+    model: dict[str, Any]
+    sequence_length: Annotated[int, Field(ge=1)]
+    report: dict[str, Any]

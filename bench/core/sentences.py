@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from bench.core import schemas
+from bench.core.files import damaged, read_csv
+
 Labelled = tuple[str, int]
+MEND = "`dvc repro -f download` renews it"
 
 
 def write_sentences(path: Path, labelled: list[Labelled]) -> None:
@@ -17,6 +21,8 @@ def write_sentences(path: Path, labelled: list[Labelled]) -> None:
 
 
 def read_sentences(path: Path) -> list[Labelled]:
-    """Read what `write_sentences` wrote."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return [(row["sentence"], int(row["label"])) for row in csv.DictReader(stream)]
+    """Read what `write_sentences` wrote; DataError if it is missing, damaged or empty."""
+    rows = read_csv(path, MEND, schemas.Labelled)
+    if not rows:
+        raise damaged(path, "no sentences", MEND)
+    return [(row["sentence"], row["label"]) for row in rows]

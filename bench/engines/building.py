@@ -11,6 +11,7 @@ from bench.core.errors import EngineError, WorkerError
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, TIMING_CACHE
 from bench.core.progress import say
+from bench.core.provenance import read_machine_id
 from bench.engines.folders import engine_bytes, engine_folder_name, with_timing_cache
 from bench.workers.jobs import engine_options, make_job
 from bench.workers.launcher import run_worker
@@ -59,4 +60,5 @@ def build_engines(
         "engine_bytes": size,
         "tensorrt": tensorrt,
         "gpu": environment["cuda"]["gpu"],
+        "machine": read_machine_id(),
     }

@@ -20,6 +20,7 @@ def load_graph(path: Path) -> Any:
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
+        _check_names(model.graph)
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: `dvc repro export_onnx` writes it") from None
     except (DecodeError, onnx.checker.ValidationError) as problem:
@@ -27,6 +28,15 @@ def load_graph(path: Path) -> Any:
         advice = f"remove it and run `dvc repro`: {path.as_posix()} is then made anew"
         raise DataError(f"{path.as_posix()} is damaged ({first_line}): {advice}") from None
     return model
+
+
+def _check_names(graph: Any) -> None:
+    """Raise onnx's ValidationError unless the graph takes tokens and gives logits."""
+    import onnx
+
+    inputs, outputs = ([value.name for value in values] for values in (graph.input, graph.output))
+    if "input_ids" not in inputs or outputs != ["logits"]:
+        raise onnx.checker.ValidationError(f"another graph: from {', '.join(inputs)} to {', '.join(outputs)}")
 
 
 def save_graph(model: Any, path: Path) -> None:

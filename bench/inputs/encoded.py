@@ -60,22 +60,36 @@ def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
 
 
 def load_encoded(path: Path) -> Encoded:
-    """Read the arrays that `save_encoded` wrote; DataError if the file is damaged."""
+    """Read the arrays that `save_encoded` wrote; DataError if the file is damaged or its arrays do not fit together."""
     content = _load(path)
-    return Encoded(*(_array(content, name, path) for name in ("input_ids", "attention_mask", "labels")))
+    input_ids, mask, labels = (_array(content, name, path, "i") for name in ("input_ids", "attention_mask", "labels"))
+    if (
+        input_ids.ndim != 2
+        or not input_ids.size
+        or mask.shape != input_ids.shape
+        or labels.shape != input_ids.shape[:1]
+    ):
+        shapes = f"input_ids {input_ids.shape}, attention_mask {mask.shape}, labels {labels.shape}"
+        raise _damaged(path, f"arrays that do not fit together: {shapes}")
+    return Encoded(input_ids, mask, labels)
 
 
 def load_reference(path: Path) -> NDArray[np.float32]:
     """Read the fp32 reference logits `[sentences, labels]` stored beside the evaluation arrays."""
-    reference: NDArray[np.float32] = _array(_load(path), "reference_logits", path)
+    reference: NDArray[np.float32] = _array(_load(path), "reference_logits", path, "f")
+    if reference.ndim != 2 or len(reference) != len(load_encoded(path)):
+        raise _damaged(path, f"reference_logits {reference.shape} are not of these sentences")
     if not np.isfinite(reference).all():
         raise _damaged(path, "reference_logits hold NaN or infinity")
     return reference
 
 
-def _array(content: dict[str, NDArray[Any]], name: str, path: Path) -> NDArray[Any]:
+def _array(content: dict[str, NDArray[Any]], name: str, path: Path, kind: str) -> NDArray[Any]:
+    """Return an array of integers (kind "i") or floating-point numbers ("f")."""
     if name not in content:
         raise _damaged(path, f"no array {name!r}")
+    if content[name].dtype.kind != kind:
+        raise _damaged(path, f"array {name!r} of {content[name].dtype}")
     return content[name]
 
 

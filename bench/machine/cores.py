@@ -1,17 +1,46 @@
-"""How many cores the processes of this project may use."""
+"""How many cores the processes of this project may use: affinity, the cores' topology, and a container's quota."""
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
+from bench.machine.quota import cpu_quota
+
+TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def usable_cpus() -> list[int]:
+    """Return the numbers of the CPUs (hardware threads) that this process may use."""
+    try:
+        return list(psutil.Process().cpu_affinity())
+    except AttributeError:  # macOS has no affinity
+        return list(range(psutil.cpu_count() or 1))
+
 
 def physical_cores() -> int:
-    """Return the number of physical cores, at most the number of CPUs this process may use."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else psutil.cpu_count() or 1
-    return max(1, min(psutil.cpu_count(logical=False) or usable, usable))
+    """Return how many threads can run at once without sharing a core, at least 1.
+
+    Two CPUs of one core count once, and a quota of 1.5 CPUs gives one thread: two would be stopped in turns.
+    """
+    cpus = usable_cpus()
+    cores = _distinct_cores(cpus) or min(psutil.cpu_count(logical=False) or len(cpus), len(cpus))
+    quota = cpu_quota()
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def _distinct_cores(cpus: Iterable[int]) -> int:
+    """Return the number of cores that these CPUs belong to, 0 where Linux does not tell."""
+    found = set()
+    for cpu in cpus:
+        folder = TOPOLOGY / f"cpu{cpu}" / "topology"
+        try:
+            found.add(tuple((folder / name).read_text().strip() for name in ("physical_package_id", "core_id")))
+        except OSError:
+            return 0
+    return len(found)
 
 
 def thread_count(setting: int | str) -> int:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.machine.cores import physical_cores
+from bench.core.variables import recorded_variables
+from bench.machine.cores import TOPOLOGY, physical_cores, usable_cpus
+from bench.machine.gpus import chosen_gpu, handle_of, nvml, text, visible_gpus, whole_gpu
+from bench.machine.quota import cpu_quota
 from bench.machine.versions import library_version
 
 VERSIONED_LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "tensorrt", "numpy")
@@ -29,6 +34,7 @@ def probe_environment(runtime_libraries: dict[str, tuple[str, ...]], gpu_index: 
         "cuda": probe_cuda(gpu_index),
         "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "variables": recorded_variables(),
         "versions": versions,
         "runtimes": {
             runtime: {library: versions[library] for library in libraries}
@@ -38,57 +44,96 @@ def probe_environment(runtime_libraries: dict[str, tuple[str, ...]], gpu_index: 
 
 
 def probe_cpu() -> dict[str, Any]:
-    """Return the CPU's model and its physical cores that this process may use."""
-    return {"model": _cpu_model(), "cores": physical_cores()}
+    """Return the CPU's model, the cores that this process may use, and what else limits its speed, where that is known.
+
+    `quota_cpus`: what a container's limit allows; `governor`: how Linux sets the clock.
+    """
+    limits = {"quota_cpus": cpu_quota(), "governor": _governors()}
+    return {
+        "model": _cpu_model(),
+        "cores": physical_cores(),
+        **{name: value for name, value in limits.items() if value},
+    }
+
+
+def _governors() -> str:
+    """Return the clock governors of the usable CPUs, empty where there are none to read (virtual machines)."""
+    found = set()
+    for cpu in usable_cpus():
+        with suppress(OSError):
+            found.add((TOPOLOGY / f"cpu{cpu}" / "cpufreq" / "scaling_governor").read_text().strip())
+    return ", ".join(sorted(found))
 
 
 def _cpu_model() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    if sys.platform == "win32":
-        import winreg
+    with suppress(OSError):
+        if sys.platform == "linux":
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+        if sys.platform == "win32":
+            import winreg
 
-        path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
-            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
+            path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
+                return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
     return platform.processor() or platform.machine()
 
 
 def probe_cuda(gpu_index: int) -> dict[str, Any] | None:
-    """Return the GPU and its software, or None where there is no NVIDIA GPU or driver."""
-    import pynvml
+    """Return the GPU and its software, None where there is no NVIDIA GPU or driver, or none that may be used.
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-        if gpu_index >= count:
+    What the GPU or the driver does not tell is None: the memory of some GPUs that share the system's, for one.
+    ParameterError if `gpu_index` is too high.
+    """
+    with nvml() as library:
+        gpu = library and chosen_gpu(library, gpu_index)
+        if gpu is None:
             return None
-        handle = pynvml.nvmlDeviceGetHandleByIndex(gpu_index)
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+        handle = handle_of(library, gpu)
         return {
-            "gpu": _text(pynvml.nvmlDeviceGetName(handle)),
-            "count": count,
-            "memory_mib": pynvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20,
-            "compute_capability": f"{major}.{minor}",
-            "driver": _text(pynvml.nvmlSystemGetDriverVersion()),
+            **_hardware(library, handle),
+            "count": len(visible_gpus(library)),
+            "driver": _ask(library.nvmlSystemGetDriverVersion),
             **_cuda_software(),
         }
-    finally:
-        pynvml.nvmlShutdown()
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _hardware(library: Any, handle: Any) -> dict[str, Any]:
+    """Return what decides a GPU's speed; `mig` (it is a part of a GPU) and `power_limit_w` only where told."""
+    whole = whole_gpu(library, handle)
+    memory = _ask(library.nvmlDeviceGetMemoryInfo, handle)
+    capability = _ask(library.nvmlDeviceGetCudaComputeCapability, whole)
+    limit_mw = _ask(getattr(library, "nvmlDeviceGetEnforcedPowerLimit", None), whole)
+    return {
+        "gpu": _ask(library.nvmlDeviceGetName, handle) or "an NVIDIA GPU",
+        "memory_mib": memory and memory.total // 2**20,
+        "compute_capability": capability and ".".join(map(str, capability)),
+        **({"power_limit_w": round(limit_mw / 1000)} if limit_mw else {}),
+        **({"mig": True} if whole is not handle else {}),
+    }
+
+
+def _ask(question: Callable[..., Any] | None, *arguments: Any) -> Any:
+    """Return the driver's answer, None where it has none."""
+    from pynvml import NVMLError
+
+    try:
+        answer = question and question(*arguments)
+    except NVMLError:
+        return None
+    return text(answer) if isinstance(answer, bytes) else answer
 
 
 def _cuda_software() -> dict[str, str | None]:
-    """Return the versions of CUDA and cuDNN that PyTorch brings (None for a CPU build)."""
-    import torch
+    """Return the versions of CUDA and cuDNN that PyTorch brings (None for a CPU build, and without it).
 
+    `pytorch_code`: the GPU architectures that it has code for.
+    """
+    try:
+        import torch
+    except (ImportError, OSError):
+        return {"cuda": None, "cudnn": None, "pytorch_code": None}
     cudnn = torch.backends.cudnn.version() if torch.version.cuda else None
-    return {"cuda": torch.version.cuda, "cudnn": str(cudnn) if cudnn else None}
+    code = " ".join(torch.cuda.get_arch_list())
+    return {"cuda": torch.version.cuda, "cudnn": str(cudnn) if cudnn else None, "pytorch_code": code or None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,8 +43,28 @@ def timing_lock(folder: Path | None = None) -> Iterator[None]:
 
 
 def lock_folder() -> Path:
-    """Return the folder of the machine-wide lock."""
-    return Path(os.environ.get(FOLDER_VARIABLE) or tempfile.gettempdir())
+    """Return the folder of the machine-wide lock: the same for all users, whatever their settings.
+
+    Where that cannot be had, one in the user's own folder: then two users may time at once, and that is said.
+    """
+    if os.environ.get(FOLDER_VARIABLE):
+        return Path(os.environ[FOLDER_VARIABLE])
+    shared = shared_folder()
+    with suppress(OSError):
+        shared.mkdir(exist_ok=True)
+        with suppress(PermissionError):  # another user made it, and opened it for all
+            # Writable for all, and not sticky: Linux lets nobody open another user's file in a sticky folder to write.
+            shared.chmod(0o777)
+    if os.access(shared, os.W_OK):
+        return shared
+    say(f"{shared} is not writable: other users of this machine could time at the same time")
+    return Path.home() / ".cache" / LOCK_NAME
+
+
+def shared_folder() -> Path:
+    """Return the folder that every user of this system can write to and that no setting moves."""
+    places = {"win32": os.environ.get("PROGRAMDATA", "C:/ProgramData"), "darwin": "/Users/Shared"}
+    return Path(places.get(sys.platform, "/var/tmp")) / LOCK_NAME.removesuffix(".lock")
 
 
 def _sign(path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
+
+from bench.machine.gpus import handle_of, whole_gpu
 
 THROTTLE_REASONS = {
     0x0000000000000004: "power cap",
@@ -19,30 +20,35 @@ THROTTLE_REASONS = {
 class GpuMonitor:
     """Reads NVML between cells, never while one is timed.  Figures that the GPU does not offer are left out."""
 
-    def __init__(self, nvml_index: int) -> None:
+    def __init__(self, gpu: str) -> None:
         import pynvml
 
         self._nvml = pynvml
         pynvml.nvmlInit()
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
+        self._memory_handle = handle_of(pynvml, gpu)
+        self._handle = whole_gpu(pynvml, self._memory_handle)
         self._memory_before = self.used_memory_mib()
-        self._processes_before = len(self._processes() or [])
+        self._began_us = 0
         self._energy_mj: int | None = None
         self._began_ns = 0
         self._throttled_ns: dict[str, int] = {}
 
-    def used_memory_mib(self) -> float:
-        """Return the memory in use on the GPU by all processes, in MiB."""
-        return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used) / 2**20
+    def used_memory_mib(self) -> float | None:
+        """Return the memory in use on the GPU by all processes, in MiB; None where the GPU shares the system's."""
+        try:
+            return float(self._nvml.nvmlDeviceGetMemoryInfo(self._memory_handle).used) / 2**20
+        except self._nvml.NVMLError:
+            return None
 
-    def grown_memory_mib(self) -> float:
-        """Return how much more memory is in use than when this monitor was made, in MiB."""
-        return self.used_memory_mib() - self._memory_before
+    def grown_memory_mib(self) -> float | None:
+        """Return how much more memory is in use than when this monitor was made, in MiB; None if it is not known."""
+        used = self.used_memory_mib()
+        return None if used is None or self._memory_before is None else used - self._memory_before
 
     def start_cell(self) -> None:
         """Note the counters of energy and of time spent throttled before a cell."""
         self._throttled_ns = self._throttled_counters()
-        self._began_ns = time.perf_counter_ns()
+        self._began_ns, self._began_us = time.perf_counter_ns(), time.time_ns() // 1000
         self._energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
 
     def end_cell(self) -> dict[str, Any]:
@@ -85,19 +91,15 @@ class GpuMonitor:
         asked = {name: self._ask("nvmlDeviceGetViolationStatus", policy) for name, policy in policies.items()}
         return {name: int(status.violationTime) for name, status in asked.items() if status is not None}
 
-    def _processes(self) -> list[int] | None:
-        """Return the ids of the processes that compute on the GPU, None where it does not tell."""
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
-        return None if processes is None else [process.pid for process in processes]
-
     def _other_processes(self) -> int | None:
-        """Return how many other processes compute on the GPU.
+        """Return how many other processes kept the GPU's multiprocessors busy during the cell; None if it is not told.
 
-        In a container ours may be listed under another id; so whichever came first is counted out.
+        Processes that have a context and do nothing (a desktop's, on Windows) slow nothing down.
         """
-        processes = self._processes()
-        if processes is None:
+        try:
+            samples = self._nvml.nvmlDeviceGetProcessUtilization(self._handle, self._began_us)
+        except (AttributeError, self._nvml.NVMLError):
             return None
-        others = [pid for pid in processes if pid != os.getpid()]
-        ours_is_hidden = len(others) == len(processes) > self._processes_before
-        return len(others) - int(ours_is_hidden)
+        busy = {sample.pid for sample in samples if sample.smUtil > 0 and sample.timeStamp >= self._began_us}
+        # In a container ours is listed under another id: one of the busy ones is we.
+        return max(0, len(busy) - 1)

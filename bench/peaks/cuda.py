@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from bench.machine.gpus import handle_of, nvml, whole_gpu
 from bench.peaks.stopwatch import COPY_BYTES, Peaks, best_seconds, operations
 
 CUDA_SIZE = 8192
@@ -13,19 +14,28 @@ IDLE_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
 
 
-def measure_cuda_peaks(nvml_index: int) -> Peaks | None:
-    """Return operations/s for each precision, bytes/s of a copy and idle watts; None where PyTorch has no GPU."""
+def measure_cuda_peaks(gpu: str) -> Peaks | None:
+    """Return operations/s for each precision, bytes/s of a copy and idle watts, each only where it can be measured.
+
+    `gpu`: its entry of CUDA_VISIBLE_DEVICES.  None where PyTorch cannot compute on it (a GPU older than it supports).
+    """
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or _or_none(lambda: float(torch.ones(1, device="cuda").sum())) is None:
         return None
-    torch.zeros(1, device="cuda")
-    idle = {"idle_w": _idle_watts(nvml_index)}
+    idle = {"idle_w": _idle_watts(gpu)}
     rates = {name: rate for name, measure in CUDA_PRODUCTS.items() if (rate := _or_none(measure)) is not None}
+    copied = _or_none(_copied_bytes)
+    return {"operations_per_s": rates, **({"bytes_per_s": copied} if copied else {}), **idle}
+
+
+def _copied_bytes() -> float:
+    """Return the bytes that a large copy reads and writes in a second."""
+    import torch
+
     copy_from = torch.zeros(COPY_BYTES, dtype=torch.uint8, device="cuda")
     copy_to = torch.zeros_like(copy_from)
-    seconds = best_seconds(lambda: copy_to.copy_(copy_from), torch.cuda.synchronize)
-    return {"operations_per_s": rates, "bytes_per_s": 2 * COPY_BYTES / seconds, **idle}
+    return 2 * COPY_BYTES / best_seconds(lambda: copy_to.copy_(copy_from), torch.cuda.synchronize)
 
 
 def _floating_product(dtype: str, tf32: str) -> float:
@@ -60,16 +70,16 @@ def _or_none(measure: Callable[[], float]) -> float | None:
         return None
 
 
-def _idle_watts(nvml_index: int) -> float | None:
+def _idle_watts(gpu: str) -> float | None:
     """Return the GPU's power while it has a context and nothing to do; None where it does not tell."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
-    time.sleep(SETTLE_SECONDS)
-    try:
-        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-        time.sleep(IDLE_SECONDS)
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1000 / IDLE_SECONDS
-    except pynvml.NVMLError:
-        return None
+    with nvml() as library:
+        handle = library and whole_gpu(library, handle_of(library, gpu))
+        if handle is None:
+            return None
+        time.sleep(SETTLE_SECONDS)
+        try:
+            before = library.nvmlDeviceGetTotalEnergyConsumption(handle)
+            time.sleep(IDLE_SECONDS)
+            return float(library.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1000 / IDLE_SECONDS
+        except library.NVMLError:
+            return None

@@ -30,8 +30,8 @@ EXECUTION_PROVIDERS = {
 
 
 def contradiction(variant: Variant, evidence: dict[str, Any]) -> str:
-    """Return how the session's evidence contradicts the row's device or precision; empty if it does not."""
-    return _wrong_device(variant, evidence) or _wrong_weights(variant, evidence)
+    """Return how the session's evidence contradicts the row's device, precision or options; empty if it does not."""
+    return _wrong_device(variant, evidence) or _wrong_weights(variant, evidence) or _not_compiled(evidence)
 
 
 def kernel_contradiction(variant: Variant, profile: dict[str, Any] | None) -> str:
@@ -77,6 +77,11 @@ def _wrong_device(variant: Variant, evidence: dict[str, Any]) -> str:
     if devices and devices != [variant.device]:
         return f"wanted weights on {variant.device}, observed {', '.join(devices)}"
     return ""
+
+
+def _not_compiled(evidence: dict[str, Any]) -> str:
+    calls = evidence.get("uncompiled_calls", 0)
+    return f"wanted compiled code, observed {calls} calls of the model without it" if calls else ""
 
 
 def _wrong_weights(variant: Variant, evidence: dict[str, Any]) -> str:

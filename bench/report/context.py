@@ -36,21 +36,28 @@ class Context:
     def cpu(self) -> str:
         """Say which CPU."""
         cpu = self.environment["cpu"]
-        return f"{cpu['model']}, {cpu['cores']} cores"
+        quota = f", a quota of {cpu['quota_cpus']:g} CPUs" if "quota_cpus" in cpu else ""
+        governor = f", governor {cpu['governor']}" if "governor" in cpu else ""
+        return f"{cpu['model']}, {cpu['cores']} cores{quota}{governor}"
 
     def gpu(self) -> str:
         """Say which GPU, with driver, CUDA and cuDNN."""
         gpu = self.environment["cuda"]
         if not gpu:
             return "none"
-        return (
-            f"{gpu['gpu']} ({gpu['memory_mib']} MiB, 1 of {gpu['count']}), driver {gpu['driver']}, "
-            f"CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
-        )
+        memory = f"{gpu['memory_mib']} MiB" if gpu["memory_mib"] else "memory not told"
+        limits = [f"power limit {gpu['power_limit_w']} W"] if "power_limit_w" in gpu else []
+        parts = [memory, *(["a MIG part"] if gpu.get("mig") else []), *limits, f"1 of {gpu['count']}"]
+        software = f"driver {gpu['driver']}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
+        return f"{gpu['gpu']} ({', '.join(parts)}), {software}"
 
     def device(self, name: str) -> str:
         """Say which hardware `cpu` or `cuda` stands for."""
         return self.cpu() if name == "cpu" else self.gpu()
+
+    def variables(self) -> str:
+        """List the recorded environment variables that change speed."""
+        return ", ".join(f"{name}={value}" for name, value in self.environment.get("variables", {}).items())
 
     def libraries(self) -> str:
         """List the library versions that are installed."""
@@ -75,6 +82,7 @@ class Context:
             f"CPU: {self.cpu()}",
             f"System: {self.environment['os']}",
             f"Libraries: {self.libraries()}",
+            *([f"Variables in force: {self.variables()}"] if self.variables() else []),
             *([f"Not the pinned versions: {', '.join(unlike)}"] if unlike else []),
         ]
 

@@ -52,7 +52,10 @@ def _columns(best: Any, others: list[Any]) -> Iterator[str]:
     yield _energy(best)
     yield f"{_gpu_memory(best)}{mebibytes(best.peak_host_mib)} on the host"
     yield start_up_text(best)
-    yield seconds(best.one_off_seconds) if best.one_off_seconds else "nothing"
+    if is_missing(best.one_off_seconds):
+        yield "unknown: made on another machine"
+    else:
+        yield seconds(best.one_off_seconds) if best.one_off_seconds else "nothing"
 
 
 def significance(best: Any, others: list[Any]) -> str:

@@ -18,6 +18,7 @@ from bench.report.figures import (
     per_second,
     percent,
     ratio,
+    seconds,
 )
 from bench.report.markdown import table_lines
 from bench.report.picks import pick_lines
@@ -114,8 +115,11 @@ def disturbances(row: Any) -> Iterator[str]:
     """Yield what disturbed a cell's measurement: throttling, other work on GPU or CPU, a CPU that changed its speed."""
     if not is_missing(row.throttling):
         yield f"throttled ({row.throttling})"
+    stopped: Any = getattr(row, "quota_throttled_seconds", None)
+    if not is_missing(stopped) and stopped >= 0.05:
+        yield f"stopped by the CPU quota for {seconds(stopped)}"
     if not is_missing(row.other_gpu_processes) and row.other_gpu_processes > 0:
-        yield f"beside {int(row.other_gpu_processes)} other GPU process(es)"
+        yield f"beside {int(row.other_gpu_processes)} busy GPU process(es) of others"
     if not is_missing(row.other_load_cores) and row.other_load_cores >= BUSY_CORES:
         yield f"other processes kept {row.other_load_cores:.1f} cores busy"
     if not is_missing(row.host_loop_min_ms) and row.host_loop_max_ms >= UNSTEADY * row.host_loop_min_ms:

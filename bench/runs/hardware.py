@@ -23,7 +23,11 @@ def render_hardware(runs: list[RecordedRun]) -> str:
         return "\n".join([*lines, "No run is recorded: `python run.py record NAME` keeps the last one.", ""])
     compared, others = comparable(runs)
     lines += [*_machines(runs), ""]
-    lines += [f"- `{name}` is not compared: {reason}." for name, reason in others.items()] + ([""] if others else [])
+    older = [f"`{run.name}`" for run in runs if not run.is_whole]
+    remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
+    if older:
+        remarks.append(f"- Kept by an older version, without single runs and hashes: {', '.join(older)}.")
+    lines += [*remarks, ""] if remarks else []
     for device, title in PANELS.items():
         measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
         if measured:

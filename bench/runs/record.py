@@ -1,23 +1,34 @@
 """Keep the last run under a name, to be compared with runs of other machines:  python run.py record NAME [--replace]
 
-Copies what the comparison needs (a few hundred kB) to runs/NAME/; commit it.
+Copies what the comparison needs and every single run, compressed, to runs/NAME/ (up to some hundred kB); commit it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from bench.core.errors import DataError, ParameterError, run_stage
 from bench.core.files import replacing_folder
 from bench.core.params import load_params
-from bench.core.paths import ENVIRONMENT, EXPORT, METRICS, PARAMS, PEAKS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.core.paths import CONVERSIONS, ENVIRONMENT, EXPORT, METRICS, PARAMS, PEAKS, PROVENANCE, RUNS, SUMMARY_CSV
 from bench.core.progress import say
+from bench.core.provenance import read_machine_id
+from bench.runs.manifest import write_manifest
+from bench.runs.packed import pack_samples
 from bench.summary.table_file import read_summary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+NOT_OF_A_RUN = {"probe", "compare_runs", "check_rows"}
+"""Stages that may be stale: DVC always lists the first; the others are of all kept runs, or only end with an error."""
+MOST_STAGES = 5
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
+"""Names of devices that Windows takes for no folder, whatever follows their first dot."""
 KEPT = (ENVIRONMENT, PROVENANCE, EXPORT, PEAKS, SUMMARY_CSV, PARAMS)
 
 
@@ -34,20 +45,27 @@ def main() -> None:
 def record(name: str, replace: bool = False) -> Path:
     """Copy the last run to runs/`name` and return that folder.
 
-    Raises ParameterError for a name that is not allowed or taken, DataError if there is no complete run to keep.
+    Raises ParameterError for a name that is not allowed or taken, DataError if no complete, unchanged run is there.
     """
     if not NAME.fullmatch(name):
         allowed = "a-z, 0-9, and after the first character also . _ -; at most 63 characters"
         raise ParameterError(f"record: got the name {name!r}, allowed: {allowed}")
+    if name.split(".", maxsplit=1)[0] in RESERVED or name.endswith("."):
+        raise ParameterError(f"record: got the name {name!r}, which Windows cannot have as a folder; take another")
     target = RUNS / name
     if target.exists() and not replace:
         raise ParameterError(f"record: {target.as_posix()} is there already; take another name, or add --replace")
     check_complete()
+    check_unchanged()
+    params = load_params()
     with replacing_folder(target) as folder:
         for source in KEPT:
             shutil.copyfile(source, folder / source.name)
-        for variant in load_params().all_variants():
+        shutil.copytree(CONVERSIONS, folder / CONVERSIONS.name)
+        for variant in params.all_variants():
             shutil.copytree(METRICS / variant, folder / "metrics" / variant)
+        pack_samples(params, folder)
+        write_manifest(folder, read_machine_id())
     say(f"kept in {target.as_posix()}; commit it")
     return target
 
@@ -65,6 +83,31 @@ def check_complete() -> None:
         raise DataError(
             f"{SUMMARY_CSV.as_posix()} is of other parameters than params.yaml: `dvc repro`, then record again"
         )
+    failed = sorted(set(table[table["status"] == "failed"]["variant"]))
+    if failed:
+        raise DataError(f"rows that failed: {', '.join(failed)}; `dvc repro` tries them again, then record again")
+
+
+def check_unchanged() -> None:
+    """Raise DataError unless all that is kept is of one run: made here, with the parameters and files that are here.
+
+    DVC knows: parameters, environment, graphs, samples and results belong together by the hashes in dvc.lock.
+    """
+    _dvc("repro", "--quiet", "probe")
+    changed = sorted(set(json.loads(_dvc("status", "--json"))) - NOT_OF_A_RUN)
+    if changed:
+        shown = ", ".join(changed[:MOST_STAGES]) + (", …" if len(changed) > MOST_STAGES else "")
+        raise DataError(
+            f"what lies in results/ is not of the parameters, files and machine that are here ({shown}): "
+            "`dvc repro`, then record again"
+        )
+
+
+def _dvc(*arguments: str) -> str:
+    ended = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise DataError(f"`dvc {' '.join(arguments)}` failed: {ended.stderr.strip()}")
+    return ended.stdout
 
 
 if __name__ == "__main__":

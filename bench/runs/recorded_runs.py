@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from ruamel.yaml.error import YAMLError
 
-from bench.core.errors import DataError
-from bench.core.files import read_json
+from bench.core.files import checked, damaged, read_json, read_yaml
 from bench.core.params import ReportSettings
 from bench.core.paths import ENVIRONMENT, EXPORT, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
-from bench.core.schemas import Environment, Export, Provenance
+from bench.core.schemas import Environment, Export, Provenance, RecordedParams
 from bench.report.context import Context, read_pins
+from bench.runs.manifest import check_manifest
 from bench.summary.table_file import read_summary
 
 MEND = "restore it with git, or record the run again with --replace"
@@ -31,27 +31,26 @@ class RecordedRun:
     params: dict[str, Any]
     table: pd.DataFrame
     export: dict[str, Any] = field(default_factory=dict)
+    is_whole: bool = True
+    """Its parts are bound together by hash, and every single run is kept: not so where an older version kept it."""
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
-        """Read runs/NAME; DataError if a file is missing or damaged."""
-        params_file = folder / PARAMS.name
-        try:
-            params = yaml.safe_load(params_file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as problem:
-            raise DataError(f"{params_file.as_posix()} cannot be read ({problem}): {MEND}") from None
+        """Read runs/NAME; DataError if a file is missing, damaged, or not of that run."""
+        manifest = check_manifest(folder, MEND)
         return cls(
             folder.name,
             read_json(folder / ENVIRONMENT.name, MEND, Environment),
             read_json(folder / PROVENANCE.name, MEND, Provenance),
-            params,
-            read_summary(folder / SUMMARY_CSV.name),
+            _read_params(folder / PARAMS.name),
+            read_summary(folder / SUMMARY_CSV.name, MEND),
             read_json(folder / EXPORT.name, MEND, Export),
+            is_whole=manifest is not None,
         )
 
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
-        settings = ReportSettings.model_validate(self.params["report"])
+        settings = checked(self.params["report"], ReportSettings, RUNS / self.name / PARAMS.name, MEND)
         return Context(self.environment, self.provenance, self.export, settings, read_pins())
 
     def workload(self) -> tuple[str, int]:
@@ -75,6 +74,16 @@ class RecordedRun:
     def measured(self, device: str) -> pd.DataFrame:
         """Return the measured rows of a device."""
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
+
+
+def _read_params(path: Path) -> dict[str, Any]:
+    try:
+        params = read_yaml(path)
+    except (OSError, ValueError, YAMLError) as problem:
+        raise damaged(path, str(problem), MEND) from None
+    checked(params, RecordedParams, path, MEND)
+    found: dict[str, Any] = params
+    return found
 
 
 def read_runs(folder: Path = RUNS) -> list[RecordedRun]:

@@ -132,6 +132,7 @@ class CompiledSession(EagerSession):
 
         super().__init__(model, spec)
         self._buffers: dict[int, InputBuffers] = {}
+        self._uncompiled_calls = 0
         self._compiled = torch.compile(self._packed, mode=str(spec.options["compile"]), dynamic=False, fullgraph=True)
         torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
 
@@ -146,7 +147,14 @@ class CompiledSession(EagerSession):
             host: Logits = self._compiled(packed).cpu().numpy()
         return host
 
+    def evidence(self) -> dict[str, Any]:
+        return {**super().evidence(), "uncompiled_calls": self._uncompiled_calls}
+
     def _packed(self, packed: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
+            self._uncompiled_calls += 1
         # The boolean 4-D mask keeps transformers from building one with data-dependent
         # branches, which would break the graph; scaled-dot-product attention reads it as is.
         return self._forward(packed[0], packed[1].bool()[:, None, None, :]).float()

@@ -11,7 +11,7 @@ from bench.core.params import Variant
 from bench.proof.kernels import arithmetic_shares
 from bench.proof.operators import matrix_share
 from bench.summary.costs import bound, energy, limits, one_off_seconds
-from bench.summary.recorded import Recorded
+from bench.summary.recorded import Recorded, of_this_machine
 from bench.summary.table_file import Row
 
 CELL_FIGURES = (
@@ -28,6 +28,7 @@ CELL_FIGURES = (
     "checked_sentences",
     "proof",
     "other_load_cores",
+    "quota_throttled_seconds",
 )
 ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
 EACH_PROCESS = ("process_p50_ms", "process_p95_ms", "process_mean_ms")
@@ -73,7 +74,7 @@ def _costs(variant: Variant, batch_size: int, cell: Row, report: Row, recorded: 
     if "p50_ms" not in cell:
         return {}
     workload = recorded.workload()
-    built = report.get("engine", {})
+    built = of_this_machine(report.get("engine", {}), recorded.machine)
     idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
     return {
         **limits(workload, variant, batch_size, cell["p50_ms"], recorded.peaks),

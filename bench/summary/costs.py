@@ -68,17 +68,21 @@ def _half_width(values: list[float]) -> float:
 
 def one_off_seconds(
     variant: Variant, batch_size: int, export: Figures, conversions: dict[str, Figures], built: Figures
-) -> float:
+) -> float | None:
     """Return what had to be done once before the row could run: export, conversion, engine build, in seconds.
 
-    Where each batch size has an engine of its own, only that one's build counts.
+    None where a part of it was done on another machine.  Where each batch size has an engine of its own, only that
+    one's build counts.
     """
     if variant.graph == "model":
         return 0.0
     recipe = variant.graph.removeprefix("onnx/").removesuffix(".onnx")
-    converted = conversions.get(recipe, {}).get("seconds", 0.0)
-    own = built.get("seconds_by_batch_size", {}).get(str(batch_size), built.get("build_seconds", 0.0))
-    return float(export.get("seconds", 0.0)) + float(converted) + float(own)
+    parts = [export.get("seconds")]
+    if recipe in conversions:
+        parts.append(conversions[recipe].get("seconds"))
+    if built:
+        parts.append(built.get("seconds_by_batch_size", {}).get(str(batch_size), built.get("build_seconds")))
+    return None if None in parts else float(sum(filter(None, parts)))
 
 
 def raised_peaks(peaks: Figures, reached: list[tuple[Variant, Figures]]) -> Figures:
@@ -95,12 +99,17 @@ def raised_peaks(peaks: Figures, reached: list[tuple[Variant, Figures]]) -> Figu
         rates = dict(device.get("operations_per_s", {}))
         if variant.precision in rates:
             rates[variant.precision] = max(rates[variant.precision], cell["operations"] / seconds)
-        device |= {"operations_per_s": rates, "bytes_per_s": max(device["bytes_per_s"], cell["bytes_moved"] / seconds)}
+        device["operations_per_s"] = rates
+        if "bytes_per_s" in device:
+            device["bytes_per_s"] = max(device["bytes_per_s"], cell["bytes_moved"] / seconds)
     return raised
 
 
-def break_even_calls(one_off: float, baseline_mean_ms: float, mean_ms: float) -> int | None:
-    """Return after how many calls the time saved is more than what was spent once; None if nothing is saved."""
-    if mean_ms >= baseline_mean_ms:
+def break_even_calls(one_off: float | None, baseline_mean_ms: float, mean_ms: float) -> int | None:
+    """Return after how many calls the time saved is more than what was spent once.
+
+    None if nothing is saved, or `one_off` is not known.
+    """
+    if one_off is None or math.isnan(one_off) or mean_ms >= baseline_mean_ms:
         return None
     return math.ceil(one_off * 1000 / (baseline_mean_ms - mean_ms))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench.classifier.workload import Workload
 from bench.core.files import read_json
 from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
+from bench.core.provenance import read_machine_id
 from bench.core.schemas import Export, Peaks, Seconds
 from bench.summary.table_file import Row
 
@@ -18,14 +19,25 @@ class Recorded:
     export: Row
     conversions: dict[str, Row]
     peaks: Row
+    machine: str
 
     @classmethod
     def read(cls) -> Recorded:
-        """Read metrics/export.json, convert/ and peaks.json; DataError if one is missing."""
-        mend = "`dvc repro` writes it anew"
+        """Read metrics/export.json, convert/ and peaks.json; DataError if one is missing.
+
+        Seconds that another machine took (the graphs came with git or `dvc pull`) are not this one's: left out.
+        """
+        mend, here = "`dvc repro` writes it anew", read_machine_id()
         conversions = {file.stem: read_json(file, mend, Seconds) for file in sorted(CONVERSIONS.glob("*.json"))}
-        return cls(read_json(EXPORT, mend, Export), conversions, read_json(PEAKS, mend, Peaks))
+        own = {name: of_this_machine(found, here) for name, found in conversions.items()}
+        return cls(of_this_machine(read_json(EXPORT, mend, Export), here), own, read_json(PEAKS, mend, Peaks), here)
 
     def workload(self) -> Workload:
         """Return the sizes of the model that was exported."""
         return Workload(**self.export["workload"])
+
+
+def of_this_machine(found: Row, here: str) -> Row:
+    """Return a record without the seconds of another machine."""
+    is_own = found.get("machine", here) == here
+    return found if is_own else {name: value for name, value in found.items() if "seconds" not in name}

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.core.params import Params
 from bench.summary.comparisons import compare
 from bench.summary.costs import break_even_calls
-from bench.summary.table_file import Row
+from bench.summary.table_file import Row, is_missing
 
 
 def with_comparisons(table: pd.DataFrame, params: Params) -> pd.DataFrame:
@@ -42,6 +42,8 @@ def _engine_pays_after(row: Any, rows: list[Any]) -> int | None:
     if row.runtime != "tensorrt" or row.status != "measured" or not others:
         return None
     fastest = min(others, key=lambda other: other.mean_ms)
+    if is_missing(row.one_off_seconds) or is_missing(fastest.one_off_seconds):
+        return None
     more_seconds = max(0.0, row.one_off_seconds - fastest.one_off_seconds)
     return break_even_calls(more_seconds, fastest.mean_ms, row.mean_ms)
 

@@ -64,6 +64,7 @@ def _combine_cell(variant: Variant, params: Params, size: int, results: list[dic
         **({"operators": cells[0]["operators"]} if "operators" in cells[0] else {}),
         "host_loop_ms": [value for cell in cells for value in cell.get("host_loop_ms", [])],
         "other_load_cores": max(cell["other_load_cores"] for cell in cells),
+        "quota_throttled_seconds": sum(cell["quota_throttled_seconds"] for cell in cells),
         "latencies_ms": latencies_ms,
         "gpu": [cell["gpu"] for cell in cells if "gpu" in cell],
     }

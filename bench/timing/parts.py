@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import schemas
-from bench.core.errors import BenchError, DataError
-from bench.core.files import read_json
+from bench.core.errors import BenchError, DataError, EngineError
+from bench.core.files import read_json, shortened
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES, SAMPLES
 from bench.core.provenance import read_environment
@@ -20,6 +20,8 @@ from bench.workers.jobs import reason_to_skip
 
 TWIN = "a/a"
 """The name of the baseline's second row in the rounds: no variant's key can hold a slash."""
+REASON = 300
+"""Characters of a failure that its row repeats; all of it is told at the end."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,15 @@ def without_runs(params: Params, status: str, reason: str = "") -> Report:
     return {"cells": {str(size): dict(cell) for size in params.batch_sizes}, "processes": []}
 
 
-def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
-    """Return the report of a variant that is `off`, or `skipped` or `rejected` before any run; None if it can be tried.
+def failed(params: Params, failure: str) -> Report:
+    """Return the report of a variant that could not be timed; the reason in its cells is one line."""
+    return {**without_runs(params, "failed", shortened(" ".join(failure.split()), REASON)), "failure": failure}
 
-    Raises EngineError if an engine is not this machine's.
+
+def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
+    """Return the report of a variant of which it is known before any run what becomes of it; None if it can be tried.
+
+    It is `off`, `skipped` or `rejected`, or `failed` if its engine was not built or is not this machine's.
     """
     environment = read_environment()
     reason = reason_to_skip(variant, environment)
@@ -49,12 +56,19 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
         return without_runs(params, "off")
     if reason:
         return without_runs(params, "skipped", reason)
-    if variant.runtime != "tensorrt":
-        return None
+    return _report_of_engine(key, params, environment) if variant.runtime == "tensorrt" else None
+
+
+def _report_of_engine(key: str, params: Params, environment: dict[str, Any]) -> Report | None:
     record = read_record(ENGINES / key)
+    if record["status"] == "failed":
+        return failed(params, record["reason"])
     if record["status"] in ("skipped", "rejected"):
         return without_runs(params, record["status"], record["reason"])
-    check_fits(key, record, environment)
+    try:
+        check_fits(key, record, environment)
+    except EngineError as problem:
+        return failed(params, str(problem))
     return None
 
 

@@ -7,6 +7,7 @@ trials).
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,13 +17,13 @@ from typing import Any
 Result = dict[str, Any]
 RunRound = Callable[[int, list[str]], Iterable[tuple[str, Result]]]
 """Runs one process of each named row in this order; yields each name with its result."""
-StillWide = Callable[[dict[str, list[Result]]], set[str]]
-"""Returns the rows that need another round, from all results so far."""
+StillWide = Callable[[dict[str, list[Result]]], list[str]]
+"""Returns the rows that need another round, from all results so far; those first that need it most."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many rounds there are: at least `least`; more, up to `most`, until `more_seconds` are spent on these."""
+    """How many rounds there are: at least `least`; more, up to `most`, while they fit into `more_seconds`."""
 
     least: int
     most: int
@@ -45,25 +46,34 @@ def run_in_rounds(
     plan: Plan,
     clock: Callable[[], float] = time.monotonic,
 ) -> Rounds:
-    """Run the rounds of a plan; a row whose process was not `measured` gets no further one."""
+    """Run the rounds of a plan; a row whose process was not `measured` gets no further one.
+
+    A further round holds as many of the rows that need it as fit into what is left of the time, by what each one's last
+    process took.
+    """
     rounds = Rounds({name: [] for name in names})
-    least_done = clock()
+    took: dict[str, float] = {}
+    left = plan.more_seconds
     for number in range(plan.most):
-        if number <= plan.least:
-            least_done = clock()
-        waiting = list(names)
-        if number >= plan.least:
-            is_over = clock() - least_done >= plan.more_seconds
-            wide = set() if is_over else still_wide(rounds.results)
-            waiting = [name for name in names if name in wide]
+        waiting = list(names) if number < plan.least else _that_fit(still_wide(rounds.results), took, left)
         active = [name for name in waiting if _goes_on(rounds.results[name])]
         if not active:
             break
         order = random.Random(f"{plan.seed} {number}").sample(active, len(active))
         rounds.order.append(order)
+        began = clock()
         for name, result in run_round(number, order):
             rounds.results[name].append({**result, "round": number})
+            took[name], began = clock() - began, clock()
+        if number >= plan.least:
+            left -= sum(took[name] for name in order)
     return rounds
+
+
+def _that_fit(names: Sequence[str], took: dict[str, float], seconds: float) -> list[str]:
+    """Return the first of these rows, as many as fit into a time."""
+    total = itertools.accumulate(took[name] for name in names)
+    return [name for name, until in zip(names, total, strict=True) if until <= seconds]
 
 
 def _goes_on(results: Sequence[Result]) -> bool:

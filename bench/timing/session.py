@@ -13,13 +13,13 @@ import numpy as np
 from scipy import stats
 
 from bench.core.errors import EngineError, WorkerError
-from bench.core.params import Params, Timing
+from bench.core.params import Params
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
 from bench.engines.folders import check_unchanged, copy_engine, read_record
 from bench.machine.cores import physical_cores
 from bench.timing.combine import combine
-from bench.timing.parts import TWIN, Part, without_runs
+from bench.timing.parts import TWIN, Part, failed, without_runs
 from bench.timing.rounds import Plan, Result, Rounds, run_in_rounds
 from bench.workers.jobs import make_job
 from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
@@ -65,6 +65,8 @@ class Session:
 
     def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, Result]]:
         self.steps.title = f"round {number + 1}"
+        if number >= self.params.timing.processes:
+            self.steps.add(len(order) * len(self.params.batch_sizes))
         groups = [
             [partial(self._start, self.by_name[name], number, len(group) == 1) for name in group]
             for group in self._groups(number, order)
@@ -122,18 +124,22 @@ class Session:
 
         return on_event
 
-    def _still_wide(self, results: dict[str, list[Result]]) -> set[str]:
-        """Return the rows whose interval is still too wide, with the baseline and its twin; none if there are none."""
-        wide = {name for name, own in results.items() if _is_wide(own, self.params.timing)}
-        wide -= {part.name for part in self.parts if not part.is_reported}
-        baseline = {part.name for part in self.parts if TWIN in self.by_name and part.key == self.by_name[TWIN].key}
-        return wide | baseline if wide else set()
+    def _still_wide(self, results: dict[str, list[Result]]) -> list[str]:
+        """Return the rows whose interval is still too wide, the widest first; none if there are none.
+
+        The baseline and its twin come before them: the others are compared with these.
+        """
+        target = math.log1p(self.params.timing.target_interval)
+        widths = {part.name: _half_width(results[part.name]) for part in self.parts if part.is_reported}
+        wide = sorted((name for name, width in widths.items() if width > target), key=lambda name: -widths[name])
+        pair = [part.name for part in self.parts if TWIN in self.by_name and part.key == self.by_name[TWIN].key]
+        return [*pair, *(name for name in wide if name not in pair)] if wide else []
 
     def outcome(self, part: Part, results: list[Result]) -> dict[str, Any]:
-        """Return {"report": …} of a variant, or {"failed": message} if a process of it died or built an engine."""
+        """Return the report of a variant; `failed` if a process of it died or built an engine."""
         last = results[-1]
         if last["status"] == "skipped":
-            return {"report": without_runs(self.params, "skipped", last["reason"])}
+            return without_runs(self.params, "skipped", last["reason"])
         record = {"engine": read_record(ENGINES / part.key)} if part.name in self.engines else {}
         try:
             if last["status"] == "failed":
@@ -141,13 +147,13 @@ class Session:
             if part.name in self.engines:
                 check_unchanged(part.key, *self.engines[part.name])
         except EngineError as problem:
-            return {"failed": str(problem), "is_of_engine": True}
+            return failed(self.params, str(problem))
         except WorkerError as problem:
             if part.name in self.engines and part.variant.precision == "int8":
                 reason = f"its INT8 engine does not run: {problem.last_words()}"
-                return {"report": {**without_runs(self.params, "rejected", reason), **record}}
-            return {"failed": str(problem), "is_of_engine": False}
-        return {"report": {**combine(part.variant, self.params, results), **record}}
+                return {**without_runs(self.params, "rejected", reason), **record}
+            return failed(self.params, str(problem))
+        return {**combine(part.variant, self.params, results), **record}
 
     def record(self, rounds: Rounds, began: float) -> dict[str, Any]:
         """Return what all reports of these rounds share: their id, order and seed, the A/A row and the anchors."""
@@ -175,22 +181,21 @@ class Session:
         }
 
 
-def _is_wide(results: list[Result], timing: Timing) -> bool:
-    """Tell whether half of a row's 95% interval is wider than `timing.target_interval` at some batch size.
+def _half_width(results: list[Result]) -> float:
+    """Return half of a row's 95% interval at the batch size where it is widest; 0.0 for a row that was not measured.
 
-    The interval is Student's, of the processes' median latencies, on logarithms.
+    The interval is Student's, of the processes' median latencies, on logarithms; without end for one process.
     """
     if not results or any(result["status"] != "measured" for result in results):
-        return False
-    target = math.log1p(timing.target_interval)
+        return 0.0
+    widest = 0.0
     for size in results[0]["cells"]:
         cells = [result["cells"][size] for result in results]
         if all(cell["status"] == "measured" for cell in cells):
             logs = [math.log(float(np.median(cell["latencies_ns"]))) for cell in cells]
-            if len(logs) < 2 or _half_width(logs) > target:
-                return True
-    return False
+            widest = max(widest, _student_half_width(logs) if len(logs) > 1 else math.inf)
+    return widest
 
 
-def _half_width(logs: list[float]) -> float:
+def _student_half_width(logs: list[float]) -> float:
     return float(stats.t.ppf(0.975, len(logs) - 1)) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import EngineError, WorkerError
+from bench.core.errors import WorkerError
 from bench.core.files import read_json, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import METRICS, ROUNDS, SAMPLES
@@ -36,8 +36,8 @@ def time_variant(key: str, variant: Variant, params: Params) -> None:
 def timed_report(key: str, params: Params, is_real: bool) -> Report:
     """Return a variant's report: measured on this machine in rounds, `off`, or `skipped` with the reason.
 
-    Raises WorkerError if a worker of this variant dies or hangs, and EngineError if an engine is not this machine's or
-    a TensorRT session built one anew: nothing of the variant is written then.
+    `failed`, with the reason, if a worker of this variant dies or hangs, an engine is not this machine's, or a TensorRT
+    session built one anew.  WorkerError if what it is timed with was edited meanwhile.
     """
     variant = params.all_variants()[key]
     request = current_request()
@@ -52,8 +52,6 @@ def timed_report(key: str, params: Params, is_real: bool) -> Report:
         if part is None:
             raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
         remove(_place(key, variant))  # a failure too is told once: the next `dvc repro` times the row again
-        if "failed" in part:
-            raise (EngineError if part["is_of_engine"] else WorkerError)(part["failed"])
         report = part["report"]
     else:
         remove(_place(key, variant))
@@ -85,7 +83,6 @@ def _run(asked: str, params: Params, is_real: bool, request: Request) -> None:
         together = session.record(rounds, began)
     for key, outcome in outcomes.items():
         variant = params.all_variants()[key]
-        if "report" in outcome:
-            outcome["report"] |= {"session": together}
-        content = {"fingerprint": fingerprint(key, variant), "request": request.id, **outcome}
+        report = {**outcome, "session": together}
+        content = {"fingerprint": fingerprint(key, variant), "request": request.id, "report": report}
         write_json(_place(key, variant), content)

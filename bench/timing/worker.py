@@ -22,6 +22,7 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.inputs.batches import Batch, make_batches
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
+from bench.machine.quota import throttled_seconds
 from bench.monitors.gpu import GpuMonitor
 from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
 from bench.proof.operators import PROFILED_RUNS
@@ -42,7 +43,10 @@ def main() -> None:
     _tell("ready")
     wait_for_turn()
     end_with_the_launcher()
-    result = Worker(job).work()
+    try:
+        result = Worker(job).work()
+    except BenchError as problem:
+        result = {"status": "failed", "reason": str(problem)}
     Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 
 
@@ -69,8 +73,6 @@ class Worker:
             session = self._load()
         except Unavailable as problem:
             return {"status": "skipped", "reason": str(problem)}
-        except BenchError as problem:
-            return {"status": "failed", "reason": str(problem)}
         if session is not None:
             self._measure(session)
             self.result["evidence"] = session.evidence()
@@ -84,8 +86,8 @@ class Worker:
 
     def _load(self) -> Session | None:
         _tell("load")
-        if self.job.device == "cuda":
-            self.monitor = GpuMonitor(self.job.gpu_index)
+        if self.job.gpu is not None:
+            self.monitor = GpuMonitor(self.job.gpu)
         began = time.perf_counter()
         try:
             session = import_runtime(self.job.runtime).open_session(self.job.session_spec())
@@ -103,13 +105,14 @@ class Worker:
 
     def _measure(self, session: Session) -> None:
         warm: dict[int, Runs] = {}
-        own_gpu_mib: dict[int, float] = {}
+        own_gpu_mib: dict[int, float | None] = {}
 
         def keep_warm(size: int) -> None:
             before = 0.0 if size == self._sizes()[0] else self._gpu_mib()
             session.prepare(size)
             warm[size] = self._warm_up(session, size)
-            own_gpu_mib[size] = self._gpu_mib() - before
+            after = self._gpu_mib()
+            own_gpu_mib[size] = None if before is None or after is None else after - before
 
         for size in self._sizes():
             _tell("warm-up", batch_size=size)
@@ -117,11 +120,11 @@ class Worker:
         for size, warm_runs in warm.items():
             _tell("time", batch_size=size)
             self._guarded(session, size, partial(self._time, session, size, warm_runs))
-            if session.is_for_one_batch_size and self.monitor:
+            if session.is_for_one_batch_size and own_gpu_mib[size] is not None:
                 self.cells[size]["gpu_mib"] = own_gpu_mib[size]
 
-    def _gpu_mib(self) -> float:
-        return self.monitor.grown_memory_mib() if self.monitor else 0.0
+    def _gpu_mib(self) -> float | None:
+        return self.monitor.grown_memory_mib() if self.monitor else None
 
     def _guarded(self, session: Session, size: int, action: Callable[[], None]) -> None:
         """Do something for one batch size; running out of memory ends this batch size alone."""
@@ -134,7 +137,9 @@ class Worker:
             session.free_cached_memory()
 
     def _warm_up(self, session: Session, size: int) -> Runs:
-        runs = warm_up(session.run, self.batches[size], self.job.warmup_runs)
+        # Each batch size is warmed up again right before it is timed: here a GPU captures and allocates what it needs.
+        count = self.job.warmup_runs if self.monitor else 1
+        runs = warm_up(session.run, self.batches[size], count)
         if "first_run_ms" not in self.result:
             self.result["first_run_ms"] = runs.latencies_ns[0] / 1e6
             if self.job.starts_alone:  # others have waited for their turn
@@ -145,16 +150,21 @@ class Worker:
     def _time(self, session: Session, size: int, warm: Runs) -> None:
         before = host_loop_ms()
         again = warm_up(session.run, self.batches[size], self.job.warmup_runs)  # other batch sizes ran in between
-        load = OtherLoad()
+        load, throttled_before = OtherLoad(), throttled_seconds()
         if self.monitor:
             self.monitor.start_cell()
         runs = time_runs(session.run, self.batches[size], _budget(self.job))
-        cell: Cell = {"status": "measured", "latencies_ns": runs.latencies_ns, "other_load_cores": load.cores()}
+        cell: Cell = {
+            "status": "measured",
+            "latencies_ns": runs.latencies_ns,
+            "other_load_cores": load.cores(),
+            "quota_throttled_seconds": throttled_seconds() - throttled_before,
+        }
         if self.monitor:
             cell["gpu"] = self.monitor.end_cell()
         cell["host_loop_ms"] = [before, host_loop_ms()]
-        if self.monitor:
-            grown = self.monitor.grown_memory_mib()
+        grown = self._gpu_mib()
+        if grown is not None:
             self.result["peak_gpu_mib"] = max(self.result.get("peak_gpu_mib", 0.0), grown)
         comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference)
         cell["comparison"] = {**comparison.__dict__, "max_abs_diff": _finite(comparison.max_abs_diff)}

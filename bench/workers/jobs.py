@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from bench.core.errors import DataError
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, EVALUATION
 from bench.machine.cores import thread_count
+from bench.machine.gpus import chosen_gpu, nvml
 from bench.workers.protocol import Job
 
 
@@ -22,6 +24,12 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
     missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
     if missing:
         return f"not installed, or cannot be imported: {', '.join(missing)}"
+    if (variant.device, variant.runtime) == ("cuda", "pytorch") and not has_code(environment["cuda"]):
+        gpu = environment["cuda"]
+        return (
+            f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "
+            "another version of PyTorch may have"
+        )
     if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
         return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
     return ""
@@ -29,7 +37,30 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
 
 def _has_tf32(gpu: dict[str, Any]) -> bool:
     """Tell whether the GPU's tensor cores take TF32: from compute capability 8.x on (CUDA C++ Programming Guide)."""
-    return int(gpu["compute_capability"].split(".")[0]) >= 8
+    capability = gpu["compute_capability"]
+    return capability is None or int(capability.split(".")[0]) >= 8
+
+
+def has_code(gpu: dict[str, Any]) -> bool:
+    """Tell whether PyTorch has code that the GPU runs; true where that is not known.
+
+    Machine code (`sm_86`) runs on GPUs of its generation from its own revision on, PTX (`compute_90`) on all later ones
+    (CUDA C++ Programming Guide, Application Compatibility).
+    """
+    capability, code = gpu["compute_capability"], gpu.get("pytorch_code")
+    if not capability or not code:
+        return True
+    own = tuple(map(int, capability.split(".")))
+    for kind, number in re.findall(r"(sm|compute)_(\d+)", code):
+        made_for = divmod(int(number), 10)
+        if made_for <= own and (kind == "compute" or made_for[0] == own[0]):
+            return True
+    return False
+
+
+def _gpu(params: Params) -> str | None:
+    with nvml() as library:
+        return library and chosen_gpu(library, params.timing.gpu_index)
 
 
 def engine_options(params: Params) -> dict[str, Any]:
@@ -66,7 +97,7 @@ def make_job(
         batch_sizes=params.batch_sizes,
         sequence_length=params.sequence_length,
         cpu_threads=thread_count(params.timing.cpu_threads),
-        gpu_index=params.timing.gpu_index,
+        gpu=_gpu(params) if variant.device == "cuda" else None,
         engine=str(engine) if engine else None,
         engine_options=engine_options(params),
         inputs=str(EVALUATION),

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from bench.core.errors import WorkerError
+from bench.core.variables import chosen_variables
 from bench.workers.protocol import TURN, Job, parse_event
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -36,12 +37,7 @@ def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict
     NVIDIA_TF32_OVERRIDE=0 keeps every NVIDIA library at strict float32 (fp32 rows);
     unset, each library's own setting holds.
     """
-    environment = {name: value for name, value in base.items() if name != "NVIDIA_TF32_OVERRIDE"}
-    environment |= {
-        "OMP_NUM_THREADS": str(job.cpu_threads),
-        "MKL_NUM_THREADS": str(job.cpu_threads),
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": str(job.gpu_index) if job.device == "cuda" else "",
+    environment = chosen_variables(base, job.cpu_threads, job.gpu) | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
@@ -195,8 +191,27 @@ def _died(job: Job, code: int, last_words: deque[str]) -> str:
     return f"{job.key}: the worker {describe_exit(code)}{_quoted(last_words)}"
 
 
+WINDOWS_ERRORS = {
+    0xC0000005: "an access violation",
+    0xC0000017: "too little memory",
+    0xC000001D: "an illegal instruction (a library built for another CPU)",
+    0xC00000FD: "a stack overflow",
+    0xC0000135: "a missing DLL",
+    0xC0000139: "a DLL of another version",
+    0xC000013A: "Ctrl-C",
+    0xC0000142: "a DLL that could not be started",
+    0xC000012D: "too little memory (the page file is full)",
+    0xC0000374: "a damaged heap",
+    0xC0000409: "a stack overrun, or abort()",
+}
+"""NTSTATUS codes that processes end with (Microsoft's [MS-ERREF] 2.3.1)."""
+
+
 def describe_exit(code: int) -> str:
-    """Say how a process ended: by which signal, or with which code."""
+    """Say how a process ended: by which signal, by which of Windows' errors, or with which code."""
+    status = code % 2**32
+    if status >= 0xC0000000 and (code >= 0 or code < -64):
+        return f"ended with Windows' code 0x{status:08X}: {WINDOWS_ERRORS.get(status, 'an error of the system')}"
     if code >= 0:
         return f"ended with code {code}" if code else "ended without a result"
     try:

@@ -33,7 +33,7 @@ class Job:
     batch_sizes: list[int]
     sequence_length: int
     cpu_threads: int
-    gpu_index: int
+    gpu: str | None
     engine: str | None
     engine_options: dict[str, Any]
     inputs: str

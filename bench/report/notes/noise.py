@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.figures import percent, ratio, with_interval
+from bench.report.figures import percent, ratio, seconds, with_interval
 from bench.summary.comparisons import process_medians
 
 STEADY = 1.1
@@ -67,7 +67,10 @@ def _host(rows: pd.DataFrame) -> Iterator[str]:
         "- A fixed loop on the CPU, timed before and after each cell in each process: its slowest time of a cell is "
         f"{ratio(ratios.median())} its fastest (median over cells), at most {ratio(ratios.max())}"
     )
-    if ratios.median() <= STEADY:
+    stopped = rows["quota_throttled_seconds"].astype(float).sum() if "quota_throttled_seconds" in rows else 0.0
+    if stopped >= 0.05:
+        yield f"{line}. The CPU quota stopped what was timed for {seconds(stopped)}: it sets the pace."
+    elif ratios.median() <= STEADY:
         yield f"{line}. The CPU's speed was steady."
     else:
         yield (

@@ -1,0 +1,84 @@
+"""Which GPU is timed: `timing.gpu_index` counts those that CUDA_VISIBLE_DEVICES leaves, as every CUDA program does.
+
+An entry of CUDA_VISIBLE_DEVICES is a number in PCI order, a GPU's UUID or its beginning, or a MIG device's UUID.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bench.core.errors import ParameterError
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@contextmanager
+def nvml() -> Iterator[Any]:
+    """Give NVML's Python module, started; None where there is no NVIDIA driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def visible_gpus(library: Any, variables: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the GPUs that may be used, each as an entry of CUDA_VISIBLE_DEVICES; all where it is not set.
+
+    As CUDA does, ignores what follows the first entry that names no GPU.
+    """
+    if VISIBLE not in variables:
+        return [str(index) for index in range(library.nvmlDeviceGetCount())]
+    found: list[str] = []
+    for entry in (part.strip() for part in variables[VISIBLE].split(",")):
+        if handle_of(library, entry) is None:
+            break
+        found.append(entry)
+    return found
+
+
+def chosen_gpu(library: Any, gpu_index: int, variables: Mapping[str, str] = os.environ) -> str | None:
+    """Return the entry of the GPU that is timed, None where none may be used; ParameterError for an index too high."""
+    visible = visible_gpus(library, variables)
+    if visible and gpu_index >= len(visible):
+        hidden = f" (CUDA_VISIBLE_DEVICES={variables[VISIBLE]})" if VISIBLE in variables else ""
+        raise ParameterError(
+            f"params.yaml: timing.gpu_index = {gpu_index}, allowed: 0 to {len(visible) - 1}{hidden}; GPUs count from 0"
+        )
+    return visible[gpu_index] if visible else None
+
+
+def handle_of(library: Any, entry: str) -> Any:
+    """Return NVML's handle of an entry of CUDA_VISIBLE_DEVICES, None where it names no GPU of this machine."""
+    try:
+        if entry.isdecimal():
+            return library.nvmlDeviceGetHandleByIndex(int(entry))
+        if entry.startswith("MIG-"):
+            return library.nvmlDeviceGetHandleByUUID(entry)
+        handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
+        named = [handle for handle in handles if entry and text(library.nvmlDeviceGetUUID(handle)).startswith(entry)]
+        return named[0] if len(named) == 1 else None
+    except library.NVMLError:
+        return None
+
+
+def whole_gpu(library: Any, handle: Any) -> Any:
+    """Return the handle of the GPU that a MIG device is a part of, else the handle itself."""
+    try:
+        return library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    except (AttributeError, library.NVMLError):
+        return handle
+
+
+def text(value: str | bytes) -> str:
+    """Return what NVML says as text; older versions give bytes."""
+    return value.decode() if isinstance(value, bytes) else value

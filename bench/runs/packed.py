@@ -1,0 +1,71 @@
+"""The single runs and reports of a kept run, compressed: every figure of it can be recomputed from them."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.core.errors import DataError
+from bench.core.files import damaged, read_csv, read_json
+from bench.core.params import Params
+from bench.core.paths import SAMPLES
+from bench.core.schemas import Report, SingleRun
+
+PACKED = "samples.json.xz"
+PRESET = 9
+
+
+def pack_samples(params: Params, folder: Path) -> None:
+    """Write every variant's report and single runs to one file; the same content gives the same bytes.
+
+    `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}}}`.
+    """
+    content: dict[str, Any] = {}
+    for key, variant in params.all_variants().items():
+        mend = f"`dvc repro` measures {key} again"
+        place = SAMPLES / variant.device / key
+        report = read_json(place.with_suffix(".json"), mend, Report)
+        runs = pd.DataFrame(read_csv(place.with_suffix(".csv"), mend, SingleRun))
+        content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=PRESET))
+
+
+def _by_process(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
+    """Return whole nanoseconds, which is what was measured, by batch size and process, in the order of the runs."""
+    nanoseconds = (runs["latency_ms"] * 1e6).round().astype(int)
+    found: dict[str, list[list[int]]] = {}
+    for (batch, _), own in nanoseconds.groupby([runs["batch"], runs["process"]]):
+        found.setdefault(str(batch), []).append(own.tolist())
+    return found
+
+
+def unpack_samples(folder: Path, mend: str) -> dict[str, Any] | None:
+    """Return what `pack_samples` wrote, None where an older version kept the run; DataError if it is damaged."""
+    path = folder / PACKED
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(lzma.decompress(path.read_bytes()))
+    except (lzma.LZMAError, ValueError) as problem:
+        raise damaged(path, str(problem), mend) from None
+    return content
+
+
+def lay_out(content: dict[str, Any], params: Params, target: Path) -> None:
+    """Write reports and single runs where `dvc repro` writes them, under `target` instead of artifacts/samples."""
+    for key, variant in params.all_variants().items():
+        if key not in content:
+            raise DataError(f"the kept run has no samples of {key}")
+        place = target / variant.device / key
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.with_suffix(".json").write_text(json.dumps(content[key]["report"]), encoding="utf-8")
+        lines = ["process,batch,run,latency_ms"]
+        for size, processes in content[key]["latency_ns"].items():
+            for process, latencies in enumerate(processes):
+                lines += [f"{process},{size},{run},{ns / 1e6:.6f}" for run, ns in enumerate(latencies)]
+        place.with_suffix(".csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

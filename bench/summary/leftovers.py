@@ -1,0 +1,32 @@
+"""What rows that are no longer configured left behind: it would be committed as a part of a run that it is not of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bench.core.files import remove
+from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES
+
+CELL_FILE = re.compile(r"bs\d{3,}\.json")
+REPORT_FILES = (".csv", ".json")
+
+
+def remove_leftovers(variants: Iterable[str]) -> list[str]:
+    """Remove metrics, samples, parts and engines of rows that are not among `variants`; return what was removed."""
+    found = [path for path in _of_rows() if path.stem not in set(variants)]
+    for path in found:
+        remove(path)
+    return [path.as_posix() for path in found]
+
+
+def _of_rows() -> Iterator[Path]:
+    """Yield the files and folders that this project writes for a row, and no other."""
+    for folder in METRICS.glob("*/"):
+        files = [path.name for path in folder.iterdir()]
+        if files and all(map(CELL_FILE.fullmatch, files)):
+            yield folder
+    for place in (SAMPLES, ROUNDS):
+        yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES)
+    yield from (path for path in ENGINES.glob("*/") if (path / "build.json").is_file())

@@ -1,0 +1,45 @@
+"""End with an error if a row failed, after everything else was made: artifacts/checked.
+
+What failed is tried again by the next `dvc repro`.
+"""
+
+from __future__ import annotations
+
+import _project  # noqa: F401
+
+from bench.core.attempts import count_attempt
+from bench.core.errors import WorkerError, run_stage
+from bench.core.files import read_json, remove, write_text
+from bench.core.params import load_params
+from bench.core.paths import CHECKED, SAMPLES, SUMMARY_TABLE
+from bench.core.schemas import Report
+
+
+def main() -> None:
+    params = load_params()
+    failures: dict[str, str] = {}
+    for key, variant in params.all_variants().items():
+        path = SAMPLES / variant.device / key
+        report = read_json(path.with_suffix(".json"), f"`dvc repro` measures {key} again", Report)
+        if "failure" in report:
+            failures[key] = report["failure"]
+            count_attempt(key)
+            for suffix in (".csv", ".json"):
+                remove(path.with_suffix(suffix))
+    if failures:
+        raise WorkerError(told(failures))
+    write_text(CHECKED, "no row failed\n")
+
+
+def told(failures: dict[str, str]) -> str:
+    """Return the message for rows that failed, each with all that is known."""
+    rows = "1 row" if len(failures) == 1 else f"{len(failures)} rows"
+    lines = [
+        f"{rows} failed; the others are in {SUMMARY_TABLE.as_posix()}, and `dvc repro` tries the failed ones again"
+    ]
+    lines += [f"- {text if text.startswith(key) else f'{key}: {text}'}" for key, text in failures.items()]
+    return "\n       ".join(lines)
+
+
+if __name__ == "__main__":
+    run_stage(main)
