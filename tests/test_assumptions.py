@@ -141,3 +141,16 @@ def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:
         lines = [line for line in assumption_lines(world(rng)) if "here" in line]
         decided += any("refuted here" in line or "upheld here" in line for line in lines)
     assert decided <= 2
+
+
+@pytest.mark.parametrize(
+    ("medians", "told"),
+    [
+        ((5.0, 5.01, 5.02), "upheld here in the one comparison: "),
+        ((20.0, 20.1, 20.2), "refuted here by the one comparison: "),
+        ((9.0, 10.0, 12.0), "undecided here: the one comparison is inconclusive: "),
+    ],
+)
+def test_one_comparison_is_called_one(medians: tuple[float, ...], told: str) -> None:
+    lines = list(assumption_lines(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02)))))
+    assert told in lines[0]

@@ -9,7 +9,7 @@ import pytest
 
 from bench.core.params import ReportSettings
 from bench.report.context import Context
-from bench.report.figures import milliseconds, per_second, percent
+from bench.report.figures import milliseconds, per_second, percent, ratio, seconds, with_interval
 from bench.report.notes.write import render_notes
 from bench.report.table import render_table
 from bench.summary.comparisons import compare
@@ -287,7 +287,17 @@ def test_random_weights_are_called_random_and_real_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.4567, "0.457"), (12.345, "12.35"), (345.67, "345.7"), (1234.5, "1234"), (None, "–")]
+    ("value", "text"),
+    [
+        (0.4567, "0.457"),
+        (12.345, "12.35"),
+        (345.67, "345.7"),
+        (1234.5, "1234"),
+        (None, "–"),
+        (0.0123456, "0.0123"),
+        (0.00021, "0.000210"),
+        (0.0996, "0.0996"),
+    ],
 )
 def test_latencies_are_written_with_the_digits_they_support(value: Any, text: str) -> None:
     assert milliseconds(value) == text
@@ -297,6 +307,19 @@ def test_a_share_is_100_percent_only_where_it_is_exact() -> None:
     assert percent(0.99999) == "99.9%"
     assert percent(1.0) == "100%"
     assert per_second(99.94) == "99.9"
+
+
+def test_very_small_and_very_large_figures_are_written_so_that_they_say_something() -> None:
+    assert [per_second(value) for value in (0.0421, 0.999, 38.2)] == ["0.042", "1", "38.2"]
+    assert [ratio(value) for value in (0.0342, 0.5, 2.05, 143.4, 104216.4)] == [
+        "0.034×",
+        "0.50×",
+        "2.05×",
+        "143×",
+        "104,216×",
+    ]
+    assert [seconds(value) for value in (0.0, 0.034, 12.44)] == ["0.0 s", "0.03 s", "12.4 s"]
+    assert with_interval(milliseconds, 0.0101, 0.0099, 0.0104) == "0.0101 (0.00990 – 0.0104)"
 
 
 def test_what_disturbed_a_cell_is_said_in_its_row_and_in_no_other() -> None:

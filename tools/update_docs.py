@@ -9,6 +9,7 @@ With --check nothing is written, and the exit code is 1 if a block is not what i
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
+from bench.report.markdown import table_lines
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.style import caption
 from bench.report.table import render_summary, render_table
@@ -26,9 +28,11 @@ from bench.runs.recorded_runs import RecordedRun
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RECORDED = ROOT / "docs/recorded_runs.md"
+STATISTICS = ROOT / "docs/statistics.md"
 MACHINES = ROOT / "docs/comparing_machines.md"
 PICTURE = ROOT / "docs/latency_by_batch.png"
 RUNS = ROOT / "runs"
+VALIDATED = ROOT / "validation/recorded"
 FIRST_RUN = "h100-rounds"
 """The kept run that README.md shows."""
 COMMITS = ("1d05e08", "343f9ad")
@@ -56,11 +60,35 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     for name in recorded_names():
         text = with_block(text, name, table_of(name))
     yield RECORDED, text
+    text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
+    yield STATISTICS, with_block(text, "one row again and again", one_row_again())
     if with_dvc:
         text = MACHINES.read_text(encoding="utf-8")
         for command in ("params diff", "metrics diff"):
             text = with_block(text, command, _console(["dvc", *command.split(), *COMMITS]))
         yield MACHINES, text
+
+
+def order_effect() -> str:
+    """Return how far each round of the recorded runs was from its rows' means."""
+    names = ("run", "cells", "round 1", "round 2", "round 3", "round 4")
+    return "\n".join(table_lines(names, names[:1], _order_rows()))
+
+
+def _order_rows() -> Iterator[list[str]]:
+    for title, machine in (("H100", "h100"), ("2 cores", "cpu2")):
+        found = json.loads((VALIDATED / machine / "order_effect.json").read_text(encoding="utf-8"))
+        for device, panel in found.items():
+            apart = [f"{each['ratio'] - 1:+.1%}" for each in panel["rounds"]]
+            yield [f"{title}, {device} rows", str(panel["cells"]), *apart]
+
+
+def one_row_again() -> str:
+    """Return what one row gave in two stages of an old version, one after the other."""
+    found = json.loads((VALIDATED / "cpu2/one_row_again_and_again.json").read_text(encoding="utf-8"))["measured"]
+    names = ("stage", *("row" if each["stage"] == "infer" else "control" for each in found))
+    rows = ([f"batch {size}", *(f"{each['p50_ms'][size]:.0f}" for each in found)] for size in found[0]["p50_ms"])
+    return "\n".join(table_lines(names, names[:1], rows))
 
 
 def recorded_names() -> list[str]:

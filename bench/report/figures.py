@@ -12,9 +12,11 @@ MISSING = "–"
 
 
 def milliseconds(value: Any) -> str:
-    """Write a latency with four significant digits at most: 0.4567, 12.35, 345.7."""
+    """Write a latency with four significant digits, three decimals from 0.1 ms on: 0.0123, 0.456, 12.35, 345.7."""
     if is_missing(value):
         return MISSING
+    if 0 < value < 0.1:
+        return f"{value:.{2 - math.floor(math.log10(value))}f}"
     decimals = max(0, 3 - math.floor(math.log10(value))) if value > 0 else 3
     return f"{value:.{min(decimals, 3)}f}"
 
@@ -31,15 +33,21 @@ def with_interval(write: Callable[[Any], str], value: Any, low: Any, high: Any) 
 
 
 def per_second(value: Any) -> str:
-    """Write a throughput in samples per second: 38.2, 1205."""
+    """Write a throughput in samples per second: 0.042, 38.2, 1205."""
     if is_missing(value):
         return MISSING
+    if value < 1:
+        return f"{value:.2g}"
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def ratio(value: Any) -> str:
-    """Write a speed-up: 2.05×."""
-    return MISSING if is_missing(value) else f"{value:.2f}×"
+    """Write a speed-up: 0.034×, 2.05×, 143×."""
+    if is_missing(value):
+        return MISSING
+    if value < 0.1:
+        return f"{value:.2g}×"
+    return f"{value:.2f}×" if value < 100 else f"{value:,.0f}×"
 
 
 def percent(value: Any) -> str:
@@ -50,8 +58,10 @@ def percent(value: Any) -> str:
 
 
 def seconds(value: Any) -> str:
-    """Write a duration in seconds."""
-    return MISSING if is_missing(value) else f"{value:.1f} s"
+    """Write a duration in seconds: 0.03 s, 12.4 s."""
+    if is_missing(value):
+        return MISSING
+    return f"{value:.1f} s" if value >= 0.1 or value <= 0 else f"{value:.1g} s"
 
 
 def share(value: Any) -> str:
@@ -62,10 +72,10 @@ def share(value: Any) -> str:
 
 
 def millijoules(value: Any) -> str:
-    """Write an energy in mJ: 4.21, 38.2, 512."""
+    """Write an energy in mJ: 4.21, 38.2, 512, 48,600."""
     if is_missing(value):
         return MISSING
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def watts(value: Any) -> str:

@@ -119,7 +119,8 @@ def disturbances(row: Any) -> Iterator[str]:
     if not is_missing(stopped) and stopped >= 0.05:
         yield f"stopped by the CPU quota for {seconds(stopped)}"
     if not is_missing(row.other_gpu_processes) and row.other_gpu_processes > 0:
-        yield f"beside {int(row.other_gpu_processes)} busy GPU process(es) of others"
+        count = int(row.other_gpu_processes)
+        yield "beside another busy GPU process" if count == 1 else f"beside {count} other busy GPU processes"
     if not is_missing(row.other_load_cores) and row.other_load_cores >= BUSY_CORES:
         yield f"other processes kept {row.other_load_cores:.1f} cores busy"
     if not is_missing(row.host_loop_min_ms) and row.host_loop_max_ms >= UNSTEADY * row.host_loop_min_ms:

@@ -59,11 +59,17 @@ def _always(claim: str, cells: list[Cell]) -> str:
     if not cells:
         return _line(claim, "not tested here", [])
     if against:
-        return _line(claim, f"refuted here by {len(against)} of {len(cells)} comparisons", against)
+        return _line(claim, f"refuted here by {_of(against, cells)}", against)
     if open_ones:
-        return _line(claim, f"undecided here: {len(open_ones)} of {len(cells)} comparisons are inconclusive", open_ones)
+        are = "is" if len(open_ones) == 1 else "are"
+        return _line(claim, f"undecided here: {_of(open_ones, cells)} {are} inconclusive", open_ones)
     weakest = min(cells, key=lambda cell: cell.found.value)
-    return _line(claim, f"upheld here in all {len(cells)} comparisons, the weakest", [weakest])
+    found = "the one comparison" if len(cells) == 1 else f"all {len(cells)} comparisons, the weakest"
+    return _line(claim, f"upheld here in {found}", [weakest])
+
+
+def _of(some: list[Cell], cells: list[Cell]) -> str:
+    return "the one comparison" if len(cells) == 1 else f"{len(some)} of {len(cells)} comparisons"
 
 
 def _line(claim: str, result: str, cells: list[Cell]) -> str:

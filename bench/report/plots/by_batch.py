@@ -11,6 +11,7 @@ import pandas as pd
 from bench.report.plots.style import (
     distances,
     draw_variants,
+    height_for_names,
     label_ends,
     new_figure,
     save,
@@ -21,7 +22,7 @@ from bench.report.plots.style import (
 
 def write_by_batch(rows: pd.DataFrame, column: str, label: str, caption: str, path: Path) -> None:
     """Write one line a variant with 95% intervals as error bars."""
-    figure, panels = new_figure()
+    figure, panels = new_figure(height_inches=height_for_names(rows["variant"].nunique()))
     axes = panels[0, 0]
     sizes = sorted(rows["batch_size"].unique())
     bars = partial(_error_bars, column)

@@ -28,7 +28,7 @@ def write_distribution(rows: pd.DataFrame, runs: dict[str, pd.DataFrame], captio
             axes.step(latencies, shares, where="post", linewidth=1.4, label=variant, **style)
             ends.append(float(np.quantile(latencies, TAIL)))
         axes.set_xscale("log")
-        axes.set_xlim(right=max(ends) * 1.1)
+        axes.set_xlim(axes.get_xlim()[0], max(ends) * 1.1)
         axes.set_title(f"batch {size}", fontsize=9)
         axes.set_xlabel("latency of one call (ms)")
         set_log_ticks(axes.xaxis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,16 @@ Bars = Callable[[pd.DataFrame], dict[str, Any]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """Okabe and Ito's colours (2008), told apart with any colour vision."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES = ("-", "--")
-LINE_HEIGHT = 0.05
-"""The part of an axis' height that a line of text takes."""
+LINES = ("-", "--", ":", "-.")
 SIZE_INCHES = (8, 4.5)
+NAME_INCHES = 0.16
+"""The height of a name beside the end of a line."""
+ABOVE_AND_BELOW_INCHES = 1.1
+"""Caption and the axis of batch sizes."""
+LEGEND_INCHES = {"character": 0.058, "line": 0.6, "row": 0.15}
+TICKS = ((1.3, (1, 1.5, 2, 3, 5, 7)), (2.6, (1, 2, 5)), (4.0, (1, 3)))
+"""Up to how many decades an axis has ticks at which multiples of powers of ten."""
+MOST_DECADES = 7
 DPI = 120
 
 
@@ -29,7 +36,7 @@ def variant_styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {
         name: {
             "color": COLOURS[place % len(COLOURS)],
-            "marker": MARKERS[place % len(MARKERS)],
+            "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
             "linestyle": LINES[place // len(COLOURS) % len(LINES)],
         }
         for place, name in enumerate(names)
@@ -68,12 +75,23 @@ def save(figure: Any, text: str, path: Path) -> None:
 
 
 def set_log_ticks(axis: Any) -> None:
-    """Write plain numbers on a logarithmic axis, at 1, 1.5, 2, 3, 5 and 7 times each power of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Write plain numbers on a logarithmic axis whose limits are known, the closer the fewer decades it has."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two limits, few enough to be written side by side."""
+    decades = math.log10(high / low)
+    multiples = next((found for most, found in TICKS if decades <= most), (1,))
+    step = max(1, math.ceil(decades / MOST_DECADES))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, step)
+    return [value for power in powers for value in (many * 10.0**power for many in multiples) if low <= value <= high]
 
 
 def tidy(axes: Any) -> None:
@@ -117,16 +135,33 @@ def set_batch_axis(axes: Any, sizes: list[int], label: str) -> None:
 
 
 def legend_below(figure: Any, axes: Any) -> None:
-    """Write the names of the lines of `axes` below the figure, where no name can cover a line."""
+    """Write the names of the lines of `axes` below the figure, where no name can cover a line.
+
+    As many beside each other as fit; the figure grows by what they need.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4, fontsize=7, frameon=False, handlelength=3)
+    width = LEGEND_INCHES["line"] + LEGEND_INCHES["character"] * max(map(len, labels), default=0)
+    columns = max(1, int(SIZE_INCHES[0] / width))
+    rows = math.ceil(len(labels) / columns)
+    figure.set_figheight(figure.get_figheight() + LEGEND_INCHES["row"] * max(0, rows - FREE_ROWS))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=7, frameon=False, handlelength=3)
+
+
+FREE_ROWS = 3
+"""Rows of a legend that the usual height has room for."""
+
+
+def height_for_names(count: int) -> float:
+    """Return the height of a figure, in inches, that has room for so many names at the ends of lines."""
+    return max(SIZE_INCHES[1], ABOVE_AND_BELOW_INCHES + NAME_INCHES * count)
 
 
 def label_ends(axes: Any, x: float, ends: Iterable[End]) -> None:
     """Write names beside the ends (y, name, colour) of lines at `x`, moved apart where they would touch (log axes)."""
     low, high = axes.get_ylim()
     ordered = sorted(ends)
-    heights = spread_out([y for y, _, _ in ordered], gap=(high / low) ** LINE_HEIGHT, top=high)
+    line_height = NAME_INCHES / (axes.figure.get_figheight() - ABOVE_AND_BELOW_INCHES)
+    heights = spread_out([y for y, _, _ in ordered], gap=(high / low) ** line_height, top=high)
     for (_, name, colour), height in zip(ordered, heights, strict=True):
         axes.annotate(
             name,
