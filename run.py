@@ -37,6 +37,7 @@ PLATFORMS = {
     "Darwin": ("arm64",),
 }
 """Where all pinned packages are: PyTorch left Macs with Intel's processors at 2.3."""
+OLDEST_MACOS = 14
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
 RUN, DEVELOP = "requirements.lock", "requirements-dev.lock"
@@ -86,6 +87,8 @@ def unsupported() -> Iterator[str]:
         allowed = "; ".join(f"{system}: {', '.join(machines)}" for system, machines in PLATFORMS.items())
         where = f"{platform.system()} on {platform.machine()}"
         yield f"{where} has no packages of the pinned versions (of PyTorch or ONNX Runtime), allowed: {allowed}"
+    if platform.system() == "Darwin" and int(platform.mac_ver()[0].split(".")[0] or OLDEST_MACOS) < OLDEST_MACOS:
+        yield f"macOS {platform.mac_ver()[0]} has no packages of the pinned PyTorch, allowed: {OLDEST_MACOS} or newer"
     if platform.system() == "Linux" and platform.libc_ver()[0] != "glibc":
         yield "this Linux has no glibc (Alpine, for one), which PyTorch's packages need: use another, or a container"
 

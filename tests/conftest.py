@@ -28,6 +28,7 @@ COPIED = (
     "runs/README.md",
     ".dvcignore",
     ".dvc/config",
+    ".dvc/plots_page.html",
     "artifacts/.gitignore",
     "artifacts/engines/.gitignore",
     "artifacts/onnx/.gitignore",

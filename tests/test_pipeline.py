@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,15 @@ def test_dvc_plots_draw_the_measured_rows(measured: Project) -> None:
     cells = {point["cell"] for point in drawn["p50_ms"][0]["content"]["data"]["values"]}
     assert "ort_cpu_fp32 batch 001" in cells
     assert not any("cuda" in cell for cell in cells)
+
+
+def test_the_page_of_dvc_plots_needs_no_network(measured_copy: Project) -> None:
+    measured_copy.dvc("plots", "show")
+    page = measured_copy.read("dvc_plots/index.html")
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=.https?:", page)
+    assert page.count("<script") >= 3
+    assert "vegaEmbed" in page
+    assert "ort_cpu_fp32 batch 001" in page
 
 
 def test_the_results_are_shown_on_the_terminal(measured: Project) -> None:

@@ -135,10 +135,21 @@ def test_a_system_without_packages_is_refused_by_name_before_anything_is_fetched
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: machine)
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.1", ("", "", ""), machine))
     assert (main(monkeypatch) == 0) is is_served
     assert bool(started) is is_served
     told = f"{system} on {machine} has no packages of the pinned versions"
     assert any(reason.startswith(told) for reason in run.unsupported()) is not is_served
+
+
+@pytest.mark.parametrize(("version", "is_served"), [("13.7", False), ("14.0", True), ("26.1", True), ("", True)])
+def test_a_macos_that_the_pinned_pytorch_has_no_packages_for_is_refused(
+    version: str, is_served: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr("platform.mac_ver", lambda: (version, ("", "", ""), "arm64"))
+    assert (not list(run.unsupported())) is is_served
 
 
 @pytest.fixture
