@@ -193,9 +193,9 @@ TensorRT = tuple[float, float, int]
         (
             (0.40, 0.30, 57),
             (0.30, 0.26, 83),
-            "takes 0.040 ms longer on the GPU and 0.060 ms longer on the host: neither",
+            "takes 0.0400 ms longer on the GPU and 0.0600 ms longer on the host: neither",
         ),
-        ((0.30, 0.25, 57), (0.30, 0.25, 83), "tie. 57 kernels, 0.250 ms on the GPU and 0.050 ms on the host against"),
+        ((0.30, 0.25, 57), (0.30, 0.25, 83), "tie. 57 kernels, 0.250 ms on the GPU and 0.0500 ms on the host against"),
     ],
 )
 def test_the_notes_say_whether_host_or_gpu_decides_between_tensorrt_and_cuda(

@@ -61,7 +61,7 @@ def _always(claim: str, cells: list[Cell]) -> str:
     if against:
         return _line(claim, f"refuted here by {_of(against, cells)}", against)
     if open_ones:
-        are = "is" if len(open_ones) == 1 else "are"
+        are = "is" if len(cells) == 1 else "are"
         return _line(claim, f"undecided here: {_of(open_ones, cells)} {are} inconclusive", open_ones)
     weakest = min(cells, key=lambda cell: cell.found.value)
     found = "the one comparison" if len(cells) == 1 else f"all {len(cells)} comparisons, the weakest"
