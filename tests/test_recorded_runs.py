@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, copy_of, in_front
+from conftest import ROOT, Project, copy_of, in_front
 from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
@@ -140,10 +140,8 @@ def kept(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield project
 
 
-def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
-    kept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = kept.folder / "runs/first"
+def check_figures(folder: Path) -> None:
+    """Compute p50, p95, mean and throughput of every measured row of a kept run anew."""
     content = unpack_samples(folder, "")
     assert content is not None
     table = read_summary(folder / "summary.csv")
@@ -157,6 +155,25 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
                 assert getattr(measured_row, figure) == pytest.approx(value, rel=1e-9), figure
         assert measured_row.runs == sum(map(len, runs_ms))
 
+
+WITH_SINGLE_RUNS = [path.parent.name for path in sorted((ROOT / "runs").glob("*/samples.json.xz"))]
+
+
+@pytest.mark.parametrize("name", WITH_SINGLE_RUNS)
+def test_every_latency_of_the_recorded_runs_is_of_their_single_runs(name: str) -> None:
+    assert RecordedRun.read(ROOT / "runs" / name).is_whole
+    assert (ROOT / "runs" / name / "samples.json.xz").stat().st_size < 2**20
+    check_figures(ROOT / "runs" / name)
+
+
+def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
+    kept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert WITH_SINGLE_RUNS, "at least one recorded run has them"
+    folder = kept.folder / "runs/first"
+    check_figures(folder)
+    content = unpack_samples(folder, "")
+    assert content is not None
     monkeypatch.chdir(kept.folder)
     params = load_params(folder / "params.yaml")
     lay_out(content, params, tmp_path / "samples")
