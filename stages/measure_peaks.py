@@ -13,7 +13,7 @@ from bench.core.paths import PEAKS
 from bench.core.progress import say
 from bench.core.variables import chosen_variables
 from bench.machine.cores import thread_count
-from bench.machine.gpus import chosen_gpu, nvml
+from bench.machine.gpus import gpu_to_time
 from bench.machine.lock import timing_lock
 from bench.peaks.cpu import measure_cpu_peaks
 from bench.peaks.cuda import measure_cuda_peaks
@@ -21,9 +21,7 @@ from bench.peaks.cuda import measure_cuda_peaks
 
 def main() -> None:
     timing = load_params().timing
-    with nvml() as library:
-        gpu = library and chosen_gpu(library, timing.gpu_index)
-    threads = thread_count(timing.cpu_threads)
+    gpu, threads = gpu_to_time(timing.gpu_index), thread_count(timing.cpu_threads)
     chosen = chosen_variables(os.environ, threads, gpu)  # read before PyTorch is imported
     os.environ.clear()
     os.environ.update(chosen)

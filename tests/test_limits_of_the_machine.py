@@ -3,6 +3,7 @@
 # ruff: noqa: N802  NVML's names
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,7 @@ def test_gpu_index_counts_among_the_gpus_that_the_user_leaves() -> None:
 
 
 def use(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", nvml)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
 
 
 def test_a_gpu_that_answers_nothing_is_probed_and_watched_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

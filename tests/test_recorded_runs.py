@@ -16,10 +16,11 @@ from conftest import ROOT, Project, copy_of, in_front
 from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
+from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.runs.hardware import render_hardware
 from bench.runs.hardware_plot import write_hardware_plot
-from bench.runs.packed import lay_out, unpack_samples
+from bench.runs.packed import unpack_samples
 from bench.runs.record import record
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.summary.build import build_summary
@@ -176,7 +177,8 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
     assert content is not None
     monkeypatch.chdir(kept.folder)
     params = load_params(folder / "params.yaml")
-    lay_out(content, params, tmp_path / "samples")
+    for key, variant in params.all_variants().items():
+        write_json(tmp_path / "samples" / variant.device / f"{key}.json", content[key]["report"])
     again = build_summary(params, tmp_path / "samples")
     write_summary(again, tmp_path / "summary.csv")
     assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()

@@ -11,7 +11,6 @@ Exits with 1 if a p50 is more than 2% apart.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -23,7 +22,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.inputs.batches import Batch, make_batches
 from bench.inputs.encoded import load_encoded
@@ -33,6 +31,7 @@ from bench.timing.measure import Budget, Run, time_runs
 from bench.workers.jobs import make_job
 from bench.workers.launcher import run_worker, worker_environment
 from bench.workers.protocol import Job
+from validation.found import tell
 
 ALLOWED = 0.02
 
@@ -109,9 +108,7 @@ def main() -> int:
         if not given.one_process:
             ratios["processes of their own"] = in_processes(job, given.batch_size, given.rounds)
     found = {"variant": given.variant, "batch_size": given.batch_size, "harness_p50_over_bare": ratios}
-    print(json.dumps(found, indent=2))
-    if given.write:
-        write_json(given.write, found)
+    tell(found, given.write)
     return int(any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()))
 
 

@@ -9,7 +9,6 @@ clock, or whoever shares it (on a virtual machine, other guests).  Rows whose GP
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.files import write_json
 from bench.machine.lock import timing_lock
 from bench.monitors.host import host_loop_ms
+from validation.found import tell
 
 PAUSE_SECONDS = 0.25
 
@@ -60,9 +59,7 @@ def main() -> int:
         "slowest_ms": max(every),
         "slowest_over_fastest_of_one_cpu": {"median": float(np.median(list(spread.values()))), "cpus": spread},
     }
-    print(json.dumps(found, indent=2))
-    if given.write:
-        write_json(given.write, found)
+    tell(found, given.write)
     return 0
 
 

@@ -8,7 +8,6 @@ Only the rounds that all rows had are looked at, so that no row weighs more in o
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.files import write_json
 from bench.summary.panels import values
 from bench.summary.table_file import read_summary
+from validation.found import tell
 
 
 def by_round(path: Path) -> dict[str, Any]:
@@ -47,9 +46,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="write what was found to this file as well")
     given = parser.parse_args()
     found = by_round(given.summary)
-    print(json.dumps(found, indent=2))
-    if given.write:
-        write_json(given.write, found)
+    tell(found, given.write)
     return 0
 
 

@@ -11,7 +11,6 @@ widens each interval), and how many comparisons with the baseline are decided.  
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -21,9 +20,9 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.files import write_json
 from bench.summary.comparisons import compare
 from bench.summary.table_file import read_summary
+from validation.found import tell
 
 WANTED = {"p50": 0.9, "p95": 0.85}
 ALLOWED_DIFFERENT = 0.05
@@ -86,9 +85,7 @@ def main() -> int:
         for device in devices
         if all((rows["device"] == device).any() for rows in measured)
     }
-    print(json.dumps(found, indent=2))
-    if given.write:
-        write_json(given.write, found)
+    tell(found, given.write)
     return int(not all(map(_is_good, found.values())))
 
 

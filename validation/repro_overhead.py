@@ -9,7 +9,6 @@ and nothing to run, so that the ratio is what this project adds: `probe`, parame
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.errors import DataError, run_stage
-from bench.core.files import write_json
+from validation.found import tell
 
 ROOT = Path(__file__).resolve().parent.parent
 DVC = [sys.executable, "-m", "dvc"]
@@ -39,9 +38,7 @@ def main() -> None:
         stages = count_stages()
         bare = make_bare_project(Path(folder), stages)
         found = compare(bare, given.rounds) | {"stages": stages}
-    print(json.dumps(found, indent=2))
-    if given.write:
-        write_json(given.write, found)
+    tell(found, given.write)
 
 
 def check_nothing_is_stale() -> None:

@@ -203,7 +203,7 @@ class Report(TypedDict):
 
 
 class Labelled(TypedDict):
-    """A row of artifacts/data/evaluation.csv and calibration.csv."""
+    """A row of artifacts/sentences/evaluation.csv and calibration.csv."""
 
     sentence: str
     label: Count

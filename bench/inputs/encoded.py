@@ -61,7 +61,10 @@ def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
 
 def load_encoded(path: Path) -> Encoded:
     """Read the arrays that `save_encoded` wrote; DataError if the file is damaged or its arrays do not fit together."""
-    content = _load(path)
+    return _encoded(_load(path), path)
+
+
+def _encoded(content: dict[str, NDArray[Any]], path: Path) -> Encoded:
     input_ids, mask, labels = (_array(content, name, path, "i") for name in ("input_ids", "attention_mask", "labels"))
     if (
         input_ids.ndim != 2
@@ -76,8 +79,9 @@ def load_encoded(path: Path) -> Encoded:
 
 def load_reference(path: Path) -> NDArray[np.float32]:
     """Read the fp32 reference logits `[sentences, labels]` stored beside the evaluation arrays."""
-    reference: NDArray[np.float32] = _array(_load(path), "reference_logits", path, "f")
-    if reference.ndim != 2 or len(reference) != len(load_encoded(path)):
+    content = _load(path)
+    reference: NDArray[np.float32] = _array(content, "reference_logits", path, "f")
+    if reference.ndim != 2 or len(reference) != len(_encoded(content, path)):
         raise _damaged(path, f"reference_logits {reference.shape} are not of these sentences")
     if not np.isfinite(reference).all():
         raise _damaged(path, "reference_logits hold NaN or infinity")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench.core.variables import recorded_variables
 from bench.machine.cores import TOPOLOGY, physical_cores, usable_cpus
-from bench.machine.gpus import chosen_gpu, handle_of, nvml, text, visible_gpus, whole_gpu
+from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml, visible_gpus, whole_gpu
 from bench.machine.quota import cpu_quota
 from bench.machine.versions import library_version
 
@@ -94,7 +93,7 @@ def probe_cuda(gpu_index: int) -> dict[str, Any] | None:
         return {
             **_hardware(library, handle),
             "count": len(visible_gpus(library)),
-            "driver": _ask(library.nvmlSystemGetDriverVersion),
+            "driver": ask(library, "nvmlSystemGetDriverVersion"),
             **_cuda_software(),
         }
 
@@ -102,27 +101,16 @@ def probe_cuda(gpu_index: int) -> dict[str, Any] | None:
 def _hardware(library: Any, handle: Any) -> dict[str, Any]:
     """Return what decides a GPU's speed; `mig` (it is a part of a GPU) and `power_limit_w` only where told."""
     whole = whole_gpu(library, handle)
-    memory = _ask(library.nvmlDeviceGetMemoryInfo, handle)
-    capability = _ask(library.nvmlDeviceGetCudaComputeCapability, whole)
-    limit_mw = _ask(getattr(library, "nvmlDeviceGetEnforcedPowerLimit", None), whole)
+    memory = ask(library, "nvmlDeviceGetMemoryInfo", handle)
+    capability = ask(library, "nvmlDeviceGetCudaComputeCapability", whole)
+    limit_mw = ask(library, "nvmlDeviceGetEnforcedPowerLimit", whole)
     return {
-        "gpu": _ask(library.nvmlDeviceGetName, handle) or "an NVIDIA GPU",
+        "gpu": ask(library, "nvmlDeviceGetName", handle) or "an NVIDIA GPU",
         "memory_mib": memory and memory.total // 2**20,
         "compute_capability": capability and ".".join(map(str, capability)),
         **({"power_limit_w": round(limit_mw / 1000)} if limit_mw else {}),
         **({"mig": True} if whole is not handle else {}),
     }
-
-
-def _ask(question: Callable[..., Any] | None, *arguments: Any) -> Any:
-    """Return the driver's answer, None where it has none."""
-    from pynvml import NVMLError
-
-    try:
-        answer = question and question(*arguments)
-    except NVMLError:
-        return None
-    return text(answer) if isinstance(answer, bytes) else answer
 
 
 def _cuda_software() -> dict[str, str | None]:

@@ -57,6 +57,12 @@ def chosen_gpu(library: Any, gpu_index: int, variables: Mapping[str, str] = os.e
     return visible[gpu_index] if visible else None
 
 
+def gpu_to_time(gpu_index: int) -> str | None:
+    """Return the entry of the GPU that is timed here, None without one; ParameterError for an index too high."""
+    with nvml() as library:
+        return library and chosen_gpu(library, gpu_index)
+
+
 def handle_of(library: Any, entry: str) -> Any:
     """Return NVML's handle of an entry of CUDA_VISIBLE_DEVICES, None where it names no GPU of this machine."""
     try:
@@ -73,12 +79,18 @@ def handle_of(library: Any, entry: str) -> Any:
 
 def whole_gpu(library: Any, handle: Any) -> Any:
     """Return the handle of the GPU that a MIG device is a part of, else the handle itself."""
+    whole = ask(library, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle)
+    return handle if whole is None else whole
+
+
+def ask(library: Any, function: str, *arguments: Any) -> Any:
+    """Return NVML's answer, None where the GPU, the driver or this version of NVML has none."""
     try:
-        return library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+        return text(getattr(library, function)(*arguments))
     except (AttributeError, library.NVMLError):
-        return handle
+        return None
 
 
-def text(value: str | bytes) -> str:
-    """Return what NVML says as text; older versions give bytes."""
+def text(value: Any) -> Any:
+    """Return what NVML says, bytes as text: older versions give these."""
     return value.decode() if isinstance(value, bytes) else value

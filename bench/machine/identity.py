@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.core.files import write_json
 from bench.core.paths import MACHINE
-from bench.machine.gpus import chosen_gpu, handle_of, nvml, text
+from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml
 
 ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"), Path("/proc/sys/kernel/random/boot_id"))
 """Where Linux keeps an id, the first that is there: a container has none of its own, then the host's boot counts."""
@@ -58,8 +58,4 @@ def _read(path: Path) -> str:
 def _gpu_uuid(gpu_index: int) -> str:
     with nvml() as library:
         gpu = library and chosen_gpu(library, gpu_index)
-        if gpu is None:
-            return ""
-        with suppress(AttributeError, library.NVMLError):
-            return text(library.nvmlDeviceGetUUID(handle_of(library, gpu)))
-    return ""
+        return "" if gpu is None else ask(library, "nvmlDeviceGetUUID", handle_of(library, gpu)) or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from bench.machine.gpus import handle_of, whole_gpu
+from bench.machine.gpus import ask, handle_of, whole_gpu
 
 THROTTLE_REASONS = {
     0x0000000000000004: "power cap",
@@ -35,10 +35,8 @@ class GpuMonitor:
 
     def used_memory_mib(self) -> float | None:
         """Return the memory in use on the GPU by all processes, in MiB; None where the GPU shares the system's."""
-        try:
-            return float(self._nvml.nvmlDeviceGetMemoryInfo(self._memory_handle).used) / 2**20
-        except self._nvml.NVMLError:
-            return None
+        memory = ask(self._nvml, "nvmlDeviceGetMemoryInfo", self._memory_handle)
+        return None if memory is None else float(memory.used) / 2**20
 
     def grown_memory_mib(self) -> float | None:
         """Return how much more memory is in use than when this monitor was made, in MiB; None if it is not known."""
@@ -70,10 +68,7 @@ class GpuMonitor:
         return {name: value for name, value in found.items() if value is not None}
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self._nvml, function)(self._handle, *arguments)
-        except self._nvml.NVMLError:
-            return None
+        return ask(self._nvml, function, self._handle, *arguments)
 
     def _throttling(self) -> str | None:
         """Return why the GPU is slowed down right now, or was during the cell; empty if it was not."""
@@ -96,9 +91,8 @@ class GpuMonitor:
 
         Processes that have a context and do nothing (a desktop's, on Windows) slow nothing down.
         """
-        try:
-            samples = self._nvml.nvmlDeviceGetProcessUtilization(self._handle, self._began_us)
-        except (AttributeError, self._nvml.NVMLError):
+        samples = self._ask("nvmlDeviceGetProcessUtilization", self._began_us)
+        if samples is None:
             return None
         busy = {sample.pid for sample in samples if sample.smUtil > 0 and sample.timeStamp >= self._began_us}
         # In a container ours is listed under another id: one of the busy ones is we.

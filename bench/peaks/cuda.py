@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from bench.machine.gpus import handle_of, nvml, whole_gpu
+from bench.machine.gpus import ask, handle_of, nvml, whole_gpu
 from bench.peaks.stopwatch import COPY_BYTES, Peaks, best_seconds, operations
 
 CUDA_SIZE = 8192
@@ -77,9 +77,9 @@ def _idle_watts(gpu: str) -> float | None:
         if handle is None:
             return None
         time.sleep(SETTLE_SECONDS)
-        try:
-            before = library.nvmlDeviceGetTotalEnergyConsumption(handle)
-            time.sleep(IDLE_SECONDS)
-            return float(library.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1000 / IDLE_SECONDS
-        except library.NVMLError:
+        before = ask(library, "nvmlDeviceGetTotalEnergyConsumption", handle)
+        if before is None:
             return None
+        time.sleep(IDLE_SECONDS)
+        after = ask(library, "nvmlDeviceGetTotalEnergyConsumption", handle)
+        return None if after is None else float(after - before) / 1000 / IDLE_SECONDS

@@ -107,6 +107,8 @@ def status_text(row: Any) -> str:
 
 BUSY_CORES = 0.5
 """From this many cores on, what other processes did while a cell was timed is said."""
+STOPPED_SECONDS = 0.05
+"""From so long on, that the CPU quota stopped a cell is said."""
 UNSTEADY = 1.5
 """From this ratio of the fixed loop's slowest to its fastest time on, a cell's CPU counts as unsteady."""
 
@@ -116,7 +118,7 @@ def disturbances(row: Any) -> Iterator[str]:
     if not is_missing(row.throttling):
         yield f"throttled ({row.throttling})"
     stopped: Any = getattr(row, "quota_throttled_seconds", None)
-    if not is_missing(stopped) and stopped >= 0.05:
+    if not is_missing(stopped) and stopped >= STOPPED_SECONDS:
         yield f"stopped by the CPU quota for {seconds(stopped)}"
     if not is_missing(row.other_gpu_processes) and row.other_gpu_processes > 0:
         count = int(row.other_gpu_processes)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.core.errors import DataError
 from bench.core.files import damaged, read_csv, read_json
 from bench.core.params import Params
 from bench.core.paths import SAMPLES
@@ -54,18 +53,3 @@ def unpack_samples(folder: Path, mend: str) -> dict[str, Any] | None:
     except (lzma.LZMAError, ValueError) as problem:
         raise damaged(path, str(problem), mend) from None
     return content
-
-
-def lay_out(content: dict[str, Any], params: Params, target: Path) -> None:
-    """Write reports and single runs where `dvc repro` writes them, under `target` instead of artifacts/samples."""
-    for key, variant in params.all_variants().items():
-        if key not in content:
-            raise DataError(f"the kept run has no samples of {key}")
-        place = target / variant.device / key
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.with_suffix(".json").write_text(json.dumps(content[key]["report"]), encoding="utf-8")
-        lines = ["process,batch,run,latency_ms"]
-        for size, processes in content[key]["latency_ns"].items():
-            for process, latencies in enumerate(processes):
-                lines += [f"{process},{size},{run},{ns / 1e6:.6f}" for run, ns in enumerate(latencies)]
-        place.with_suffix(".csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -15,7 +15,8 @@ REPORT_FILES = (".csv", ".json")
 
 def remove_leftovers(variants: Iterable[str]) -> list[str]:
     """Remove metrics, samples, parts and engines of rows that are not among `variants`; return what was removed."""
-    found = [path for path in _of_rows() if path.stem not in set(variants)]
+    configured = set(variants)
+    found = [path for path in _of_rows() if path.stem not in configured]
     for path in found:
         remove(path)
     return [path.as_posix() for path in found]

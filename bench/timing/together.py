@@ -51,10 +51,8 @@ def timed_report(key: str, params: Params, is_real: bool) -> Report:
             part = _take(key, variant, mark, None)
         if part is None:
             raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
-        remove(_place(key, variant))  # a failure too is told once: the next `dvc repro` times the row again
         report = part["report"]
-    else:
-        remove(_place(key, variant))
+    remove(_place(key, variant))
     return {**report, "fingerprint": mark}
 
 

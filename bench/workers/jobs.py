@@ -11,7 +11,7 @@ from bench.core.errors import DataError
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, EVALUATION
 from bench.machine.cores import thread_count
-from bench.machine.gpus import chosen_gpu, nvml
+from bench.machine.gpus import gpu_to_time
 from bench.workers.protocol import Job
 
 
@@ -58,11 +58,6 @@ def has_code(gpu: dict[str, Any]) -> bool:
     return False
 
 
-def _gpu(params: Params) -> str | None:
-    with nvml() as library:
-        return library and chosen_gpu(library, params.timing.gpu_index)
-
-
 def engine_options(params: Params) -> dict[str, Any]:
     """Return what an engine depends on besides graph, TensorRT and GPU."""
     return {
@@ -97,7 +92,7 @@ def make_job(
         batch_sizes=params.batch_sizes,
         sequence_length=params.sequence_length,
         cpu_threads=thread_count(params.timing.cpu_threads),
-        gpu=_gpu(params) if variant.device == "cuda" else None,
+        gpu=gpu_to_time(params.timing.gpu_index) if variant.device == "cuda" else None,
         engine=str(engine) if engine else None,
         engine_options=engine_options(params),
         inputs=str(EVALUATION),

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.figures import percent, ratio, seconds, with_interval
+from bench.report.table import STOPPED_SECONDS
 from bench.summary.comparisons import process_medians
 
 STEADY = 1.1
@@ -68,7 +69,7 @@ def _host(rows: pd.DataFrame) -> Iterator[str]:
         f"{ratio(ratios.median())} its fastest (median over cells), at most {ratio(ratios.max())}"
     )
     stopped = rows["quota_throttled_seconds"].astype(float).sum() if "quota_throttled_seconds" in rows else 0.0
-    if stopped >= 0.05:
+    if stopped >= STOPPED_SECONDS:
         yield f"{line}. The CPU quota stopped what was timed for {seconds(stopped)}: it sets the pace."
     elif ratios.median() <= STEADY:
         yield f"{line}. The CPU's speed was steady."
