@@ -11,13 +11,14 @@ import _project  # noqa: F401
 
 from bench.core.errors import EngineError, WorkerError, run_stage
 from bench.core.files import replacing_folder, write_json
+from bench.core.graphs import reason_not_made
 from bench.core.params import load_params
-from bench.core.paths import ENGINES
+from bench.core.paths import ARTIFACTS, ENGINES
 from bench.core.progress import say
 from bench.core.provenance import read_environment
 from bench.engines.building import build_engines
 from bench.engines.folders import RECORD
-from bench.workers.jobs import reason_to_skip
+from bench.machine.can_run import reason_to_skip
 
 
 def main() -> None:
@@ -26,9 +27,14 @@ def main() -> None:
     variant = params.tensorrt_variant(key)
     environment = read_environment()
     reason = reason_to_skip(variant, environment) or ("" if params.is_on(variant) else "its precision is off")
+    not_made = reason_not_made(ARTIFACTS / variant.graph)
     with replacing_folder(ENGINES / key) as folder:
-        skipped = {"status": "skipped", "reason": reason}
-        record = skipped if reason else tried(partial(build_engines, key, variant, params, environment, folder))
+        if reason:
+            record = {"status": "skipped", "reason": reason}
+        elif not_made:
+            record = {"status": "rejected", "reason": f"its graph cannot be made: {not_made}"}
+        else:
+            record = tried(partial(build_engines, key, variant, params, environment, folder))
         write_json(folder / RECORD, record)
     say(f"  {key}: {record['status']}{': ' + record['reason'] if 'reason' in record else ''}")
 

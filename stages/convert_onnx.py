@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import _project  # noqa: F401
 
-from bench.core.errors import run_stage
-from bench.core.files import write_json
+from bench.core.errors import BenchError, run_stage
+from bench.core.files import replacing_file, shortened, write_json
+from bench.core.graphs import UNUSED, is_wanted, write_not_made
 from bench.core.params import load_params
-from bench.core.paths import CALIBRATION, CONVERSIONS, MODEL, ONNX
+from bench.core.paths import CALIBRATION, CONVERSIONS, ONNX
+from bench.core.progress import say
 from bench.core.provenance import read_machine_id
 from bench.graphs.convert import check_recipe, convert
-from bench.graphs.onnx_files import save_graph
+from bench.graphs.fusion import attention_of
+from bench.graphs.onnx_files import check_loads, load_graph, save_graph
 from bench.inputs.encoded import load_encoded
 
 
@@ -21,11 +25,38 @@ def main() -> None:
     recipe = sys.argv[1]
     check_recipe(recipe)
     params = load_params()
-    sentences = load_encoded(CALIBRATION).first(params.int8.calibration_sentences)
+    record: dict[str, Any] = {"machine": read_machine_id()}
+    if is_wanted(recipe):
+        record |= make(recipe, params.int8.calibration_sentences)
+    else:
+        record |= not_made(recipe, UNUSED)
+    write_json(CONVERSIONS / f"{recipe}.json", record)
+
+
+def make(recipe: str, sentences: int) -> dict[str, Any]:
+    """Make the graph and return how long that took, and what it holds; or why it cannot be made."""
+    calibration = load_encoded(CALIBRATION).first(sentences)
+    source, target = ONNX / "fp32.onnx", ONNX / f"{recipe}.onnx"
+    load_graph(source)  # a damaged one is no fault of the converter
     began = time.perf_counter()
-    model = convert(recipe, ONNX / "fp32.onnx", MODEL, sentences)
-    save_graph(model, ONNX / f"{recipe}.onnx")
-    write_json(CONVERSIONS / f"{recipe}.json", {"seconds": time.perf_counter() - began, "machine": read_machine_id()})
+    try:
+        model = convert(recipe, source, calibration)
+        with replacing_file(target) as made:
+            save_graph(model, made)
+            seconds = time.perf_counter() - began
+            check_loads(made)
+    except (BenchError, OSError, MemoryError):
+        raise
+    except Exception as problem:  # what ONNX Runtime's converters raise on a graph that they do not know
+        return not_made(recipe, f"{type(problem).__name__}: {shortened(' '.join(str(problem).split()))}")
+    return {"seconds": seconds, **attention_of(model)}
+
+
+def not_made(recipe: str, reason: str) -> dict[str, Any]:
+    """Put the reason in the graph's place and return the record."""
+    write_not_made(ONNX / f"{recipe}.onnx", reason)
+    say(f"  {recipe}: not made: {reason}")
+    return {"not_made": reason}
 
 
 if __name__ == "__main__":

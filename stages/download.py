@@ -18,7 +18,7 @@ def main() -> None:
         provenance = fetch_model(params.model, folder, say)
     with replacing_folder(SENTENCES) as folder:
         timeout_seconds = params.model.hub_timeout_seconds
-        provenance |= fetch_sentences(params.dataset, timeout_seconds, folder, say)
+        provenance |= fetch_sentences(params.dataset, MODEL, timeout_seconds, folder, say)
     write_json(PROVENANCE, provenance)
 
 

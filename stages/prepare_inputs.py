@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.classifier.model import check_sequence_length, exportable, load_classifier, load_tokenizer
+from bench.classifier.model import check_labels, check_sequence_length, load_classifier, load_tokenizer
 from bench.classifier.reference import reference_logits
 from bench.core.errors import run_stage
 from bench.core.files import replacing_folder
@@ -23,7 +23,10 @@ def main() -> None:
     evaluation = encode(tokenizer, read_sentences(SENTENCES / "evaluation.csv"), params.sequence_length)
     calibration = encode(tokenizer, read_sentences(SENTENCES / "calibration.csv"), params.sequence_length)
     say(f"computing the fp32 reference of {len(evaluation)} sentences")
-    logits = reference_logits(exportable(classifier), evaluation)
+    logits = reference_logits(classifier, evaluation)
+    check_labels(logits, evaluation.labels)
+    if not (evaluation.has_types or calibration.has_types):
+        evaluation, calibration = evaluation.without_types(), calibration.without_types()
     with replacing_folder(INPUTS) as folder:
         save_encoded(folder / EVALUATION.name, evaluation, reference_logits=logits)
         save_encoded(folder / CALIBRATION.name, calibration)

@@ -11,14 +11,17 @@ import _project
 from bench.core.attempts import ensure_attempts
 from bench.core.errors import run_stage
 from bench.core.files import write_json
-from bench.core.params import runtime_names
-from bench.core.paths import ENVIRONMENT
+from bench.core.graphs import write_wanted
+from bench.core.params import CONVERTED, runtime_names
+from bench.core.paths import ENVIRONMENT, OWN_FILES
 from bench.core.variables import cleared_variables
+from bench.machine.can_run import wanted_graphs
 from bench.machine.environment import probe_environment
 from bench.machine.gpus import VISIBLE
 from bench.machine.identity import write_machine
 from bench.runtimes.base.check_params import check_params
 from bench.runtimes.base.registry import import_runtime
+from bench.sources.own_files import own_hashes
 
 
 def main() -> None:
@@ -27,7 +30,9 @@ def main() -> None:
     environment = probe_environment(libraries, params.timing.gpu_index)
     write_json(ENVIRONMENT, environment)
     write_machine(params.timing.gpu_index)
+    write_json(OWN_FILES, own_hashes(params))
     ensure_attempts(params.tensorrt_variants)
+    write_wanted(CONVERTED, wanted_graphs(params, environment))
     for line in lines(environment):
         print(line)
 

@@ -51,7 +51,8 @@ class Faulty:
     def prepare(self, batch_size: int) -> None:
         """It is open."""
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+    def run(self, *inputs: TokenArray) -> Logits:
+        input_ids, attention_mask = inputs
         if self.fault == "signal":
             print("the driver is about to fail", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -76,8 +77,8 @@ class Faulty:
     def free_cached_memory(self) -> None:
         """Nothing is cached."""
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         return {"MatMul": float(len(batches))}
 
     def evidence(self) -> dict[str, Any]:
-        return {"device": ["cuda" if self.fault == "cpu_for_cuda" else "cpu"], "weight_bytes": {"float": 1}}
+        return {"device": ["cuda" if self.fault == "cpu_for_cuda" else "cpu"], "product_weights": {"float": 1}}

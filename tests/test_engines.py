@@ -47,7 +47,7 @@ def spec(precision: str, **options: Any) -> SessionSpec:
 
 
 def test_a_profile_covers_all_batch_sizes_for_every_input() -> None:
-    options = profile_options([4, 1, 16], 128)
+    options = profile_options([4, 1, 16], 128, ["input_ids", "attention_mask"])
     assert options["trt_profile_min_shapes"] == "input_ids:1x128,attention_mask:1x128"
     assert options["trt_profile_max_shapes"] == "input_ids:16x128,attention_mask:16x128"
 
@@ -62,7 +62,7 @@ def test_a_profile_covers_all_batch_sizes_for_every_input() -> None:
     ],
 )
 def test_precision_flags_follow_the_row(precision: str, options: Any, fp16: str, int8: str) -> None:
-    given = provider_options(spec(precision, **options), [1, 16], Path("engines"))
+    given = provider_options(spec(precision, **options), Path("engines"))
     assert given["trt_fp16_enable"] == fp16
     assert given["trt_int8_enable"] == int8
     assert given["trt_max_workspace_size"] == str(2048 * 2**20)
@@ -75,7 +75,7 @@ def test_precision_flags_follow_the_row(precision: str, options: Any, fp16: str,
 def test_an_fp16_graph_gets_the_fp16_flag_where_tensorrt_would_run_it_in_tf32(
     tensorrt: str | None, precision: str, flag: str
 ) -> None:
-    given = provider_options(spec(precision), [1, 16], Path("engines"), traits(tensorrt))
+    given = provider_options(spec(precision), Path("engines"), traits(tensorrt))
     assert given["trt_fp16_enable"] == flag
 
 
@@ -97,8 +97,13 @@ def test_a_cuda_graph_row_opens_a_session_and_an_engine_folder_for_each_batch_si
 ) -> None:
     opened: list[tuple[dict[str, str], Any]] = []
     monkeypatch.setattr(tensorrt, "library_version", lambda _: installed)
-    monkeypatch.setattr(tensorrt, "create_session", lambda _, __, options, graph: opened.append((options, graph)))
-    row = replace(spec("fp16", cuda_graph=True), graph=measured.folder / "artifacts/onnx/fp16.onnx", engine=tmp_path)
+
+    def create(_spec: Any, _provider: str, options: dict[str, str], graph: Any) -> Any:
+        opened.append((options, graph))
+        return SimpleNamespace(get_inputs=list)
+
+    monkeypatch.setattr(tensorrt, "create_session", create)
+    row = replace(spec("fp16", cuda_graph=True), graph=measured.folder / "artifacts/onnx/fp32.onnx", engine=tmp_path)
     session = tensorrt.open_session(row)
     assert isinstance(session, SessionPerBatch)
     for size in (1, 16):
@@ -173,6 +178,7 @@ def job(precision: str, device: str = "cuda") -> Job:
         min_seconds=0,
         max_seconds=1,
         measure_accuracy=False,
+        task="single_label",
         profile=False,
         started_unix_ns=0,
     )

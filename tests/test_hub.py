@@ -28,9 +28,9 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     data.mkdir(parents=True)
     evaluation, calibration = builtin_sentences()
     settings = Params.model_validate(tiny_params()).model.synthetic
-    write_synthetic_model(settings, [text for text, _ in evaluation], model)
+    write_synthetic_model(settings, [row.sentence for row in evaluation], model)
     for split, labelled in (("validation", evaluation[:20]), ("train", calibration[:30] + evaluation[:5])):
-        table = pd.DataFrame(labelled, columns=["sentence", "label"])
+        table = pd.DataFrame([row[:2] for row in labelled], columns=["sentence", "label"])
         table.to_parquet(data / f"{split}-00000-of-00001.parquet")
     return {MODEL: model, DATASET: folder / "dataset"}
 
@@ -68,8 +68,8 @@ def test_the_model_and_the_sentences_come_from_the_hub_at_the_pinned_revision(pr
 def test_calibration_never_uses_a_sentence_that_is_evaluated(project: Project, hub: Hub) -> None:
     download(project, hub, "hub")
     folder = project.folder / "artifacts/sentences"
-    evaluated = {text for text, _ in read_sentences(folder / "evaluation.csv")}
-    calibration = {text for text, _ in read_sentences(folder / "calibration.csv")}
+    evaluated = {row.sentence for row in read_sentences(folder / "evaluation.csv")}
+    calibration = {row.sentence for row in read_sentences(folder / "calibration.csv")}
     assert len(evaluated) == 20
     assert len(calibration) == 30
     assert not evaluated & calibration

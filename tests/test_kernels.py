@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bench.core.params import Variant
+from bench.machine.can_run import reason_to_skip
 from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.proof.kernels import arithmetic_of, arithmetic_shares
 from bench.timing.profiling import covered
-from bench.workers.jobs import reason_to_skip
 
 SGEMM = "void sgemm_largek_lds64<true, false, 5, 5, 4, 4, 4, 34>(float*, float const*, float const*, int, int)"
 FFMA = "sm80_xmma_gemm_f32f32_f32f32_f32_tn_n_tilesize128x32x8_stage3_warpsize2x2x1_ffma_execute_kernel__5x_cublas"
@@ -94,16 +94,23 @@ def test_cpu_rows_are_not_judged_by_gpu_kernels() -> None:
     assert kernel_contradiction(variant("fp32", device="cpu"), profile()) == ""
 
 
-def test_a_node_on_the_cpu_contradicts_a_cuda_row() -> None:
-    placed = {"CUDAExecutionProvider": 190, "CPUExecutionProvider": 2}
-    evidence = {"providers": ["CUDAExecutionProvider"], "nodes_placed": placed}
-    assert contradiction(variant("fp16"), evidence) == (
-        "wanted every node on CUDAExecutionProvider, observed some on CPUExecutionProvider"
+@pytest.mark.parametrize(
+    ("operators", "fault"), [({"Shape": 2, "Gather": 1}, ""), ({"Shape": 1, "MatMul": 3}, "3 MatMul")]
+)
+def test_only_nodes_that_compute_shapes_may_run_on_the_cpu_beside_a_cuda_row(
+    operators: dict[str, int], fault: str
+) -> None:
+    evidence = {"providers": ["CUDAExecutionProvider"], "operators_elsewhere": operators}
+    found = contradiction(variant("fp16"), evidence)
+    assert found == (
+        f"wanted every node but those that compute shapes on CUDAExecutionProvider, observed elsewhere: {fault}"
+        if fault
+        else ""
     )
 
 
 def test_the_mark_shows_which_proofs_a_row_lacks() -> None:
-    evidence = {"providers": ["CUDAExecutionProvider"], "weight_bytes": {"float16": 10}}
+    evidence = {"providers": ["CUDAExecutionProvider"], "product_weights": {"float16": 10}}
     assert proof_mark(variant("fp16"), evidence, profile(half=1.0)) == "DWK"
     assert proof_mark(variant("fp16"), evidence, None) == "DW-"
     assert proof_mark(variant("fp16"), {}, profile(norm=1.0)) == "---"

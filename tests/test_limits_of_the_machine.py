@@ -12,9 +12,9 @@ import pytest
 
 from bench.core.errors import ParameterError
 from bench.machine import cores, environment, identity, quota
+from bench.machine.can_run import has_code
 from bench.machine.gpus import chosen_gpu, handle_of, visible_gpus
 from bench.monitors.gpu import GpuMonitor
-from bench.workers.jobs import has_code
 
 Write = Callable[[str, str], None]
 

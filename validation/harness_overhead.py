@@ -42,7 +42,7 @@ def bare_loop(run: Run, batches: list[Batch], runs: int) -> list[int]:
     for number in range(runs):
         batch = batches[number % len(batches)]
         before = time.perf_counter_ns()
-        run(batch.input_ids, batch.attention_mask)
+        run(*batch.inputs)
         latencies.append(time.perf_counter_ns() - before)
     return latencies
 

@@ -59,7 +59,7 @@ def measure(params: Params, key: str, change: dict[str, Any]) -> dict[str, Any]:
         result = run_worker(job, Path(scratch), params.timing.worker_limit_seconds, lambda _event: None)
     if result["status"] == "skipped":
         return {"status": "skipped", "reason": result["reason"]}
-    cell = combine(variant, params, [result])["cells"]["1"]
+    cell = combine(variant, params, [result], is_real=False)["cells"]["1"]
     return {name: cell[name] for name in ("status", "reason", "proof", "relative_error") if name in cell}
 
 

@@ -124,7 +124,7 @@ def try_out(params: Params, trial: Trial, graph: Path) -> dict[str, Any]:
         result = attempt(job, Path(scratch), "bench.timing.worker")
     if result["status"] != "measured":
         return {**build, "ran": False, "words": result["reason"]}
-    return {**build, "ran": True, **figures(combine(variant, params, [result])["cells"])}
+    return {**build, "ran": True, **figures(combine(variant, params, [result], is_real=False)["cells"])}
 
 
 def attempt(job: Job, scratch: Path, module: str) -> dict[str, Any]:

@@ -1,90 +1,170 @@
-"""Load the classifier in PyTorch, in the form that is exported and compared."""
+"""Load the classifier in PyTorch: the user's model, untouched and whole."""
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.core.errors import DataError, ParameterError
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import DataError, ModelError, ParameterError
 from bench.core.files import shortened
+from bench.core.model_inputs import INPUT_NAMES
 
-if TYPE_CHECKING:
-    import torch
+UNUSED = re.compile(
+    r"(^|\.)(pooler|position_ids|lm_head|cls|predictions|mask_predictions|discriminator_predictions)(\.|$)"
+)
+"""Weights of other heads, and buffers of older versions: a classifier does without them."""
+MOST_NAMES = 3
 
 
 def load_classifier(folder: Path) -> Any:
-    """Return the transformers classifier in float32, evaluation mode, with eager attention.
+    """Return the transformers classifier in float32 with its default attention, in evaluation mode.
 
-    Eager attention is what the ONNX graph is made of; the eager PyTorch rows use
-    transformers' default instead (see `bench.runtimes.pytorch`).
+    Raises ModelError if a weight is missing, left over or of another shape, and DataError if the files are damaged.
     """
-    return _load(folder, attention="eager")
-
-
-def _load(folder: Path, attention: str) -> Any:
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
+
+    with quiet_transformers():
+        try:
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # the report names them all
+                output_loading_info=True,
+            )
+        except SafetensorError as problem:
+            raise _damaged(folder, problem) from None
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as problem:
+            raise _does_not_load(folder, problem) from None
+    _check_whole(report)
+    return model.eval()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide the library's progress and advice while a model is loaded; what matters is checked here."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, attn_implementation=attention
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as problem:
-            raise _does_not_load(folder, problem) from None
-    return model.eval()
+        yield
+
+
+def _check_whole(report: dict[str, Any]) -> None:
+    """Raise ModelError unless every weight of the checkpoint has its place, and every place its weight."""
+    misfits = [
+        f"{name} ({list(stored)} in the file, {list(wanted)} in the model)"
+        for name, stored, wanted in sorted(report.get("mismatched_keys", []))
+    ]
+    if misfits:
+        raise ModelError(
+            f"the model's weights do not fit its config.json: {_some(misfits)}: set num_labels (or id2label) and the "
+            f"sizes "
+            "there to those that the weights were trained with"
+        )
+    missing = sorted(report.get("missing_keys", []))
+    if missing:
+        raise ModelError(
+            f"the model's files hold no weights for {_some(missing)}: transformers would fill in random ones, other "
+            f"ones in "
+            "each process; set model.id or model.path to a model that was fine-tuned for classification"
+        )
+    unknown = sorted(name for name in report.get("unexpected_keys", []) if not UNUSED.search(name))
+    if unknown:
+        raise ModelError(
+            f"the model's files hold weights that its architecture has no place for: {_some(unknown)}: the model would "
+            "compute something else than it was trained to; set architectures and model_type in its config.json rightly"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return shortened(", ".join(names[:MOST_NAMES])) + more
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a model's folder; DataError if it has none that loads."""
+    """Return the tokenizer of a model's folder; ModelError if it has none that loads, or none that can pad."""
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as problem:  # the Rust tokenizers raise plain exceptions
-        raise _does_not_load(folder, problem) from None
+    with quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as problem:  # the Rust tokenizers raise plain exceptions
+            what = shortened(" ".join(str(problem).split()) or type(problem).__name__)
+            raise ModelError(
+                f"the model's tokenizer does not load: {what}; a folder that `save_pretrained` of a fast tokenizer "
+                f"wrote holds "
+                "a tokenizer.json, which always does"
+            ) from None
+    if tokenizer.pad_token is None:
+        raise ModelError(
+            "the model's tokenizer has no pad token, and sentences of a batch are padded: set pad_token in its "
+            "tokenizer_config.json and pad_token_id in its config.json to what it was trained with"
+        )
+    return tokenizer
 
 
-def _does_not_load(folder: Path, problem: Exception) -> DataError:
-    what = shortened(str(problem).strip() or type(problem).__name__)
-    return DataError(f"{folder.as_posix()} does not load: {what}; `dvc repro -f download` renews it")
+def _damaged(folder: Path, problem: Exception) -> DataError:
+    return DataError(f"{folder.as_posix()} is damaged: {_first_line(problem)}; `dvc repro -f download` renews it")
 
 
-def exportable(classifier: Any) -> torch.nn.Module:
-    """Wrap the classifier so that it takes `input_ids`, `attention_mask` and gives logits.
+def _does_not_load(folder: Path, problem: Exception) -> Exception:
+    """Return a damaged file's error, or else what transformers says about the model."""
+    if isinstance(problem, OSError) and re.search(r"safetensors|not a valid JSON|no file named", str(problem)):
+        return _damaged(folder, problem)
+    return ModelError(
+        f"transformers cannot load the model: {_first_line(problem)}; set model.id or model.path to one that "
+        "AutoModelForSequenceClassification loads"
+    )
 
-    The mask is handed on as an additive 4-D float mask, `(1 - mask) * lowest float`:
-    the exported graph then has no mask-building nodes.  (A boolean 4-D mask would be
-    added as 0 and 1 by eager attention, which is wrong.)
-    """
-    import torch
 
-    class Exportable(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.classifier = classifier
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            kept = attention_mask[:, None, None, :].to(torch.float32)
-            additive = (1.0 - kept) * torch.finfo(torch.float32).min
-            logits: torch.Tensor = self.classifier(input_ids=input_ids, attention_mask=additive).logits
-            return logits
-
-    return Exportable().eval()
+def _first_line(problem: Exception) -> str:
+    lines = [line for line in str(problem).strip().splitlines() if line.strip()]
+    return shortened(lines[0] if lines else type(problem).__name__)
 
 
 def check_sequence_length(config: Any, sequence_length: int) -> None:
-    """Raise ParameterError if the model has no position embeddings for this length."""
-    limit = config.max_position_embeddings
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limit -= config.pad_token_id + 1
+    """Raise ParameterError if the model has no positions for this length; one without a limit takes any."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return
+    if config.model_type in OFFSET_POSITIONS:
+        limit -= (config.pad_token_id or 0) + 1
     if sequence_length > limit:
         raise ParameterError(
             f"params.yaml: sequence_length: got {sequence_length}, allowed: 4 to {limit} tokens, "
             f"the limit of this {config.model_type} model"
         )
+
+
+def check_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    """Raise ModelError if a sentence has a label that the model does not have."""
+    highest = int(labels.max(initial=-1))
+    if logits.shape[1] > 1 and highest >= logits.shape[1]:
+        raise ModelError(
+            f"the sentences have the label {highest}, the model's are 0 to {logits.shape[1] - 1}: set "
+            "dataset.label_column to null if they are not the model's, or take its own data"
+        )
+
+
+OFFSET_POSITIONS = (
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet", "esm",
+)  # fmt: skip
+"""Kinds whose first position has the number of the padding token and one more."""
+
+
+def named_inputs(tensors: tuple[Any, ...]) -> dict[str, Any]:
+    """Return a model's inputs by name, from tensors in the order of `INPUT_NAMES`."""
+    return dict(zip(INPUT_NAMES, tensors, strict=False))

@@ -33,10 +33,19 @@ class Workload:
     sequence_length: int
 
     @classmethod
-    def of(cls, config: Any, sequence_length: int) -> Workload:
-        """Read the sizes from a transformers configuration (DistilBERT, BERT, RoBERTa and their like)."""
-        feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
-        return cls(config.num_hidden_layers, config.hidden_size, feed_forward, config.num_labels, sequence_length)
+    def of(cls, config: Any, sequence_length: int, counted: int) -> Workload | None:
+        """Return the sizes in a transformers configuration; None where the model is built otherwise than the formula
+        says.
+
+        Whether the formula holds is not read from a name: its operations must be those that were `counted` in a call of
+        one sentence.
+        """
+        feed_forward = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None)
+        sizes = (getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None), feed_forward)
+        if not all(isinstance(size, int) for size in sizes):
+            return None
+        found = cls(int(sizes[0] or 0), int(sizes[1] or 0), int(sizes[2] or 0), config.num_labels, sequence_length)
+        return found if found.operations(1) == counted else None
 
     def as_dict(self) -> dict[str, int]:
         """Return the sizes as JSON holds them."""

@@ -4,6 +4,8 @@ BenchError            the user reads one message, no traceback, exit code 1
 ├── ParameterError    params.yaml says something that is not allowed
 ├── DataError         a file that an earlier stage wrote is missing or damaged
 ├── DownloadError     the model hub did not give what params.yaml asks for
+│   └── HubUnreachable    it did not answer: another time it may
+├── ModelError        the model is whole and read, but cannot be measured
 ├── WorkerError       a measuring process died or hung
 └── EngineError       a TensorRT engine was not built, or not used as built
 """
@@ -35,6 +37,14 @@ class DataError(BenchError):
 
 class DownloadError(BenchError):
     """The model hub did not give what params.yaml asks for."""
+
+
+class HubUnreachable(DownloadError):
+    """The model hub did not answer; what it would have said is not known."""
+
+
+class ModelError(BenchError):
+    """The model is not one that can be measured here; nothing that is run again changes that."""
 
 
 class WorkerError(BenchError):

@@ -21,6 +21,8 @@ Precision = Literal["fp32", "tf32", "fp16", "int8"]
 Device = Literal["cpu", "cuda"]
 RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
 VARIANT_KEY = re.compile(r"[a-z0-9_]+")
+CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")
+"""The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
 RESERVED_KEYS = ("convert",)
 """Folders of metrics/ that are no variant's."""
 
@@ -62,9 +64,20 @@ class Model(Section):
 
     id: str
     revision: str
-    source: Literal["auto", "hub", "synthetic"]
+    source: Literal["auto", "hub", "local", "synthetic"]
+    path: str | None = None
     hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
     synthetic: Synthetic
+
+    @model_validator(mode="after")
+    def path_fits_the_source(self) -> Model:
+        _check_path(self.source, self.path)
+        return self
+
+    @property
+    def chosen_source(self) -> str:
+        """What `auto` means: the folder if there is a path, else the hub."""
+        return "local" if self.source == "auto" and self.path is not None else self.source
 
 
 class Dataset(Section):
@@ -72,8 +85,38 @@ class Dataset(Section):
 
     id: str
     revision: str
-    split: Literal["validation"]
-    source: Literal["auto", "hub", "builtin"]
+    split: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)]
+    source: Literal["auto", "hub", "local", "builtin"]
+    path: str | None = None
+    text_column: Annotated[str, Field(min_length=1)] = "sentence"
+    text_pair_column: Annotated[str, Field(min_length=1)] | None = None
+    label_column: Annotated[str, Field(min_length=1)] | None = "label"
+    calibration_path: str | None = None
+    calibration_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def path_fits_the_source(self) -> Dataset:
+        _check_path(self.source, self.path)
+        if self.calibration_path is not None and self.path is None:
+            raise ValueError("calibration_path: got a path without dataset.path, allowed: null, or both")
+        return self
+
+    @property
+    def chosen_source(self) -> str:
+        """What `auto` means: the file if there is a path, else the hub."""
+        return "local" if self.source == "auto" and self.path is not None else self.source
+
+    def without_labels(self) -> Dataset:
+        """Return the same with labels left unread: they are none that the model could be judged by."""
+        return self.model_copy(update={"label_column": None})
+
+
+def _check_path(source: str, path: str | None) -> None:
+    """Raise ValueError if there is a path that would not be looked at, or none where one is wanted."""
+    if source == "local" and path is None:
+        raise ValueError("path: got null, allowed with source local: where the files lie")
+    if source not in ("auto", "local") and path is not None:
+        raise ValueError(f"path: got {shortened(repr(path))}, allowed with source {source}: null (or source: local)")
 
 
 class Timing(Section):
@@ -103,7 +146,7 @@ class Timing(Section):
 class Export(Section):
     """How the ONNX graph is made."""
 
-    opset: Annotated[int, Field(ge=17, le=20)]
+    opset: Literal["auto"] | Annotated[int, Field(ge=17, le=20)]
     max_abs_diff: Tolerance
 
 
@@ -136,11 +179,18 @@ class ReportSettings(Section):
         return budgets
 
 
-class Gate(Section):
-    """The quality gate of one precision; see `bench.proof.quality` for the two figures."""
+class Tolerances(Section):
+    """How far a row's logits may be from the reference; see `bench.proof.quality` for the two figures."""
 
     max_relative_error: Tolerance
     min_agreement: Annotated[float, Field(ge=0, le=1)]
+
+
+class Gate(Tolerances):
+    """The quality gate of one precision; `synthetic`: what holds for random weights instead."""
+
+    max_accuracy_loss: Annotated[float, Field(ge=0, le=1)] | None = None
+    synthetic: Tolerances | None = None
 
 
 class Variant(Section):

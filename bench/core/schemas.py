@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
+from bench.core.model_inputs import Task
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Latency = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -61,9 +63,13 @@ class Machine(TypedDict):
 class Provenance(TypedDict):
     """metrics/model.json."""
 
-    model: str
+    model: Name
     model_is_real: bool
-    sentences: str
+    sentences: Name
+    stands_for: NotRequired[str]
+    model_type: NotRequired[str]
+    task: NotRequired[Task]
+    labels: NotRequired[Annotated[int, Field(ge=1)]]
 
 
 class WorkloadSizes(TypedDict):
@@ -82,14 +88,15 @@ class Export(TypedDict):
     opset: int
     seconds: Amount
     machine: NotRequired[str]
-    workload: WorkloadSizes
+    workload: WorkloadSizes | None
     parity_max_abs_diff: Amount
 
 
 class Seconds(TypedDict):
-    """metrics/convert/NAME.json; `machine`: which one took them."""
+    """metrics/convert/NAME.json; `machine`: which one took them; `not_made`: why there is no graph."""
 
-    seconds: Amount
+    seconds: NotRequired[Amount]
+    not_made: NotRequired[str]
     machine: NotRequired[str]
 
 
@@ -131,6 +138,11 @@ class Cell(TypedDict):
     p50_ms: NotRequired[Latency]
     p95_ms: NotRequired[Latency]
     mean_ms: NotRequired[Latency]
+    accuracy: NotRequired[Amount]
+    accuracy_low: NotRequired[Amount]
+    accuracy_high: NotRequired[Amount]
+    accuracy_loss: NotRequired[Number]
+    accuracy_loss_p: NotRequired[Amount]
     samples_per_s: NotRequired[Latency]
     rounds: NotRequired[list[int]]
     process_p50_ms: NotRequired[list[Latency]]
@@ -190,13 +202,23 @@ class Session(TypedDict):
     anchors: dict[str, dict[str, TimedCell]]
 
 
+class Labels(TypedDict):
+    """What a row and the fp32 reference get right of all labelled sentences."""
+
+    labelled: Annotated[int, Field(ge=1)]
+    right: Count
+    reference_right: Count
+    only_reference: Count
+    only_row: Count
+
+
 class Report(TypedDict):
     """artifacts/samples/DEVICE/KEY.json."""
 
     cells: dict[str, Annotated[Cell, AfterValidator(whole)]]
     processes: list[dict[str, Any]]
     evidence: NotRequired[dict[str, Any]]
-    accuracy: NotRequired[Number | None]
+    accuracy: NotRequired[Labels | None]
     session: NotRequired[Session]
     fingerprint: NotRequired[str]
     failure: NotRequired[str]
@@ -206,7 +228,8 @@ class Labelled(TypedDict):
     """A row of artifacts/sentences/evaluation.csv and calibration.csv."""
 
     sentence: str
-    label: Count
+    pair: NotRequired[str]
+    label: NotRequired[Count]
 
 
 class SingleRun(TypedDict):
@@ -231,6 +254,11 @@ class SummaryRow(TypedDict):
     p50_ms: NotRequired[Latency]
     p95_ms: NotRequired[Latency]
     mean_ms: NotRequired[Latency]
+    accuracy: NotRequired[Amount]
+    accuracy_low: NotRequired[Amount]
+    accuracy_high: NotRequired[Amount]
+    accuracy_loss: NotRequired[Number]
+    accuracy_loss_p: NotRequired[Amount]
     samples_per_s: NotRequired[Latency]
     p50_low_ms: NotRequired[Latency]
     p50_high_ms: NotRequired[Latency]

@@ -1,23 +1,31 @@
-"""Labelled sentences as they lie between the stages: a CSV with `sentence,label`."""
+"""Sentences as they lie between the stages: a CSV with `sentence,pair,label`, empty where there is no pair or label."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.core import schemas
 from bench.core.files import damaged, read_csv
 
-Labelled = tuple[str, int]
 MEND = "`dvc repro -f download` renews it"
 
 
+class Labelled(NamedTuple):
+    """A sentence, the number of its label, and the second sentence of a pair."""
+
+    sentence: str
+    label: int | None
+    pair: str | None = None
+
+
 def write_sentences(path: Path, labelled: list[Labelled]) -> None:
-    """Write `sentence,label` rows, UTF-8, Unix line ends."""
+    """Write `sentence,pair,label` rows, UTF-8, Unix line ends."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("sentence", "label"))
-        writer.writerows(labelled)
+        writer.writerow(("sentence", "pair", "label"))
+        writer.writerows((row.sentence, row.pair or "", "" if row.label is None else row.label) for row in labelled)
 
 
 def read_sentences(path: Path) -> list[Labelled]:
@@ -25,4 +33,4 @@ def read_sentences(path: Path) -> list[Labelled]:
     rows = read_csv(path, MEND, schemas.Labelled)
     if not rows:
         raise damaged(path, "no sentences", MEND)
-    return [(row["sentence"], row["label"]) for row in rows]
+    return [Labelled(row["sentence"], row.get("label"), row.get("pair")) for row in rows]

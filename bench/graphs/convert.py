@@ -26,32 +26,28 @@ from bench.inputs.encoded import Encoded
 QUANTIZED = ["MatMul", "Gemm"]
 
 
-def convert(recipe: str, source: Path, classifier: Path, calibration: Encoded) -> Any:
+def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
     """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
 
-    `classifier` is the folder of the PyTorch model, whose sizes fp16_fused needs; `calibration`
-    sentences are used by int8_qdq.
+    The `calibration` sentences are used by int8_qdq.
     """
     with _quiet_converters():
-        model = RECIPES[recipe](source, classifier, calibration)
+        model = RECIPES[recipe](source, calibration)
     strip_traces(model)
     return model
 
 
-def _fp16(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
+def _fp16(source: Path, _calibration: Encoded) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     return convert_float_to_float16(load_graph(source), keep_io_types=True)
 
 
-def _fp16_fused(source: Path, classifier: Path, _calibration: Encoded) -> Any:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(classifier, local_files_only=True)
-    return fuse_for_cuda(load_graph(source), config.num_attention_heads, config.hidden_size)
+def _fp16_fused(source: Path, _calibration: Encoded) -> Any:
+    return fuse_for_cuda(load_graph(source))
 
 
-def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any:
+def _int8_dynamic(source: Path, _calibration: Encoded) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _scratch_copy(source) as (copy, target):
@@ -59,7 +55,7 @@ def _int8_dynamic(source: Path, _classifier: Path, _calibration: Encoded) -> Any
         return load_graph(target)
 
 
-def _int8_qdq(source: Path, _classifier: Path, calibration: Encoded) -> Any:
+def _int8_qdq(source: Path, calibration: Encoded) -> Any:
     return quantize_qdq(source, calibration)
 
 
@@ -120,8 +116,7 @@ def _calibration_reader(calibration: Encoded) -> Any:
             row = next(self.rows, None)
             if row is None:
                 return None
-            ids, mask = calibration.rows(np.array([row]))
-            return {"input_ids": ids, "attention_mask": mask}
+            return dict(zip(calibration.input_names, calibration.rows(np.array([row])), strict=True))
 
     return Sentences()
 
@@ -136,7 +131,7 @@ def _quiet_converters() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-RECIPES: dict[str, Callable[[Path, Path, Encoded], Any]] = {
+RECIPES: dict[str, Callable[[Path, Encoded], Any]] = {
     "fp16": _fp16,
     "fp16_fused": _fp16_fused,
     "int8_dynamic": _int8_dynamic,

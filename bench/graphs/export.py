@@ -6,81 +6,160 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.classifier.reference import reference_logits
-from bench.core.errors import BenchError
+from bench.classifier.exportable import Form, faithful_forms
+from bench.core.differences import largest_difference
+from bench.core.errors import ModelError
+from bench.core.files import shortened
+from bench.core.params import Export
 from bench.graphs.gelu import order_gelu_for_fusion
-from bench.graphs.onnx_files import IR_VERSION, strip_traces
+from bench.graphs.onnx_files import IR_VERSION, save_graph, strip_traces
 from bench.inputs.encoded import Encoded
 
 EXAMPLE_BATCH = 2
 PARITY_BATCHES = (1, 7)
 """Batch sizes that are compared; 7 is one that the export never saw."""
+CHECKED_SENTENCES = max(PARITY_BATCHES)
 
 
-def export_graph(model: Any, example: Encoded, opset: int) -> Any:
-    """Return an onnx.ModelProto of `model` with a dynamic batch, made by PyTorch's dynamo exporter.
+@dataclass(frozen=True)
+class Exported:
+    """A graph that was checked: how it was made, and how far its logits are from the model's."""
 
-    `example` gives the traced shapes: int64 `[sentences, sequence_length]`, two sentences at least.
+    graph: Any
+    opset: int
+    form: Form
+    largest_difference: float
+
+
+def export_checked(
+    classifier: Any, encoded: Encoded, reference: NDArray[np.float32], settings: Export, path: Path
+) -> Exported:
+    """Write the simplest graph to `path` whose logits are the reference's; ModelError if there is none.
+
+    Opset `auto`: the lowest that works for this model.
+    """
+    opset = None if settings.opset == "auto" else settings.opset
+    max_abs_diff = settings.max_abs_diff
+    rows = checked_rows(encoded)
+    sample, wanted = encoded.take(rows), reference[rows]
+    failures = []
+    for form, module in faithful_forms(classifier, sample, wanted, max_abs_diff):
+        for candidate in [opset] if opset else list(IR_VERSION):
+            try:
+                graph = export_graph(module, sample, candidate)
+                if opset_of(graph) != candidate and opset:
+                    raise ModelError(f"the exporter could only give {opset_of(graph)}")
+                save_graph(graph, path)
+                return Exported(graph, opset_of(graph), form, parity(path, sample, wanted, max_abs_diff))
+            except ModelError as problem:
+                failures.append(f"opset {candidate}, {form}: {problem}")
+    way_out = "set export.opset to auto, or to one that works" if opset else "no setting changes that"
+    raise ModelError(
+        f"params.yaml: export.opset: got {opset or 'auto'}: no graph of this {classifier.config.model_type} model is "
+        f"right: "
+        f"{way_out} ({'; '.join(failures)})"
+    )
+
+
+def checked_rows(encoded: Encoded) -> NDArray[np.int64]:
+    """Return the sentences that are compared: the shortest, the longest, and others between them by length."""
+    by_length = np.argsort(encoded.attention_mask.sum(axis=1), kind="stable")
+    places = np.linspace(0, len(by_length) - 1, CHECKED_SENTENCES).round().astype(int)
+    chosen: NDArray[np.int64] = by_length[places]
+    return chosen
+
+
+def opset_of(graph: Any) -> int:
+    """Return the opset of ONNX's own operators."""
+    return int(next(entry.version for entry in graph.opset_import if entry.domain == ""))
+
+
+def export_graph(module: Any, example: Encoded, opset: int) -> Any:
+    """Return an onnx.ModelProto of `module` with a dynamic batch, made by PyTorch's dynamo exporter.
+
+    Its opset is the one asked for, or the next that the exporter can give.  Raises ModelError if it can give none.
     """
     import torch
 
-    ids, mask = (torch.from_numpy(array) for array in example.rows(np.arange(EXAMPLE_BATCH)))
     batch = torch.export.Dim("batch", min=1, max=65536)
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            model,
-            (ids, mask),
-            dynamo=True,
-            opset_version=opset,
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_shapes={"input_ids": {0: batch}, "attention_mask": {0: batch}},
-        )
+    arrays = example.rows(np.arange(EXAMPLE_BATCH) % len(example))
+    try:
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                module,
+                tuple(map(torch.from_numpy, arrays)),
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(example.input_names),
+                output_names=["logits"],
+                dynamic_shapes={name: {0: batch} for name in example.input_names},
+            )
+    except Exception as problem:  # the exporter lets through whatever a model's code raises while it is traced
+        raise ModelError(f"PyTorch's exporter cannot trace it: {_reason(problem)}") from None
     if program is None:
-        raise BenchError("the ONNX exporter returned nothing")
+        raise ModelError("PyTorch's exporter gave no graph")
     graph = program.model_proto
-    got = next(entry.version for entry in graph.opset_import if entry.domain == "")
-    if got != opset:
-        raise BenchError(f"params.yaml: export.opset: asked for {opset}, the exporter could only give {got}")
     order_gelu_for_fusion(graph)
     strip_traces(graph)
-    graph.ir_version = IR_VERSION[opset]
+    graph.ir_version = IR_VERSION.get(opset_of(graph), max(IR_VERSION.values()))
     return graph
 
 
+def _reason(problem: BaseException) -> str:
+    """Return the first line of what lies at the bottom of a chain of exceptions."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    lines = [line for line in str(problem).strip().splitlines() if line.strip()]
+    return f"{type(problem).__name__}: {shortened(lines[0])}" if lines else type(problem).__name__
+
+
 @contextlib.contextmanager
-def _quiet_exporter() -> Any:
+def _quiet_exporter() -> Iterator[None]:
     """Hide the exporter's progress and its notes on operators that this model does not use."""
     logging.disable(logging.WARNING)
+    silent = io.StringIO()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(silent), contextlib.redirect_stderr(silent):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
 
 
-def parity(model: Any, graph_file: Path, encoded: Encoded, max_abs_diff: float) -> float:
-    """Return the largest logit difference between ONNX Runtime (CPU) and PyTorch.
+def parity(graph_file: Path, encoded: Encoded, reference: NDArray[np.float32], max_abs_diff: float) -> float:
+    """Return the largest difference of logits between ONNX Runtime (CPU) and the reference, in batches of 1 and 7.
 
-    Raises BenchError above `max_abs_diff`, so that a wrong graph never reaches a table.
+    Raises ModelError above `max_abs_diff`, so that a wrong graph never reaches a table; NaN is above.
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(graph_file), providers=["CPUExecutionProvider"])
-    largest = 0.0
+    try:
+        session = onnxruntime.InferenceSession(str(graph_file), providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        raise ModelError(f"ONNX Runtime does not load the graph: {_reason(problem)}") from None
+    differences = []
     for size in PARITY_BATCHES:
-        ids, mask = encoded.rows(np.arange(size) % len(encoded))
-        wanted = reference_logits(model, Encoded(ids, mask, np.zeros(size, dtype=np.int64)))
-        got = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-        largest = max(largest, float(np.abs(got - wanted).max()))
+        for start in range(0, len(encoded) - size + 1, size):
+            chosen = np.arange(start, start + size)
+            feed = dict(zip(encoded.input_names, encoded.rows(chosen), strict=True))
+            try:
+                got = session.run(["logits"], feed)[0]
+            except Exception as problem:
+                raise ModelError(f"ONNX Runtime does not run the graph: {_reason(problem)}") from None
+            if got.shape != reference[chosen].shape:
+                raise ModelError(f"the graph gives logits of shape {list(got.shape)}")
+            differences.append(largest_difference(got, reference[chosen]))
+    largest = max(differences)  # infinity where a logit is NaN
     if not largest <= max_abs_diff:
-        raise BenchError(
+        raise ModelError(
             f"the exported graph differs from PyTorch by {largest:.3g} in a logit; "
             f"allowed: export.max_abs_diff = {max_abs_diff:g}"
         )

@@ -30,6 +30,22 @@ def load_graph(path: Path) -> Any:
     return model
 
 
+def check_loads(path: Path) -> None:
+    """Raise ONNX Runtime's InvalidGraph if the graph is none that any provider could run."""
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph
+
+    onnxruntime.set_default_logger_severity(4)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    except InvalidGraph:
+        raise
+    except Exception:  # an operator that the CPU has no kernel for: another provider may
+        return
+
+
 def _check_names(graph: Any) -> None:
     """Raise onnx's ValidationError unless the graph takes tokens and gives logits."""
     import onnx

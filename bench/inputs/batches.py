@@ -14,18 +14,20 @@ MAX_DISTINCT_BATCHES = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch as the runtime gets it, and which sentences it holds."""
+    """One batch as the runtime gets it, and which sentences it holds.
+
+    `inputs`: int64 arrays `[batch, sequence_length]` in the order of `bench.core.model_inputs.INPUT_NAMES`.
+    """
 
     indices: IntArray
-    input_ids: IntArray
-    attention_mask: IntArray
+    inputs: tuple[IntArray, ...]
 
 
 def make_batches(encoded: Encoded, batch_size: int) -> list[Batch]:
     """Return batches that walk through the sentences once, at most 64 of them."""
     count = min(-(-len(encoded) // batch_size), MAX_DISTINCT_BATCHES)
     indices = batch_indices(len(encoded), batch_size)
-    return [Batch(chosen, *encoded.rows(chosen)) for chosen in (next(indices) for _ in range(count))]
+    return [Batch(chosen, encoded.rows(chosen)) for chosen in (next(indices) for _ in range(count))]
 
 
 def batch_indices(sentences: int, batch_size: int) -> Iterator[IntArray]:

@@ -11,51 +11,89 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import DataError
-from bench.core.files import replacing_file
+from bench.core.files import replacing_file, shortened
+from bench.core.model_inputs import INPUT_NAMES
+from bench.core.sentences import Labelled
 
 IntArray = NDArray[np.int64]
+NO_LABEL = -1
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Padded sentences: int64 arrays `[sentences, sequence_length]` and labels `[sentences]`."""
+    """Padded sentences: int64 arrays `[sentences, sequence_length]`, and labels `[sentences]` (-1: none)."""
 
     input_ids: IntArray
     attention_mask: IntArray
     labels: IntArray
+    token_type_ids: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def arrays(self) -> tuple[IntArray, ...]:
+        """What the model is given, in the order of `INPUT_NAMES`."""
+        types = () if self.token_type_ids is None else (self.token_type_ids,)
+        return (self.input_ids, self.attention_mask, *types)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of `arrays`."""
+        return INPUT_NAMES[: len(self.arrays)]
+
     def first(self, count: int) -> Encoded:
         """Return at most `count` sentences from the beginning."""
-        return Encoded(self.input_ids[:count], self.attention_mask[:count], self.labels[:count])
+        return self.take(np.arange(min(count, len(self))))
 
-    def rows(self, indices: IntArray) -> tuple[IntArray, IntArray]:
-        """Return (input_ids, attention_mask) of these sentences, contiguous."""
-        return np.ascontiguousarray(self.input_ids[indices]), np.ascontiguousarray(self.attention_mask[indices])
+    def take(self, indices: IntArray) -> Encoded:
+        """Return these sentences."""
+        types = None if self.token_type_ids is None else self.token_type_ids[indices]
+        return Encoded(self.input_ids[indices], self.attention_mask[indices], self.labels[indices], types)
+
+    def rows(self, indices: IntArray) -> tuple[IntArray, ...]:
+        """Return the model's inputs of these sentences, contiguous."""
+        return tuple(np.ascontiguousarray(array[indices]) for array in self.arrays)
+
+    def without_types(self) -> Encoded:
+        """Return the same without token types."""
+        return Encoded(self.input_ids, self.attention_mask, self.labels)
+
+    @property
+    def has_types(self) -> bool:
+        """Whether a token has another type than 0, which is what a model takes where it is told nothing."""
+        return self.token_type_ids is not None and bool(self.token_type_ids.any())
 
 
-def encode(tokenizer: Any, labelled: list[tuple[str, int]], sequence_length: int) -> Encoded:
-    """Pad or cut every sentence to `sequence_length` tokens."""
-    tokens = tokenizer(
-        [text for text, _ in labelled],
-        padding="max_length",
-        truncation=True,
-        max_length=sequence_length,
-        return_tensors="np",
-    )
+def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> Encoded:
+    """Pad or cut every sentence, or pair of sentences, to `sequence_length` tokens; DataError if it cannot be done."""
+    pairs = [row.pair for row in labelled]
+    try:
+        tokens = tokenizer(
+            [row.sentence for row in labelled],
+            text_pair=pairs if any(pair is not None for pair in pairs) else None,
+            padding="max_length",
+            truncation=True,
+            max_length=sequence_length,
+            return_attention_mask=True,
+            return_tensors="np",
+        )
+    except Exception as problem:  # the Rust tokenizers raise plain exceptions
+        reason = shortened(str(problem).strip() or type(problem).__name__)
+        raise DataError(f"the model's tokenizer cannot encode the sentences: {reason}") from None
+    types = tokens.get("token_type_ids")
     return Encoded(
         tokens["input_ids"].astype(np.int64),
         tokens["attention_mask"].astype(np.int64),
-        np.array([label for _, label in labelled], dtype=np.int64),
+        np.array([NO_LABEL if row.label is None else row.label for row in labelled], dtype=np.int64),
+        None if types is None else types.astype(np.int64),
     )
 
 
 def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
     """Write the arrays to an .npz whose bytes depend on their values alone."""
     with replacing_file(path) as temporary, temporary.open("wb") as stream:
-        arrays = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask, "labels": encoded.labels}
+        arrays = dict(zip(encoded.input_names, encoded.arrays, strict=True)) | {"labels": encoded.labels}
         np.savez(stream, allow_pickle=False, **arrays, **more)
 
 
@@ -65,16 +103,15 @@ def load_encoded(path: Path) -> Encoded:
 
 
 def _encoded(content: dict[str, NDArray[Any]], path: Path) -> Encoded:
-    input_ids, mask, labels = (_array(content, name, path, "i") for name in ("input_ids", "attention_mask", "labels"))
-    if (
-        input_ids.ndim != 2
-        or not input_ids.size
-        or mask.shape != input_ids.shape
-        or labels.shape != input_ids.shape[:1]
-    ):
-        shapes = f"input_ids {input_ids.shape}, attention_mask {mask.shape}, labels {labels.shape}"
-        raise _damaged(path, f"arrays that do not fit together: {shapes}")
-    return Encoded(input_ids, mask, labels)
+    present = [name for name in INPUT_NAMES if name in content or name != "token_type_ids"]
+    inputs = [_array(content, name, path, "i") for name in present]
+    labels = _array(content, "labels", path, "i")
+    ids = inputs[0]
+    fits = all(array.shape == ids.shape for array in inputs) and labels.shape == ids.shape[:1]
+    if ids.ndim != 2 or not ids.size or not fits:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(present, inputs, strict=True))
+        raise _damaged(path, f"arrays that do not fit together: {shapes}, labels {labels.shape}")
+    return Encoded(ids, inputs[1], labels, *inputs[2:])
 
 
 def load_reference(path: Path) -> NDArray[np.float32]:

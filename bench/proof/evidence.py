@@ -18,10 +18,51 @@ WEIGHT_TYPES = {
     "int8": ("qint8", "int8"),
 }
 """Names of the weights' type in PyTorch and in ONNX for each precision."""
-MAIN_SHARE = 0.3
-"""Smallest share of weight bytes in the row's type.  INT8 rows keep their embeddings, a large part, in float32."""
+MAIN_SHARE = 0.9
+"""Smallest share, in the row's type, of the elements that matrix products take as weights.  Embeddings are looked up
+and
+not multiplied: they are no part of it, however large."""
 STRICT_SHARE = 0.01
 """Largest share of matrix-product time that an fp32 row may spend in lower precision."""
+SHAPE_OPERATORS = frozenset(
+    [
+        "Shape",
+        "Size",
+        "Gather",
+        "Unsqueeze",
+        "Squeeze",
+        "Concat",
+        "Cast",
+        "Slice",
+        "Range",
+        "ConstantOfShape",
+        "Constant",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Equal",
+        "Where",
+        "Reshape",
+        "Expand",
+        "ReduceProd",
+        "Min",
+        "Max",
+        "Greater",
+        "Less",
+        "Not",
+        "And",
+        "Or",
+        "Identity",
+        "Mod",
+        "ScatterND",
+        "ScatterElements",
+        "NonZero",
+    ]
+)
+"""What ONNX Runtime computes shapes and indices with, on the CPU; it leaves no other of these operators there, since
+the
+CUDA provider has them all."""
 EXECUTION_PROVIDERS = {
     ("onnxruntime", "cpu"): "CPUExecutionProvider",
     ("onnxruntime", "cuda"): "CUDAExecutionProvider",
@@ -57,7 +98,7 @@ def kernel_contradiction(variant: Variant, profile: dict[str, Any] | None) -> st
 def proof_mark(variant: Variant, evidence: dict[str, Any], profile: dict[str, Any] | None) -> str:
     """Return which of the proofs a cell has: D device, W weights, K kernels; `-` for each that was not recorded."""
     device = bool(evidence.get("providers") or evidence.get("device"))
-    weights = bool(evidence.get("weight_bytes"))
+    weights = bool(evidence.get("product_weights"))
     shares = arithmetic_shares(profile["kernels"]) if profile else {}
     kernels = bool(set(shares) - {"unknown"})
     found = {"D": device, "W": weights, "K": kernels}
@@ -70,9 +111,12 @@ def _wrong_device(variant: Variant, evidence: dict[str, Any]) -> str:
     providers = evidence.get("providers")
     if wanted and providers and providers[0] != wanted:
         return f"wanted {wanted}, observed {providers[0]}"
-    elsewhere = sorted(set(evidence.get("nodes_placed", {})) - {wanted})
+    elsewhere = {
+        name: nodes for name, nodes in evidence.get("operators_elsewhere", {}).items() if name not in SHAPE_OPERATORS
+    }
     if wanted and elsewhere:
-        return f"wanted every node on {wanted}, observed some on {', '.join(elsewhere)}"
+        names = ", ".join(f"{count} {name}" for name, count in sorted(elsewhere.items()))
+        return f"wanted every node but those that compute shapes on {wanted}, observed elsewhere: {names}"
     devices = evidence.get("device")
     if devices and devices != [variant.device]:
         return f"wanted weights on {variant.device}, observed {', '.join(devices)}"
@@ -85,11 +129,13 @@ def _not_compiled(evidence: dict[str, Any]) -> str:
 
 
 def _wrong_weights(variant: Variant, evidence: dict[str, Any]) -> str:
-    sizes: dict[str, int] = evidence.get("weight_bytes", {})
+    sizes: dict[str, int] = evidence.get("product_weights", {})
     if not sizes or variant.runtime == "tensorrt":
         return ""
     share = sum(sizes.get(name, 0) for name in WEIGHT_TYPES[variant.precision]) / sum(sizes.values())
     if share >= MAIN_SHARE:
         return ""
-    observed = max(sizes, key=lambda name: sizes[name])
-    return f"requested {variant.precision}, observed weights mostly {observed}"
+    others = {name: size for name, size in sizes.items() if name not in WEIGHT_TYPES[variant.precision]}
+    observed = max(others, key=lambda name: others[name])
+    part = others[observed] / sum(sizes.values())
+    return f"requested {variant.precision}, observed {observed} in {part:.0%} of the weights of matrix products"

@@ -6,19 +6,26 @@ of the logits (0.01 is nothing for a trained model and much for a random one), h
 
     relative error = largest absolute difference / standard deviation of the reference logits
 
-where the standard deviation is over sentences, averaged over labels.
+where the standard deviation is over sentences, averaged over labels.  What agreement is depends on the model's task:
+
+    single_label  share of sentences whose most likely label is the reference's
+    multi_label   share of labels that are on the reference's side of the threshold (logit 0, probability ½)
+    regression    Pearson's correlation of the outputs with the reference's
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.params import Gate
+from bench.core.differences import largest_difference
+from bench.core.model_inputs import Task
+from bench.core.params import Gate, Tolerances
 from bench.inputs.batches import Batch
 
 Logits = NDArray[np.float32]
@@ -26,36 +33,69 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far the logits of some runs are from the reference."""
+    """How far the logits of some runs are from the reference.
+
+    `sums`: of x, y, x², y² and xy, x the outputs and y the reference's, from which the correlation follows.
+    """
 
     max_abs_diff: float
     agreeing: int
     compared: int
     sentences: int
     fault: str = ""
+    sums: list[float] = field(default_factory=list)
 
     @property
     def agreement(self) -> float:
-        """Share of compared predictions whose most likely label is the reference's."""
-        return self.agreeing / self.compared if self.compared else 0.0
+        """The share of compared decisions that are the reference's, or the correlation with it."""
+        return agreement_of([self])
 
 
-def compare(outputs: Iterable[tuple[Batch, Logits]], reference: Logits) -> Comparison:
+def compare(outputs: Iterable[tuple[Batch, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
     """Compare logits `[batch, labels]` of each run with the reference rows of its sentences."""
-    largest, agreeing, compared = 0.0, 0, 0
+    differences: list[float] = []
+    agreeing, compared = 0, 0
+    sums = np.zeros(5)
     seen: set[int] = set()
     for batch, logits in outputs:
         wanted = reference[batch.indices]
         fault = _fault_of(logits, wanted)
         if fault:
             return Comparison(float("inf"), agreeing, compared, len(seen), fault)
-        largest = max(largest, float(np.abs(logits - wanted).max()))
-        agreeing += int((logits.argmax(axis=1) == wanted.argmax(axis=1)).sum())
-        compared += len(wanted)
+        differences.append(largest_difference(logits, wanted))
+        same = _same_decisions(logits, wanted, task)
+        agreeing += int(same.sum())
+        compared += same.size
+        sums += _sums(logits, wanted)
         seen.update(batch.indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
-    return Comparison(largest, agreeing, compared, len(seen))
+    return Comparison(
+        max(differences), agreeing, compared, len(seen), "", sums.tolist() if task == "regression" else []
+    )
+
+
+def _same_decisions(logits: Logits, wanted: Logits, task: Task) -> NDArray[np.bool_]:
+    if task == "single_label":
+        return np.asarray(logits.argmax(axis=1) == wanted.argmax(axis=1))
+    return np.asarray((logits > 0) == (wanted > 0))
+
+
+def _sums(logits: Logits, wanted: Logits) -> NDArray[np.float64]:
+    x, y = logits.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
+    return np.array([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()])
+
+
+def agreement_of(comparisons: list[Comparison]) -> float:
+    """Return the agreement of several comparisons together; 0.0 without any, or where a correlation has no meaning."""
+    compared = sum(comparison.compared for comparison in comparisons)
+    if not compared:
+        return 0.0
+    if not all(comparison.sums for comparison in comparisons):
+        return sum(comparison.agreeing for comparison in comparisons) / compared
+    x, y, xx, yy, xy = np.sum([comparison.sums for comparison in comparisons], axis=0) / compared
+    spreads = (xx - x * x) * (yy - y * y)
+    return float((xy - x * y) / math.sqrt(spreads)) if spreads > 0 else 0.0
 
 
 def _fault_of(logits: Logits, wanted: Logits) -> str:
@@ -73,14 +113,18 @@ def reference_spread(reference: Logits) -> float:
     return float(reference.std(axis=0).mean())
 
 
-def gate_verdict(comparisons: list[Comparison], spread: float, gate: Gate) -> tuple[dict[str, Any], str]:
+def tolerances(gate: Gate, is_real: bool) -> Tolerances:
+    """Return what a precision may differ by: random weights may have limits of their own."""
+    return gate if is_real or gate.synthetic is None else gate.synthetic
+
+
+def gate_verdict(comparisons: list[Comparison], spread: float, gate: Tolerances) -> tuple[dict[str, Any], str]:
     """Return (figures of a cell, reason for rejection or an empty string)."""
     fault = next((comparison.fault for comparison in comparisons if comparison.fault), "")
     if fault:
         return {}, fault
     largest = max(comparison.max_abs_diff for comparison in comparisons)
-    compared = sum(comparison.compared for comparison in comparisons)
-    agreement = sum(comparison.agreeing for comparison in comparisons) / compared
+    agreement = agreement_of(comparisons)
     relative = largest / spread if spread > 0 else float("inf")
     figures = {
         "max_abs_diff": largest,
@@ -90,6 +134,34 @@ def gate_verdict(comparisons: list[Comparison], spread: float, gate: Gate) -> tu
     }
     if not relative <= gate.max_relative_error:
         return figures, f"relative error {relative:.3g} is above {gate.max_relative_error:g}"
-    if agreement < gate.min_agreement:
+    if not agreement >= gate.min_agreement:
         return figures, f"agreement {agreement:.1%} is below {gate.min_agreement:.1%}"
     return figures, ""
+
+
+def compare_labels(
+    predicted: NDArray[np.int64], reference: NDArray[np.int64], labels: NDArray[np.int64]
+) -> dict[str, int]:
+    """Count on the labelled sentences (label 0 or more) what a row and the reference get right.
+
+    `only_reference` and `only_row`: sentences that one of the two alone gets right.
+    """
+    known = labels >= 0
+    row, truth = predicted[known] == labels[known], reference[known] == labels[known]
+    return {
+        "labelled": int(known.sum()),
+        "right": int(row.sum()),
+        "reference_right": int(truth.sum()),
+        "only_reference": int((truth & ~row).sum()),
+        "only_row": int((row & ~truth).sum()),
+    }
+
+
+def accuracy_fault(counts: dict[str, int] | None, gate: Gate) -> str:
+    """Return why a row's accuracy is too far below the reference's; empty if it is not, or is not known."""
+    if not counts or gate.max_accuracy_loss is None:
+        return ""
+    loss = (counts["reference_right"] - counts["right"]) / counts["labelled"]
+    if loss <= gate.max_accuracy_loss:
+        return ""
+    return f"accuracy is {loss:.2%} of the sentences below fp32's, allowed: {gate.max_accuracy_loss:.2%}"

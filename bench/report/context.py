@@ -29,6 +29,22 @@ class Context:
         """Whether the weights are the real model's."""
         return bool(self.provenance["model_is_real"])
 
+    def stand_in(self) -> str:
+        """Say in a heading that a stand-in was measured, and for which model; empty for a real one."""
+        if self.is_real:
+            return ""
+        wanted = self.provenance.get("stands_for")
+        return f" of a stand-in ({self.provenance['model']}{f', for {wanted}' if wanted else ''})"
+
+    def what_holds(self) -> str:
+        """Say for what the latencies of a stand-in hold."""
+        wanted = self.provenance.get("stands_for")
+        return f"latencies hold for {wanted or 'the real model'} if it has this architecture and these sizes"
+
+    def warning(self) -> str:
+        """Say behind the model's name that its weights are random; empty for a real one."""
+        return "" if self.is_real else f". THE WEIGHTS ARE RANDOM: {self.what_holds()}; predictions mean nothing"
+
     def model(self) -> str:
         """Say which model and sentences were measured."""
         return f"{self.provenance['model']}; {self.provenance['sentences']}"

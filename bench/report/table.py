@@ -30,7 +30,7 @@ LEFT_ALIGNED = ("variant", "verdict, 95% interval", "bottleneck", "proof", "stat
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
     """Return results/summary_table.md: the machine, and a panel a device with every row."""
-    lines = ["# Inference latency and throughput", "", *_head(context)]
+    lines = [f"# Inference latency and throughput{context.stand_in()}", "", *_head(context)]
     for device, title in PANELS.items():
         lines += _panel(table[table["device"] == device], title, context.device(device), context.settings)
     return "\n".join(lines + _legend(table)) + "\n"
@@ -48,7 +48,7 @@ def render_summary(table: pd.DataFrame, context: Context) -> str:
 def _head(context: Context) -> Iterator[str]:
     yield from (f"Model: {context.model()}.", "")
     if not context.is_real:
-        yield "**The weights are random: latencies hold for the real model, predictions and accuracy do not.**"
+        yield f"**The weights are random: {context.what_holds()}; predictions mean nothing and there is no accuracy.**"
         yield ""
     yield from (f"- {line}" for line in context.hardware_lines())
     parity = context.export["parity_max_abs_diff"]
@@ -105,6 +105,26 @@ def status_text(row: Any) -> str:
     return ", ".join([str(row.status), *disturbances(row)])
 
 
+def accuracy_text(row: Any) -> str:
+    """Return the accuracy over all labelled sentences with its interval."""
+    value: Any = getattr(row, "accuracy", None)
+    if is_missing(value) or is_missing(getattr(row, "accuracy_low", None)):
+        return MISSING
+    return f"{value:.2%} ({row.accuracy_low:.1%} – {row.accuracy_high:.1%})"
+
+
+SIGNIFICANT = 0.05
+
+
+def loss_text(row: Any) -> str:
+    """Return what a row loses of fp32's accuracy on the same sentences, and whether that may be chance."""
+    loss: Any = getattr(row, "accuracy_loss", None)
+    if is_missing(loss):
+        return MISSING
+    chance = "" if not loss else f" (p = {row.accuracy_loss_p:.2g})"
+    return f"{loss:+.2%}{chance}"
+
+
 BUSY_CORES = 0.5
 """From this many cores on, what other processes did while a cell was timed is said."""
 STOPPED_SECONDS = 0.05
@@ -143,6 +163,8 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "of roofline": roofline_text,
     "mJ/sample": lambda row: millijoules(row.gross_energy_mj_per_sample),
     "agreement": lambda row: percent(row.agreement),
+    "accuracy, 95% interval": accuracy_text,
+    "loss against fp32": loss_text,
     "proof": lambda row: MISSING if is_missing(row.proof) else str(row.proof),
     "status": status_text,
 }
@@ -181,6 +203,9 @@ def _legend(table: pd.DataFrame) -> list[str]:
         "precision, a large copy), as a share of p50. "
         "mJ/sample: from the GPU's own counter, idle power included. "
         "Agreement: share of predictions whose label is the fp32 reference's. "
+        "Accuracy: over all labelled sentences, Wilson's interval. Loss: against the fp32 reference on the same "
+        "sentences; p: "
+        "McNemar's exact test. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
         "label; - not recorded. "
         "Everything else that is known about a row: `summary.csv`."

@@ -40,13 +40,11 @@ def main() -> None:
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH_OF_A_PIPE
+    console.print(f"Measured: {context.model()}{context.warning()}", soft_wrap=True)
     for device, title in PANELS.items():
         rows = table[table["device"] == device]
         print_panel(console, rows, f"{title}: {context.device(device)}")
         print_picks(console, rows[rows["status"] == "measured"], context.settings)
-    console.print(f"Model: {context.model()}", soft_wrap=True)
-    if not context.is_real:
-        console.print("The weights are random: latencies hold for the real model, predictions do not.", soft_wrap=True)
     for path in (SUMMARY_TABLE, SUMMARY_CSV, PLOTS, NOTES):
         console.print(f"written: {path.as_posix()}", soft_wrap=True, highlight=False)
 

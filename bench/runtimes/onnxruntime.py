@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import DataError
-from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.core.files import shortened
+from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable, Unfit
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
@@ -89,7 +92,7 @@ def create_session(
         settings.enable_profiling = True
         settings.profile_file_prefix = profile_prefix
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if provider != "CPUExecutionProvider":
+    if provider != "CPUExecutionProvider" and not tells_placement(onnxruntime):
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
@@ -102,13 +105,24 @@ def create_session(
     return session
 
 
+def tells_placement(onnxruntime: Any) -> bool:
+    """Tell whether this version says on which provider each node runs.
+
+    Then nodes that compute shapes may stay on the CPU, and `bench.proof.evidence` looks at what else does; else none
+    may.
+    """
+    return hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
+
+
 def _explained(problem: Exception, provider: str, graph: Path) -> Exception:
-    """Return the error to raise instead: a missing library and a damaged graph have a message of their own."""
+    """Return the error to raise instead: a missing library, a damaged graph, one that the provider does not take."""
     missing = missing_library(str(problem)) or _unloadable_provider(provider)
     if missing:
         return Unavailable(f"{provider} does not load: {missing}")
     if type(problem).__name__ in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph"):
         return damaged_graph(graph, problem)
+    if any(phrase in str(problem) for phrase in NOT_TAKEN):
+        return Unfit(f"{provider} does not take this graph as a whole: {first_line(problem)}")
     return problem
 
 
@@ -137,6 +151,13 @@ def _unloadable_provider(provider: str) -> str:
     return ""
 
 
+def first_line(problem: Exception) -> str:
+    """Return the first line of a library's message, without the place in its source."""
+    lines = str(problem).strip().splitlines()
+    return shortened(re.sub(r"/\S+\.(cc|h|cpp):\d+ ?", "", lines[0])) if lines else type(problem).__name__
+
+
+NOT_TAKEN = ("default CPU EP", "CPU EP fallback", "graph capture", "cuda graph", "CUDA Graph", "CUDA graph")
 MISSING = ("cannot open shared object", "LoadLibrary failed", "Could not find module", "Failed to load library")
 NO_DEVICE = ("no CUDA-capable device", "CUDA driver version is insufficient")
 
@@ -157,10 +178,14 @@ class PlainSession:
     def __init__(self, session: Any, spec: SessionSpec) -> None:
         self._session = session
         self._spec = spec
+        self._names = [value.name for value in session.get_inputs()]
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        logits: Logits = self._session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+    def run(self, *inputs: TokenArray) -> Logits:
+        logits: Logits = self._session.run(["logits"], self._feed(inputs))[0]
         return logits
+
+    def _feed(self, inputs: tuple[TokenArray, ...]) -> dict[str, TokenArray]:
+        return dict(zip(self._names, inputs, strict=True))
 
     def prepare(self, batch_size: int) -> None:
         """One session takes every batch size; it is open."""
@@ -168,12 +193,12 @@ class PlainSession:
     def free_cached_memory(self) -> None:
         """ONNX Runtime keeps its arena; there is nothing to free."""
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         """Measure with a second session: one that records is slower, whether it is looked at or not."""
         with tempfile.TemporaryDirectory() as folder:
             recording = create_session(self._spec, PROVIDERS["cpu"], {}, profile_prefix=str(Path(folder) / "profile"))
-            for input_ids, attention_mask in batches:
-                recording.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})
+            for inputs in batches:
+                recording.run(["logits"], self._feed(inputs))
             events = json.loads(Path(recording.end_profiling()).read_text(encoding="utf-8"))
         times: Counter[str] = Counter()
         for event in events:
@@ -185,21 +210,29 @@ class PlainSession:
         provider = self._session.get_providers()[0]
         return {
             "providers": self._session.get_providers(),
-            "nodes_placed": placed_nodes(self._session),
+            **placement(self._session),
             "provider_options": self._session.get_provider_options().get(provider, {}),
             "cpu_threads": self._session.get_session_options().intra_op_num_threads,
             **graph_evidence(self._spec.graph),
         }
 
 
-def placed_nodes(session: Any) -> dict[str, int]:
-    """Return how many nodes of the optimized graph each provider runs; empty where this version does not tell."""
+def placement(session: Any) -> dict[str, Any]:
+    """Return how many nodes of the optimized graph each provider runs, and the operators that the first one does not
+    run.
+
+    Empty where this version does not tell.
+    """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
     placed: Counter[str] = Counter()
+    elsewhere: Counter[str] = Counter()
     for part in session.get_provider_graph_assignment_info():
-        placed[part.ep_name] += len(part.get_nodes())
-    return dict(placed)
+        nodes = part.get_nodes()
+        placed[part.ep_name] += len(nodes)
+        if part.ep_name != session.get_providers()[0]:
+            elsewhere.update(node.op_type for node in nodes)
+    return {"nodes_placed": dict(placed), "operators_elsewhere": dict(elsewhere)}
 
 
 class CudaGraphSession(PlainSession):
@@ -212,11 +245,11 @@ class CudaGraphSession(PlainSession):
         super().__init__(session, spec)
         self._bound: dict[int, BoundBuffers] = {}
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        size = len(input_ids)
+    def run(self, *inputs: TokenArray) -> Logits:
+        size, length = inputs[0].shape
         if size not in self._bound:
-            self._bound[size] = BoundBuffers(self._session, size, input_ids.shape[1])
-        return self._bound[size].run(input_ids, attention_mask)
+            self._bound[size] = BoundBuffers(self._session, self._names, size, length)
+        return self._bound[size].run(inputs)
 
 
 class SessionPerBatch:
@@ -232,14 +265,14 @@ class SessionPerBatch:
         if batch_size not in self._sessions:
             self._sessions[batch_size] = self._open_one(batch_size)
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        self.prepare(len(input_ids))
-        return self._sessions[len(input_ids)].run(input_ids, attention_mask)
+    def run(self, *inputs: TokenArray) -> Logits:
+        self.prepare(len(inputs[0]))
+        return self._sessions[len(inputs[0])].run(*inputs)
 
     def free_cached_memory(self) -> None:
         """ONNX Runtime keeps its arenas; there is nothing to free."""
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         self.prepare(len(batches[0][0]))
         return self._sessions[len(batches[0][0])].operator_ms(batches)
 
@@ -251,16 +284,14 @@ class SessionPerBatch:
 class BoundBuffers:
     """Device buffers of one batch size and the CUDA graph that reads and writes them."""
 
-    def __init__(self, session: Any, batch_size: int, sequence_length: int) -> None:
+    def __init__(self, session: Any, names: list[str], batch_size: int, sequence_length: int) -> None:
         import onnxruntime
 
         self._session = session
         shape = (batch_size, sequence_length)
         self._dtype = np.int32 if session.get_inputs()[0].type == "tensor(int32)" else np.int64
         empty = np.zeros(shape, dtype=self._dtype)
-        self._inputs = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(empty, "cuda", 0) for name in ("input_ids", "attention_mask")
-        }
+        self._inputs = {name: onnxruntime.OrtValue.ortvalue_from_numpy(empty, "cuda", 0) for name in names}
         labels = session.get_outputs()[0].shape[1]
         self._logits = onnxruntime.OrtValue.ortvalue_from_shape_and_type((batch_size, labels), np.float32, "cuda", 0)
         self._binding = session.io_binding()
@@ -272,22 +303,60 @@ class BoundBuffers:
         # another batch size's results come back.
         self._options.add_run_config_entry("gpu_graph_id", str(batch_size))
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        self._inputs["input_ids"].update_inplace(input_ids.astype(self._dtype, copy=False))
-        self._inputs["attention_mask"].update_inplace(attention_mask.astype(self._dtype, copy=False))
+    def run(self, inputs: tuple[TokenArray, ...]) -> Logits:
+        for value, array in zip(self._inputs.values(), inputs, strict=True):
+            value.update_inplace(array.astype(self._dtype, copy=False))
         self._session.run_with_iobinding(self._binding, self._options)
         logits: Logits = self._logits.numpy()
         return logits
 
 
+PRODUCTS = ("MatMul", "Gemm", "Conv", "Attention")
+"""Parts of the names of operators that multiply by a weight: MatMulInteger, QLinearMatMul, FusedMatMul, ConvInteger,
+…"""
+PASSED_THROUGH = frozenset({"DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"})
+"""Operators between a weight and its product that leave its values what they are."""
+
+
 def graph_evidence(path: Path) -> dict[str, Any]:
-    """Return what the graph file shows: bytes of weights by type, and its most frequent operators."""
+    """Return what the graph file shows: the elements of the products' weights by type, bytes, and its operators."""
     import onnx
 
     model = onnx.load(str(path))
+    kinds = {
+        weight.name: onnx.TensorProto.DataType.Name(weight.data_type).lower() for weight in model.graph.initializer
+    }
+    elements = {weight.name: math.prod(weight.dims) for weight in model.graph.initializer if len(weight.dims) > 1}
     sizes: Counter[str] = Counter()
     for weight in model.graph.initializer:
         if weight.dims:
-            sizes[onnx.TensorProto.DataType.Name(weight.data_type).lower()] += len(weight.raw_data)
+            sizes[kinds[weight.name]] += len(weight.raw_data)
+    multiplied: Counter[str] = Counter()
+    for name, kind in weights_of_products(model.graph, kinds).items():
+        if name in elements:
+            multiplied[kind] += elements[name]
     operators = Counter(node.op_type for node in model.graph.node)
-    return {"weight_bytes": dict(sizes), "nodes": len(model.graph.node), "operators": dict(operators.most_common(8))}
+    return {
+        "weight_bytes": dict(sizes),
+        "product_weights": dict(multiplied),
+        "nodes": len(model.graph.node),
+        "operators": dict(operators.most_common(8)),
+    }
+
+
+def weights_of_products(graph: Any, kinds: dict[str, str]) -> dict[str, str]:
+    """Return by name the initializers that a product or convolution multiplies by, with the type in which it does.
+
+    `kinds`: each initializer's type.  One that is quantized in the graph has the type of the zero point.
+    """
+    origin = {name: (name, kind) for name, kind in kinds.items()}
+    found: dict[str, str] = {}
+    for node in graph.node:  # in an order in which inputs come first
+        first = node.input[0] if node.input else ""
+        if first in origin and node.op_type == "QuantizeLinear" and len(node.input) > 2:
+            origin[node.output[0]] = (origin[first][0], kinds[node.input[2]])
+        elif first in origin and node.op_type in PASSED_THROUGH:
+            origin[node.output[0]] = origin[first]
+        if any(part in node.op_type for part in PRODUCTS):
+            found.update(origin[name] for name in node.input if name in origin)
+    return found

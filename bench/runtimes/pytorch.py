@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.core.model_inputs import INPUT_NAMES
 from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("torch", "transformers")
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
+TRIED_TOKENS = 16
 MATMUL_PRECISION = {"tf32": "high"}
 """torch.set_float32_matmul_precision: `highest` keeps strict float32, `high` allows TF32."""
 
@@ -53,7 +55,7 @@ def _load(spec: SessionSpec) -> Any:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    dtype = torch.float16 if spec.precision == "fp16" else torch.float32
+    dtype = torch.float16 if spec.precision == "fp16" else torch.float32  # whatever the checkpoint was saved in
     model = AutoModelForSequenceClassification.from_pretrained(
         spec.graph, local_files_only=True, use_safetensors=True, dtype=dtype
     )
@@ -78,18 +80,16 @@ class EagerSession:
     def prepare(self, batch_size: int) -> None:
         """One model takes every batch size; it is loaded."""
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+    def run(self, *inputs: TokenArray) -> Logits:
         import torch
 
         with torch.inference_mode():
-            logits = self._forward(
-                torch.from_numpy(input_ids).to(self._device), torch.from_numpy(attention_mask).to(self._device)
-            )
+            logits = self._forward([torch.from_numpy(array).to(self._device) for array in inputs])
             host: Logits = logits.float().cpu().numpy()
         return host
 
-    def _forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._model(input_ids=input_ids, attention_mask=attention_mask).logits
+    def _forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = self._model(**dict(zip(INPUT_NAMES, inputs, strict=False))).logits
         return logits
 
     def free_cached_memory(self) -> None:
@@ -98,12 +98,12 @@ class EagerSession:
         if self._device == "cuda":
             torch.cuda.empty_cache()
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            for input_ids, attention_mask in batches:
-                self.run(input_ids, attention_mask)
+            for inputs in batches:
+                self.run(*inputs)
         return {event.key: event.self_cpu_time_total / 1000 for event in profiler.key_averages()}
 
     def evidence(self) -> dict[str, Any]:
@@ -114,6 +114,7 @@ class EagerSession:
                 {tensor.device.type for tensor in self._model.state_dict().values() if _is_tensor(tensor)}
             ),
             "weight_bytes": _weight_bytes(self._model),
+            "product_weights": _product_weights(self._model),
             "cpu_threads": torch.get_num_threads(),
             "matmul_precision": torch.get_float32_matmul_precision(),
             "attention": getattr(self._model.config, "_attn_implementation", None),
@@ -133,17 +134,18 @@ class CompiledSession(EagerSession):
         super().__init__(model, spec)
         self._buffers: dict[int, InputBuffers] = {}
         self._uncompiled_calls = 0
+        self._takes_boolean_mask = self._reads_boolean_mask()
         self._compiled = torch.compile(self._packed, mode=str(spec.options["compile"]), dynamic=False, fullgraph=True)
         torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
+    def run(self, *inputs: TokenArray) -> Logits:
         import torch
 
-        size = len(input_ids)
+        size = len(inputs[0])
         with torch.inference_mode():
             if size not in self._buffers:
-                self._buffers[size] = InputBuffers(input_ids.shape, self._device)
-            packed = self._buffers[size].fill(input_ids, attention_mask)
+                self._buffers[size] = InputBuffers((len(inputs), *inputs[0].shape), self._device)
+            packed = self._buffers[size].fill(inputs)
             host: Logits = self._compiled(packed).cpu().numpy()
         return host
 
@@ -155,27 +157,48 @@ class CompiledSession(EagerSession):
 
         if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
             self._uncompiled_calls += 1
-        # The boolean 4-D mask keeps transformers from building one with data-dependent
-        # branches, which would break the graph; scaled-dot-product attention reads it as is.
-        return self._forward(packed[0], packed[1].bool()[:, None, None, :]).float()
+        input_ids, mask, *types = packed
+        if self._takes_boolean_mask:
+            mask = mask.bool()[:, None, None, :]
+        return self._forward([input_ids, mask, *types]).float()
+
+    def _reads_boolean_mask(self) -> bool:
+        """Tell whether the model reads a boolean 4-D mask rightly: nothing is then left to build in each call.
+
+        Tried, not looked up: decoders would drop their causal mask, others read it the other way round or not at all.
+        """
+        import torch
+
+        length = min(TRIED_TOKENS, self._spec.sequence_length)
+        ids = torch.arange(2 * length, device=self._device).reshape(2, length) % self._model.config.vocab_size
+        mask = torch.ones_like(ids)
+        mask[1, length // 2 :] = 0
+        with torch.inference_mode():
+            wanted = self._forward([ids, mask])
+            try:
+                got = self._forward([ids, mask.bool()[:, None, None, :]])
+            except Exception:  # whatever an architecture's own code raises on a mask that it does not know
+                return False
+        return got.shape == wanted.shape and bool(torch.allclose(got, wanted, rtol=0.02, atol=0.02))
 
 
 class InputBuffers:
     """Fixed memory for the inputs of one batch size: page-locked on the host, and on the device."""
 
     def __init__(self, shape: tuple[int, ...], device: str) -> None:
+        """`shape`: `[inputs, batch, sequence_length]`."""
         import torch
 
-        self._host = torch.zeros((2, *shape), dtype=torch.int64, pin_memory=device == "cuda")
+        self._host = torch.zeros(shape, dtype=torch.int64, pin_memory=device == "cuda")
         self._array = self._host.numpy()
-        self._device = torch.zeros((2, *shape), dtype=torch.int64, device=device)
+        self._device = torch.zeros(shape, dtype=torch.int64, device=device)
         # CUDA graphs then read the inputs where they are, without a copy of their own.
         torch._dynamo.mark_static_address(self._device)
 
-    def fill(self, input_ids: TokenArray, attention_mask: TokenArray) -> torch.Tensor:
-        """Copy both inputs, int64 `[batch, sequence_length]`, to the device; return `[2, batch, sequence_length]`."""
-        self._array[0] = input_ids
-        self._array[1] = attention_mask
+    def fill(self, inputs: Sequence[TokenArray]) -> torch.Tensor:
+        """Copy the inputs, int64 `[batch, sequence_length]` each, to the device in one piece; return them there."""
+        for place, array in enumerate(inputs):
+            self._array[place] = array
         return self._device.copy_(self._host, non_blocking=True)
 
 
@@ -194,3 +217,20 @@ def _weight_bytes(model: Any) -> dict[str, int]:
             weight = module.weight()
             sizes[str(weight.dtype).removeprefix("torch.")] += int(np.prod(weight.shape)) * weight.element_size()
     return dict(sizes)
+
+
+def _product_weights(model: Any) -> dict[str, int]:
+    """Return the elements of the weights of all linear layers and convolutions by dtype, quantized ones included."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    products = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, Conv1D)
+    elements: Counter[str] = Counter()
+    for module in model.modules():
+        weight: Any = getattr(module, "weight", None)
+        if callable(weight):
+            weight = weight()
+        elif not isinstance(module, products):
+            continue
+        elements[str(weight.dtype).removeprefix("torch.")] += weight.numel()
+    return dict(elements)

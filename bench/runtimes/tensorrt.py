@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.machine.versions import library_version
 from bench.runtimes.base.session import Session, SessionSpec, Unavailable
@@ -64,7 +65,8 @@ def _open(
     spec: SessionSpec, installed: str | None, graph: bytes | None, batch_sizes: list[int], folder: Path
 ) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
-    options = provider_options(spec, batch_sizes, folder, traits(installed))
+    options = provider_options(spec, folder, traits(installed))
+    options |= profile_options(batch_sizes, spec.sequence_length, input_names(spec.graph))
     try:
         session = create_session(spec, PROVIDER, options, graph=graph)
     except Unavailable as problem:
@@ -103,8 +105,8 @@ def explain_missing_tensorrt(message: str, installed: str | None) -> str:
     return f"this ONNX Runtime needs TensorRT {wanted}, installed is {installed}"
 
 
-def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path, known: Traits = NEWEST) -> dict[str, str]:
-    """Return the provider's options; booleans are 'True' and 'False' here, unlike the CUDA provider's."""
+def provider_options(spec: SessionSpec, folder: Path, known: Traits = NEWEST) -> dict[str, str]:
+    """Return the provider's options but for the profile; booleans are 'True' and 'False', unlike the CUDA provider's."""
     by_flag = spec.options.get("fp16_by", "graph") == "flag"
     needs_flag = spec.precision == "fp16" and known.is_weakly_typed
     precision_flags = {
@@ -124,15 +126,14 @@ def provider_options(spec: SessionSpec, batch_sizes: list[int], folder: Path, kn
         "trt_builder_optimization_level": str(spec.engine_options["optimization_level"]),
         "trt_max_workspace_size": str(spec.engine_options["workspace_mib"] * MIB),
         **{name: str(value) for name, value in flags.items()},
-        **profile_options(batch_sizes, spec.sequence_length),
     }
 
 
-def profile_options(batch_sizes: list[int], sequence_length: int) -> dict[str, str]:
+def profile_options(batch_sizes: list[int], sequence_length: int, names: list[str]) -> dict[str, str]:
     """Return the explicit profile: an engine outside its range would be built again without a word."""
 
     def shapes(batch_size: int) -> str:
-        return ",".join(f"{name}:{batch_size}x{sequence_length}" for name in ("input_ids", "attention_mask"))
+        return ",".join(f"{name}:{batch_size}x{sequence_length}" for name in names)
 
     return {
         "trt_profile_min_shapes": shapes(min(batch_sizes)),
@@ -141,15 +142,26 @@ def profile_options(batch_sizes: list[int], sequence_length: int) -> dict[str, s
     }
 
 
-def with_int32_inputs(path: Path) -> bytes:
-    """Return the graph's bytes with INT32 inputs instead of INT64; what follows from them is left to be inferred."""
+def input_names(path: Path) -> list[str]:
+    """Return what a graph takes, in its order; DataError if it cannot be read."""
+    return [value.name for value in _load(path).graph.input]
+
+
+def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(str(path))
+        return onnx.load(str(path))
     except (DecodeError, OSError) as problem:
         raise damaged_graph(path, problem) from None
+
+
+def with_int32_inputs(path: Path) -> bytes:
+    """Return the graph's bytes with INT32 inputs instead of INT64; what follows from them is left to be inferred."""
+    import onnx
+
+    model = _load(path)
     for value in model.graph.input:
         value.type.tensor_type.elem_type = onnx.TensorProto.INT32
     del model.graph.value_info[:]

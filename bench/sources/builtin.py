@@ -74,6 +74,6 @@ def _compose(openings: tuple[str, ...]) -> list[Labelled]:
     for turn, (praise, blame) in enumerate(zip(PRAISE, BLAME, strict=True)):
         for place, opening in enumerate(openings):
             ending = ENDINGS[(turn + place) % len(ENDINGS)]
-            labelled.append((f"{opening} {praise}{ending}", POSITIVE))
-            labelled.append((f"{opening} {blame}{ending}", NEGATIVE))
+            labelled.append(Labelled(f"{opening} {praise}{ending}", POSITIVE))
+            labelled.append(Labelled(f"{opening} {blame}{ending}", NEGATIVE))
     return labelled

@@ -2,44 +2,77 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import DownloadError
+from bench.core.errors import DataError, HubUnreachable
 from bench.core.files import remove
 from bench.core.params import Dataset, Model
 from bench.core.sentences import Labelled, write_sentences
 from bench.sources.builtin import builtin_sentences
 from bench.sources.hub import HubSource, download_model, download_sentences
-from bench.sources.parquet import read_parquet
+from bench.sources.kinds import label_names, read_config, task_of
+from bench.sources.local import copy_model, file_hash
+from bench.sources.model_files import CONFIG, check_model
 from bench.sources.synthetic import write_synthetic_model
+from bench.sources.tables import read_table
 
 TRAIN_SENTENCES = 2000
+SHOWN_DIGITS = 12
 Announce = Callable[[str], None]
 
 
 def fetch_model(model: Model, folder: Path, announce: Announce) -> dict[str, Any]:
-    """Fill `folder` with the model and return its provenance; DownloadError if `hub` cannot give it."""
-    source = HubSource(model.id, model.revision, "model", model.hub_timeout_seconds)
-    if model.source != "synthetic":
-        try:
-            announce(f"fetching {source} from the hub")
-            download_model(source, folder)
-            remove(folder / ".cache")  # the hub client's own, holds the time of the download
-            return {"model": f"{model.id}@{model.revision}", "model_is_real": True}
-        except DownloadError as problem:
-            if model.source == "hub":
-                raise DownloadError(
-                    f"{problem}\n       model.source is hub: auto would go on with a synthetic model"
-                ) from None
-            announce(f"NOTE: {problem}")
-            _empty(folder)
-    sentences = [text for part in builtin_sentences() for text, _ in part]
+    """Fill `folder` with the model and return its provenance.
+
+    A stand-in takes its place only where `source` is auto and the hub does not answer.  Raises DownloadError for
+    what the
+    hub answers, ModelError if the model is none that can be measured, ParameterError for a folder that is not there.
+    """
+    provenance = _fill(model, folder, announce)
+    check_model(folder)
+    config = read_config(folder / CONFIG)
+    task, labels = task_of(config)
+    return provenance | {"model_type": config["model_type"], "task": task, "labels": labels}
+
+
+def _fill(model: Model, folder: Path, announce: Announce) -> dict[str, Any]:
+    if model.chosen_source == "local":
+        source = Path(str(model.path))
+        content = copy_model(source, folder)
+        return {"model": f"{source.resolve().name} (sha256 {content[:SHOWN_DIGITS]})", "model_is_real": True}
+    if model.chosen_source == "synthetic":
+        return _stand_in(model, folder, announce, None)
+    source_of_hub = HubSource(model.id, model.revision, "model", model.hub_timeout_seconds)
+    try:
+        announce(f"fetching {source_of_hub} from the hub")
+        download_model(source_of_hub, folder)
+        remove(folder / ".cache")  # the hub client's own, holds the time of the download
+        return {"model": f"{model.id}@{model.revision}", "model_is_real": True}
+    except HubUnreachable as problem:
+        if model.chosen_source == "hub":
+            raise HubUnreachable(
+                f"{problem}\n       model.source is hub: auto would go on with a synthetic model"
+            ) from None
+        announce(f"NOTE: {problem}")
+        _empty(folder)
+        return _stand_in(model, folder, announce, model.id)
+
+
+def _stand_in(model: Model, folder: Path, announce: Announce, stands_for: str | None) -> dict[str, Any]:
+    """Make the synthetic model; `stands_for`: the model that could not be had."""
+    sentences = [row.sentence for part in builtin_sentences() for row in part]
     write_synthetic_model(model.synthetic, sentences, folder)
     name = f"synthetic {model.synthetic.architecture}, seed {model.synthetic.seed}"
-    announce(f"NOTE: the model is {name}: its speed is the real one's, its predictions mean nothing")
-    return {"model": name, "model_is_real": False}
+    wanted = (
+        f"; it stands for {stands_for}, and has its speed if that has this architecture and these sizes"
+        if stands_for
+        else ""
+    )
+    announce(f"NOTE: the model is {name}, with random weights: its predictions mean nothing{wanted}")
+    return {"model": name, "model_is_real": False, **({"stands_for": stands_for} if stands_for else {})}
 
 
 def _empty(folder: Path) -> None:
@@ -48,33 +81,76 @@ def _empty(folder: Path) -> None:
         remove(leftover)
 
 
-def fetch_sentences(dataset: Dataset, timeout_seconds: float, folder: Path, announce: Announce) -> dict[str, Any]:
-    """Write evaluation.csv and calibration.csv to `folder` and return their provenance."""
-    source = HubSource(dataset.id, dataset.revision, "dataset", timeout_seconds)
-    name = "built-in sentences"
-    evaluation, calibration = builtin_sentences()
-    if dataset.source != "builtin":
-        try:
-            announce(f"fetching {source} from the hub")
-            evaluation, calibration = _fetch_from_hub(source, dataset.split, folder)
-            name = f"{dataset.id}@{dataset.revision}"
-        except DownloadError as problem:
-            if dataset.source == "hub":
-                raise DownloadError(
-                    f"{problem}\n       dataset.source is hub: auto would go on with the built-in sentences"
-                ) from None
-            announce(f"NOTE: {problem}")
-            announce("NOTE: the sentences are the built-in ones")
+def fetch_sentences(
+    dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path, announce: Announce
+) -> dict[str, Any]:
+    """Write evaluation.csv and calibration.csv to `folder` and return their provenance.
+
+    Errors as for the model; the built-in sentences take the place only of a hub that does not answer.
+    """
+    name, evaluation, calibration = _sentences(dataset, model_folder, timeout_seconds, folder, announce)
+    evaluated = {(row.sentence, row.pair) for row in evaluation}
+    calibration = [row for row in calibration if (row.sentence, row.pair) not in evaluated]
+    if not calibration:
+        raise DataError(
+            "params.yaml: dataset: no sentence is left for calibration that is not evaluated too: give more "
+            "sentences, another "
+            "calibration_path, or a larger calibration_share"
+        )
     write_sentences(folder / "evaluation.csv", evaluation)
     write_sentences(folder / "calibration.csv", calibration)
     return {"sentences": name, "evaluation_sentences": len(evaluation)}
 
 
-def _fetch_from_hub(source: HubSource, split: str, folder: Path) -> tuple[list[Labelled], list[Labelled]]:
-    """Return (evaluation, calibration): the named split, and train sentences, which are never evaluated."""
+def _sentences(
+    dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path, announce: Announce
+) -> tuple[str, list[Labelled], list[Labelled]]:
+    """Return what the sentences are called, those to evaluate, and those to calibrate with."""
+    config = read_config(model_folder / CONFIG)
+    names, (task, labels) = label_names(config), task_of(config)
+    columns = dataset if task == "single_label" else dataset.without_labels()
+    if dataset.chosen_source == "builtin":
+        return ("built-in sentences", *builtin_sentences())
+    if dataset.chosen_source == "local":
+        return _local_sentences(columns, names, labels)
+    source = HubSource(dataset.id, dataset.revision, "dataset", timeout_seconds)
     downloads = folder / "downloads"
-    evaluation = read_parquet(download_sentences(source, split, downloads))
-    calibration = read_parquet(download_sentences(source, "train", downloads), TRAIN_SENTENCES)
-    remove(downloads)
-    evaluated = {text for text, _ in evaluation}
-    return evaluation, [pair for pair in calibration if pair[0] not in evaluated]
+    try:
+        announce(f"fetching {source} from the hub")
+        tables = [download_sentences(source, split, downloads) for split in (dataset.split, "train")]
+        evaluation = [row for path in tables[0] for row in read_table(path, columns, names, labels)]
+        calibration = read_table(tables[1][0], columns, names, labels, TRAIN_SENTENCES)
+        return f"{dataset.id}@{dataset.revision}", evaluation, calibration
+    except HubUnreachable as problem:
+        if dataset.chosen_source == "hub":
+            raise HubUnreachable(
+                f"{problem}\n       dataset.source is hub: auto would go on with the built-in sentences"
+            ) from None
+        announce(f"NOTE: {problem}")
+        announce("NOTE: the sentences are the built-in ones")
+        return ("built-in sentences", *builtin_sentences())
+    finally:
+        remove(downloads)
+
+
+def _local_sentences(
+    dataset: Dataset, names: dict[str, int], labels: int
+) -> tuple[str, list[Labelled], list[Labelled]]:
+    """Read the user's tables; without one for calibration, a share of the sentences is set aside for it, by a fixed
+    seed."""
+    path = Path(str(dataset.path))
+    rows = read_table(path, dataset, names, labels)
+    name = f"{path.name} (sha256 {file_hash(path)[:SHOWN_DIGITS]})"
+    if dataset.calibration_path is not None:
+        other = Path(dataset.calibration_path)
+        calibration = read_table(other, dataset.without_labels(), names, labels, TRAIN_SENTENCES)
+        return f"{name}, calibrated with {other.name}", rows, calibration
+    count = max(1, round(dataset.calibration_share * len(rows)))
+    chosen = set(random.Random(0).sample(range(len(rows)), min(count, len(rows))))
+    aside = [row for place, row in enumerate(rows) if place in chosen]
+    kept = [row for place, row in enumerate(rows) if place not in chosen]
+    if not kept:
+        raise DataError(
+            f"{path.as_posix()} holds {len(rows)} sentence, wanted: at least 2, one of them for calibration"
+        )
+    return f"{name}, {len(aside)} of {len(rows)} sentences set aside for calibration", kept, aside

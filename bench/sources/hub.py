@@ -1,29 +1,23 @@
 """Fetch the model and the sentences from the model hub, at a pinned revision.
 
 Only data formats are fetched: safetensors, JSON, tokenizer files and parquet; no
-pickled weights and no code.  The hub's address comes from HF_ENDPOINT, as usual.
+pickled weights and no code.  The hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME,
+HF_TOKEN and HF_HUB_OFFLINE, as usual.  What lies in the hub's cache at this revision is taken from there.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import DownloadError
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
+from bench.core.errors import DownloadError, HubUnreachable
+from bench.core.files import shortened
+from bench.sources.kinds import check_kind, read_config
+from bench.sources.model_files import CONFIG, first_files, weight_files
 
 
 @dataclass(frozen=True)
@@ -40,33 +34,41 @@ class HubSource:
 
 
 def download_model(source: HubSource, folder: Path) -> None:
-    """Fetch config, safetensors and tokenizer into `folder`; DownloadError says what went wrong."""
+    """Fetch config, tokenizer and safetensors into `folder`, the config first.
+
+    Raises HubUnreachable if the hub does not answer, DownloadError for what it answers, ModelError for an unfit model.
+    """
     names = _list_files(source)
-    if CONFIG not in names:
-        raise DownloadError(f"{source}: has no {CONFIG}; set model.id to a model that transformers can load")
-    if WEIGHTS not in names:
-        raise DownloadError(
-            f"{source}: has no {WEIGHTS}, and pickled weights are not loaded; "
-            "set model.id or model.revision to one with safetensors"
-        )
-    tokenizer = [name for name in TOKENIZER_FILES if name in names]
-    if not {"tokenizer.json", "vocab.txt", "vocab.json"} & set(tokenizer):
-        raise DownloadError(f"{source}: has no tokenizer (tokenizer.json, vocab.txt or vocab.json)")
-    for name in (CONFIG, *tokenizer, WEIGHTS):
-        _download_file(source, name, folder)
+    for name in first_files(names, str(source)):
+        _fetch_file(source, name, folder)
+        if name == CONFIG:
+            check_kind(read_config(folder / CONFIG))
+    for name in weight_files(folder, names, str(source)):
+        _fetch_file(source, name, folder)
 
 
-def download_sentences(source: HubSource, split: str, folder: Path) -> Path:
-    """Fetch the parquet file of one split and return its path; DownloadError says what went wrong."""
-    names = sorted(name for name in _list_files(source) if name.endswith(".parquet") and f"/{split}-" in f"/{name}")
+def download_sentences(source: HubSource, split: str, folder: Path) -> list[Path]:
+    """Fetch the parquet files of one split and return their paths in order; errors as for a model."""
+    files = _list_files(source)
+    names = sorted(name for name in files if name.endswith(".parquet") and f"/{split}-" in f"/{name}")
     if not names:
-        raise DownloadError(f"{source}: has no parquet file of the split {split!r}")
-    return _download_file(source, names[0], folder)
+        raise DownloadError(
+            f"{source}: has no parquet file of the split {split!r}: set dataset.split to one that it has"
+        )
+    return [_fetch_file(source, name, folder) for name in names]
 
 
 def _list_files(source: HubSource) -> set[str]:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants, snapshot_download
 
+    if constants.HF_HUB_OFFLINE:
+        with _hub_errors(source, "its files in the cache (HF_HUB_OFFLINE is set)"):
+            folder = Path(
+                snapshot_download(
+                    source.repo_id, revision=source.revision, repo_type=source.repo_type, local_files_only=True
+                )
+            )
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     with _hub_errors(source, "its list of files"):
         info: Any = HfApi().repo_info(
             source.repo_id, revision=source.revision, repo_type=source.repo_type, timeout=source.timeout_seconds
@@ -74,9 +76,16 @@ def _list_files(source: HubSource) -> set[str]:
     return {sibling.rfilename for sibling in info.siblings or []}
 
 
-def _download_file(source: HubSource, name: str, folder: Path) -> Path:
-    from huggingface_hub import constants, hf_hub_download
+def _fetch_file(source: HubSource, name: str, folder: Path) -> Path:
+    """Copy a file from the hub's cache if it lies there at this revision, else download it."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
+    cached = try_to_load_from_cache(source.repo_id, name, revision=source.revision, repo_type=source.repo_type)
+    if isinstance(cached, str):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cached, target)
+        return target
     constants.HF_HUB_DOWNLOAD_TIMEOUT = max(1, round(source.timeout_seconds))
     constants.HF_HUB_DISABLE_XET = True
     with _hub_errors(source, name):
@@ -93,7 +102,10 @@ def _download_file(source: HubSource, name: str, folder: Path) -> Path:
 
 @contextmanager
 def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
-    """Turn the hub client's many errors into one DownloadError that says what to do."""
+    """Turn the hub client's many errors into one that says what to do.
+
+    HubUnreachable where another hour may give another answer; DownloadError for an answer that stays.
+    """
     import httpx
     from huggingface_hub import errors
 
@@ -101,12 +113,56 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
         yield
     except errors.RevisionNotFoundError:
         raise DownloadError(f"{source.repo_id}: has no revision {source.revision!r}; check `revision`") from None
-    except errors.EntryNotFoundError:
-        raise DownloadError(f"{source}: {what} is missing on the hub or the hub cannot be reached") from None
+    except errors.GatedRepoError:
+        raise DownloadError(
+            f"{source.repo_id}: gated: accept its terms on its page of the hub, and set HF_TOKEN to a token of that "
+            f"account"
+        ) from None
     except errors.RepositoryNotFoundError:
-        raise DownloadError(f"{source.repo_id}: no such repository on the hub, or it needs a login") from None
+        raise DownloadError(
+            f"{source.repo_id}: no such repository on the hub, or a private one: check the id, and set HF_TOKEN to a "
+            f"token that "
+            "may read it"
+        ) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as problem:
+        reason = (
+            f"the hub was silent for {source.timeout_seconds:g} s"
+            if _is_timeout(problem)
+            else "the hub cannot be reached"
+        )
+        raise HubUnreachable(f"{source}: {what}: {reason}") from None
+    except errors.EntryNotFoundError:
+        raise DownloadError(f"{source}: {what} is missing on the hub") from None
     except httpx.TimeoutException:
-        raise DownloadError(f"{source}: {what}: the hub was silent for {source.timeout_seconds:g} s") from None
-    except (errors.HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as problem:
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise DownloadError(f"{source}: {what} could not be fetched: {reason}") from None
+        raise HubUnreachable(f"{source}: {what}: the hub was silent for {source.timeout_seconds:g} s") from None
+    except errors.HfHubHTTPError as problem:
+        status = problem.response.status_code if problem.response is not None else 0
+        raise _answered(status)(f"{source}: {what} could not be fetched: {_reason(problem)}") from None
+    except httpx.HTTPError as problem:
+        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {_reason(problem)}") from None
+    except errors.HFValidationError as problem:
+        raise DownloadError(f"{source.repo_id!r} is no repository's name: {_reason(problem)}") from None
+    except ConnectionError as problem:
+        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {_reason(problem)}") from None
+
+
+TEMPORARY = (0, 408, 425, 429)
+"""HTTP statuses that another hour may change, beside all from 500 on; 0: none was received."""
+
+
+def _answered(status: int) -> type[DownloadError]:
+    return HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
+
+
+def _is_timeout(problem: BaseException) -> bool:
+    cause: BaseException | None = problem
+    while cause is not None:
+        if "timed out" in str(cause).lower() or type(cause).__name__.endswith("Timeout"):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _reason(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return shortened(lines[0]) if lines else type(problem).__name__

@@ -70,6 +70,8 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
 def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports: dict[str, Row]) -> Recorded:
     """Return the records with each peak at least what a measured row reached."""
     workload = recorded.workload()
+    if workload is None:
+        return recorded
     reached = [
         (
             variants[key],

@@ -10,6 +10,7 @@ from bench.core.errors import DataError
 from bench.core.params import Variant
 from bench.proof.kernels import arithmetic_shares
 from bench.proof.operators import matrix_share
+from bench.statistics.accuracy import mcnemar_p, wilson_interval
 from bench.summary.costs import bound, energy, limits, one_off_seconds
 from bench.summary.recorded import Recorded, of_this_machine
 from bench.summary.table_file import Row
@@ -58,7 +59,7 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Row, recorded:
         "session": report.get("session", {}).get("id"),
         "rounds": " ".join(map(str, cell.get("rounds", []))),
         **{name: " ".join(f"{value:.6g}" for value in cell[name]) for name in EACH_PROCESS if name in cell},
-        "accuracy": report.get("accuracy"),
+        **accuracy(report.get("accuracy")),
         **_process_figures(report["processes"]),
         **({"peak_gpu_mib": cell["gpu_mib"]} if "gpu_mib" in cell else {}),
         **_gpu_figures(cell.get("gpu", [])),
@@ -66,6 +67,22 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Row, recorded:
         **_profile(cell),
         **_evidence(report.get("evidence", {})),
         **_costs(variant, batch_size, cell, report, recorded),
+    }
+
+
+def accuracy(counts: dict[str, int] | None) -> Row:
+    """Return the accuracy over all labelled sentences with its 95% interval, and its loss against fp32 with a test."""
+    if not counts:
+        return {"accuracy": None}
+    total = counts["labelled"]
+    low, high = wilson_interval(counts["right"], total)
+    return {
+        "accuracy": counts["right"] / total,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "labelled_sentences": total,
+        "accuracy_loss": (counts["reference_right"] - counts["right"]) / total,
+        "accuracy_loss_p": mcnemar_p(counts["only_reference"], counts["only_row"]),
     }
 
 

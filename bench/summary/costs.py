@@ -17,8 +17,13 @@ GPU_BOUND = 0.5
 """From this share of a call on, the GPU's work is the larger part of it."""
 
 
-def limits(workload: Workload, variant: Variant, batch_size: int, p50_ms: float, peaks: Figures) -> Figures:
-    """Return operations and bytes of a call, the time that the measured peaks allow, and its share of p50."""
+def limits(workload: Workload | None, variant: Variant, batch_size: int, p50_ms: float, peaks: Figures) -> Figures:
+    """Return operations and bytes of a call, the time that the measured peaks allow, and its share of p50.
+
+    Empty for a model whose operations are not known.
+    """
+    if workload is None:
+        return {}
     operations = workload.operations(batch_size)
     moved = workload.bytes_moved(batch_size, variant.precision)
     device = peaks.get(variant.device) or {}

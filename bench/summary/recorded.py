@@ -32,9 +32,10 @@ class Recorded:
         own = {name: of_this_machine(found, here) for name, found in conversions.items()}
         return cls(of_this_machine(read_json(EXPORT, mend, Export), here), own, read_json(PEAKS, mend, Peaks), here)
 
-    def workload(self) -> Workload:
-        """Return the sizes of the model that was exported."""
-        return Workload(**self.export["workload"])
+    def workload(self) -> Workload | None:
+        """Return the sizes of the model that was exported; None where its operations are not known."""
+        sizes = self.export["workload"]
+        return Workload(**sizes) if sizes else None
 
 
 def of_this_machine(found: Row, here: str) -> Row:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.core.params import Params, Variant
+from bench.core.params import Params, Tolerances, Variant
 from bench.core.paths import EVALUATION
 from bench.inputs.encoded import load_reference
 from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
-from bench.proof.quality import Comparison, gate_verdict, reference_spread
+from bench.proof.quality import Comparison, accuracy_fault, gate_verdict, reference_spread, tolerances
 from bench.timing.latencies import summarize_latencies
 
 Report = dict[str, Any]
@@ -23,11 +23,16 @@ PROCESS_FIGURES = (
 )
 
 
-def combine(variant: Variant, params: Params, results: list[dict[str, Any]]) -> Report:
+def combine(variant: Variant, params: Params, results: list[dict[str, Any]], is_real: bool) -> Report:
     """Put the processes' results, each with its `round`, together and pass every batch size through the gate."""
     spread = reference_spread(load_reference(EVALUATION))
-    cells = {str(size): _combine_cell(variant, params, size, results, spread) for size in params.batch_sizes}
+    gate = params.quality[variant.precision]
+    limits = tolerances(gate, is_real)
+    cells = {str(size): _combine_cell(variant, limits, size, results, spread) for size in params.batch_sizes}
     first = results[0]
+    fault = accuracy_fault(first.get("accuracy"), gate)
+    if fault:
+        cells = {size: _rejected(cell, fault) for size, cell in cells.items()}
     return {
         "cells": cells,
         "evidence": first.get("evidence", {}),
@@ -40,14 +45,21 @@ def _process_figures(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in PROCESS_FIGURES if name in result}
 
 
-def _combine_cell(variant: Variant, params: Params, size: int, results: list[dict[str, Any]], spread: float) -> Report:
+def _rejected(cell: Report, reason: str) -> Report:
+    """Return a cell of a row whose accuracy is too low; one that was rejected before keeps its reason."""
+    return {**cell, "status": "rejected", "reason": reason} if cell["status"] == "measured" else cell
+
+
+def _combine_cell(
+    variant: Variant, limits: Tolerances, size: int, results: list[dict[str, Any]], spread: float
+) -> Report:
     cells = [result["cells"][str(size)] for result in results]
     for cell in cells:
         if cell["status"] != "measured":
             return {"status": cell["status"], "reason": cell["reason"]}
     latencies_ms = [[ns / 1e6 for ns in cell["latencies_ns"]] for cell in cells]
     comparisons = [_comparison(cell["comparison"]) for cell in cells]
-    figures, reason = gate_verdict(comparisons, spread, params.quality[variant.precision])
+    figures, reason = gate_verdict(comparisons, spread, limits)
     evidence, profile = results[0].get("evidence", {}), cells[0].get("profile")
     reason = contradiction(variant, evidence) or kernel_contradiction(variant, profile) or reason
     return {

@@ -63,9 +63,9 @@ def _repeat(run: Run, batches: Iterator[Batch], clock: Clock, is_enough: Callabl
     spent_ns = 0
     while not is_enough(len(latencies_ns), spent_ns):
         batch = next(batches)
-        input_ids, attention_mask = batch.input_ids, batch.attention_mask
+        inputs = batch.inputs
         before = clock()
-        logits = run(input_ids, attention_mask)
+        logits = run(*inputs)
         after = clock()
         latencies_ns.append(after - before)
         outputs.append((batch, logits))

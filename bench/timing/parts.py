@@ -9,14 +9,15 @@ from typing import Any
 from bench.core import schemas
 from bench.core.errors import BenchError, DataError, EngineError
 from bench.core.files import read_json, shortened
+from bench.core.graphs import reason_not_made
 from bench.core.params import Params, Variant
-from bench.core.paths import ENGINES, SAMPLES
+from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
 from bench.core.provenance import read_environment
 from bench.engines.folders import check_fits, read_record
+from bench.machine.can_run import reason_to_skip
 from bench.machine.repro import Request
 from bench.timing.combine import Report
 from bench.timing.fingerprint import fingerprint, stage_name
-from bench.workers.jobs import reason_to_skip
 
 TWIN = "a/a"
 """The name of the baseline's second row in the rounds: no variant's key can hold a slash."""
@@ -56,6 +57,9 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
         return without_runs(params, "off")
     if reason:
         return without_runs(params, "skipped", reason)
+    not_made = reason_not_made(ARTIFACTS / variant.graph)
+    if not_made:
+        return without_runs(params, "rejected", f"its graph cannot be made: {not_made}")
     return _report_of_engine(key, params, environment) if variant.runtime == "tensorrt" else None
 
 

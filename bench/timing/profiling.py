@@ -39,7 +39,7 @@ def profile_runs(run: Run, batches: Sequence[Batch], runs: int = PROFILED_RUNS) 
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         for batch in islice(cycle(batches), runs):
-            run(batch.input_ids, batch.attention_mask)
+            run(*batch.inputs)
     events = [
         event
         for event in profiler.events() or []

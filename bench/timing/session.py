@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from bench.core.errors import EngineError, WorkerError
+from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
@@ -35,11 +36,13 @@ class Session:
 
     parts: list[Part]
     params: Params
-    is_real: bool
+    provenance: dict[str, Any]
     scratch: Path
     seed: int
 
     def __post_init__(self) -> None:
+        self.is_real = bool(self.provenance["model_is_real"])
+        self.task: Task = self.provenance.get("task", "single_label")
         self.by_name = {part.name: part for part in self.parts}
         self.engines = {part.name: self._engine(part) for part in self.parts if part.variant.runtime == "tensorrt"}
 
@@ -102,6 +105,7 @@ class Session:
             self.params,
             process=number,
             measure_accuracy=self.is_real and number == 0 and part.is_reported,
+            task=self.task,
             starts_alone=is_alone,
             profile=number == 0 and part.is_reported,
             engine=self.engines[part.name][0] if part.name in self.engines else None,
@@ -138,8 +142,8 @@ class Session:
     def outcome(self, part: Part, results: list[Result]) -> dict[str, Any]:
         """Return the report of a variant; `failed` if a process of it died or built an engine."""
         last = results[-1]
-        if last["status"] == "skipped":
-            return without_runs(self.params, "skipped", last["reason"])
+        if last["status"] in ("skipped", "rejected"):
+            return without_runs(self.params, last["status"], last["reason"])
         record = {"engine": read_record(ENGINES / part.key)} if part.name in self.engines else {}
         try:
             if last["status"] == "failed":
@@ -153,12 +157,15 @@ class Session:
                 reason = f"its INT8 engine does not run: {problem.last_words()}"
                 return {**without_runs(self.params, "rejected", reason), **record}
             return failed(self.params, str(problem))
-        return {**combine(part.variant, self.params, results), **record}
+        return {**self._combined(part, results), **record}
+
+    def _combined(self, part: Part, results: list[Result]) -> dict[str, Any]:
+        return combine(part.variant, self.params, results, self.is_real)
 
     def record(self, rounds: Rounds, began: float) -> dict[str, Any]:
         """Return what all reports of these rounds share: their id, order and seed, the A/A row and the anchors."""
         others = {
-            part.name: combine(part.variant, self.params, rounds.results[part.name])["cells"]
+            part.name: self._combined(part, rounds.results[part.name])["cells"]
             for part in self.parts
             if not part.is_reported and all(result["status"] == "measured" for result in rounds.results[part.name])
         }

@@ -27,13 +27,13 @@ from bench.timing.variant_files import announce, write_report
 
 def time_variant(key: str, variant: Variant, params: Params) -> None:
     """Time a variant and write its samples, its report and its metrics; see `timed_report`."""
-    report = timed_report(key, params, is_real=read_provenance()["model_is_real"])
+    report = timed_report(key, params, provenance=read_provenance())
     samples = SAMPLES / variant.device
     write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.batch_sizes)
     announce(key, report)
 
 
-def timed_report(key: str, params: Params, is_real: bool) -> Report:
+def timed_report(key: str, params: Params, provenance: dict[str, Any]) -> Report:
     """Return a variant's report: measured on this machine in rounds, `off`, or `skipped` with the reason.
 
     `failed`, with the reason, if a worker of this variant dies or hangs, an engine is not this machine's, or a TensorRT
@@ -47,7 +47,7 @@ def timed_report(key: str, params: Params, is_real: bool) -> Report:
         is_new = request.is_forced or recorded_fingerprint(key, variant) == mark
         part = _take(key, variant, mark, request.id if is_new else None)
         if part is None:
-            _run(key, params, is_real, request)
+            _run(key, params, provenance, request)
             part = _take(key, variant, mark, None)
         if part is None:
             raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
@@ -70,12 +70,12 @@ def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> dict
     return part if part["fingerprint"] == mark and is_of_repro else None
 
 
-def _run(asked: str, params: Params, is_real: bool, request: Request) -> None:
+def _run(asked: str, params: Params, provenance: dict[str, Any], request: Request) -> None:
     """Time `asked` and all that goes with it; leave each variant's part where its stage takes it."""
     parts = choose_parts(asked, params, request)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
         began = time.time()
-        session = Session(parts, params, is_real, Path(scratch), seed=int(began))
+        session = Session(parts, params, provenance, Path(scratch), seed=int(began))
         rounds = session.run()
         outcomes = {part.key: session.outcome(part, rounds.results[part.name]) for part in parts if part.is_reported}
         together = session.record(rounds, began)

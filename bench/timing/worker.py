@@ -26,12 +26,13 @@ from bench.machine.quota import throttled_seconds
 from bench.monitors.gpu import GpuMonitor
 from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
 from bench.proof.operators import PROFILED_RUNS
-from bench.proof.quality import compare
+from bench.proof.quality import compare, compare_labels
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
 from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 from bench.timing.profiling import can_profile, profile_runs
+from bench.timing.refusals import refusal
 from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
 
 Cell = dict[str, Any]
@@ -67,18 +68,23 @@ class Worker:
         self.result: dict[str, Any] = {"process": job.process}
 
     def work(self) -> dict[str, Any]:
-        """Measure everything; a runtime that cannot run here gives `skipped` with the reason."""
+        """Measure everything; `skipped` if the runtime cannot run here, `rejected` if it does not take the model."""
         began_ns = time.time_ns()
         try:
             session = self._load()
+            if session is not None:
+                self._measure(session)
+                self.result["evidence"] = session.evidence()
+                self._measure_accuracy(session)
+                self.result["peak_host_mib"] = peak_host_mib()
+                self._profile(session)
         except Unavailable as problem:
             return {"status": "skipped", "reason": str(problem)}
-        if session is not None:
-            self._measure(session)
-            self.result["evidence"] = session.evidence()
-            self._measure_accuracy(session)
-            self.result["peak_host_mib"] = peak_host_mib()
-            self._profile(session)
+        except Exception as problem:
+            reason = refusal(problem)
+            if not reason:
+                raise
+            return {"status": "rejected", "reason": reason}
         self.result.setdefault("peak_host_mib", peak_host_mib())
         self.result["turn_unix_ns"] = [began_ns, time.time_ns()]
         self.result["cells"] = {str(size): cell for size, cell in self.cells.items()}
@@ -166,7 +172,7 @@ class Worker:
         grown = self._gpu_mib()
         if grown is not None:
             self.result["peak_gpu_mib"] = max(self.result.get("peak_gpu_mib", 0.0), grown)
-        comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference)
+        comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference, self.job.task)
         cell["comparison"] = {**comparison.__dict__, "max_abs_diff": _finite(comparison.max_abs_diff)}
         self.cells[size] = cell
 
@@ -188,21 +194,21 @@ class Worker:
     def _measure_accuracy(self, session: Session) -> None:
         """Classify every labelled sentence once, untimed, at the largest batch size that fits."""
         measured = [size for size, cell in self.cells.items() if cell["status"] == "measured"]
-        if not (self.job.measure_accuracy and measured):
+        is_labelled = self.job.task == "single_label" and bool((self.encoded.labels >= 0).any())
+        if not (self.job.measure_accuracy and is_labelled and measured):
             return
         _tell("accuracy")
         size = max(measured)
-        predictions = np.empty(len(self.encoded), dtype=np.int64)
+        predicted = np.empty(len(self.encoded), dtype=np.int64)
         for start in range(0, len(self.encoded), size):
             indices = np.arange(start, start + size) % len(self.encoded)
-            batch = Batch(indices, *self.encoded.rows(indices))
-            predictions[indices] = session.run(batch.input_ids, batch.attention_mask).argmax(axis=1)
-        self.result["accuracy"] = float((predictions == self.encoded.labels).mean())
+            predicted[indices] = session.run(*self.encoded.rows(indices)).argmax(axis=1)
+        self.result["accuracy"] = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
 
 
 def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:
     """Return milliseconds by operator of an average run on the CPU, the longest first."""
-    chosen = [(batch.input_ids, batch.attention_mask) for batch in islice(cycle(batches), PROFILED_RUNS)]
+    chosen = [batch.inputs for batch in islice(cycle(batches), PROFILED_RUNS)]
     times = session.operator_ms(chosen)
     return {name: times[name] / len(chosen) for name in sorted(times, key=lambda name: -times[name])}
 

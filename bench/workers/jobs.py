@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import DataError
+from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, EVALUATION
 from bench.machine.cores import thread_count
 from bench.machine.gpus import gpu_to_time
 from bench.workers.protocol import Job
-
-
-def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
-    """Return why the variant cannot run on this machine, from what `probe` found; empty if it can be tried."""
-    if variant.device == "cuda" and environment["cuda"] is None:
-        return "no NVIDIA GPU found"
-    if variant.runtime not in environment["runtimes"]:
-        raise DataError(f"metrics/env.json does not know the runtime {variant.runtime!r}: run `dvc repro probe`")
-    missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
-    if missing:
-        return f"not installed, or cannot be imported: {', '.join(missing)}"
-    if (variant.device, variant.runtime) == ("cuda", "pytorch") and not has_code(environment["cuda"]):
-        gpu = environment["cuda"]
-        return (
-            f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "
-            "another version of PyTorch may have"
-        )
-    if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
-        return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
-    return ""
-
-
-def _has_tf32(gpu: dict[str, Any]) -> bool:
-    """Tell whether the GPU's tensor cores take TF32: from compute capability 8.x on (CUDA C++ Programming Guide)."""
-    capability = gpu["compute_capability"]
-    return capability is None or int(capability.split(".")[0]) >= 8
-
-
-def has_code(gpu: dict[str, Any]) -> bool:
-    """Tell whether PyTorch has code that the GPU runs; true where that is not known.
-
-    Machine code (`sm_86`) runs on GPUs of its generation from its own revision on, PTX (`compute_90`) on all later ones
-    (CUDA C++ Programming Guide, Application Compatibility).
-    """
-    capability, code = gpu["compute_capability"], gpu.get("pytorch_code")
-    if not capability or not code:
-        return True
-    own = tuple(map(int, capability.split(".")))
-    for kind, number in re.findall(r"(sm|compute)_(\d+)", code):
-        made_for = divmod(int(number), 10)
-        if made_for <= own and (kind == "compute" or made_for[0] == own[0]):
-            return True
-    return False
 
 
 def engine_options(params: Params) -> dict[str, Any]:
@@ -74,6 +30,7 @@ def make_job(
     *,
     process: int,
     measure_accuracy: bool,
+    task: Task = "single_label",
     starts_alone: bool = True,
     profile: bool = False,
     engine: Path | None = None,
@@ -103,6 +60,7 @@ def make_job(
         min_seconds=params.timing.min_seconds,
         max_seconds=params.timing.max_seconds,
         measure_accuracy=measure_accuracy,
+        task=task,
         profile=profile,
         started_unix_ns=time.time_ns(),
     )

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.core.model_inputs import Task
 from bench.runtimes.base.session import SessionSpec
 
 MARK = "@bench "
@@ -44,6 +45,7 @@ class Job:
     min_seconds: float
     max_seconds: float
     measure_accuracy: bool
+    task: Task
     profile: bool
     started_unix_ns: int
 

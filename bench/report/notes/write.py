@@ -34,7 +34,7 @@ PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
 def render_notes(table: pd.DataFrame, context: Context) -> str:
     """Return notes/engineering_observations.md."""
     measured = table[table["status"] == "measured"]
-    lines = ["# What this run shows", "", f"Measured: {context.model()}.", ""]
+    lines = [f"# What this run shows{context.stand_in()}", "", f"Measured: {context.model()}.", ""]
     lines += [f"- {line}" for line in context.hardware_lines()]
     lines += [
         "",

@@ -18,6 +18,10 @@ class Unavailable(Exception):
     """The runtime cannot run on this machine; its rows are `skipped` with this reason."""
 
 
+class Unfit(Exception):
+    """The runtime runs here, but does not take this model; its rows are `rejected` with this reason."""
+
+
 @dataclass(frozen=True)
 class SessionSpec:
     """All that a runtime needs to know to load a variant."""
@@ -43,15 +47,18 @@ class Session(Protocol):
         """Open what this batch size needs and is not open yet; it is then ready for its first run."""
         ...
 
-    def run(self, input_ids: TokenArray, attention_mask: TokenArray) -> Logits:
-        """Return float32 logits `[batch, labels]` for int64 arrays `[batch, sequence_length]`."""
+    def run(self, *inputs: TokenArray) -> Logits:
+        """Return float32 logits `[batch, labels]` for int64 arrays `[batch, sequence_length]`.
+
+        `inputs`: ids, mask and, where the model is told them, token types.
+        """
         ...
 
     def free_cached_memory(self) -> None:
         """Give cached device memory back after a batch size that did not fit."""
         ...
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, TokenArray]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         """Return the milliseconds that each kind of operator takes on the CPU, summed over `batches`; never timed."""
         ...
 

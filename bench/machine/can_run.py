@@ -1,0 +1,58 @@
+"""Can a variant run on this machine at all?"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from bench.core.errors import DataError
+from bench.core.params import Params, Variant
+
+
+def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
+    """Return why the variant cannot run on this machine, from what `probe` found; empty if it can be tried."""
+    if variant.device == "cuda" and environment["cuda"] is None:
+        return "no NVIDIA GPU found"
+    if variant.runtime not in environment["runtimes"]:
+        raise DataError(f"metrics/env.json does not know the runtime {variant.runtime!r}: run `dvc repro probe`")
+    missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
+    if missing:
+        return f"not installed, or cannot be imported: {', '.join(missing)}"
+    if (variant.device, variant.runtime) == ("cuda", "pytorch") and not has_code(environment["cuda"]):
+        gpu = environment["cuda"]
+        return (
+            f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "
+            "another version of PyTorch may have"
+        )
+    if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
+        return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
+    return ""
+
+
+def _has_tf32(gpu: dict[str, Any]) -> bool:
+    """Tell whether the GPU's tensor cores take TF32: from compute capability 8.x on (CUDA C++ Programming Guide)."""
+    capability = gpu["compute_capability"]
+    return capability is None or int(capability.split(".")[0]) >= 8
+
+
+def has_code(gpu: dict[str, Any]) -> bool:
+    """Tell whether PyTorch has code that the GPU runs; true where that is not known.
+
+    Machine code (`sm_86`) runs on GPUs of its generation from its own revision on, PTX (`compute_90`) on all later ones
+    (CUDA C++ Programming Guide, Application Compatibility).
+    """
+    capability, code = gpu["compute_capability"], gpu.get("pytorch_code")
+    if not capability or not code:
+        return True
+    own = tuple(map(int, capability.split(".")))
+    for kind, number in re.findall(r"(sm|compute)_(\d+)", code):
+        made_for = divmod(int(number), 10)
+        if made_for <= own and (kind == "compute" or made_for[0] == own[0]):
+            return True
+    return False
+
+
+def wanted_graphs(params: Params, environment: dict[str, Any]) -> set[str]:
+    """Return the graphs (`onnx/NAME.onnx`, or `model`) of the rows that are switched on and can run here."""
+    rows = params.all_variants().values()
+    return {row.graph for row in rows if params.is_on(row) and not reason_to_skip(row, environment)}
