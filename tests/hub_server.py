@@ -23,6 +23,7 @@ class Hub:
         self.missing: set[str] = set()
         self.truncated: set[str] = set()
         self.hangs = False
+        self.refusals: dict[str, tuple[int, str]] = {}
         self.requests: list[str] = []
         self.address = ""
         self.released = threading.Event()
@@ -57,7 +58,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             path = self.path.split("?")[0]
             kind, rest = path.removeprefix("/api/").split("/", 1)
             repository, _, revision = rest.partition("/revision/")
-            if repository not in hub.repositories:
+            if repository in hub.refusals:
+                status, code = hub.refusals[repository]
+                self.refuse(code, status)
+            elif repository not in hub.repositories:
                 self.refuse("RepoNotFound")
             elif revision not in ("", COMMIT):
                 self.refuse("RevisionNotFound")
@@ -92,8 +96,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     time.sleep(0.05)
                     self.close_connection = True
 
-        def refuse(self, code: str) -> None:
-            self.send_response(404)
+        def refuse(self, code: str, status: int = 404) -> None:
+            self.send_response(status)
             self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -106,7 +106,7 @@ def explain_missing_tensorrt(message: str, installed: str | None) -> str:
 
 
 def provider_options(spec: SessionSpec, folder: Path, known: Traits = NEWEST) -> dict[str, str]:
-    """Return the provider's options but for the profile; booleans are 'True' and 'False', unlike the CUDA provider's."""
+    """Return the provider's options but for the profile; booleans are 'True' and 'False' here."""
     by_flag = spec.options.get("fp16_by", "graph") == "flag"
     needs_flag = spec.precision == "fp16" and known.is_weakly_typed
     precision_flags = {

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bench.core.files import replacing_folder
 from bench.report.context import Context
+from bench.report.plots.accuracy import write_accuracy
 from bench.report.plots.budgets import write_budgets
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.causes import write_causes
@@ -34,6 +35,7 @@ def write_plots(table: pd.DataFrame, runs: dict[str, pd.DataFrame], context: Con
             write_budgets(rows, budgets, text, target / f"{device}_throughput_by_p95.png")
             write_distribution(rows, runs, text, target / f"{device}_distribution.png")
             write_toggles(rows, text, target / f"{device}_precision_toggles.png")
+            write_accuracy(rows, text, target / f"{device}_accuracy.png")
             write_causes(rows, device, text, target / f"{device}_causes.png")
 
 

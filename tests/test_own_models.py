@@ -1,0 +1,378 @@
+"""A user's own model and sentences: taken as they are, or refused in one sentence that helps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project
+from hub_server import COMMIT, Hub, serving
+from tiny_models import write_tiny_model
+
+from bench.core.params import Gate
+from bench.core.sentences import read_sentences
+from bench.inputs.batches import Batch
+from bench.proof.quality import accuracy_fault, agreement_of, compare, compare_labels
+from bench.statistics.accuracy import mcnemar_p, wilson_interval
+
+MODEL = "someone/own"
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own") / "bert"
+    write_tiny_model("bert", folder, id2label={0: "bad", 1: "good"}, label2id={"bad": 0, "good": 1})
+    return folder
+
+
+@pytest.fixture
+def own(bert: Path, tmp_path: Path) -> Path:
+    """A copy of the model, to be changed."""
+    shutil.copytree(bert, tmp_path / "own-bert")
+    return tmp_path / "own-bert"
+
+
+def table(folder: Path, name: str = "reviews.csv", rows: int = 20) -> Path:
+    path = folder / name
+    texts = [f"{'a fine' if number % 2 else 'a dull'} film about number {number}" for number in range(rows)]
+    frame = pd.DataFrame({"text": texts, "label": ["good" if number % 2 else "bad" for number in range(rows)]})
+    writers: dict[str, Callable[[], Any]] = {
+        ".csv": lambda: frame.to_csv(path, index=False),
+        ".tsv": lambda: frame.to_csv(path, index=False, sep="\t"),
+        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        ".parquet": lambda: frame.to_parquet(path),
+    }
+    writers[path.suffix]()
+    return path
+
+
+def use(project: Project, model: Path, data: Path | None = None, **dataset: Any) -> None:
+    def change(params: dict[str, Any]) -> None:
+        params["model"] |= {"source": "auto", "path": str(model)}
+        if data:
+            params["dataset"] |= {"source": "auto", "path": str(data), "text_column": "text", **dataset}
+
+    project.set_params(change)
+
+
+def end_of(project: Project, stage: str = "download", code: int = 1, **environment: str) -> str:
+    ended = project.python(f"stages/{stage}.py", code=code, environment=environment)
+    assert "Traceback" not in ended.stderr
+    if code:
+        assert ended.stderr.count("error:") == 1
+        assert not (project.folder / "artifacts/model").exists() or stage != "download"
+    return ended.stdout + ended.stderr
+
+
+def edit(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | changes), encoding="utf-8")
+
+
+def test_a_folder_and_a_table_give_rows_with_accuracy(project: Project, own: Path, tmp_path: Path) -> None:
+    use(project, own, table(tmp_path))
+    project.repro()
+    summary = pd.read_csv(project.folder / "results/summary.csv")
+    rows = summary[summary["status"] == "measured"]
+    assert set(rows["variant"]) == {"torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"}
+    assert (rows["labelled_sentences"] == 16).all()
+    assert ((rows["accuracy_low"] <= rows["accuracy"]) & (rows["accuracy"] <= rows["accuracy_high"])).all()
+    assert (rows[rows["precision"] == "fp32"]["accuracy_loss"] == 0).all()
+    page = project.read("results/summary_table.md")
+    assert "accuracy, 95% interval" in page
+    assert "stand-in" not in page
+    assert "own-bert (sha256 " in page
+    assert (project.folder / "results/plots/cpu_accuracy.png").exists()
+    assert project.repro() == {"probe"}
+
+    edit(own / "config.json", hidden_dropout_prob=0.3)
+    assert "download" in project.repro("export_onnx")
+
+
+def test_calibration_sentences_are_never_evaluated_and_their_share_is_said(project: Project, own: Path) -> None:
+    use(project, own, table(own.parent), calibration_share=0.25)
+    end_of(project, code=0)
+    folder = project.folder / "artifacts/sentences"
+    evaluated, calibration = (read_sentences(folder / f"{name}.csv") for name in ("evaluation", "calibration"))
+    assert (len(evaluated), len(calibration)) == (15, 5)
+    assert not {row.sentence for row in evaluated} & {row.sentence for row in calibration}
+    assert "5 of 20 sentences set aside for calibration" in project.read("metrics/model.json")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
+def test_every_kind_of_table_gives_the_same_sentences_and_labels_by_name(
+    name: str, project: Project, own: Path
+) -> None:
+    use(project, own, table(own.parent, name), calibration_path=str(table(own.parent, "c.csv", 30)))
+    end_of(project, code=0)
+    rows = read_sentences(project.folder / "artifacts/sentences/evaluation.csv")
+    assert [row.label for row in rows] == [0, 1] * 10
+    assert rows[3].sentence == "a fine film about number 3"
+    assert len(read_sentences(project.folder / "artifacts/sentences/calibration.csv")) == 10
+
+
+TABLES: dict[str, tuple[str | bytes, str]] = {
+    "no such column": ("a,b\nx,0\n", "dataset.text_column: got 'text', allowed: a column of bad.csv (a, b)"),
+    "no label": ("text,label\nfine,good\ndull,\n", "bad.csv, line 3: the label is '', allowed: 0 to 1, or one of"),
+    "unknown label": ("text,label\nfine,great\n", "line 2: the label is 'great', allowed: 0 to 1"),
+    "label too large": ("text,label\nfine,2\n", "line 2: the label is '2', allowed: 0 to 1"),
+    "no text": ("text,label\nfine,0\n  ,1\n", "line 3: text is '  ', wanted: a text"),
+    "a cell too many": ("text,label\nfine,0,1\n", "line 2: 3 cells, the first line names 2"),
+    "no rows": ("text,label\n", "holds no sentences"),
+    "one row": ("text,label\nfine,0\n", "at least 2"),
+    "not UTF-8": (b"text,label\n\xff\xfe,0\n", "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_bad_row_is_named_with_file_and_line(name: str, project: Project, own: Path) -> None:
+    content, message = TABLES[name]
+    path = own.parent / "bad.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    use(project, own, path)
+    ended = project.python("stages/download.py", code=1)
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def drop_weights(own: Path, name: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(own / WEIGHTS)
+    save_file({key: value for key, value in weights.items() if name not in key}, own / WEIGHTS, {"format": "pt"})
+
+
+def add_weights(own: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    more = {"bert.adapter.weight": np.ones((2, 2), np.float32)}
+    save_file(load_file(own / WEIGHTS) | more, own / WEIGHTS, {"format": "pt"})
+
+
+def grow(own: Path) -> None:
+    """Write the header of a model of 2.1 GiB; its weights are a hole in the file."""
+    header = {"big": {"dtype": "F32", "shape": [600_000_000], "data_offsets": [0, 2_400_000_000]}}
+    text = json.dumps(header).encode()
+    with (own / WEIGHTS).open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + 2_400_000_000)
+
+
+def split_badly(own: Path) -> None:
+    (own / WEIGHTS).unlink()
+    (own / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": "../other.safetensors"}}))
+
+
+def link_outside(own: Path) -> None:
+    shutil.move(own / "config.json", own.parent / "elsewhere.json")
+    (own / "config.json").symlink_to(own.parent / "elsewhere.json")
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "longformer": (lambda own: edit(own / "config.json", model_type="longformer"), "kind 'longformer'"),
+    "t5": (lambda own: edit(own / "config.json", model_type="t5"), "is not supported, allowed: albert"),
+    "code of its own": (lambda own: edit(own / "config.json", auto_map={"AutoModel": "x.Y"}), "auto_map"),
+    "tokenizer code": (
+        lambda own: edit(own / "tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Y", None]}),
+        "auto_map",
+    ),
+    "quantized": (lambda own: edit(own / "config.json", quantization_config={"bits": 4}), "quantized already"),
+    "more than 2 GiB": (grow, "takes 2.24 GiB in float32, allowed: less than 2 GiB"),
+    "weights elsewhere": (split_badly, "names '../other.safetensors', allowed: safetensors files beside it"),
+    "link to outside": (link_outside, "config.json is a link to a file outside of the folder"),
+    "no tokenizer": (lambda own: (own / "tokenizer.json").unlink(), "has no tokenizer"),
+    "pickled weights": (
+        lambda own: (own / WEIGHTS).rename(own / "pytorch_model.bin"),
+        "its pickled weights are not loaded",
+    ),
+    "no config": (lambda own: (own / "config.json").unlink(), "has no config.json"),
+    "no JSON": (lambda own: (own / "config.json").write_text("{"), "config.json is no JSON"),
+    "cut weights": (lambda own: os.truncate(own / WEIGHTS, 5000), "model.safetensors is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_cannot_be_measured_is_refused_by_download_in_one_sentence(
+    name: str, project: Project, own: Path
+) -> None:
+    change, message = REFUSED[name]
+    change(own)
+    use(project, own)
+    output = end_of(project)
+    assert message in output
+    assert "trust_remote_code" not in output
+
+
+UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing head": (
+        lambda own: drop_weights(own, "classifier"),
+        "hold no weights for classifier.bias, classifier.weight",
+    ),
+    "left over": (add_weights, "has no place for: bert.adapter.weight"),
+    "other labels": (
+        lambda own: edit(own / "config.json", id2label={str(n): str(n) for n in range(5)}, label2id={}),
+        "do not fit its config.json: classifier.bias ([2] in the file, [5] in the model)",
+    ),
+    "no pad token": (lambda own: edit(own / "tokenizer_config.json", pad_token=None), "has no pad token"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_weights_are_loaded_whole_or_not_at_all(name: str, project: Project, own: Path) -> None:
+    change, message = UNFIT[name]
+    change(own)
+    use(project, own)
+    end_of(project, code=0)
+    output = end_of(project, "prepare_inputs")
+    assert message in output
+    assert "dvc repro -f download" not in output
+    assert "ignore_mismatched_sizes" not in output
+
+
+def test_a_float16_checkpoint_is_computed_in_float32(project: Project, own: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    halves = {name: value.astype(np.float16) for name, value in load_file(own / WEIGHTS).items()}
+    save_file(halves, own / WEIGHTS, {"format": "pt"})
+    edit(own / "config.json", dtype="float16")
+    use(project, own)
+    assert "export_onnx" in project.repro("infer@torch_cpu_fp32")
+    assert '"status": "measured"' in project.read("metrics/torch_cpu_fp32/bs001.json")
+
+
+def test_split_weights_give_the_same_model(project: Project, own: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    whole = AutoModelForSequenceClassification.from_pretrained(own)
+    (own / WEIGHTS).unlink()
+    whole.save_pretrained(own, max_shard_size="40KB")
+    assert len(list(own.glob("*.safetensors"))) > 1
+    use(project, own)
+    end_of(project, code=0)
+    again = AutoModelForSequenceClassification.from_pretrained(project.folder / "artifacts/model")
+    assert all((value == again.state_dict()[name]).all() for name, value in whole.state_dict().items())
+
+
+def test_a_path_that_would_not_be_looked_at_is_refused(project: Project, own: Path) -> None:
+    use(project, own)
+    project.set_params(lambda params: params["model"].update(source="hub"))
+    assert "model.path: got" in project.python("-m", "bench.runtimes.base.check_params", code=1).stderr
+
+
+def test_a_folder_that_is_not_there_is_named_before_anything_runs(project: Project, tmp_path: Path) -> None:
+    use(project, tmp_path / "nowhere")
+    ended = project.python("stages/probe.py", code=1)
+    assert "model.path: got" in ended.stderr
+    assert "no such folder" in ended.stderr
+
+
+@pytest.fixture
+def hub(own: Path) -> Iterator[Hub]:
+    with serving(Hub({MODEL: own})) as served:
+        yield served
+
+
+def from_hub(project: Project, hub: Hub, code: int, **environment: str) -> str:
+    def change(params: dict[str, Any]) -> None:
+        params["model"] |= {"id": MODEL, "revision": COMMIT, "source": "auto", "hub_timeout_seconds": 1}
+
+    project.set_params(change)
+    surroundings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(project.folder / "hub-home"), "HF_HUB_OFFLINE": "0"}
+    return end_of(project, code=code, **(surroundings | environment))
+
+
+PERMANENT: dict[str, tuple[Callable[[Hub], Any], str]] = {
+    "gated": (lambda hub: hub.refusals.update({MODEL: (403, "GatedRepo")}), "accept its terms"),
+    "private": (lambda hub: hub.refusals.update({MODEL: (401, "RepoNotFound")}), "set HF_TOKEN"),
+    "no repository": (lambda hub: hub.repositories.pop(MODEL), "no such repository"),
+    "missing file": (lambda hub: hub.missing.add("config.json"), "config.json is missing"),
+    "other kind": (lambda hub: edit(hub.repositories[MODEL] / "config.json", model_type="xlnet"), "kind 'xlnet'"),
+    "pickled": (lambda hub: (hub.repositories[MODEL] / WEIGHTS).rename(hub.repositories[MODEL] / "a.bin"), "pickled"),
+}
+
+
+@pytest.mark.parametrize("name", PERMANENT)
+def test_no_stand_in_takes_the_place_of_a_model_that_the_hub_answers_for(name: str, project: Project, hub: Hub) -> None:
+    change, message = PERMANENT[name]
+    change(hub)
+    output = from_hub(project, hub, code=1)
+    assert message in output
+    assert "synthetic" not in output
+
+
+def test_a_stand_in_names_the_model_that_it_stands_for_in_the_first_line(project: Project, hub: Hub) -> None:
+    hub.hangs = True
+    output = from_hub(project, hub, code=0)
+    assert f"it stands for {MODEL}" in output
+    assert f'"stands_for": "{MODEL}"' in project.read("metrics/model.json")
+
+
+def test_a_warm_cache_serves_while_the_hub_is_switched_off(project: Project, hub: Hub) -> None:
+    from huggingface_hub import constants, snapshot_download
+
+    home = project.folder / "hub-home"
+    snapshot_download(MODEL, revision=COMMIT, cache_dir=home / "hub", endpoint=hub.address)
+    assert not constants.HF_HUB_OFFLINE
+    hub.requests.clear()
+    output = from_hub(project, hub, code=0, HF_HUB_OFFLINE="1")
+    assert "stands for" not in output
+    assert f"{MODEL}@{COMMIT}" in project.read("metrics/model.json")
+    assert not hub.requests
+
+
+def tasked(task: Any, logits: Any, reference: Any) -> float:
+    return agreement_of([compare([(Batch(np.arange(len(reference)), ()), logits)], reference, task)])
+
+
+def test_many_labels_are_judged_each_by_its_threshold_and_not_by_the_largest() -> None:
+    reference = np.array([[2.0, 1.0, -1.0], [-3.0, -1.0, -2.0]], dtype=np.float32)
+    other = np.array([[1.0, 2.0, -1.0], [-3.0, 0.5, -2.0]], dtype=np.float32)
+    assert tasked("multi_label", other, reference) == pytest.approx(5 / 6)
+    assert tasked("single_label", other, reference) == 0.5
+
+
+def test_a_number_is_judged_by_correlation() -> None:
+    reference = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
+    assert tasked("regression", 2 * reference + 5, reference) == pytest.approx(1.0)
+    assert tasked("regression", -reference, reference) == pytest.approx(-1.0)
+    assert tasked("regression", np.zeros_like(reference), reference) == 0.0
+
+
+@pytest.mark.parametrize("settings", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
+def test_models_without_one_label_a_sentence_have_rows_and_no_accuracy(
+    settings: dict[str, Any], project: Project, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    write_tiny_model("bert", own, **settings)
+    use(project, own, table(tmp_path))
+    project.set_params(lambda params: params.update(variants={"ort_cpu_fp32": params["variants"]["ort_cpu_fp32"]}))
+    project.repro()
+    [report] = [json.loads(path.read_text()) for path in (project.folder / "artifacts/samples/cpu").glob("*.json")]
+    assert report.get("accuracy") is None
+    assert {cell["status"] for cell in report["cells"].values()} == {"measured"}
+    assert report["cells"]["1"]["agreement"] > 0.999
+
+
+def test_accuracy_is_compared_on_the_same_sentences() -> None:
+    labels, reference = np.array([0, 1, 1, 0, -1]), np.array([0, 1, 1, 1, 0])
+    counts = compare_labels(np.array([0, 1, 0, 0, 0]), reference, labels)
+    assert counts == {"labelled": 4, "right": 3, "reference_right": 3, "only_reference": 1, "only_row": 1}
+    assert mcnemar_p(10, 0) == pytest.approx(2 * 0.5**10)
+    assert mcnemar_p(0, 0) == 1.0
+    low, high = wilson_interval(767, 872)
+    assert (round(low, 4), round(high, 4)) == (0.8564, 0.8995)
+
+
+def test_a_row_that_loses_too_much_accuracy_is_rejected() -> None:
+    gate = Gate(max_relative_error=1.0, min_agreement=0.5, max_accuracy_loss=0.02)
+    counts = {"labelled": 100, "right": 84, "reference_right": 87, "only_reference": 5, "only_row": 2}
+    assert accuracy_fault(counts, gate) == "accuracy is 3.00% of the sentences below fp32's, allowed: 2.00%"
+    assert accuracy_fault(counts | {"right": 86}, gate) == ""
