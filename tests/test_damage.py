@@ -102,7 +102,7 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
         "prepare_inputs",
         {
             "a text for a label": (r",[01]$", ",good", "label"),
-            "no sentences": (r"(?s)^(sentence,label\n).*", r"\1", "no sentences"),
+            "no sentences": (r"(?s)^(sentence,pair,label\n).*", r"\1", "no sentences"),
             "another first line": (r"\Asentence,", "text,", "sentence"),
         },
     ),
@@ -209,7 +209,7 @@ def test_a_file_that_was_cut_off_ends_a_stage_with_one_message(name: str, part: 
     path.chmod(0o644)
     path.write_bytes(whole[: int(len(whole) * part)])
     try:
-        ended = damaged.python(f"stages/{BINARIES[name]}.py", "fp16", code=1)
+        ended = damaged.python(f"stages/{BINARIES[name]}.py", "int8_dynamic", code=1)
     finally:
         path.write_bytes(whole)
     message = ended.stderr[ended.stderr.index("error: ") :]

@@ -211,7 +211,7 @@ def test_a_run_killed_while_downloading_leaves_nothing_and_completes_afterwards(
         running.wait()
     assert not (project.folder / "artifacts/model").exists()
     project.set_params(lambda params: params["model"].update(source="synthetic"))
-    assert project.repro("download") == {"download"}
+    assert project.repro("download") == {"probe", "download"}
     assert not list((project.folder / "artifacts").glob(".*.tmp"))
 
 

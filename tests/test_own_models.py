@@ -123,7 +123,7 @@ TABLES: dict[str, tuple[str | bytes, str]] = {
     "no such column": ("a,b\nx,0\n", "dataset.text_column: got 'text', allowed: a column of bad.csv (a, b)"),
     "no label": ("text,label\nfine,good\ndull,\n", "bad.csv, line 3: the label is '', allowed: 0 to 1, or one of"),
     "unknown label": ("text,label\nfine,great\n", "line 2: the label is 'great', allowed: 0 to 1"),
-    "label too large": ("text,label\nfine,2\n", "line 2: the label is '2', allowed: 0 to 1"),
+    "label too large": ("text,label\nfine,0\ndull,2\n", "line 3: the label is '2', allowed: 0 to 1"),
     "no text": ("text,label\nfine,0\n  ,1\n", "line 3: text is '  ', wanted: a text"),
     "a cell too many": ("text,label\nfine,0,1\n", "line 2: 3 cells, the first line names 2"),
     "no rows": ("text,label\n", "holds no sentences"),
@@ -316,11 +316,11 @@ def test_a_stand_in_names_the_model_that_it_stands_for_in_the_first_line(project
 
 
 def test_a_warm_cache_serves_while_the_hub_is_switched_off(project: Project, hub: Hub) -> None:
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import hf_hub_download
 
     home = project.folder / "hub-home"
-    snapshot_download(MODEL, revision=COMMIT, cache_dir=home / "hub", endpoint=hub.address)
-    assert not constants.HF_HUB_OFFLINE
+    for name in hub.files(MODEL):
+        hf_hub_download(MODEL, name, revision=COMMIT, cache_dir=home / "hub", endpoint=hub.address)
     hub.requests.clear()
     output = from_hub(project, hub, code=0, HF_HUB_OFFLINE="1")
     assert "stands for" not in output
@@ -368,7 +368,7 @@ def test_accuracy_is_compared_on_the_same_sentences() -> None:
     assert mcnemar_p(10, 0) == pytest.approx(2 * 0.5**10)
     assert mcnemar_p(0, 0) == 1.0
     low, high = wilson_interval(767, 872)
-    assert (round(low, 4), round(high, 4)) == (0.8564, 0.8995)
+    assert (round(low, 4), round(high, 4)) == (0.8563, 0.8995)
 
 
 def test_a_row_that_loses_too_much_accuracy_is_rejected() -> None:

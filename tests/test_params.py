@@ -204,7 +204,7 @@ def test_a_damaged_onnx_file_is_named_with_the_mend(measured_copy: Project) -> N
     graph = measured_copy.folder / "artifacts/onnx/fp32.onnx"
     graph.chmod(0o644)
     graph.write_bytes(b"not a graph")
-    ended = measured_copy.python("stages/convert_onnx.py", "fp16", code=1)
+    ended = measured_copy.python("stages/convert_onnx.py", "int8_dynamic", code=1)
     assert "artifacts/onnx/fp32.onnx is damaged" in ended.stderr
     assert "Traceback" not in ended.stderr
     told = measured_copy.python("stages/infer.py", "ort_cpu_fp32").stdout

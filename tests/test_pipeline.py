@@ -67,7 +67,7 @@ def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Pr
     machine = shim(measured_copy, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
     ran = measured_copy.repro(environment=machine)
     of_onnxruntime = {name for name in INFER if "ort_" in name}
-    assert ran == {"probe", "measure_peaks"} | CONVERT | GATHER | of_onnxruntime | ENGINE | TENSORRT | REPORT
+    assert ran == {"probe", "measure_peaks"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | REPORT
 
 
 def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
@@ -77,7 +77,7 @@ def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
 
 def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
     machine = shim(measured_copy, "pynvml.py", (STAND_INS / "pynvml.py").read_text(encoding="utf-8"))
-    gpu_rows = {"infer@ort_cuda_fp16"} | ENGINE | TENSORRT
+    gpu_rows = {"infer@ort_cuda_fp16", "convert_onnx@fp16_fused"} | ENGINE | TENSORRT
     assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | GATHER | REPORT
     row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")
     assert row["status"] == "skipped"

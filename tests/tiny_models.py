@@ -72,6 +72,8 @@ def tiny_config(kind: str, **more: Any) -> Any:
 
     made = CONFIG_MAPPING[kind]
     settings = SIZES | OWN.get(kind, {}) | more
+    if "id2label" in more:
+        del settings["num_labels"]
     while True:
         try:
             return made(**settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -102,6 +103,7 @@ def load_tokenizer(folder: Path) -> Any:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as problem:  # the Rust tokenizers raise plain exceptions
+            _check_json(folder)
             what = shortened(" ".join(str(problem).split()) or type(problem).__name__)
             raise ModelError(
                 f"the model's tokenizer does not load: {what}; a folder that `save_pretrained` of a fast tokenizer "
@@ -114,6 +116,15 @@ def load_tokenizer(folder: Path) -> Any:
             "tokenizer_config.json and pad_token_id in its config.json to what it was trained with"
         )
     return tokenizer
+
+
+def _check_json(folder: Path) -> None:
+    """Raise DataError if a file of the model that was whole when it was fetched is no JSON any more."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as problem:
+            raise _damaged(path, problem) from None
 
 
 def _damaged(folder: Path, problem: Exception) -> DataError:

@@ -53,6 +53,8 @@ def has_code(gpu: dict[str, Any]) -> bool:
 
 
 def wanted_graphs(params: Params, environment: dict[str, Any]) -> set[str]:
-    """Return the graphs (`onnx/NAME.onnx`, or `model`) of the rows that are switched on and can run here."""
-    rows = params.all_variants().values()
-    return {row.graph for row in rows if params.is_on(row) and not reason_to_skip(row, environment)}
+    """Return the graphs (`onnx/NAME.onnx`, or `model`) of the rows that can run here.
+
+    Those of a precision that is switched off stay, so that switching it makes nothing stale but its rows.
+    """
+    return {row.graph for row in params.all_variants().values() if not reason_to_skip(row, environment)}

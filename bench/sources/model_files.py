@@ -76,6 +76,8 @@ def check_model(folder: Path) -> None:
             "never "
             "run: save the tokenizer as one of transformers' own (a tokenizer.json) without auto_map"
         )
+    for path in sorted(folder.glob("*.json")):
+        read_config(path)
     parameters = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
