@@ -1,0 +1,101 @@
+"""The supported kinds through CUDA: every row gives the model's own logits, or is rejected with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_models import LENGTH, THROUGH_ALL, Made, make
+
+from bench.core.params import Variant
+from bench.proof.evidence import contradiction
+from bench.proof.quality import reference_spread
+from bench.runtimes.base.registry import import_runtime
+from bench.runtimes.base.session import SessionSpec
+from bench.timing.refusals import refusal
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def cuda() -> None:
+    """Skip where there is no GPU: importing PyTorch only to count the tests would take seconds."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU")
+
+
+PATHS: list[tuple[str, str, str, dict[str, Any], float]] = [
+    ("pytorch", "fp32", "model", {}, 1e-3),
+    ("pytorch", "fp16", "model", {}, 0.06),
+    ("pytorch", "fp16", "model", {"compile": "reduce-overhead"}, 0.06),
+    ("onnxruntime", "fp32", "fp32.onnx", {}, 1e-3),
+    ("onnxruntime", "tf32", "fp32.onnx", {}, 0.03),
+    ("onnxruntime", "fp16", "fp16_fused.onnx", {}, 0.06),
+    ("onnxruntime", "fp16", "fp16_fused.onnx", {"cuda_graph": True}, 0.06),
+]
+OF_BASE_SIZE = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 514,
+}
+OF_REAL_SIZE: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert-base": ("bert", OF_BASE_SIZE | {"vocab_size": 30522}),
+    "roberta-base": ("roberta", OF_BASE_SIZE | {"vocab_size": 50265}),
+    "deberta-v3-small": (
+        "deberta-v2",
+        OF_BASE_SIZE | {"num_hidden_layers": 6, "vocab_size": 128100, "position_buckets": 256},
+    ),
+    "minilm": ("bert", OF_BASE_SIZE | {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6}),
+}
+
+
+def outcome(made: Made, row: tuple[str, Any, str, dict[str, Any], float]) -> str:
+    """Return `right`, or why the row is rejected; wrong logits fail the test."""
+    runtime, precision, graph, options, tolerance = row
+    spec = SessionSpec("cuda", precision, made.folder / graph, options, [1, 3], LENGTH, cpu_threads=4)
+    try:
+        session = import_runtime(runtime).open_session(spec)
+        errors = []
+        for size in (1, 3):
+            rows = np.arange(len(made.encoded))[-size:]
+            for _ in range(3):
+                logits = session.run(*made.encoded.rows(rows))
+            errors.append(np.abs(logits - made.wanted[rows]).max())
+        evidence = session.evidence()
+    except Exception as problem:
+        reason = refusal(problem)
+        if not reason:
+            raise
+        return f"rejected: {reason}"
+    variant = Variant(runtime=runtime, device="cuda", precision=precision, graph="model")
+    contradicted = contradiction(variant, evidence)
+    error = float(np.max(errors) / reference_spread(made.wanted))
+    assert contradicted or error < tolerance, (runtime, precision, options, error)
+    elsewhere = evidence.get("operators_elsewhere") or {}
+    beside = f", on the CPU: {elsewhere}" if elsewhere else ""
+    return f"rejected: {contradicted}" if contradicted else f"right, error {error:.2g}{beside}"
+
+
+def check(made: Made, record_property: Any) -> None:
+    for row in PATHS:
+        runtime, precision, _graph, options, _tolerance = row
+        record_property(f"{runtime} {precision} {' '.join(options)}".strip(), outcome(made, row))
+
+
+@pytest.mark.parametrize("kind", THROUGH_ALL)
+def test_every_cuda_row_gives_the_models_own_logits_or_says_why_not(
+    kind: str, tmp_path: Path, record_property: Any
+) -> None:
+    check(make(kind, tmp_path, recipes=("fp16_fused",)), record_property)
+
+
+@pytest.mark.parametrize("name", OF_REAL_SIZE)
+def test_models_of_real_size_go_through_cuda(name: str, tmp_path: Path, record_property: Any) -> None:
+    kind, sizes = OF_REAL_SIZE[name]
+    check(make(kind, tmp_path, recipes=("fp16_fused",), **sizes), record_property)
