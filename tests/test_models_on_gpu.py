@@ -16,7 +16,7 @@ from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec
 from bench.timing.refusals import refusal
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures
 
 
 @pytest.fixture(autouse=True)

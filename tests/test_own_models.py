@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Project
+from conftest import ROOT, Project
 from hub_server import COMMIT, Hub, serving
 from tiny_models import write_tiny_model
 
@@ -77,8 +78,21 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(content | changes), encoding="utf-8")
 
 
-def test_a_folder_and_a_table_give_rows_with_accuracy(project: Project, own: Path, tmp_path: Path) -> None:
-    use(project, own, table(tmp_path))
+def test_the_three_lines_of_the_documentation_give_rows_with_accuracy(
+    project: Project, own: Path, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/own_model.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(model|dataset)\.(\w+): (\S+)", page, flags=re.M)
+    assert len(lines) == 3
+    given = {"../my-model": str(own), "../reviews.csv": str(table(tmp_path))}
+
+    def change(params: dict[str, Any]) -> None:
+        params["model"]["source"] = params["dataset"]["source"] = "auto"
+        for section, key, value in lines:
+            assert key in params[section]
+            params[section][key] = given.get(value, value)
+
+    project.set_params(change)
     project.repro()
     summary = pd.read_csv(project.folder / "results/summary.csv")
     rows = summary[summary["status"] == "measured"]

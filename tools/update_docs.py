@@ -19,10 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
+from bench.report.figures import milliseconds
 from bench.report.markdown import table_lines
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.style import caption
-from bench.report.table import render_summary, render_table
+from bench.report.table import accuracy_text, loss_text, render_summary, render_table
 from bench.runs.recorded_runs import RecordedRun
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,9 @@ MACHINES = ROOT / "docs/comparing_machines.md"
 PICTURE = ROOT / "docs/latency_by_batch.png"
 RUNS = ROOT / "runs"
 VALIDATED = ROOT / "validation/recorded"
+OWN_MODEL = ROOT / "docs/own_model.md"
+TRAINED_RUNS = {"cpu-2-minilm": "cpu", "h100-minilm": "cuda"}
+"""The kept runs of a trained model, and the device whose rows show what a precision costs in right answers."""
 FIRST_RUN = "h100-rounds"
 """The kept run that README.md shows."""
 COMMITS = ("1d05e08", "343f9ad")
@@ -55,7 +59,12 @@ def main() -> int:
 
 def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be; without DVC's blocks where the history is not there."""
-    yield README, with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
+    text = with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
+    yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm"))
+    text = OWN_MODEL.read_text(encoding="utf-8")
+    for name in TRAINED_RUNS:
+        text = with_block(text, name, accuracy_of(name))
+    yield OWN_MODEL, text
     text = RECORDED.read_text(encoding="utf-8")
     for name in recorded_names():
         text = with_block(text, name, table_of(name))
@@ -67,6 +76,19 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
         for command in ("params diff", "metrics diff"):
             text = with_block(text, command, _console(["dvc", *command.split(), *COMMITS]))
         yield MACHINES, text
+
+
+def accuracy_of(name: str) -> str:
+    """Return the accuracy of a run's rows beside their latency at the smallest batch size."""
+    run = RecordedRun.read(RUNS / name)
+    rows = run.measured(TRAINED_RUNS[name])
+    columns = ("row", "p50 ms at batch 1", "accuracy, 95% interval", "loss against fp32")
+    chosen = rows[rows["batch_size"] == rows["batch_size"].min()]
+    cells = (
+        [f"`{row.variant}`", milliseconds(row.p50_ms), accuracy_text(row), loss_text(row)]
+        for row in chosen.itertuples()
+    )
+    return "\n".join(table_lines(columns, columns[:1], cells))
 
 
 def order_effect() -> str:

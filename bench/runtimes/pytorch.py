@@ -42,6 +42,7 @@ def open_session(spec: SessionSpec) -> Session:
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION.get(spec.precision, "highest"))
+    torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"  # convolutions take TF32 unless told otherwise
     model = _load(spec)
     if "compile" in spec.options:
         return CompiledSession(model, spec)
@@ -117,6 +118,7 @@ class EagerSession:
             "product_weights": _product_weights(self._model),
             "cpu_threads": torch.get_num_threads(),
             "matmul_precision": torch.get_float32_matmul_precision(),
+            "convolutions_in_tf32": torch.backends.cudnn.allow_tf32,
             "attention": getattr(self._model.config, "_attn_implementation", None),
             "compile": self._spec.options.get("compile", "no"),
         }
