@@ -342,6 +342,17 @@ def test_a_warm_cache_serves_while_the_hub_is_switched_off(project: Project, hub
     assert not hub.requests
 
 
+def test_built_in_sentences_judge_no_model_whose_labels_are_others(project: Project, own: Path) -> None:
+    use(project, own)
+    project.set_params(lambda params: params["dataset"].update(source="builtin"))
+    evaluation = project.folder / "artifacts/sentences/evaluation.csv"
+    end_of(project, code=0)
+    assert {row.label for row in read_sentences(evaluation)} == {None}
+    edit(own / "config.json", id2label={"0": "NEGATIVE", "1": "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1})
+    end_of(project, code=0)
+    assert {row.label for row in read_sentences(evaluation)} == {0, 1}
+
+
 def tasked(task: Any, logits: Any, reference: Any) -> float:
     return agreement_of([compare([(Batch(np.arange(len(reference)), ()), logits)], reference, task)])
 

@@ -11,7 +11,7 @@ from bench.core.errors import DataError, HubUnreachable
 from bench.core.files import remove
 from bench.core.params import Dataset, Model
 from bench.core.sentences import Labelled, write_sentences
-from bench.sources.builtin import builtin_sentences
+from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, download_sentences
 from bench.sources.kinds import label_names, read_config, task_of
 from bench.sources.local import copy_model, file_hash
@@ -20,6 +20,7 @@ from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
 
 TRAIN_SENTENCES = 2000
+BUILTIN = "built-in sentences"
 SHOWN_DIGITS = 12
 Announce = Callable[[str], None]
 
@@ -86,9 +87,12 @@ def fetch_sentences(
 ) -> dict[str, Any]:
     """Write evaluation.csv and calibration.csv to `folder` and return their provenance.
 
-    Errors as for the model; the built-in sentences take the place only of a hub that does not answer.
+    Errors as for the model; the built-in sentences take the place only of a hub that does not answer.  Their labels are
+    NEGATIVE and POSITIVE: a model that names its own otherwise is given them without.
     """
     name, evaluation, calibration = _sentences(dataset, model_folder, timeout_seconds, folder, announce)
+    if name == BUILTIN and not _judges_sentiment(read_config(model_folder / CONFIG)):
+        evaluation, calibration = ([row._replace(label=None) for row in rows] for rows in (evaluation, calibration))
     evaluated = {(row.sentence, row.pair) for row in evaluation}
     calibration = [row for row in calibration if (row.sentence, row.pair) not in evaluated]
     if not calibration:
@@ -102,6 +106,12 @@ def fetch_sentences(
     return {"sentences": name, "evaluation_sentences": len(evaluation)}
 
 
+def _judges_sentiment(config: dict[str, Any]) -> bool:
+    """Tell whether a model's labels are those of the built-in sentences, by their names."""
+    names = {name.upper(): number for name, number in label_names(config).items()}
+    return names == {"NEGATIVE": NEGATIVE, "POSITIVE": POSITIVE}
+
+
 def _sentences(
     dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path, announce: Announce
 ) -> tuple[str, list[Labelled], list[Labelled]]:
@@ -110,7 +120,7 @@ def _sentences(
     names, (task, labels) = label_names(config), task_of(config)
     columns = dataset if task == "single_label" else dataset.without_labels()
     if dataset.chosen_source == "builtin":
-        return ("built-in sentences", *builtin_sentences())
+        return (BUILTIN, *builtin_sentences())
     if dataset.chosen_source == "local":
         return _local_sentences(columns, names, labels)
     source = HubSource(dataset.id, dataset.revision, "dataset", timeout_seconds)
@@ -128,7 +138,7 @@ def _sentences(
             ) from None
         announce(f"NOTE: {problem}")
         announce("NOTE: the sentences are the built-in ones")
-        return ("built-in sentences", *builtin_sentences())
+        return (BUILTIN, *builtin_sentences())
     finally:
         remove(downloads)
 

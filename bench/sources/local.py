@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from bench.core.errors import ModelError, ParameterError
-from bench.sources.model_files import first_files, weight_files
+from bench.sources.kinds import check_kind, read_config
+from bench.sources.model_files import CONFIG, first_files, weight_files
 
 CHUNK_BYTES = 2**20
 
@@ -20,6 +21,7 @@ def copy_model(source: Path, folder: Path) -> str:
     names = local_files(source)
     where = f"model.path {source.as_posix()}"
     chosen = first_files(names, where)
+    check_kind(read_config(_inside(source, CONFIG)))  # before gigabytes are copied
     chosen += weight_files(source, names, where)
     for name in chosen:
         shutil.copyfile(_inside(source, name), folder / name)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core.params import Synthetic
+from bench.sources.builtin import NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
     import torch
 
 MAX_POSITIONS = 512
+LABELS = {NEGATIVE: "NEGATIVE", POSITIVE: "POSITIVE"}
 BIAS_SPREAD = 0.1
 WEIGHT_GAIN = 1.1
 BALANCING_SENTENCES = 64
@@ -66,7 +68,12 @@ def build_model(settings: Synthetic) -> Any:
 def _config(settings: Synthetic) -> Any:
     from transformers import BertConfig, DistilBertConfig, RobertaConfig
 
-    labels: dict[str, Any] = {"num_labels": 2, "vocab_size": settings.vocab_size, "pad_token_id": 0}
+    labels: dict[str, Any] = {
+        "id2label": LABELS,
+        "label2id": {name: number for number, name in LABELS.items()},
+        "vocab_size": settings.vocab_size,
+        "pad_token_id": 0,
+    }
     if settings.architecture == "distilbert":
         return DistilBertConfig(
             n_layers=settings.layers,
