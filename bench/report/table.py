@@ -121,8 +121,7 @@ def loss_text(row: Any) -> str:
     loss: Any = getattr(row, "accuracy_loss", None)
     if is_missing(loss):
         return MISSING
-    chance = "" if not loss else f" (p = {row.accuracy_loss_p:.2g})"
-    return f"{loss:+.2%}{chance}"
+    return f"{loss:+.2%} (p = {row.accuracy_loss_p:.2g})" if loss else f"{loss:.2%}"
 
 
 BUSY_CORES = 0.5
