@@ -32,7 +32,7 @@ def main() -> None:
         if reason:
             record = {"status": "skipped", "reason": reason}
         elif not_made:
-            record = {"status": "rejected", "reason": f"its graph cannot be made: {not_made}"}
+            record = {"status": "rejected", "reason": not_made}
         else:
             record = tried(partial(build_engines, key, variant, params, environment, folder))
         write_json(folder / RECORD, record)

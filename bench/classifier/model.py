@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import DataError, ModelError, ParameterError
-from bench.core.files import shortened
+from bench.core.files import first_line, shortened
 from bench.core.model_inputs import INPUT_NAMES
 
 UNUSED = re.compile(
@@ -72,15 +72,13 @@ def _check_whole(report: dict[str, Any]) -> None:
     if misfits:
         raise ModelError(
             f"the model's weights do not fit its config.json: {_some(misfits)}: set num_labels (or id2label) and the "
-            f"sizes "
-            "there to those that the weights were trained with"
+            "sizes there to those that the weights were trained with"
         )
     missing = sorted(report.get("missing_keys", []))
     if missing:
         raise ModelError(
             f"the model's files hold no weights for {_some(missing)}: transformers would fill in random ones, other "
-            f"ones in "
-            "each process; set model.id or model.path to a model that was fine-tuned for classification"
+            "ones in each process; set model.id or model.path to a model that was fine-tuned for classification"
         )
     unknown = sorted(name for name in report.get("unexpected_keys", []) if not UNUSED.search(name))
     if unknown:
@@ -107,8 +105,7 @@ def load_tokenizer(folder: Path) -> Any:
             what = shortened(" ".join(str(problem).split()) or type(problem).__name__)
             raise ModelError(
                 f"the model's tokenizer does not load: {what}; a folder that `save_pretrained` of a fast tokenizer "
-                f"wrote holds "
-                "a tokenizer.json, which always does"
+                "wrote holds a tokenizer.json, which always does"
             ) from None
     if tokenizer.pad_token is None:
         raise ModelError(
@@ -128,7 +125,9 @@ def _check_json(folder: Path) -> None:
 
 
 def _damaged(folder: Path, problem: Exception) -> DataError:
-    return DataError(f"{folder.as_posix()} is damaged: {_first_line(problem)}; `dvc repro -f download` renews it")
+    return DataError(
+        f"{folder.as_posix()} is damaged: {shortened(first_line(problem))}; `dvc repro -f download` renews it"
+    )
 
 
 def _does_not_load(folder: Path, problem: Exception) -> Exception:
@@ -136,14 +135,9 @@ def _does_not_load(folder: Path, problem: Exception) -> Exception:
     if isinstance(problem, OSError) and re.search(r"safetensors|not a valid JSON|no file named", str(problem)):
         return _damaged(folder, problem)
     return ModelError(
-        f"transformers cannot load the model: {_first_line(problem)}; set model.id or model.path to one that "
+        f"transformers cannot load the model: {shortened(first_line(problem))}; set model.id or model.path to one that "
         "AutoModelForSequenceClassification loads"
     )
-
-
-def _first_line(problem: Exception) -> str:
-    lines = [line for line in str(problem).strip().splitlines() if line.strip()]
-    return shortened(lines[0] if lines else type(problem).__name__)
 
 
 def check_sequence_length(config: Any, sequence_length: int) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bench.classifier.model import named_inputs
 from bench.core.errors import ModelError
+from bench.core.files import first_line
 from bench.inputs.encoded import Encoded
 
 CHUNK = 16
@@ -32,9 +33,7 @@ def _forward(classifier: Any, tensors: tuple[Any, ...]) -> Any:
     try:
         return classifier(**named_inputs(tensors)).logits
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as problem:
-        lines = str(problem).strip().splitlines()
-        reason = lines[0] if lines else type(problem).__name__
-        raise ModelError(f"the model does not take its own tokenizer's output: {reason}") from None
+        raise ModelError(f"the model does not take its own tokenizer's output: {first_line(problem)}") from None
 
 
 def logits_of(model: Any, encoded: Encoded) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ place when complete.  Numbers in JSON are finite: NaN is a bug, not a value.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import time
@@ -154,6 +155,18 @@ def read_yaml(path: Path) -> Any:
     return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
+CHUNK_BYTES = 2**20
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 MOST_CHARACTERS = 200
 """Of a value that a message repeats."""
 
@@ -161,3 +174,9 @@ MOST_CHARACTERS = 200
 def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
     """Return a text, cut where it is too long for a message."""
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def first_line(problem: BaseException) -> str:
+    """Return the first line of a library's message, whole; the error's type if it has none."""
+    lines = str(problem).strip().splitlines()
+    return lines[0] if lines else type(problem).__name__

@@ -37,10 +37,10 @@ def write_not_made(path: Path, reason: str) -> None:
 
 
 def reason_not_made(path: Path) -> str:
-    """Return why there is no graph in this file; empty if there is one."""
+    """Return for a row why there is no graph in this file; empty if there is one."""
     if not path.is_file():
         return ""
     with path.open("rb") as stream:
         if stream.read(len(MARK)) != MARK:
             return ""
-        return stream.read().decode("utf-8", errors="replace").strip()
+        return f"its graph cannot be made: {stream.read().decode('utf-8', errors='replace').strip()}"

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import EngineError
-from bench.core.files import read_json
+from bench.core.files import file_sha256, read_json
 from bench.core.schemas import EngineRecord
 
 RECORD = "build.json"
 ENGINE_SUFFIXES = (".engine",)
 TIMING_CACHES = "*.timing"
-CHUNK = 2**20
 
 
 def engine_folder_name(graph: Path, options: dict[str, Any], tensorrt: str, gpu: dict[str, Any]) -> str:
@@ -31,15 +30,6 @@ def engine_folder_name(graph: Path, options: dict[str, Any], tensorrt: str, gpu:
     for part in (options, tensorrt, {"gpu": gpu["gpu"], "compute_capability": gpu["compute_capability"]}):
         digest.update(json.dumps(part, sort_keys=True).encode())
     return f"engine-{digest.hexdigest()[:16]}"
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_record(variant_folder: Path) -> dict[str, Any]:

@@ -64,8 +64,7 @@ def export_checked(
     way_out = "set export.opset to auto, or to one that works" if opset else "no setting changes that"
     raise ModelError(
         f"params.yaml: export.opset: got {opset or 'auto'}: no graph of this {classifier.config.model_type} model is "
-        f"right: "
-        f"{way_out} ({'; '.join(failures)})"
+        f"right: {way_out} ({'; '.join(failures)})"
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import DataError
-from bench.core.files import shortened
+from bench.core.files import first_line, shortened
 from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable, Unfit
 
 LIBRARIES = ("onnxruntime",)
@@ -122,7 +122,9 @@ def _explained(problem: Exception, provider: str, graph: Path) -> Exception:
     if type(problem).__name__ in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph"):
         return damaged_graph(graph, problem)
     if any(phrase in str(problem) for phrase in NOT_TAKEN):
-        return Unfit(f"{provider} does not take this graph as a whole: {first_line(problem)}")
+        return Unfit(
+            f"{provider} does not take this graph as a whole: {shortened(SOURCE_LINE.sub('', first_line(problem)))}"
+        )
     return problem
 
 
@@ -151,12 +153,8 @@ def _unloadable_provider(provider: str) -> str:
     return ""
 
 
-def first_line(problem: Exception) -> str:
-    """Return the first line of a library's message, without the place in its source."""
-    lines = str(problem).strip().splitlines()
-    return shortened(re.sub(r"/\S+\.(cc|h|cpp):\d+ ?", "", lines[0])) if lines else type(problem).__name__
-
-
+SOURCE_LINE = re.compile(r"/\S+\.(cc|h|cpp):\d+ ?")
+"""The place in ONNX Runtime's source that its messages begin with."""
 NOT_TAKEN = ("default CPU EP", "CPU EP fallback", "graph capture", "cuda graph", "CUDA Graph", "CUDA graph")
 MISSING = ("cannot open shared object", "LoadLibrary failed", "Could not find module", "Failed to load library")
 NO_DEVICE = ("no CUDA-capable device", "CUDA driver version is insufficient")

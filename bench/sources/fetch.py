@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import DataError, HubUnreachable
-from bench.core.files import remove
+from bench.core.files import file_sha256, remove
 from bench.core.params import Dataset, Model
 from bench.core.sentences import Labelled, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, download_sentences
 from bench.sources.kinds import label_names, read_config, task_of
-from bench.sources.local import copy_model, file_hash
+from bench.sources.local import copy_model
 from bench.sources.model_files import CONFIG, check_model
 from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
@@ -29,8 +29,7 @@ def fetch_model(model: Model, folder: Path, announce: Announce) -> dict[str, Any
     """Fill `folder` with the model and return its provenance.
 
     A stand-in takes its place only where `source` is auto and the hub does not answer.  Raises DownloadError for
-    what the
-    hub answers, ModelError if the model is none that can be measured, ParameterError for a folder that is not there.
+    what the hub answers, ModelError if the model is none that can be measured, ParameterError for a missing folder.
     """
     provenance = _fill(model, folder, announce)
     check_model(folder)
@@ -53,13 +52,16 @@ def _fill(model: Model, folder: Path, announce: Announce) -> dict[str, Any]:
         remove(folder / ".cache")  # the hub client's own, holds the time of the download
         return {"model": f"{model.id}@{model.revision}", "model_is_real": True}
     except HubUnreachable as problem:
-        if model.chosen_source == "hub":
-            raise HubUnreachable(
-                f"{problem}\n       model.source is hub: auto would go on with a synthetic model"
-            ) from None
-        announce(f"NOTE: {problem}")
+        _go_on_without_the_hub(problem, model.chosen_source, "model.source", "a synthetic model", announce)
         _empty(folder)
         return _stand_in(model, folder, announce, model.id)
+
+
+def _go_on_without_the_hub(problem: HubUnreachable, source: str, key: str, instead: str, announce: Announce) -> None:
+    """Say that the hub does not answer; raise HubUnreachable where params.yaml asks for the hub alone."""
+    if source == "hub":
+        raise HubUnreachable(f"{problem}\n       {key} is hub: auto would go on with {instead}") from None
+    announce(f"NOTE: {problem}")
 
 
 def _stand_in(model: Model, folder: Path, announce: Announce, stands_for: str | None) -> dict[str, Any]:
@@ -90,16 +92,16 @@ def fetch_sentences(
     Errors as for the model; the built-in sentences take the place only of a hub that does not answer.  Their labels are
     NEGATIVE and POSITIVE: a model that names its own otherwise is given them without.
     """
-    name, evaluation, calibration = _sentences(dataset, model_folder, timeout_seconds, folder, announce)
-    if name == BUILTIN and not _judges_sentiment(read_config(model_folder / CONFIG)):
+    config = read_config(model_folder / CONFIG)
+    name, evaluation, calibration = _sentences(dataset, config, timeout_seconds, folder, announce)
+    if name == BUILTIN and not _judges_sentiment(config):
         evaluation, calibration = ([row._replace(label=None) for row in rows] for rows in (evaluation, calibration))
     evaluated = {(row.sentence, row.pair) for row in evaluation}
     calibration = [row for row in calibration if (row.sentence, row.pair) not in evaluated]
     if not calibration:
         raise DataError(
             "params.yaml: dataset: no sentence is left for calibration that is not evaluated too: give more "
-            "sentences, another "
-            "calibration_path, or a larger calibration_share"
+            "sentences, another calibration_path, or a larger calibration_share"
         )
     write_sentences(folder / "evaluation.csv", evaluation)
     write_sentences(folder / "calibration.csv", calibration)
@@ -113,10 +115,9 @@ def _judges_sentiment(config: dict[str, Any]) -> bool:
 
 
 def _sentences(
-    dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path, announce: Announce
+    dataset: Dataset, config: dict[str, Any], timeout_seconds: float, folder: Path, announce: Announce
 ) -> tuple[str, list[Labelled], list[Labelled]]:
     """Return what the sentences are called, those to evaluate, and those to calibrate with."""
-    config = read_config(model_folder / CONFIG)
     names, (task, labels) = label_names(config), task_of(config)
     columns = dataset if task == "single_label" else dataset.without_labels()
     if dataset.chosen_source == "builtin":
@@ -132,11 +133,7 @@ def _sentences(
         calibration = read_table(tables[1][0], columns, names, labels, TRAIN_SENTENCES)
         return f"{dataset.id}@{dataset.revision}", evaluation, calibration
     except HubUnreachable as problem:
-        if dataset.chosen_source == "hub":
-            raise HubUnreachable(
-                f"{problem}\n       dataset.source is hub: auto would go on with the built-in sentences"
-            ) from None
-        announce(f"NOTE: {problem}")
+        _go_on_without_the_hub(problem, dataset.chosen_source, "dataset.source", "the built-in sentences", announce)
         announce("NOTE: the sentences are the built-in ones")
         return (BUILTIN, *builtin_sentences())
     finally:
@@ -150,7 +147,7 @@ def _local_sentences(
     seed."""
     path = Path(str(dataset.path))
     rows = read_table(path, dataset, names, labels)
-    name = f"{path.name} (sha256 {file_hash(path)[:SHOWN_DIGITS]})"
+    name = f"{path.name} (sha256 {file_sha256(path)[:SHOWN_DIGITS]})"
     if dataset.calibration_path is not None:
         other = Path(dataset.calibration_path)
         calibration = read_table(other, dataset.without_labels(), names, labels, TRAIN_SENTENCES)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import DownloadError, HubUnreachable
-from bench.core.files import shortened
+from bench.core.files import first_line, shortened
 from bench.sources.kinds import check_kind, read_config
 from bench.sources.model_files import CONFIG, first_files, weight_files
 
@@ -121,8 +121,7 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
     except errors.RepositoryNotFoundError:
         raise DownloadError(
             f"{source.repo_id}: no such repository on the hub, or a private one: check the id, and set HF_TOKEN to a "
-            f"token that "
-            "may read it"
+            "token that may read it"
         ) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as problem:
         reason = (
@@ -137,13 +136,13 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
         raise HubUnreachable(f"{source}: {what}: the hub was silent for {source.timeout_seconds:g} s") from None
     except errors.HfHubHTTPError as problem:
         status = problem.response.status_code if problem.response is not None else 0
-        raise _answered(status)(f"{source}: {what} could not be fetched: {_reason(problem)}") from None
+        raise _answered(status)(f"{source}: {what} could not be fetched: {shortened(first_line(problem))}") from None
     except httpx.HTTPError as problem:
-        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {_reason(problem)}") from None
+        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {shortened(first_line(problem))}") from None
     except errors.HFValidationError as problem:
-        raise DownloadError(f"{source.repo_id!r} is no repository's name: {_reason(problem)}") from None
+        raise DownloadError(f"{source.repo_id!r} is no repository's name: {shortened(first_line(problem))}") from None
     except ConnectionError as problem:
-        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {_reason(problem)}") from None
+        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {shortened(first_line(problem))}") from None
 
 
 TEMPORARY = (0, 408, 425, 429)
@@ -161,8 +160,3 @@ def _is_timeout(problem: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-def _reason(problem: BaseException) -> str:
-    lines = str(problem).strip().splitlines()
-    return shortened(lines[0]) if lines else type(problem).__name__

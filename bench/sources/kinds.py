@@ -44,20 +44,17 @@ def check_kind(config: dict[str, Any]) -> None:
     if config.get("auto_map"):
         raise ModelError(
             "the model's config.json names code of its own (auto_map), and code that comes with a model is never "
-            "run: set "
-            "model.id or model.path to a model of an architecture that transformers has itself"
+            "run: set model.id or model.path to a model of an architecture that transformers has itself"
         )
     if kind not in SUPPORTED:
         raise ModelError(
             f"the model is of the kind {shortened(repr(kind))} (model_type in its config.json), which is not "
-            f"supported, "
-            f"allowed: {', '.join(SUPPORTED)}"
+            f"supported, allowed: {', '.join(SUPPORTED)}"
         )
     if config.get("quantization_config"):
         raise ModelError(
             "the model's weights are quantized already (quantization_config in its config.json), and every row "
-            "starts from "
-            "float weights: set model.id or model.path to the model that it was made of"
+            "starts from float weights: set model.id or model.path to the model that it was made of"
         )
 
 
@@ -67,8 +64,7 @@ def check_size(parameters: int) -> None:
     if size >= LARGEST_ONNX_BYTES:
         raise ModelError(
             f"the model takes {size / 2**30:.2f} GiB in float32, allowed: less than {LARGEST_ONNX_BYTES / 2**30:g} "
-            f"GiB, the "
-            "most that an ONNX file holds: set model.id or model.path to a smaller one"
+            "GiB, the most that an ONNX file holds: set model.id or model.path to a smaller one"
         )
 
 

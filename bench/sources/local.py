@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 
 from bench.core.errors import ModelError, ParameterError
+from bench.core.files import file_sha256
 from bench.sources.kinds import check_kind, read_config
 from bench.sources.model_files import CONFIG, first_files, weight_files
-
-CHUNK_BYTES = 2**20
 
 
 def copy_model(source: Path, folder: Path) -> str:
@@ -56,14 +55,5 @@ def content_hash(folder: Path, names: list[str]) -> str:
     """Return the SHA-256 of these files' names and contents, as 64 hexadecimal digits."""
     total = hashlib.sha256()
     for name in sorted(names):
-        total.update(f"{name} {file_hash(folder / name)}\n".encode())
+        total.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return total.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    found = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()

@@ -72,9 +72,8 @@ def check_model(folder: Path) -> None:
     settings = folder / "tokenizer_config.json"
     if settings.exists() and read_config(settings).get("auto_map"):
         raise ModelError(
-            "the model's tokenizer_config.json names code of its own (auto_map), and code that comes with a model is "
-            "never "
-            "run: save the tokenizer as one of transformers' own (a tokenizer.json) without auto_map"
+            "the model's tokenizer_config.json names code of its own (auto_map), and code that comes with a model "
+            "is never run: save the tokenizer as one of transformers' own (a tokenizer.json) without auto_map"
         )
     for path in sorted(folder.glob("*.json")):
         read_config(path)

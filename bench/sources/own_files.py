@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.core.files import file_sha256
 from bench.core.params import Params
-from bench.sources.local import content_hash, file_hash, local_files
+from bench.sources.local import content_hash, local_files
 
 TAKEN = (".json", ".txt", ".safetensors", ".codes", ".model")
 
@@ -21,5 +22,5 @@ def own_hashes(params: Params) -> dict[str, str | None]:
         found["model"] = content_hash(folder, [name for name in local_files(folder) if name.endswith(TAKEN)])
     for name in ("path", "calibration_path"):
         path = getattr(params.dataset, name) if params.dataset.chosen_source == "local" else None
-        found[name] = file_hash(Path(path)) if path is not None and Path(path).is_file() else None
+        found[name] = file_sha256(Path(path)) if path is not None and Path(path).is_file() else None
     return found

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import DataError
-from bench.core.files import read_yaml
+from bench.core.files import file_sha256, read_yaml
 from bench.core.params import Variant
 from bench.core.paths import ENVIRONMENT, PARAMS, PIPELINE
 from bench.core.provenance import read_environment
 
-CHUNK = 2**20
 LEFT_OUT = ("__pycache__", ".pyc", ".tmp")
 """What .dvcignore leaves out, too."""
 PLACE = re.compile(r"\$\{([a-z_.]+)\}")
@@ -88,11 +87,7 @@ def _content_hash(path: Path) -> str:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     if not path.is_file():
         return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return file_sha256(path)
 
 
 def _is_left_out(path: Path) -> bool:

@@ -59,7 +59,7 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
         return without_runs(params, "skipped", reason)
     not_made = reason_not_made(ARTIFACTS / variant.graph)
     if not_made:
-        return without_runs(params, "rejected", f"its graph cannot be made: {not_made}")
+        return without_runs(params, "rejected", not_made)
     return _report_of_engine(key, params, environment) if variant.runtime == "tensorrt" else None
 
 
