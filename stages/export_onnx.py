@@ -38,6 +38,7 @@ def main() -> None:
         {
             "opset": made.opset,
             "form": str(made.form),
+            "takes_any_length": made.takes_any_length,
             "nodes": len(made.graph.graph.node),
             "seconds": seconds,
             "machine": read_machine_id(),

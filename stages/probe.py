@@ -9,6 +9,7 @@ from typing import Any
 import _project
 
 from bench.core.attempts import ensure_attempts
+from bench.core.batches import write_batches
 from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.graphs import write_wanted
@@ -32,6 +33,7 @@ def main() -> None:
     write_machine(params.timing.gpu_index)
     write_json(OWN_FILES, own_hashes(params))
     ensure_attempts(params.tensorrt_variants)
+    write_batches(params)
     write_wanted(CONVERTED, wanted_graphs(params, environment))
     for line in lines(environment):
         print(line)

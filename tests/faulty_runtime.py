@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray
+from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, TokenArray, computed_as_given
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32")})
+PADDINGS = ("fixed", "longest")
 FAULTS = (
     "none",
     "signal",
@@ -73,6 +74,9 @@ class Faulty:
         if self.fault == "not_a_number":
             return logits * np.float32(np.nan)
         return logits * np.float32(1.01) if self.fault == "perturbed" else logits
+
+    def computed(self, *inputs: TokenArray) -> Computed:
+        return computed_as_given(*inputs)
 
     def free_cached_memory(self) -> None:
         """Nothing is cached."""

@@ -39,11 +39,11 @@ FORMS = (Form("eager", True), Form("eager", False), Form("sdpa", True), Form("sd
 """The simplest graph first: eager attention is what fusion knows, an additive mask needs no nodes that build one."""
 
 
-def exportable(classifier: Any, form: Form, sequence_length: int) -> torch.nn.Module:
+def exportable(classifier: Any, form: Form) -> torch.nn.Module:
     """Wrap the classifier so that it takes tensors in the order of `INPUT_NAMES` and gives logits.
 
     The additive mask is `(1 - mask) * lowest float`.  Token types that are not given are a constant 0 of shape
-    `[1, sequence_length]`: transformers' own buffer is expanded to the batch in the graph, on the CPU.
+    `[1, 1]`: transformers' own buffer is expanded to the batch in the graph, on the CPU.
     """
     import torch
 
@@ -52,7 +52,7 @@ def exportable(classifier: Any, form: Form, sequence_length: int) -> torch.nn.Mo
             super().__init__()
             self.classifier = classifier
             self.has_types = takes_token_types(classifier)
-            self.register_buffer("no_types", torch.zeros(1, sequence_length, dtype=torch.int64))
+            self.register_buffer("no_types", torch.zeros(1, 1, dtype=torch.int64))
 
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
@@ -80,7 +80,7 @@ def takes_token_types(classifier: Any) -> bool:
 
 def faithful_forms(
     classifier: Any, encoded: Encoded, reference: NDArray[np.float32], max_abs_diff: float
-) -> Iterator[tuple[Form, torch.nn.Module]]:
+) -> Iterator[Form]:
     """Yield the forms whose logits are the reference's within `max_abs_diff`; ModelError if there is none.
 
     The classifier's attention is left as the form has it while it is looked at.
@@ -91,7 +91,7 @@ def faithful_forms(
         difference = _try(classifier, form, encoded, reference)
         if isinstance(difference, float) and difference <= max_abs_diff:
             found = True
-            yield form, exportable(classifier, form, encoded.input_ids.shape[1])
+            yield form
         else:
             differences.append(f"{form}: {difference if isinstance(difference, str) else f'off by {difference:.3g}'}")
     if not found:
@@ -107,8 +107,6 @@ def _try(classifier: Any, form: Form, encoded: Encoded, reference: NDArray[np.fl
         classifier.set_attn_implementation(form.attention)
         if classifier.config._attn_implementation != form.attention:
             return f"has no {form.attention} attention"
-        return largest_difference(
-            logits_of(exportable(classifier, form, encoded.input_ids.shape[1]), encoded), reference
-        )
+        return largest_difference(logits_of(exportable(classifier, form), encoded), reference)
     except Exception as problem:  # whatever an architecture's own code raises on a mask that it does not know
         return f"{type(problem).__name__}"

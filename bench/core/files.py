@@ -83,6 +83,13 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def write_if_other(path: Path, text: str) -> None:
+    """Write a text unless the file holds it already, so that its time of change says when it changed."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        remove(path)
+        write_text(path, text)
+
+
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text with Unix line ends, whatever the platform, in one move."""
     with replacing_file(target) as temporary:

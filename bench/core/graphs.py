@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.core.files import remove, write_text
+from bench.core.files import write_if_other, write_text
 from bench.core.paths import WANTED
 
 MARK = b"not made: "
@@ -17,12 +17,8 @@ UNUSED = "no row that can run on this machine uses it"
 
 def write_wanted(names: Iterable[str], wanted: Iterable[str]) -> None:
     """Write for each graph whether a row uses it, as `onnx/NAME.onnx`; conversions depend on these files."""
-    WANTED.mkdir(parents=True, exist_ok=True)
     for name in names:
-        path, text = WANTED / name, "yes\n" if f"onnx/{name}.onnx" in wanted else "no\n"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            remove(path)
-            write_text(path, text)
+        write_if_other(WANTED / name, "yes\n" if f"onnx/{name}.onnx" in wanted else "no\n")
 
 
 def is_wanted(name: str) -> bool:

@@ -10,11 +10,21 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bench.core.errors import ParameterError
 from bench.core.files import read_yaml, shortened
+from bench.core.model_inputs import Padding
 from bench.core.paths import PARAMS
 
 Precision = Literal["fp32", "tf32", "fp16", "int8"]
@@ -143,6 +153,12 @@ class Timing(Section):
         return self
 
 
+class Lengths(Section):
+    """How sentences of different lengths are put into a batch."""
+
+    multiple_of: Annotated[int, Field(ge=1, le=1024)]
+
+
 class Export(Section):
     """How the ONNX graph is made."""
 
@@ -200,6 +216,7 @@ class Variant(Section):
     device: Device
     precision: Precision
     graph: str
+    padding: Padding = "fixed"
     options: dict[str, str | bool | int] = {}
 
     @field_validator("graph")
@@ -210,13 +227,22 @@ class Variant(Section):
         return graph
 
 
+BatchSizes = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
+BatchSizesOfDevices = Annotated[
+    Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], Tag("literal[dict]")],
+    Discriminator(lambda given: "literal[dict]" if isinstance(given, dict) else "literal[list]"),
+]
+"""One list for all devices, or a list a device; the tags only choose which of the two a fault is told of."""
+
+
 class Params(Section):
     """All of params.yaml."""
 
     model: Model
     dataset: Dataset
     sequence_length: Annotated[int, Field(ge=4, le=65_536)]
-    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
+    lengths: Lengths
+    batch_sizes: BatchSizesOfDevices
     precisions: dict[Precision, bool]
     timing: Timing
     export: Export
@@ -230,9 +256,12 @@ class Params(Section):
 
     @field_validator("batch_sizes")
     @classmethod
-    def each_batch_size_once(cls, sizes: list[int]) -> list[int]:
-        if len(set(sizes)) != len(sizes):
+    def each_batch_size_once(cls, sizes: list[int] | dict[str, list[int]]) -> list[int] | dict[str, list[int]]:
+        lists = sizes.values() if isinstance(sizes, dict) else [sizes]
+        if any(len(set(each)) != len(each) for each in lists):
             raise ValueError("allowed: each batch size once")
+        if isinstance(sizes, dict) and set(sizes) != set(get_args(Device)):
+            raise ValueError(f"allowed: one list, or a list for each of {', '.join(get_args(Device))}")
         return sizes
 
     @field_validator("precisions", "quality")
@@ -267,6 +296,10 @@ class Params(Section):
         """Return the variant of this name from tensorrt_variants; ParameterError if there is none."""
         return _named(key, self.tensorrt_variants, " in tensorrt_variants")
 
+    def sizes(self, device: str) -> list[int]:
+        """Return the batch sizes of a device."""
+        return self.batch_sizes[device] if isinstance(self.batch_sizes, dict) else self.batch_sizes  # type: ignore[index]
+
     def is_on(self, variant: Variant) -> bool:
         """Tell whether the variant's precision is switched on."""
         return self.precisions[variant.precision]
@@ -296,10 +329,14 @@ def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[st
 def _check_baselines(params: Params) -> None:
     variants = params.all_variants()
     for device, name in params.baselines.items():
-        allowed = [key for key, variant in variants.items() if variant.device == device and variant.precision == "fp32"]
+        allowed = [key for key, row in variants.items() if _can_be_baseline(row, device)]
         if name not in allowed:
-            choice = ", ".join(allowed) or f"none: no fp32 variant on {device} is configured"
+            choice = ", ".join(allowed) or f"none: no fp32 variant with fixed padding on {device} is configured"
             raise ValueError(f"baselines.{device}: got {name!r}, allowed: {choice}")
+
+
+def _can_be_baseline(variant: Variant, device: str) -> bool:
+    return (variant.device, variant.precision, variant.padding) == (device, "fp32", "fixed")
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -24,12 +24,12 @@ def build_engines(
     key: str, variant: Variant, params: Params, environment: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """Build into `folder` and return the record; EngineError if no engine came out."""
-    options = {**engine_options(params), **variant.options, "precision": variant.precision}
+    options = {**engine_options(variant, params), **variant.options, "precision": variant.precision}
     tensorrt = environment["versions"]["tensorrt"]
     name = engine_folder_name(ARTIFACTS / variant.graph, options, tensorrt, environment["cuda"])
     target = folder / name
     target.mkdir()
-    say(f"  {key}: building for batch sizes {params.batch_sizes}; this can take minutes")
+    say(f"  {key}: building for batch sizes {params.sizes(variant.device)}; this can take minutes")
     began = time.perf_counter()
     job = make_job(key, variant, params, process=0, measure_accuracy=False, engine=target)
     try:

@@ -8,20 +8,23 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.classifier.exportable import Form, faithful_forms
+from bench.classifier.exportable import Form, exportable, faithful_forms
 from bench.core.differences import largest_difference
 from bench.core.errors import ModelError
 from bench.core.files import shortened
 from bench.core.params import Export
+from bench.graphs.dynamic_shapes import BATCH, LENGTH, simplify_reshapes
 from bench.graphs.gelu import order_gelu_for_fusion
 from bench.graphs.onnx_files import IR_VERSION, save_graph, strip_traces
 from bench.inputs.encoded import Encoded
+from bench.inputs.padding import pad
 
 EXAMPLE_BATCH = 2
 PARITY_BATCHES = (1, 7)
@@ -37,6 +40,7 @@ class Exported:
     opset: int
     form: Form
     largest_difference: float
+    takes_any_length: bool
 
 
 def export_checked(
@@ -44,23 +48,30 @@ def export_checked(
 ) -> Exported:
     """Write the simplest graph to `path` whose logits are the reference's; ModelError if there is none.
 
-    Opset `auto`: the lowest that works for this model.
+    Opset `auto`: the lowest that works for this model.  One that takes any length up to the sequence length is looked
+    for first; one of the sequence length alone is what is left where the exporter can make no other.
     """
     opset = None if settings.opset == "auto" else settings.opset
     max_abs_diff = settings.max_abs_diff
     rows = checked_rows(encoded)
     sample, wanted = encoded.take(rows), reference[rows]
+    forms = list(faithful_forms(classifier, sample, wanted, max_abs_diff))
     failures = []
-    for form, module in faithful_forms(classifier, sample, wanted, max_abs_diff):
-        for candidate in [opset] if opset else list(IR_VERSION):
-            try:
-                graph = export_graph(module, sample, candidate)
-                if opset_of(graph) != candidate and opset:
-                    raise ModelError(f"the exporter could only give {opset_of(graph)}")
-                save_graph(graph, path)
-                return Exported(graph, opset_of(graph), form, parity(path, sample, wanted, max_abs_diff))
-            except ModelError as problem:
-                failures.append(f"opset {candidate}, {form}: {problem}")
+    for takes_any_length, form, candidate in product((True, False), forms, [opset] if opset else list(IR_VERSION)):
+        classifier.set_attn_implementation(form.attention)
+        module = exportable(classifier, form)
+        try:
+            graph = export_graph(module, sample, candidate, takes_any_length)
+            if opset_of(graph) != candidate and opset:
+                raise ModelError(f"the exporter could only give {opset_of(graph)}")
+            save_graph(graph, path)
+            difference = parity(path, sample, wanted, max_abs_diff)
+            if takes_any_length:
+                difference = max(difference, parity_of_lengths(path, module, sample, max_abs_diff))
+            return Exported(graph, opset_of(graph), form, difference, takes_any_length)
+        except ModelError as problem:
+            length = "any length" if takes_any_length else "one length"
+            failures.append(f"{length}, opset {candidate}, {form}: {problem}")
     way_out = "set export.opset to auto, or to one that works" if opset else "no setting changes that"
     raise ModelError(
         f"params.yaml: export.opset: got {opset or 'auto'}: no graph of this {classifier.config.model_type} model is "
@@ -81,15 +92,19 @@ def opset_of(graph: Any) -> int:
     return int(next(entry.version for entry in graph.opset_import if entry.domain == ""))
 
 
-def export_graph(module: Any, example: Encoded, opset: int) -> Any:
-    """Return an onnx.ModelProto of `module` with a dynamic batch, made by PyTorch's dynamo exporter.
+def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bool = True) -> Any:
+    """Return an onnx.ModelProto of `module` with a dynamic batch and length, made by PyTorch's dynamo exporter.
 
     Its opset is the one asked for, or the next that the exporter can give.  Raises ModelError if it can give none.
     """
     import torch
 
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    sizes = {0: torch.export.Dim(BATCH, min=1, max=65536)}
     arrays = example.rows(np.arange(EXAMPLE_BATCH) % len(example))
+    if takes_any_length:
+        sizes[1] = torch.export.Dim(LENGTH, min=2, max=example.sequence_length)
+        # Of another length than the longest: a size that equals one of the model's own would be taken for it.
+        arrays = tuple(np.ascontiguousarray(array[:, : example.sequence_length - 1]) for array in arrays)
     try:
         with _quiet_exporter():
             program = torch.onnx.export(
@@ -99,7 +114,7 @@ def export_graph(module: Any, example: Encoded, opset: int) -> Any:
                 opset_version=opset,
                 input_names=list(example.input_names),
                 output_names=["logits"],
-                dynamic_shapes={name: {0: batch} for name in example.input_names},
+                dynamic_shapes=dict.fromkeys(example.input_names, sizes),
             )
     except Exception as problem:  # the exporter lets through whatever a model's code raises while it is traced
         raise ModelError(f"PyTorch's exporter cannot trace it: {_reason(problem)}") from None
@@ -107,6 +122,7 @@ def export_graph(module: Any, example: Encoded, opset: int) -> Any:
         raise ModelError("PyTorch's exporter gave no graph")
     graph = program.model_proto
     order_gelu_for_fusion(graph)
+    simplify_reshapes(graph)
     strip_traces(graph)
     graph.ir_version = IR_VERSION.get(opset_of(graph), max(IR_VERSION.values()))
     return graph
@@ -138,6 +154,36 @@ def parity(graph_file: Path, encoded: Encoded, reference: NDArray[np.float32], m
 
     Raises ModelError above `max_abs_diff`, so that a wrong graph never reaches a table; NaN is above.
     """
+    starts = [(size, start) for size in PARITY_BATCHES for start in range(0, len(encoded) - size + 1, size)]
+    chosen = [np.arange(start, start + size) for size, start in starts]
+    return _largest_difference(
+        graph_file, encoded, [(encoded.rows(each), reference[each]) for each in chosen], max_abs_diff
+    )
+
+
+def parity_of_lengths(graph_file: Path, module: Any, encoded: Encoded, max_abs_diff: float) -> float:
+    """Return the largest difference between the graph and `module` on each sentence padded to an own length.
+
+    ModelError above `max_abs_diff`.  Compared with the module, not with the reference: whether a model's logits depend
+    on its padding is not the graph's affair.
+    """
+    import torch
+
+    pairs = []
+    for row in range(len(encoded)):
+        arrays = pad(encoded, np.array([row]), "longest")
+        with torch.inference_mode():
+            pairs.append((arrays, module(*map(torch.from_numpy, arrays)).float().numpy()))
+    return _largest_difference(graph_file, encoded, pairs, max_abs_diff)
+
+
+def _largest_difference(
+    graph_file: Path,
+    encoded: Encoded,
+    pairs: list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.float32]]],
+    max_abs_diff: float,
+) -> float:
+    """Return the largest difference between the graph's logits for inputs and those that are wanted."""
     import onnxruntime
 
     try:
@@ -145,17 +191,14 @@ def parity(graph_file: Path, encoded: Encoded, reference: NDArray[np.float32], m
     except Exception as problem:
         raise ModelError(f"ONNX Runtime does not load the graph: {_reason(problem)}") from None
     differences = []
-    for size in PARITY_BATCHES:
-        for start in range(0, len(encoded) - size + 1, size):
-            chosen = np.arange(start, start + size)
-            feed = dict(zip(encoded.input_names, encoded.rows(chosen), strict=True))
-            try:
-                got = session.run(["logits"], feed)[0]
-            except Exception as problem:
-                raise ModelError(f"ONNX Runtime does not run the graph: {_reason(problem)}") from None
-            if got.shape != reference[chosen].shape:
-                raise ModelError(f"the graph gives logits of shape {list(got.shape)}")
-            differences.append(largest_difference(got, reference[chosen]))
+    for arrays, wanted in pairs:
+        try:
+            got = session.run(["logits"], dict(zip(encoded.input_names, arrays, strict=True)))[0]
+        except Exception as problem:
+            raise ModelError(f"ONNX Runtime does not run the graph: {_reason(problem)}") from None
+        if got.shape != wanted.shape:
+            raise ModelError(f"the graph gives logits of shape {list(got.shape)}")
+        differences.append(largest_difference(got, wanted))
     largest = max(differences)  # infinity where a logit is NaN
     if not largest <= max_abs_diff:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Cut the encoded sentences into the batches that every runtime is given."""
+"""Put the encoded sentences into the batches that every runtime is given, in the data's own order."""
 
 from __future__ import annotations
 
@@ -7,27 +7,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.core.model_inputs import Padding
 from bench.inputs.encoded import Encoded, IntArray
+from bench.inputs.padding import pad
 
-MAX_DISTINCT_BATCHES = 64
+PASS_SENTENCES = 128
+"""Sentences of a pass, at least, where the data has them: their mean length is then known to some percent."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """One batch as the runtime gets it, and which sentences it holds.
 
-    `inputs`: int64 arrays `[batch, sequence_length]` in the order of `bench.core.model_inputs.INPUT_NAMES`.
+    `inputs`: int64 arrays as `bench.inputs.padding.pad` makes them.
     """
 
     indices: IntArray
     inputs: tuple[IntArray, ...]
 
 
-def make_batches(encoded: Encoded, batch_size: int) -> list[Batch]:
-    """Return batches that walk through the sentences once, at most 64 of them."""
-    count = min(-(-len(encoded) // batch_size), MAX_DISTINCT_BATCHES)
+def make_batches(
+    encoded: Encoded, batch_size: int, least: int = 1, padding: Padding = "fixed", multiple_of: int = 1
+) -> list[Batch]:
+    """Return the batches of one pass: the same sentences in the same order for every row, whatever its padding.
+
+    At least `least` of them, and as many as hold 128 sentences, or all that there are if these are fewer.
+    """
+    count = max(least, -(-min(PASS_SENTENCES, len(encoded)) // batch_size))
     indices = batch_indices(len(encoded), batch_size)
-    return [Batch(chosen, encoded.rows(chosen)) for chosen in (next(indices) for _ in range(count))]
+    chosen = [next(indices) for _ in range(count)]
+    return [Batch(each, pad(encoded, each, padding, multiple_of)) for each in chosen]
 
 
 def batch_indices(sentences: int, batch_size: int) -> Iterator[IntArray]:

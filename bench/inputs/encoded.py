@@ -60,6 +60,22 @@ class Encoded:
         return Encoded(self.input_ids, self.attention_mask, self.labels)
 
     @property
+    def sequence_length(self) -> int:
+        """The tokens that every sentence is padded to."""
+        return int(self.input_ids.shape[1])
+
+    @property
+    def lengths(self) -> IntArray:
+        """The tokens of each sentence without padding, `[sentences]`."""
+        found: IntArray = self.attention_mask.sum(axis=1)
+        return found
+
+    @property
+    def is_left_padded(self) -> bool:
+        """Whether the tokenizer puts padding before a sentence."""
+        return bool((self.attention_mask[:, 0] == 0).any())
+
+    @property
     def has_types(self) -> bool:
         """Whether a token has another type than 0, which is what a model takes where it is told nothing."""
         return self.token_type_ids is not None and bool(self.token_type_ids.any())

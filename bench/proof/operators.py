@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-PROFILED_RUNS = 3
 MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|attention", re.IGNORECASE)
 """Operators of PyTorch (aten::addmm, quantized::linear_dynamic, …) and ONNX Runtime (FusedMatMul, MatMulInteger, …).
 

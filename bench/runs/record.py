@@ -76,7 +76,7 @@ def check_complete() -> None:
         if not path.exists():
             raise DataError(f"{path.as_posix()} is missing: `dvc repro` writes it, then record again")
     params = load_params()
-    wanted = {(variant, size) for variant in params.all_variants() for size in params.batch_sizes}
+    wanted = {(key, size) for key, row in params.all_variants().items() for size in params.sizes(row.device)}
     table = read_summary()
     there = set(zip(table["variant"], table["batch_size"], strict=True))
     if wanted != there:

@@ -17,10 +17,21 @@ import numpy as np
 
 from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
-from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable, Unfit
+from bench.core.model_inputs import Padding
+from bench.runtimes.base.session import (
+    Computed,
+    Logits,
+    Session,
+    SessionSpec,
+    TokenArray,
+    Unavailable,
+    Unfit,
+    computed_as_given,
+)
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
+PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False)}
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERROR_ONLY = 3
@@ -88,6 +99,8 @@ def create_session(
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = spec.cpu_threads
     settings.inter_op_num_threads = 1
+    if spec.padding == "fixed":  # what a graph computes of the length is then folded, as in one of this length alone
+        settings.add_free_dimension_override_by_name("length", spec.sequence_length)
     if profile_prefix:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile_prefix
@@ -188,6 +201,9 @@ class PlainSession:
     def prepare(self, batch_size: int) -> None:
         """One session takes every batch size; it is open."""
 
+    def computed(self, *inputs: TokenArray) -> Computed:
+        return computed_as_given(*inputs)
+
     def free_cached_memory(self) -> None:
         """ONNX Runtime keeps its arena; there is nothing to free."""
 
@@ -234,20 +250,20 @@ def placement(session: Any) -> dict[str, Any]:
 
 
 class CudaGraphSession(PlainSession):
-    """IO binding and CUDA graphs: fixed device buffers and one captured graph a batch size.
+    """IO binding and CUDA graphs: fixed device buffers and one captured graph for each shape.
 
     Host to host as every row: the copies into and out of the bound buffers are part of a run.
     """
 
     def __init__(self, session: Any, spec: SessionSpec) -> None:
         super().__init__(session, spec)
-        self._bound: dict[int, BoundBuffers] = {}
+        self._bound: dict[tuple[int, int], BoundBuffers] = {}
 
     def run(self, *inputs: TokenArray) -> Logits:
-        size, length = inputs[0].shape
-        if size not in self._bound:
-            self._bound[size] = BoundBuffers(self._session, self._names, size, length)
-        return self._bound[size].run(inputs)
+        shape: tuple[int, int] = inputs[0].shape
+        if shape not in self._bound:
+            self._bound[shape] = BoundBuffers(self._session, self._names, shape, graph_id=len(self._bound) + 1)
+        return self._bound[shape].run(inputs)
 
 
 class SessionPerBatch:
@@ -267,6 +283,9 @@ class SessionPerBatch:
         self.prepare(len(inputs[0]))
         return self._sessions[len(inputs[0])].run(*inputs)
 
+    def computed(self, *inputs: TokenArray) -> Computed:
+        return computed_as_given(*inputs)
+
     def free_cached_memory(self) -> None:
         """ONNX Runtime keeps its arenas; there is nothing to free."""
 
@@ -280,26 +299,25 @@ class SessionPerBatch:
 
 
 class BoundBuffers:
-    """Device buffers of one batch size and the CUDA graph that reads and writes them."""
+    """Device buffers of one shape `[batch, length]` and the CUDA graph that reads and writes them."""
 
-    def __init__(self, session: Any, names: list[str], batch_size: int, sequence_length: int) -> None:
+    def __init__(self, session: Any, names: list[str], shape: tuple[int, int], graph_id: int) -> None:
         import onnxruntime
 
         self._session = session
-        shape = (batch_size, sequence_length)
         self._dtype = np.int32 if session.get_inputs()[0].type == "tensor(int32)" else np.int64
         empty = np.zeros(shape, dtype=self._dtype)
         self._inputs = {name: onnxruntime.OrtValue.ortvalue_from_numpy(empty, "cuda", 0) for name in names}
         labels = session.get_outputs()[0].shape[1]
-        self._logits = onnxruntime.OrtValue.ortvalue_from_shape_and_type((batch_size, labels), np.float32, "cuda", 0)
+        self._logits = onnxruntime.OrtValue.ortvalue_from_shape_and_type((shape[0], labels), np.float32, "cuda", 0)
         self._binding = session.io_binding()
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         self._binding.bind_ortvalue_output("logits", self._logits)
         self._options = onnxruntime.RunOptions()
         # A graph is replayed for the id it was captured under: one id a shape, or
-        # another batch size's results come back.
-        self._options.add_run_config_entry("gpu_graph_id", str(batch_size))
+        # another shape's results come back.
+        self._options.add_run_config_entry("gpu_graph_id", str(graph_id))
 
     def run(self, inputs: tuple[TokenArray, ...]) -> Logits:
         for value, array in zip(self._inputs.values(), inputs, strict=True):

@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.core.model_inputs import INPUT_NAMES
-from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.core.model_inputs import INPUT_NAMES, Padding
+from bench.runtimes.base.session import (
+    Computed,
+    Logits,
+    Session,
+    SessionSpec,
+    TokenArray,
+    Unavailable,
+    computed_as_given,
+)
 
 if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers")
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
+PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
 TRIED_TOKENS = 16
 MATMUL_PRECISION = {"tf32": "high"}
@@ -92,6 +101,9 @@ class EagerSession:
     def _forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         logits: torch.Tensor = self._model(**dict(zip(INPUT_NAMES, inputs, strict=False))).logits
         return logits
+
+    def computed(self, *inputs: TokenArray) -> Computed:
+        return computed_as_given(*inputs)
 
     def free_cached_memory(self) -> None:
         import torch

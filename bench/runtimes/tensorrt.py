@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.core.model_inputs import Padding
 from bench.machine.versions import library_version
 from bench.runtimes.base.session import Session, SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import (
@@ -29,12 +30,13 @@ from bench.runtimes.onnxruntime import (
 
 LIBRARIES = ("onnxruntime", "tensorrt")
 SUPPORTED = frozenset({("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16"), ("cuda", "int8")})
+PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False), "fp16_by": ("graph", "flag")}
 """`flag` lets TensorRT choose FP16 layer by layer, beside INT8 too."""
 PROVIDER = "TensorrtExecutionProvider"
 MIB = 2**20
 
-__all__ = ["LIBRARIES", "OPTIONS", "SUPPORTED", "import_libraries", "open_session"]
+__all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
 
 def open_session(spec: SessionSpec) -> Session:

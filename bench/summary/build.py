@@ -59,7 +59,7 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     rows: list[Row] = []
     for key, variant in variants.items():
         sessions.add(reports[key])
-        rows += [cell_row(key, variant, size, reports[key], recorded) for size in params.batch_sizes]
+        rows += [cell_row(key, variant, size, reports[key], recorded) for size in params.sizes(variant.device)]
     table = pd.DataFrame(rows)
     for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:

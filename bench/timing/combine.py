@@ -28,7 +28,7 @@ def combine(variant: Variant, params: Params, results: list[dict[str, Any]], is_
     spread = reference_spread(load_reference(EVALUATION))
     gate = params.quality[variant.precision]
     limits = tolerances(gate, is_real)
-    cells = {str(size): _combine_cell(variant, limits, size, results, spread) for size in params.batch_sizes}
+    cells = {str(size): _combine_cell(variant, limits, size, results, spread) for size in params.sizes(variant.device)}
     first = results[0]
     fault = accuracy_fault(first.get("accuracy"), gate)
     if fault:
@@ -67,6 +67,7 @@ def _combine_cell(
         **({"reason": reason} if reason else {}),
         **summarize_latencies(latencies_ms, size),
         "rounds": [result["round"] for result in results],
+        "work": cells[0]["work"],
         "runs": sum(map(len, latencies_ms)),
         "process_runs": [len(process) for process in latencies_ms],
         **({"gpu_mib": max(cell["gpu_mib"] for cell in cells)} if all("gpu_mib" in cell for cell in cells) else {}),

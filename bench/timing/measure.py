@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.inputs.batches import Batch
-from bench.inputs.encoded import IntArray
 
-Run = Callable[[IntArray, IntArray], NDArray[np.float32]]
+Run = Callable[..., NDArray[np.float32]]
+"""Takes int64 arrays: ids, mask and, where the model is told them, token types."""
 Clock = Callable[[], int]
 NS_PER_SECOND = 1_000_000_000
 
@@ -31,6 +31,8 @@ class Budget:
     min_runs: int
     min_seconds: float
     max_seconds: float
+    pass_runs: int = 1
+    """Runs of a whole pass, where they differ in length: all rows then have run the same sentences equally often."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ def warm_up(run: Run, batches: Sequence[Batch], runs: int, clock: Clock = time.p
 
 
 def time_runs(run: Run, batches: Sequence[Batch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
-    """Time runs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
+    """Time whole passes until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
 
     def is_enough(count: int, spent_ns: int) -> bool:
         seconds = spent_ns / NS_PER_SECOND
-        return seconds >= budget.max_seconds or (count >= budget.min_runs and seconds >= budget.min_seconds)
+        is_met = count >= budget.min_runs and seconds >= budget.min_seconds and count % budget.pass_runs == 0
+        return seconds >= budget.max_seconds or is_met
 
     with garbage_collector_off():
         return _repeat(run, cycle(batches), clock, is_enough)

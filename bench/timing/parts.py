@@ -35,15 +35,15 @@ class Part:
     is_reported: bool
 
 
-def without_runs(params: Params, status: str, reason: str = "") -> Report:
+def without_runs(variant: Variant, params: Params, status: str, reason: str = "") -> Report:
     """Return the report of a variant that was not run: every batch size has this status."""
     cell = {"status": status, **({"reason": reason} if reason else {})}
-    return {"cells": {str(size): dict(cell) for size in params.batch_sizes}, "processes": []}
+    return {"cells": {str(size): dict(cell) for size in params.sizes(variant.device)}, "processes": []}
 
 
-def failed(params: Params, failure: str) -> Report:
+def failed(variant: Variant, params: Params, failure: str) -> Report:
     """Return the report of a variant that could not be timed; the reason in its cells is one line."""
-    return {**without_runs(params, "failed", shortened(" ".join(failure.split()), REASON)), "failure": failure}
+    return {**without_runs(variant, params, "failed", shortened(" ".join(failure.split()), REASON)), "failure": failure}
 
 
 def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
@@ -54,25 +54,25 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
     environment = read_environment()
     reason = reason_to_skip(variant, environment)
     if not params.is_on(variant):
-        return without_runs(params, "off")
+        return without_runs(variant, params, "off")
     if reason:
-        return without_runs(params, "skipped", reason)
+        return without_runs(variant, params, "skipped", reason)
     not_made = reason_not_made(ARTIFACTS / variant.graph)
     if not_made:
-        return without_runs(params, "rejected", not_made)
-    return _report_of_engine(key, params, environment) if variant.runtime == "tensorrt" else None
+        return without_runs(variant, params, "rejected", not_made)
+    return _report_of_engine(key, variant, params, environment) if variant.runtime == "tensorrt" else None
 
 
-def _report_of_engine(key: str, params: Params, environment: dict[str, Any]) -> Report | None:
+def _report_of_engine(key: str, variant: Variant, params: Params, environment: dict[str, Any]) -> Report | None:
     record = read_record(ENGINES / key)
     if record["status"] == "failed":
-        return failed(params, record["reason"])
+        return failed(variant, params, record["reason"])
     if record["status"] in ("skipped", "rejected"):
-        return without_runs(params, record["status"], record["reason"])
+        return without_runs(variant, params, record["status"], record["reason"])
     try:
         check_fits(key, record, environment)
     except EngineError as problem:
-        return failed(params, str(problem))
+        return failed(variant, params, str(problem))
     return None
 
 
@@ -135,7 +135,9 @@ def recorded_fingerprint(key: str, variant: Variant) -> str:
 
 def _fastest(variants: dict[str, Variant], params: Params) -> str | None:
     """Return the variant with the lowest recorded p50 at the largest batch size, None where none is recorded."""
-    size = str(max(params.batch_sizes))
-    found = {key: read_report(key, variant).get("cells", {}).get(size, {}) for key, variant in variants.items()}
+    found = {
+        key: read_report(key, variant).get("cells", {}).get(str(max(params.sizes(variant.device))), {})
+        for key, variant in variants.items()
+    }
     timed = {key: cell["p50_ms"] for key, cell in found.items() if cell.get("status") == "measured"}
     return min(timed, key=lambda key: timed[key], default=None)

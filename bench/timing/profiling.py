@@ -7,13 +7,11 @@ kernels of ONNX Runtime and TensorRT too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import cycle, islice
 from typing import Any
 
 from bench.inputs.batches import Batch
 from bench.timing.measure import Run
 
-PROFILED_RUNS = 5
 KEPT_KERNELS = 40
 COPIES = ("Memcpy", "Memset")
 Interval = tuple[float, float]
@@ -28,8 +26,8 @@ def can_profile() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def profile_runs(run: Run, batches: Sequence[Batch], runs: int = PROFILED_RUNS) -> dict[str, Any]:
-    """Run `runs` batches under the profiler and return, for an average run,
+def profile_runs(run: Run, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Run these batches under the profiler and return, for an average run,
 
     `kernel_launches` (copies not counted), `gpu_busy_ms` (time in which a kernel or a copy was
     running) and `kernels`: milliseconds by kernel name, the longest 40.
@@ -38,8 +36,9 @@ def profile_runs(run: Run, batches: Sequence[Batch], runs: int = PROFILED_RUNS) 
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        for batch in islice(cycle(batches), runs):
+        for batch in batches:
             run(*batch.inputs)
+    runs = len(batches)
     events = [
         event
         for event in profiler.events() or []

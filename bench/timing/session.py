@@ -56,20 +56,23 @@ class Session:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def _sizes(self) -> list[int]:
+        return self.params.sizes(self.parts[0].variant.device)
+
     def run(self) -> Rounds:
         """Run the rounds."""
         timing = self.params.timing
         plan = Plan(timing.processes, timing.max_processes, timing.more_rounds_seconds, self.seed)
         names = [part.name for part in self.parts]
         say(f"  timing {len(names)} rows together in at least {plan.least} rounds: {', '.join(names)}")
-        self.steps = Steps("round 1", total=plan.least * len(names) * len(self.params.batch_sizes))
+        self.steps = Steps("round 1", total=plan.least * len(names) * len(self._sizes()))
         with self.steps:
             return run_in_rounds(names, self._run_round, self._still_wide, plan)
 
     def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, Result]]:
         self.steps.title = f"round {number + 1}"
         if number >= self.params.timing.processes:
-            self.steps.add(len(order) * len(self.params.batch_sizes))
+            self.steps.add(len(order) * len(self._sizes()))
         groups = [
             [partial(self._start, self.by_name[name], number, len(group) == 1) for name in group]
             for group in self._groups(number, order)
@@ -143,7 +146,7 @@ class Session:
         """Return the report of a variant; `failed` if a process of it died or built an engine."""
         last = results[-1]
         if last["status"] in ("skipped", "rejected"):
-            return without_runs(self.params, last["status"], last["reason"])
+            return without_runs(part.variant, self.params, last["status"], last["reason"])
         record = {"engine": read_record(ENGINES / part.key)} if part.name in self.engines else {}
         try:
             if last["status"] == "failed":
@@ -151,12 +154,12 @@ class Session:
             if part.name in self.engines:
                 check_unchanged(part.key, *self.engines[part.name])
         except EngineError as problem:
-            return failed(self.params, str(problem))
+            return failed(part.variant, self.params, str(problem))
         except WorkerError as problem:
             if part.name in self.engines and part.variant.precision == "int8":
                 reason = f"its INT8 engine does not run: {problem.last_words()}"
-                return {**without_runs(self.params, "rejected", reason), **record}
-            return failed(self.params, str(problem))
+                return {**without_runs(part.variant, self.params, "rejected", reason), **record}
+            return failed(part.variant, self.params, str(problem))
         return {**self._combined(part, results), **record}
 
     def _combined(self, part: Part, results: list[Result]) -> dict[str, Any]:

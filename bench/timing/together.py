@@ -29,7 +29,7 @@ def time_variant(key: str, variant: Variant, params: Params) -> None:
     """Time a variant and write its samples, its report and its metrics; see `timed_report`."""
     report = timed_report(key, params, provenance=read_provenance())
     samples = SAMPLES / variant.device
-    write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.batch_sizes)
+    write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.sizes(variant.device))
     announce(key, report)
 
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,22 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.inputs.batches import Batch, make_batches
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
+from bench.inputs.padding import pad
 from bench.machine.quota import throttled_seconds
 from bench.monitors.gpu import GpuMonitor
 from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
-from bench.proof.operators import PROFILED_RUNS
 from bench.proof.quality import compare, compare_labels
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
 from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 from bench.timing.profiling import can_profile, profile_runs
+from bench.timing.passes import one_of_each_shape, spread_by_work, work_of
 from bench.timing.refusals import refusal
 from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
 
 Cell = dict[str, Any]
+PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 
 
 def main() -> None:
@@ -62,7 +63,10 @@ class Worker:
         self.job = job
         self.encoded: Encoded = load_encoded(Path(job.inputs))
         self.reference = load_reference(Path(job.inputs))
-        self.batches = {size: make_batches(self.encoded, size) for size in job.batch_sizes}
+        self.batches = {
+            size: make_batches(self.encoded, size, job.min_runs, job.padding, job.multiple_of)
+            for size in job.batch_sizes
+        }
         self.monitor: GpuMonitor | None = None
         self.cells: dict[int, Cell] = {}
         self.result: dict[str, Any] = {"process": job.process}
@@ -145,7 +149,8 @@ class Worker:
     def _warm_up(self, session: Session, size: int) -> Runs:
         # Each batch size is warmed up again right before it is timed: here a GPU captures and allocates what it needs.
         count = self.job.warmup_runs if self.monitor else 1
-        runs = warm_up(session.run, self.batches[size], count)
+        batches = one_of_each_shape(session, self.batches[size])
+        runs = warm_up(session.run, batches, count * len(batches))
         if "first_run_ms" not in self.result:
             self.result["first_run_ms"] = runs.latencies_ns[0] / 1e6
             if self.job.starts_alone:  # others have waited for their turn
@@ -155,14 +160,16 @@ class Worker:
 
     def _time(self, session: Session, size: int, warm: Runs) -> None:
         before = host_loop_ms()
-        again = warm_up(session.run, self.batches[size], self.job.warmup_runs)  # other batch sizes ran in between
+        batches = self.batches[size]
+        again = warm_up(session.run, batches, self.job.warmup_runs)  # other batch sizes ran in between
         load, throttled_before = OtherLoad(), throttled_seconds()
         if self.monitor:
             self.monitor.start_cell()
-        runs = time_runs(session.run, self.batches[size], _budget(self.job))
+        runs = time_runs(session.run, batches, _budget(self.job, len(batches)))
         cell: Cell = {
             "status": "measured",
             "latencies_ns": runs.latencies_ns,
+            "work": work_of(session, batches, self.encoded),
             "other_load_cores": load.cores(),
             "quota_throttled_seconds": throttled_seconds() - throttled_before,
         }
@@ -186,10 +193,11 @@ class Worker:
         for size, cell in self.cells.items():
             if cell["status"] == "measured":
                 _tell("profile", batch_size=size)
+                batches = spread_by_work(session, self.batches[size], PROFILED_RUNS[self.job.device])
                 if self.job.device == "cuda":
-                    cell["profile"] = profile_runs(session.run, self.batches[size])
+                    cell["profile"] = profile_runs(session.run, batches)
                 else:
-                    cell["operators"] = _operators(session, self.batches[size])
+                    cell["operators"] = _operators(session, batches)
 
     def _measure_accuracy(self, session: Session) -> None:
         """Classify every labelled sentence once, untimed, at the largest batch size that fits."""
@@ -202,19 +210,21 @@ class Worker:
         predicted = np.empty(len(self.encoded), dtype=np.int64)
         for start in range(0, len(self.encoded), size):
             indices = np.arange(start, start + size) % len(self.encoded)
-            predicted[indices] = session.run(*self.encoded.rows(indices)).argmax(axis=1)
+            inputs = pad(self.encoded, indices, self.job.padding, self.job.multiple_of)
+            predicted[indices] = session.run(*inputs).argmax(axis=1)
         self.result["accuracy"] = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
 
 
 def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:
     """Return milliseconds by operator of an average run on the CPU, the longest first."""
-    chosen = [batch.inputs for batch in islice(cycle(batches), PROFILED_RUNS)]
+    chosen = [batch.inputs for batch in batches]
     times = session.operator_ms(chosen)
     return {name: times[name] / len(chosen) for name in sorted(times, key=lambda name: -times[name])}
 
 
-def _budget(job: Job) -> Budget:
-    return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds)
+def _budget(job: Job, batches: int) -> Budget:
+    pass_runs = 1 if job.padding == "fixed" else batches
+    return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, pass_runs)
 
 
 def _out_of_memory(problem: BaseException) -> Cell:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.core.batches import batches_of
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, EVALUATION
@@ -14,11 +15,13 @@ from bench.machine.gpus import gpu_to_time
 from bench.workers.protocol import Job
 
 
-def engine_options(params: Params) -> dict[str, Any]:
+def engine_options(variant: Variant, params: Params) -> dict[str, Any]:
     """Return what an engine depends on besides graph, TensorRT and GPU."""
+    batches = batches_of(variant, params)
     return {
         **params.tensorrt.model_dump(),
-        "batch_sizes": sorted(params.batch_sizes),
+        **batches,
+        "batch_sizes": sorted(batches["batch_sizes"]),
         "sequence_length": params.sequence_length,
     }
 
@@ -46,12 +49,14 @@ def make_job(
         precision=variant.precision,
         graph=str(ARTIFACTS / variant.graph),
         options=variant.options,
-        batch_sizes=params.batch_sizes,
+        batch_sizes=params.sizes(variant.device),
         sequence_length=params.sequence_length,
+        padding=variant.padding,
+        multiple_of=params.lengths.multiple_of,
         cpu_threads=thread_count(params.timing.cpu_threads),
         gpu=gpu_to_time(params.timing.gpu_index) if variant.device == "cuda" else None,
         engine=str(engine) if engine else None,
-        engine_options=engine_options(params),
+        engine_options=engine_options(variant, params),
         inputs=str(EVALUATION),
         process=process,
         starts_alone=starts_alone,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core.model_inputs import Task
+from bench.core.model_inputs import Padding, Task
 from bench.runtimes.base.session import SessionSpec
 
 MARK = "@bench "
@@ -33,6 +33,8 @@ class Job:
     options: dict[str, str | bool | int]
     batch_sizes: list[int]
     sequence_length: int
+    padding: Padding
+    multiple_of: int
     cpu_threads: int
     gpu: str | None
     engine: str | None
@@ -67,6 +69,8 @@ class Job:
             options=self.options,
             batch_sizes=self.batch_sizes,
             sequence_length=self.sequence_length,
+            padding=self.padding,
+            multiple_of=self.multiple_of,
             cpu_threads=self.cpu_threads,
             engine=Path(self.engine) if self.engine else None,
             engine_options=self.engine_options,

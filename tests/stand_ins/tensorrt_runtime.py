@@ -16,13 +16,14 @@ from bench.runtimes.onnxruntime import PlainSession, graph_evidence, import_libr
 
 LIBRARIES = ("onnxruntime", "tensorrt")
 SUPPORTED = frozenset({("cuda", "tf32"), ("cuda", "fp16"), ("cuda", "int8")})
+PADDINGS = ("fixed", "longest")
 NO_BUILDER_RESOURCE = (
     "[libLoader.cpp::Impl::293] Error Code 6: Internal Error (Unable to load libnvinfer_builder_resource)"
 )
 NO_INT8 = "[graphOptimizer.cpp::convertMyelinWeightsToFp32::8001] Error Code 2: Internal Error (Assertion failed)"
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"fails_with": (NO_BUILDER_RESOURCE, NO_INT8)}
 
-__all__ = ["LIBRARIES", "OPTIONS", "SUPPORTED", "import_libraries", "open_session"]
+__all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
 
 def open_session(spec: SessionSpec) -> Session:

@@ -3,6 +3,7 @@
 A runtime file defines
     LIBRARIES   the libraries whose version makes its timings stale
     SUPPORTED   the (device, precision) pairs that it can run
+    PADDINGS    how the sentences of a batch may be padded for it
     OPTIONS     its options and, for each, the values allowed
     import_libraries()   imports them; nothing is loaded onto a device yet
     open_session(spec) -> Session
@@ -16,6 +17,7 @@ import importlib
 from typing import Protocol
 
 from bench.core.errors import ParameterError
+from bench.core.model_inputs import Padding
 from bench.core.params import Variant
 from bench.runtimes.base.session import Session, SessionSpec
 
@@ -25,6 +27,7 @@ class RuntimeModule(Protocol):
 
     LIBRARIES: tuple[str, ...]
     SUPPORTED: frozenset[tuple[str, str]]
+    PADDINGS: tuple[Padding, ...]
     OPTIONS: dict[str, tuple[str | bool | int, ...]]
 
     def import_libraries(self) -> None: ...
@@ -46,6 +49,11 @@ def check_variant(key: str, variant: Variant) -> None:
         raise ParameterError(
             f"params.yaml: {key}.precision: got {variant.precision!r} on {variant.device} "
             f"for {variant.runtime}, allowed: {pairs}"
+        )
+    if variant.padding not in runtime.PADDINGS:
+        raise ParameterError(
+            f"params.yaml: {key}.padding: got {variant.padding!r} for {variant.runtime}, "
+            f"allowed: {', '.join(runtime.PADDINGS)}"
         )
     for option, value in variant.options.items():
         if option not in runtime.OPTIONS:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.model_inputs import Padding
+
 TokenArray = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
@@ -33,8 +35,29 @@ class SessionSpec:
     batch_sizes: list[int]
     sequence_length: int
     cpu_threads: int
+    padding: Padding = "fixed"
+    multiple_of: int = 1
     engine: Path | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a runtime computes for one batch, padding included.
+
+    `shape`: what kernels, captures and engines are made for; `tokens`: those that go through the layers; `pairs`: of
+    tokens whose attention is computed.
+    """
+
+    shape: tuple[int, ...]
+    tokens: int
+    pairs: int
+
+
+def computed_as_given(*inputs: TokenArray) -> Computed:
+    """Return what is computed for arrays `[batch, length]` that are taken as they are."""
+    batch, length = inputs[0].shape
+    return Computed((batch, length), batch * length, batch * length * length)
 
 
 class Session(Protocol):
@@ -48,10 +71,15 @@ class Session(Protocol):
         ...
 
     def run(self, *inputs: TokenArray) -> Logits:
-        """Return float32 logits `[batch, labels]` for int64 arrays `[batch, sequence_length]`.
+        """Return float32 logits `[batch, labels]` for int64 arrays `[batch, length]`.
 
-        `inputs`: ids, mask and, where the model is told them, token types.
+        `inputs`: ids, mask and, where the model is told them, token types; without padding ids `[tokens]`, lengths
+        `[batch]` and types `[tokens]`.
         """
+        ...
+
+    def computed(self, *inputs: TokenArray) -> Computed:
+        """Return what `run` computes for these inputs."""
         ...
 
     def free_cached_memory(self) -> None:
