@@ -1,4 +1,4 @@
-"""Tokenize the sentences and compute the fp32 reference logits: artifacts/inputs."""
+"""Tokenize the sentences and compute the fp32 reference logits: artifacts/inputs, metrics/lengths.json."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import _project  # noqa: F401
 from bench.classifier.model import check_labels, check_sequence_length, load_classifier, load_tokenizer
 from bench.classifier.reference import reference_logits
 from bench.core.errors import run_stage
-from bench.core.files import replacing_folder
+from bench.core.files import replacing_folder, write_json, write_text
 from bench.core.params import load_params
-from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, MODEL, SENTENCES
+from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCES, TOKEN_COUNTS
 from bench.core.progress import say
 from bench.core.sentences import read_sentences
 from bench.inputs.encoded import encode, save_encoded
+from bench.inputs.lengths import length_figures, token_counts
 
 
 def main() -> None:
@@ -30,6 +31,8 @@ def main() -> None:
     with replacing_folder(INPUTS) as folder:
         save_encoded(folder / EVALUATION.name, evaluation, reference_logits=logits)
         save_encoded(folder / CALIBRATION.name, calibration)
+        write_text(folder / TOKEN_COUNTS.name, token_counts(evaluation))
+    write_json(LENGTHS, length_figures(evaluation))
 
 
 if __name__ == "__main__":

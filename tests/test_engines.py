@@ -165,6 +165,8 @@ def job(precision: str, device: str = "cuda") -> Job:
         graph="model",
         options={},
         batch_sizes=[1],
+        padding="fixed",
+        multiple_of=8,
         sequence_length=16,
         cpu_threads=2,
         gpu="3" if device == "cuda" else None,

@@ -1,8 +1,9 @@
 """Take the computation of shapes out of an exported graph as far as a graph of two unknown sizes can do without.
 
 With batch and length unknown the exporter computes the target of every Reshape from the inputs' shapes.  Where a size
-is the one that the tensor has in that place anyway, ONNX's Reshape has a 0 for it.  What is then left depends on the
-length alone, and is folded when a session is told the length.
+is the one that the tensor has in that place anyway, ONNX's Reshape has a 0 for it.  What is then left asks for the
+length alone.  ONNX Runtime folds a Shape only if it knows all sizes of its input, so it is asked of one row of the
+batch: a session that is told its length then computes no shape at all, as if the graph were of that length.
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ BATCH, LENGTH = "batch", "length"
 Sizes = dict[str, list[str | int]]
 
 
-def simplify_reshapes(model: Any) -> int:
-    """Give every Reshape of an onnx.ModelProto a constant target where there is one; return how many got it."""
+def simplify_shapes(model: Any) -> None:
+    """Rewrite an onnx.ModelProto in place; its logits stay what they are."""
+    sizes = _known_sizes(model)
+    _give_reshapes_constants(model, sizes)
+    _drop_unused(model)
+    _ask_one_row_for_the_length(model, sizes)
+
+
+def _give_reshapes_constants(model: Any, sizes: Sizes) -> None:
     from onnx import numpy_helper
 
     maker = {output: node for node in model.graph.node for output in node.output}
     constants = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
-    sizes = _known_sizes(model)
-    changed = 0
     for node in model.graph.node:
         if node.op_type != "Reshape":
             continue
@@ -34,9 +40,22 @@ def simplify_reshapes(model: Any) -> int:
             model.graph.initializer.append(numpy_helper.from_array(np.array(target, dtype=np.int64), name))
             node.input[1] = name
             node.ClearField("attribute")  # allowzero: a 0 means the size that is there
-            changed += 1
-    _drop_unused(model)
-    return changed
+
+
+def _ask_one_row_for_the_length(model: Any, sizes: Sizes) -> None:
+    from onnx import helper, numpy_helper
+
+    nodes = []
+    for node in model.graph.node:
+        if _size_that(node, sizes) == LENGTH and sizes[node.input[0]] == [BATCH, LENGTH]:
+            first, row = f"{node.output[0]}_first", f"{node.output[0]}_row"
+            model.graph.initializer.append(numpy_helper.from_array(np.array(0, dtype=np.int64), first))
+            nodes.append(helper.make_node("Gather", [node.input[0], first], [row], name=f"{node.name}_row", axis=0))
+            node.input[0] = row
+            node.ClearField("attribute")
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _known_sizes(model: Any) -> Sizes:
@@ -48,9 +67,7 @@ def _known_sizes(model: Any) -> Sizes:
     }
 
 
-def _constant_target(
-    node: Any, maker: dict[str, Any], constants: dict[str, Any], sizes: Sizes
-) -> list[int] | None:
+def _constant_target(node: Any, maker: dict[str, Any], constants: dict[str, Any], sizes: Sizes) -> list[int] | None:
     """Return the target of a Reshape with 0 for sizes that stay, None where another size is computed."""
     joined = maker.get(node.input[1])
     own = sizes.get(node.input[0], [])
@@ -65,12 +82,12 @@ def _constant_target(
         else:
             return None
     made = sizes.get(node.output[0], [])
-    known = len(made) == len(target)
-    return [made[place] if known and size == -1 and _is_number(made[place]) else size for place, size in enumerate(target)]
+    return [_told(size, made[place] if len(made) == len(target) else -1) for place, size in enumerate(target)]
 
 
-def _is_number(size: str | int) -> bool:
-    return isinstance(size, int) and size > 0
+def _told(size: int, noted: str | int) -> int:
+    """Return a size of a target, or what the exporter noted for one that it left to be found out (-1)."""
+    return noted if size == -1 and isinstance(noted, int) and noted > 0 else size
 
 
 def _size_that(shape: Any, sizes: Sizes) -> str | int | None:

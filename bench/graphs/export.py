@@ -20,7 +20,7 @@ from bench.core.differences import largest_difference
 from bench.core.errors import ModelError
 from bench.core.files import shortened
 from bench.core.params import Export
-from bench.graphs.dynamic_shapes import BATCH, LENGTH, simplify_reshapes
+from bench.graphs.dynamic_shapes import BATCH, LENGTH, simplify_shapes
 from bench.graphs.gelu import order_gelu_for_fusion
 from bench.graphs.onnx_files import IR_VERSION, save_graph, strip_traces
 from bench.inputs.encoded import Encoded
@@ -122,7 +122,7 @@ def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bo
         raise ModelError("PyTorch's exporter gave no graph")
     graph = program.model_proto
     order_gelu_for_fusion(graph)
-    simplify_reshapes(graph)
+    simplify_shapes(graph)
     strip_traces(graph)
     graph.ir_version = IR_VERSION.get(opset_of(graph), max(IR_VERSION.values()))
     return graph

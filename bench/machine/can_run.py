@@ -18,7 +18,7 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
     missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]
     if missing:
         return f"not installed, or cannot be imported: {', '.join(missing)}"
-    if (variant.device, variant.runtime) == ("cuda", "pytorch") and not has_code(environment["cuda"]):
+    if variant.device == "cuda" and variant.runtime.startswith("pytorch") and not has_code(environment["cuda"]):
         gpu = environment["cuda"]
         return (
             f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bench.core.model_inputs import INPUT_NAMES, Padding
 from bench.runtimes.base.session import (
@@ -20,6 +16,7 @@ from bench.runtimes.base.session import (
     Unavailable,
     computed_as_given,
 )
+from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -52,29 +49,10 @@ def open_session(spec: SessionSpec) -> Session:
         torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION.get(spec.precision, "highest"))
     torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"  # convolutions take TF32 unless told otherwise
-    model = _load(spec)
+    model = load_model(spec)
     if "compile" in spec.options:
         return CompiledSession(model, spec)
     return EagerSession(model, spec)
-
-
-def _load(spec: SessionSpec) -> Any:
-    import torch
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    dtype = torch.float16 if spec.precision == "fp16" else torch.float32  # whatever the checkpoint was saved in
-    model = AutoModelForSequenceClassification.from_pretrained(
-        spec.graph, local_files_only=True, use_safetensors=True, dtype=dtype
-    )
-    model = model.eval().to(spec.device)
-    if spec.precision != "int8":
-        return model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, but torchao has no CPU path of comparable speed
-        return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 
 
 class EagerSession:
@@ -123,11 +101,9 @@ class EagerSession:
         import torch
 
         return {
-            "device": sorted(
-                {tensor.device.type for tensor in self._model.state_dict().values() if _is_tensor(tensor)}
-            ),
-            "weight_bytes": _weight_bytes(self._model),
-            "product_weights": _product_weights(self._model),
+            "device": devices(self._model),
+            "weight_bytes": weight_bytes(self._model),
+            "product_weights": product_weights(self._model),
             "cpu_threads": torch.get_num_threads(),
             "matmul_precision": torch.get_float32_matmul_precision(),
             "convolutions_in_tf32": torch.backends.cudnn.allow_tf32,
@@ -137,7 +113,9 @@ class EagerSession:
 
 
 class CompiledSession(EagerSession):
-    """The model through torch.compile, one compiled graph and one pair of buffers a batch size.
+    """The model through torch.compile, one pair of buffers and one captured graph for each shape.
+
+    With one length the code is compiled for each batch size; with lengths that differ it is compiled for all shapes.
 
     Host to host as every row: the one copy that takes both inputs to the device is part of a run.
     """
@@ -146,20 +124,23 @@ class CompiledSession(EagerSession):
         import torch
 
         super().__init__(model, spec)
-        self._buffers: dict[int, InputBuffers] = {}
+        self._buffers: dict[tuple[int, ...], InputBuffers] = {}
         self._uncompiled_calls = 0
         self._takes_boolean_mask = self._reads_boolean_mask()
-        self._compiled = torch.compile(self._packed, mode=str(spec.options["compile"]), dynamic=False, fullgraph=True)
+        is_dynamic = spec.padding == "longest"
+        self._compiled = torch.compile(
+            self._packed, mode=str(spec.options["compile"]), dynamic=is_dynamic, fullgraph=True
+        )
         torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
 
     def run(self, *inputs: TokenArray) -> Logits:
         import torch
 
-        size = len(inputs[0])
+        shape = inputs[0].shape
         with torch.inference_mode():
-            if size not in self._buffers:
-                self._buffers[size] = InputBuffers((len(inputs), *inputs[0].shape), self._device)
-            packed = self._buffers[size].fill(inputs)
+            if shape not in self._buffers:
+                self._buffers[shape] = InputBuffers((len(inputs), *shape), self._device)
+            packed = self._buffers[shape].fill(inputs)
             host: Logits = self._compiled(packed).cpu().numpy()
         return host
 
@@ -197,10 +178,10 @@ class CompiledSession(EagerSession):
 
 
 class InputBuffers:
-    """Fixed memory for the inputs of one batch size: page-locked on the host, and on the device."""
+    """Fixed memory for the inputs of one shape: page-locked on the host, and on the device."""
 
     def __init__(self, shape: tuple[int, ...], device: str) -> None:
-        """`shape`: `[inputs, batch, sequence_length]`."""
+        """`shape`: `[inputs, batch, length]`."""
         import torch
 
         self._host = torch.zeros(shape, dtype=torch.int64, pin_memory=device == "cuda")
@@ -210,41 +191,7 @@ class InputBuffers:
         torch._dynamo.mark_static_address(self._device)
 
     def fill(self, inputs: Sequence[TokenArray]) -> torch.Tensor:
-        """Copy the inputs, int64 `[batch, sequence_length]` each, to the device in one piece; return them there."""
+        """Copy the inputs, int64 `[batch, length]` each, to the device in one piece; return them there."""
         for place, array in enumerate(inputs):
             self._array[place] = array
         return self._device.copy_(self._host, non_blocking=True)
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "device") and hasattr(value, "element_size")
-
-
-def _weight_bytes(model: Any) -> dict[str, int]:
-    """Return the bytes of all weights by dtype, packed INT8 weights of quantized layers included."""
-    sizes: Counter[str] = Counter()
-    for tensor in model.state_dict().values():
-        if _is_tensor(tensor) and tensor.dim() > 0:
-            sizes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel() * tensor.element_size()
-    for module in model.modules():
-        if callable(getattr(module, "weight", None)):
-            weight = module.weight()
-            sizes[str(weight.dtype).removeprefix("torch.")] += int(np.prod(weight.shape)) * weight.element_size()
-    return dict(sizes)
-
-
-def _product_weights(model: Any) -> dict[str, int]:
-    """Return the elements of the weights of all linear layers and convolutions by dtype, quantized ones included."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    products = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, Conv1D)
-    elements: Counter[str] = Counter()
-    for module in model.modules():
-        weight: Any = getattr(module, "weight", None)
-        if callable(weight):
-            weight = weight()
-        elif not isinstance(module, products):
-            continue
-        elements[str(weight.dtype).removeprefix("torch.")] += weight.numel()
-    return dict(elements)

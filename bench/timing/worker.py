@@ -30,8 +30,8 @@ from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
 from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
-from bench.timing.profiling import can_profile, profile_runs
 from bench.timing.passes import one_of_each_shape, spread_by_work, work_of
+from bench.timing.profiling import can_profile, profile_runs
 from bench.timing.refusals import refusal
 from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
 

@@ -1,0 +1,225 @@
+"""Make a transformers classifier take sentences laid end to end, so that nothing of a batch is padding.
+
+The model sees one long row of tokens.  Three things keep its sentences apart: attention is told where each begins,
+positions restart there, and behind the last layer the first token of each is taken, so that the head finds what it
+finds in a padded batch.  Nothing is known about architectures: whether a model is right this way is tried.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.core.files import first_line, shortened
+from bench.runtimes.base.session import Unavailable
+
+if TYPE_CHECKING:
+    import torch
+
+LAST_LAYERS = ("transformer", "encoder")
+"""Names of the stack of layers within a model, behind which some architectures pool."""
+PROJECTIONS = (("q_lin", "k_lin", "v_lin"), ("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
+"""Names of the three products that attention begins with."""
+CLOSE = 0.02
+"""Difference of a logit by which half precision may differ from itself; a wrong mask or position is far beyond."""
+numbers = itertools.count()
+
+
+@dataclass
+class Row:
+    """Where the sentences of the row lie that is computed now: int32 on the device.
+
+    `starts`: where each begins, and behind them where the last one ends.  `first`: the places of the first tokens of
+    those whose logits are wanted.
+    """
+
+    starts: torch.Tensor | None = None
+    first: torch.Tensor | None = None
+
+
+class EndToEnd:
+    """A classifier for rows of sentences; Unavailable, with the reason, if it does not take them."""
+
+    def __init__(self, model: Any, longest: int, attend: Callable[..., Any]) -> None:
+        """`attend`: attention with the signature of PyTorch's `varlen_attn`; `longest`: the most tokens a sentence."""
+        self.model = model
+        self.longest = longest
+        self._row = Row()
+        parameters = inspect.signature(model.forward).parameters
+        self.has_types = "token_type_ids" in parameters and bool(getattr(model.config, "type_vocab_size", 0))
+        self.offset = 0
+        self._settle(attend, "position_ids" in parameters)
+
+    def logits(
+        self, ids: torch.Tensor, positions: torch.Tensor, types: torch.Tensor, starts: torch.Tensor, first: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits `[sentences, labels]`, float32, of the sentences whose first tokens lie at `first`.
+
+        `ids`, `positions`, `types`: int32 `[1, tokens]`.
+        """
+        self._row.starts, self._row.first = starts, first
+        named = {"input_ids": ids, "position_ids": positions} | ({"token_type_ids": types} if self.has_types else {})
+        logits: torch.Tensor = self.model(**named).logits
+        return logits.float().reshape(first.shape[0], -1)
+
+    def _settle(self, attend: Callable[..., Any], takes_positions: bool) -> None:
+        """Leave the model as it is right for rows."""
+        import torch
+
+        kind = self.model.config.model_type
+        if not takes_positions:
+            raise Unavailable(f"this {kind} model does not take sentences laid end to end: it is told no positions")
+        with torch.inference_mode():
+            sentences = list(_tried_sentences(self.model, self.longest))
+            wanted = torch.cat([self.model(input_ids=each).logits.float() for each in sentences])
+            name = f"end_to_end_{next(numbers)}"
+            _register(name, self._attention(attend))
+            self.model.set_attn_implementation(name)
+            if self.model.config._attn_implementation != name:
+                raise Unavailable(f"this {kind} model's attention cannot be replaced")
+            reason = ""
+            for place, offset in itertools.product(_places(self.model), (0, (self.model.config.pad_token_id or 0) + 1)):
+                handle = place.register_forward_hook(self._take_first)
+                self.offset = offset
+                try:
+                    found = self.logits(*_row_of(sentences, offset))
+                    if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=CLOSE, atol=CLOSE):
+                        return
+                    reason = reason or "its logits are others then"
+                except Exception as problem:  # whatever an architecture's own code raises on a row
+                    reason = f"{type(problem).__name__}: {shortened(first_line(problem))}"
+                handle.remove()
+        raise Unavailable(f"this {kind} model does not take sentences laid end to end: {reason}")
+
+    def _attention(self, attend: Callable[..., Any]) -> Callable[..., Any]:
+        row, longest = self._row, self.longest
+
+        def attention(
+            _module: Any, *given: Any, scaling: float | None = None, **_more: Any
+        ) -> tuple[torch.Tensor, None]:
+            """Take `[1, heads, tokens, size]` and return `[1, tokens, heads, size]`."""
+            query, key, value = given[:3]
+            if scaling is not None and abs(scaling * query.shape[-1] ** 0.5 - 1) > 1e-6:
+                raise NotImplementedError(f"attention scaled by {scaling}")
+            q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
+            return attend(q, k, v, row.starts, row.starts, longest, longest).unsqueeze(0), None
+
+        return attention
+
+    def _take_first(self, _module: Any, _inputs: Any, output: Any) -> Any:
+        """Leave of `[1, tokens, width]` the first token of each sentence, `[sentences, 1, width]`."""
+        first = self._row.first
+        assert first is not None
+        if isinstance(output, tuple):
+            return (output[0][0][first].unsqueeze(1), *output[1:])
+        return type(output)(last_hidden_state=output[0][0][first].unsqueeze(1))
+
+
+def _register(name: str, attention: Callable[..., Any]) -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, lambda *_given, **_named: None)
+
+
+def _places(model: Any) -> Iterator[Any]:
+    """Yield the modules behind which the first tokens can be taken."""
+    base = model.base_model
+    yield from (getattr(base, name) for name in LAST_LAYERS if hasattr(base, name))
+    yield base
+
+
+def _tried_sentences(model: Any, longest: int) -> Iterator[torch.Tensor]:
+    """Yield int64 `[1, tokens]` of unlike lengths, the longest one among them; no token is the padding token."""
+    import torch
+
+    device = next(model.parameters()).device
+    for number, length in enumerate((longest, max(2, longest // 5), max(2, longest // 2))):
+        ids = (torch.arange(length, device=device) * (number + 3) + 7 * number) % (model.config.vocab_size - 1)
+        pad = -1 if model.config.pad_token_id is None else model.config.pad_token_id
+        yield (ids + (ids >= pad)).unsqueeze(0)
+
+
+def _row_of(sentences: list[torch.Tensor], offset: int) -> tuple[torch.Tensor, ...]:
+    """Return the arguments of `EndToEnd.logits` for whole sentences, none of them padding."""
+    import torch
+
+    lengths = torch.tensor([each.shape[1] for each in sentences], device=sentences[0].device)
+    ids = torch.cat(sentences, dim=1).int()
+    positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths]).int() + offset
+    starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).int()
+    return ids, positions.unsqueeze(0), torch.zeros_like(ids), starts, starts[:-1]
+
+
+def join_projections(model: Any) -> int:
+    """Compute attention's three projections as one product; return for how many layers that was possible.
+
+    Three small products keep a GPU busy worse than one that is three times as wide.
+    """
+    import torch
+
+    joined = 0
+    for module in list(model.modules()):
+        for names in PROJECTIONS:
+            parts = [getattr(module, name, None) for name in names]
+            if all(isinstance(part, torch.nn.Linear) for part in parts) and _are_alike(parts):
+                for name, part in zip(names, _joined(parts), strict=True):
+                    setattr(module, name, part)
+                joined += 1
+    return joined
+
+
+def _are_alike(parts: list[Any]) -> bool:
+    shapes = {(part.in_features, part.out_features, part.bias is None) for part in parts}
+    return len(shapes) == 1
+
+
+def _joined(parts: list[Any]) -> list[Any]:
+    """Return modules that each give their part of one product, which the first of them computes."""
+    import torch
+
+    first = parts[0]
+    width = first.out_features
+    whole = torch.nn.Linear(
+        first.in_features,
+        width * len(parts),
+        first.bias is not None,
+        device=first.weight.device,
+        dtype=first.weight.dtype,
+    )
+    with torch.no_grad():
+        whole.weight.copy_(torch.cat([part.weight for part in parts]))
+        if first.bias is not None:
+            whole.bias.copy_(torch.cat([part.bias for part in parts]))
+    whole = whole.eval().requires_grad_(False)
+
+    class Part(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, number: int) -> None:
+            super().__init__()
+            if number == 0:
+                self.whole = whole
+            self.number = number
+            self.is_last = number == len(parts) - 1
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            if self.number == 0:
+                shared.made = self.whole(hidden)
+            made = shared.made
+            assert made is not None
+            if self.is_last:
+                shared.made = None
+            return made[..., self.number * width : (self.number + 1) * width]
+
+    shared = Shared()
+    return [Part(number) for number in range(len(parts))]
+
+
+@dataclass
+class Shared:
+    """A product between its computation and its last use."""
+
+    made: torch.Tensor | None = None

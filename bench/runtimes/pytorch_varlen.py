@@ -1,0 +1,216 @@
+"""PyTorch without padding: sentences laid end to end, attention by FlashAttention's kernel for unlike lengths.
+
+A call is one CUDA graph, copies in and out included, so that its time on the host is that of filling one buffer and of
+one launch.  A graph is made for a bucket: so many tokens and so many sentences at most, whatever their lengths.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.model_inputs import Padding
+from bench.runtimes.base.end_to_end import EndToEnd, join_projections
+from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+LIBRARIES = ("torch", "transformers")
+SUPPORTED = frozenset({("cuda", "fp16")})
+PADDINGS: tuple[Padding, ...] = ("none",)
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": (True, False)}
+FLASH_CAPABILITY = (8, 0)
+"""FlashAttention 2 needs Ampere or newer (its README)."""
+SENTENCE_STEPS = (1, 4, 16, 64, 256)
+TOKEN_STEP, LARGE_TOKEN_STEP = 64, 256
+LARGE = 2048
+"""Tokens from which on buckets are of the large step: few graphs, and never more than an eighth of a row unused."""
+WARM_UPS = 2
+MIB = 2**20
+
+
+def import_libraries() -> None:
+    """Import PyTorch and transformers: seconds, and much longer on a slow disk."""
+    import torch  # noqa: F401
+    from transformers import AutoModelForSequenceClassification  # noqa: F401
+
+
+def open_session(spec: SessionSpec) -> Session:
+    """Load the classifier from the folder `spec.graph`; Unavailable if it, PyTorch or the GPU does not take rows."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
+    if torch.cuda.get_device_capability() < FLASH_CAPABILITY:
+        found = ".".join(map(str, torch.cuda.get_device_capability()))
+        raise Unavailable(f"FlashAttention needs compute capability 8.0, this GPU has {found}")
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        raise Unavailable(f"PyTorch {torch.__version__} has no varlen_attn: it came with 2.10") from None
+    if spec.options.get("compile") and importlib.util.find_spec("triton") is None:
+        raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
+    torch.set_num_threads(spec.cpu_threads)
+    torch.set_float32_matmul_precision("highest")
+    model = load_model(spec)
+    join_projections(model)
+    return VarlenSession(EndToEnd(model, spec.sequence_length, varlen_attn), bool(spec.options.get("compile")))
+
+
+class VarlenSession:
+    """One captured CUDA graph for each bucket of tokens and sentences."""
+
+    is_for_one_batch_size = False
+
+    def __init__(self, classifier: EndToEnd, is_compiled: bool) -> None:
+        import torch
+
+        self._classifier = classifier
+        self._uncompiled_calls = 0
+        self._is_compiled = is_compiled
+        self._logits: Callable[..., torch.Tensor] = self._counted
+        if is_compiled:
+            torch._dynamo.config.cache_size_limit = 64
+            self._logits = torch.compile(self._counted, dynamic=True, fullgraph=True)
+        self._graphs: dict[tuple[int, int], CapturedRow] = {}
+        self._pool = torch.cuda.graph_pool_handle()
+        self._capture_bytes = 0
+
+    def prepare(self, batch_size: int) -> None:
+        """Graphs are captured bucket by bucket, on their first run: the batch size alone does not tell which."""
+
+    def run(self, *inputs: TokenArray) -> Logits:
+        """Return float32 logits `[batch, labels]` for ids `[tokens]`, lengths `[batch]` and types `[tokens]`."""
+        import torch
+
+        ids, lengths, *types = inputs
+        bucket = bucket_of(len(lengths), len(ids))
+        with torch.inference_mode():
+            if bucket not in self._graphs:
+                self._graphs[bucket] = self._capture(bucket)
+            return self._graphs[bucket].run(ids, lengths, types[0] if types else None)
+
+    def computed(self, *inputs: TokenArray) -> Computed:
+        """Return the bucket; of its unused tokens sentences are made that nothing is taken from."""
+        ids, lengths = inputs[:2]
+        sentences, tokens = bucket_of(len(lengths), len(ids))
+        unused = split(tokens - len(ids), self._classifier.longest)
+        return Computed((sentences, tokens), tokens, int((lengths**2).sum()) + sum(part**2 for part in unused))
+
+    def free_cached_memory(self) -> None:
+        import torch
+
+        torch.cuda.empty_cache()
+
+    def operator_ms(self, _batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+        """Nothing runs on the CPU."""
+        return {}
+
+    def evidence(self) -> dict[str, Any]:
+        model = self._classifier.model
+        return {
+            "device": devices(model),
+            "weight_bytes": weight_bytes(model),
+            "product_weights": product_weights(model),
+            "attention": "varlen_attn",
+            "compile": "any shape" if self._is_compiled else "no",
+            "captures": len(self._graphs),
+            "captures_mib": self._capture_bytes / MIB,
+            **({"uncompiled_calls": self._uncompiled_calls} if self._is_compiled else {}),
+        }
+
+    def _counted(self, *arguments: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
+            self._uncompiled_calls += 1
+        return self._classifier.logits(*arguments)
+
+    def _capture(self, bucket: tuple[int, int]) -> CapturedRow:
+        import torch
+
+        before = torch.cuda.memory_reserved()
+        captured = CapturedRow(self._logits, bucket, self._classifier, self._pool)
+        self._capture_bytes += torch.cuda.memory_reserved() - before
+        return captured
+
+
+def bucket_of(sentences: int, tokens: int) -> tuple[int, int]:
+    """Return (sentences, tokens), both rounded up to what a graph is made for."""
+    slots = next((step for step in SENTENCE_STEPS if step >= sentences), -(-sentences // 256) * 256)
+    step = TOKEN_STEP if tokens <= LARGE else LARGE_TOKEN_STEP
+    return slots, -(-tokens // step) * step
+
+
+def split(tokens: int, longest: int) -> list[int]:
+    """Return the lengths of the sentences that unused tokens are made to: none is longer than `longest`."""
+    return [longest] * (tokens // longest) + ([tokens % longest] if tokens % longest else [])
+
+
+class CapturedRow:
+    """The buffers of one bucket and the graph that copies in, computes and copies out."""
+
+    def __init__(
+        self, logits: Callable[..., torch.Tensor], bucket: tuple[int, int], classifier: EndToEnd, pool: Any
+    ) -> None:
+        import torch
+
+        self._slots, self._tokens = bucket
+        self._longest, self._offset = classifier.longest, classifier.offset
+        self._spare = -(-LARGE_TOKEN_STEP // self._longest)
+        sizes = (self._tokens, self._tokens, self._tokens, self._slots + self._spare + 1, self._slots)
+        self._host = torch.zeros(sum(sizes), dtype=torch.int32, pin_memory=True)
+        self._device = torch.zeros(sum(sizes), dtype=torch.int32, device="cuda")
+        arrays = np.split(self._host.numpy(), np.cumsum(sizes)[:-1])
+        self._ids, self._positions, self._types, self._starts, self._first = arrays
+        self._fill(np.ones(1, dtype=np.int64), np.ones(1, dtype=np.int64), None)
+
+        def step() -> torch.Tensor:
+            self._device.copy_(self._host, non_blocking=True)
+            ids, positions, types, starts, first = self._device.split(sizes)
+            return logits(ids.unsqueeze(0), positions.unsqueeze(0), types.unsqueeze(0), starts, first)
+
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                made = step()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._logits = torch.zeros(made.shape, dtype=torch.float32, pin_memory=True)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool):
+            self._logits.copy_(step(), non_blocking=True)
+
+    def run(self, ids: TokenArray, lengths: TokenArray, types: TokenArray | None) -> Logits:
+        """Return logits `[sentences, labels]`."""
+        import torch
+
+        self._fill(ids, lengths, types)
+        self._graph.replay()
+        torch.cuda.current_stream().synchronize()
+        host: Logits = self._logits[: len(lengths)].numpy().copy()
+        return host
+
+    def _fill(self, ids: TokenArray, lengths: TokenArray, types: TokenArray | None) -> None:
+        used, sentences = len(ids), len(lengths)
+        ends = lengths.cumsum()
+        self._ids[:used], self._ids[used:] = ids, 0
+        self._positions[:used] = places_in_sentences(lengths, ends) + self._offset
+        self._positions[used:] = self._offset
+        if types is not None:
+            self._types[:used] = types
+        self._starts[1 : sentences + 1] = ends
+        unused = used + self._longest * np.arange(1, len(self._starts) - sentences)
+        self._starts[sentences + 1 :] = np.minimum(unused, self._tokens)
+        np.minimum(self._starts[: self._slots], self._tokens - 1, out=self._first)
+
+
+def places_in_sentences(lengths: TokenArray, ends: TokenArray) -> NDArray[np.int64]:
+    """Return each token's place in its sentence: 0, 1, 2, …, 0, 1, …"""
+    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
