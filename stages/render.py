@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import _project  # noqa: F401
+import pandas as pd
 
 from bench.core.errors import run_stage
-from bench.core.files import write_text
-from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE
+from bench.core.files import read_csv, write_text
+from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE, TOKEN_COUNTS
+from bench.core.schemas import TokenCount
 from bench.report.context import read_context
 from bench.report.notes.write import render_notes
 from bench.report.plots.write import write_plots
@@ -24,7 +26,8 @@ def main() -> None:
         str(variant): read_samples(SAMPLES / str(device) / f"{variant}.csv", rows)
         for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
     }
-    write_plots(table, runs, context, PLOTS)
+    counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
+    write_plots(table, runs, counts, context, PLOTS)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,18 @@ from typing import Any
 
 import pytest
 
-from bench.classifier.workload import Workload
+from bench.classifier.workload import Load, Workload
 from bench.core.params import Precision, Variant
-from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds, raised_peaks
+from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds, raised_peaks, tokens
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}
+
+
+CELL = {
+    "p50_ms": 1.0,
+    "work": {"given_tokens": [2, 3], "given_pairs": [4, 9], "computed_tokens": [4, 4], "computed_pairs": [16, 16]},
+}
 
 
 def variant(precision: Precision = "fp16", graph: str = "onnx/fp16.onnx") -> Variant:
@@ -19,18 +25,30 @@ def variant(precision: Precision = "fp16", graph: str = "onnx/fp16.onnx") -> Var
 
 
 def test_the_limit_is_the_longer_of_work_and_traffic() -> None:
-    operations = WORKLOAD.operations(1)
-    found = limits(WORKLOAD, variant(), 1, 1.0, PEAKS)
+    operations = WORKLOAD.operations(Load.of_sentence(4))
+    found = limits(WORKLOAD, variant(), 1, CELL, PEAKS)
     assert found["limited_by"] == "compute"
     assert found["limit_ms"] == pytest.approx(operations / 1e9 * 1000)
     assert found["limit_share"] == pytest.approx(found["limit_ms"])
     slow_memory = {"cuda": {"operations_per_s": {"fp16": 1e15}, "bytes_per_s": 1e6}}
-    assert limits(WORKLOAD, variant(), 1, 1.0, slow_memory)["limited_by"] == "memory"
+    assert limits(WORKLOAD, variant(), 1, CELL, slow_memory)["limited_by"] == "memory"
+
+
+def test_the_limit_without_padding_counts_the_tokens_that_were_given() -> None:
+    found = limits(WORKLOAD, variant(), 1, CELL, PEAKS)
+    each = [WORKLOAD.operations(Load.of_sentence(tokens)) for tokens in (2, 3)]
+    assert found["limit_without_padding_ms"] == pytest.approx(sum(each) / 2 / 1e9 * 1000)
+    assert found["limit_without_padding_share"] < found["limit_share"]
+
+
+def test_tokens_are_those_of_a_sentence() -> None:
+    work = {"given_tokens": [6, 10], "given_pairs": [18, 50], "computed_tokens": [8, 12], "computed_pairs": [32, 72]}
+    assert tokens(2, work) == {"tokens_given": 4.0, "tokens_computed": 5.0}
 
 
 def test_no_limit_is_given_for_a_peak_that_was_not_measured() -> None:
-    assert "limit_ms" not in limits(WORKLOAD, variant("int8"), 1, 1.0, PEAKS)
-    assert "limit_ms" not in limits(WORKLOAD, variant(), 1, 1.0, {"cuda": None})
+    assert "limit_ms" not in limits(WORKLOAD, variant("int8"), 1, CELL, PEAKS)
+    assert "limit_ms" not in limits(WORKLOAD, variant(), 1, CELL, {"cuda": None})
 
 
 def test_a_call_is_bound_by_what_takes_the_larger_part_of_it() -> None:

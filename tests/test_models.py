@@ -14,7 +14,7 @@ from tiny_models import write_tiny_model
 from bench.classifier.counted import counted_operations
 from bench.classifier.model import check_sequence_length, load_classifier, load_tokenizer
 from bench.classifier.reference import reference_logits
-from bench.classifier.workload import Workload
+from bench.classifier.workload import Load, Workload
 from bench.core.errors import ModelError, ParameterError
 from bench.core.params import CONVERTED, Export, Variant
 from bench.core.sentences import Labelled
@@ -175,7 +175,8 @@ def workload(made: Made) -> Workload:
 
 def test_operations_are_those_that_pytorch_counts(like_bert: Made) -> None:
     classifier = load_classifier(like_bert.folder / "model")
-    assert workload(like_bert).operations(3) == counted_operations(classifier, like_bert.encoded.rows(np.arange(3)))
+    load = Load(3, 3 * LENGTH, 3 * LENGTH**2)
+    assert workload(like_bert).operations(load) == counted_operations(classifier, like_bert.encoded.rows(np.arange(3)))
 
 
 def test_a_model_of_other_operations_has_no_known_limit_and_no_wrong_one(tmp_path: Path) -> None:
@@ -197,7 +198,10 @@ def test_the_weights_that_move_are_all_but_the_embeddings(like_bert: Made) -> No
     found = workload(like_bert)
     tokens, width = 2 * LENGTH, found.width
     inputs_and_logits = 2 * tokens * 8 + 2 * found.labels * 4
-    assert found.bytes_moved(2, "fp16") == (weights + (tokens + LENGTH) * width) * 2 + inputs_and_logits
+    assert (
+        found.bytes_moved(Load(2, tokens, 2 * LENGTH**2), "fp16")
+        == (weights + (tokens + LENGTH) * width) * 2 + inputs_and_logits
+    )
 
 
 def test_fusion_reaches_all_attention(like_bert: Made) -> None:

@@ -1,11 +1,12 @@
 """What one call of the model takes at the least: operations and bytes, from its sizes.
 
-With L layers of width d, h the width of the feed-forward part, s tokens a sentence, c labels, B sentences:
+With L layers of width d, h the width of the feed-forward part, c labels, B sentences of T tokens in all and P pairs of
+tokens within a sentence (a sentence of s tokens has s² pairs):
 
-    operations  B · [L · (8 s d² + 4 s² d + 4 s d h) + 2 d² + 2 d c]
-                a product of matrices m×k and k×n counts 2 m k n: queries, keys, values and output (8 s d²), scores
-                and their use (4 s² d), feed-forward (4 s d h), then the head on one token.  PyTorch's FLOP counter
-                counts the same.
+    operations  L · (8 T d² + 4 P d + 4 T d h) + B · (2 d² + 2 d c)
+                a product of matrices m×k and k×n counts 2 m k n: queries, keys, values and output (8 T d²), scores
+                and their use (4 P d), feed-forward (4 T d h), then the head on one token a sentence.  PyTorch's FLOP
+                counter counts the same.
     bytes       every weight that is used once, the embeddings of the tokens, both inputs and the logits; what lies
                 between two layers is taken to stay in caches.
 
@@ -14,12 +15,33 @@ Both are lower limits: normalization, softmax and activations add work, and cach
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 BYTES_PER_WEIGHT = {"fp32": 4, "tf32": 4, "fp16": 2, "int8": 1}
 BYTES_PER_TOKEN = 8
 BYTES_PER_LOGIT = 4
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one call works on: sentences, their tokens in all, and the pairs of tokens for attention."""
+
+    sentences: int
+    tokens: int
+    pairs: int
+
+    @classmethod
+    def of_sentence(cls, tokens: int) -> Load:
+        """Return the load of one sentence."""
+        return cls(1, tokens, tokens * tokens)
+
+
+def loads(batch_size: int, work: dict[str, list[int]], kind: str) -> Iterator[Load]:
+    """Yield the load of each batch of a pass: what was `given`, or what was `computed` with padding."""
+    for tokens, pairs in zip(work[f"{kind}_tokens"], work[f"{kind}_pairs"], strict=True):
+        yield Load(batch_size, tokens, pairs)
 
 
 @dataclass(frozen=True)
@@ -45,23 +67,23 @@ class Workload:
         if not all(isinstance(size, int) for size in sizes):
             return None
         found = cls(int(sizes[0] or 0), int(sizes[1] or 0), int(sizes[2] or 0), config.num_labels, sequence_length)
-        return found if found.operations(1) == counted else None
+        return found if found.operations(Load.of_sentence(sequence_length)) == counted else None
 
     def as_dict(self) -> dict[str, int]:
         """Return the sizes as JSON holds them."""
         return asdict(self)
 
-    def operations(self, batch_size: int) -> int:
+    def operations(self, load: Load) -> int:
         """Return the operations of one call (a multiplication and an addition are two)."""
-        s, d, h = self.sequence_length, self.width, self.feed_forward_width
-        layer = 8 * s * d * d + 4 * s * s * d + 4 * s * d * h
-        return batch_size * (self.layers * layer + 2 * d * d + 2 * d * self.labels)
+        d, h = self.width, self.feed_forward_width
+        layer = 8 * load.tokens * d * d + 4 * load.pairs * d + 4 * load.tokens * d * h
+        return self.layers * layer + load.sentences * (2 * d * d + 2 * d * self.labels)
 
-    def bytes_moved(self, batch_size: int, precision: str) -> int:
+    def bytes_moved(self, load: Load, precision: str) -> int:
         """Return the bytes that one call must move to or from memory."""
-        tokens = batch_size * self.sequence_length
-        embeddings = (tokens + self.sequence_length) * self.width
-        inputs_and_logits = 2 * tokens * BYTES_PER_TOKEN + batch_size * self.labels * BYTES_PER_LOGIT
+        positions = load.tokens // load.sentences
+        embeddings = (load.tokens + positions) * self.width
+        inputs_and_logits = 2 * load.tokens * BYTES_PER_TOKEN + load.sentences * self.labels * BYTES_PER_LOGIT
         return (self._weights() + embeddings) * BYTES_PER_WEIGHT[precision] + inputs_and_logits
 
     def _weights(self) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from bench.core.model_inputs import Task
+from bench.core.model_inputs import Padding, Task
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -130,6 +130,34 @@ class EngineRecord(TypedDict):
 Status = Literal["measured", "off", "skipped", "out_of_memory", "rejected", "failed"]
 
 
+class Work(TypedDict):
+    """What a cell works on, batch by batch of a pass."""
+
+    given_tokens: list[Count]
+    given_pairs: list[Count]
+    computed_tokens: list[Count]
+    computed_pairs: list[Count]
+
+
+class Lengths(TypedDict):
+    """metrics/lengths.json."""
+
+    sentences: Annotated[int, Field(ge=1)]
+    mean_tokens: Latency
+    median_tokens: Latency
+    p95_tokens: Latency
+    longest_tokens: Annotated[int, Field(ge=1)]
+    at_limit: Count
+    padding_share: Amount
+
+
+class TokenCount(TypedDict):
+    """A row of artifacts/inputs/token_counts.csv."""
+
+    tokens: Annotated[int, Field(ge=1)]
+    sentences: Annotated[int, Field(ge=1)]
+
+
 class Cell(TypedDict):
     """A variant at one batch size, as its report holds it."""
 
@@ -144,6 +172,7 @@ class Cell(TypedDict):
     accuracy_loss: NotRequired[Number]
     accuracy_loss_p: NotRequired[Amount]
     samples_per_s: NotRequired[Latency]
+    work: NotRequired[Work]
     rounds: NotRequired[list[int]]
     process_p50_ms: NotRequired[list[Latency]]
     process_p95_ms: NotRequired[list[Latency]]
@@ -154,12 +183,13 @@ class Cell(TypedDict):
     gpu: NotRequired[list[dict[str, Any]]]
 
 
-FIGURES: tuple[Literal["p50_ms", "mean_ms", "samples_per_s", "runs", "rounds"], ...] = (
+FIGURES: tuple[Literal["p50_ms", "mean_ms", "samples_per_s", "runs", "rounds", "work"], ...] = (
     "p50_ms",
     "mean_ms",
     "samples_per_s",
     "runs",
     "rounds",
+    "work",
 )
 OF_PROCESSES: tuple[Literal["process_p50_ms", "process_mean_ms", "process_runs"], ...] = (
     "process_p50_ms",
@@ -274,6 +304,9 @@ class SummaryRow(TypedDict):
     cold_start_seconds: NotRequired[Amount]
     one_off_seconds: NotRequired[Amount]
     limit_ms: NotRequired[Latency]
+    padding: NotRequired[Padding]
+    tokens_given: NotRequired[Latency]
+    tokens_computed: NotRequired[Latency]
     gross_energy_mj_per_sample: NotRequired[Amount]
 
 

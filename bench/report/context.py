@@ -9,9 +9,12 @@ from typing import Any
 
 from bench.core.files import read_json
 from bench.core.params import ReportSettings, load_params
-from bench.core.paths import EXPORT, REQUIREMENTS
+from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS
 from bench.core.provenance import read_environment, read_provenance
-from bench.core.schemas import Export
+from bench.core.schemas import Export, Lengths
+
+BUILT_IN = "built-in"
+"""How the name of the sentences that come with this project begins."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,10 @@ class Context:
     provenance: dict[str, Any]
     export: dict[str, Any]
     settings: ReportSettings
+    lengths: dict[str, Any] = field(default_factory=dict)
+    """metrics/lengths.json; empty for a run that an older version kept."""
     pins: dict[str, str] = field(default_factory=dict)
+    sequence_length: int = 0
 
     @property
     def is_real(self) -> bool:
@@ -48,6 +54,28 @@ class Context:
     def model(self) -> str:
         """Say which model and sentences were measured."""
         return f"{self.provenance['model']}; {self.provenance['sentences']}"
+
+    def length_text(self) -> str:
+        """Say how long the sentences are and how much of a batch of fixed length is padding; empty if not known."""
+        if not self.lengths:
+            return ""
+        found = self.lengths
+        cut = f"; {found['at_limit']} of them fill the limit and may have been cut" if found["at_limit"] else ""
+        spread = f"95% up to {found['p95_tokens']:.0f}, longest {found['longest_tokens']}"
+        return (
+            f"{found['sentences']} sentences of {found['mean_tokens']:.1f} tokens on average (median "
+            f"{found['median_tokens']:g}, {spread}){cut}; padded to the sequence length, "
+            f"{found['padding_share']:.0%} of a batch is padding"
+        )
+
+    def length_warning(self) -> str:
+        """Say that the lengths are not the user's, where the built-in sentences were measured."""
+        if not self.lengths or not self.provenance["sentences"].startswith(BUILT_IN):
+            return ""
+        return (
+            "THE LENGTHS ARE THOSE OF BUILT-IN SENTENCES, not of your data: rows that pad less than to the sequence "
+            "length are as fast as this only for lengths like these (set dataset.path)"
+        )
 
     def cpu(self) -> str:
         """Say which CPU."""
@@ -94,6 +122,8 @@ class Context:
         """Return `name: value` lines for the head of a report."""
         unlike = self.unlike_the_pins()
         return [
+            *([f"Lengths: {self.length_text()}"] if self.lengths else []),
+            *([self.length_warning()] if self.length_warning() else []),
             f"GPU: {self.gpu()}",
             f"CPU: {self.cpu()}",
             f"System: {self.environment['os']}",
@@ -106,7 +136,10 @@ class Context:
 def read_context() -> Context:
     """Read what `probe`, `download` and `export_onnx` wrote; DataError if one is missing or damaged."""
     export = read_json(EXPORT, "`dvc repro export_onnx` writes it anew", Export)
-    return Context(read_environment(), read_provenance(), export, load_params().report, read_pins())
+    lengths = read_json(LENGTHS, "`dvc repro prepare_inputs` writes it anew", Lengths)
+    params = load_params()
+    length = params.sequence_length
+    return Context(read_environment(), read_provenance(), export, params.report, lengths, read_pins(), length)
 
 
 def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:

@@ -23,10 +23,12 @@ from bench.summary.table_file import is_missing
 COLUMNS = (
     "batch",
     "fastest",
+    "padding",
     "p50 ms",
     "significant?",
     "bottleneck",
     "of roofline",
+    "of roofline without padding",
     "energy",
     "memory",
     "cold start",
@@ -45,10 +47,12 @@ def fastest_lines(rows: pd.DataFrame) -> Iterator[str]:
 def _columns(best: Any, others: list[Any]) -> Iterator[str]:
     yield str(best.batch_size)
     yield f"`{best.variant}`"
+    yield padding_of(best)
     yield with_interval(milliseconds, best.p50_ms, best.p50_low_ms, best.p50_high_ms)
     yield significance(best, others)
     yield bottleneck_text(best)
     yield roofline_text(best)
+    yield roofline_without_padding_text(best)
     yield _energy(best)
     yield f"{_gpu_memory(best)}{mebibytes(best.peak_host_mib)} on the host"
     yield start_up_text(best)
@@ -75,11 +79,25 @@ def bottleneck_text(row: Any) -> str:
 
 
 def roofline_text(row: Any) -> str:
-    """Say how much of what the measured peaks allow a row reaches, and which peak sets the limit."""
+    """Say how much of what the measured peaks allow a row reaches, padding included, and which peak sets the limit."""
     if is_missing(row.limit_share):
         return MISSING
     reached = share(row.limit_share) if row.limit_share <= 1 else "beyond the measured peak"
     return f"{reached} ({row.limited_by})"
+
+
+def roofline_without_padding_text(row: Any) -> str:
+    """Say how much of it a row reaches if the tokens that it was given count alone: the rest is what padding costs."""
+    reached: Any = getattr(row, "limit_without_padding_share", None)
+    if is_missing(reached):
+        return MISSING
+    return share(reached) if reached <= 1 else "beyond the measured peak"
+
+
+def padding_of(row: Any) -> str:
+    """Return how a row's batches were padded; runs of older versions knew one way."""
+    found: Any = getattr(row, "padding", None)
+    return "fixed" if is_missing(found) else str(found)
 
 
 def start_up_text(row: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.params import ReportSettings
+from bench.report.fastest import padding_of
 from bench.report.figures import (
     MISSING,
     mebibytes,
@@ -22,8 +23,18 @@ from bench.report.markdown import table_lines
 from bench.summary.comparisons import not_significantly_different
 from bench.summary.table_file import is_missing
 
-COLUMNS = ("p95 within", "pick", "batch", "samples/s", "p95 ms, 95% interval", "memory", "mJ/sample", "significant?")
-LEFT_ALIGNED = ("pick", "significant?")
+COLUMNS = (
+    "p95 within",
+    "pick",
+    "padding",
+    "batch",
+    "samples/s",
+    "p95 ms, 95% interval",
+    "memory",
+    "mJ/sample",
+    "significant?",
+)
+LEFT_ALIGNED = ("pick", "padding", "significant?")
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ def _pick_lines(pick: Pick | None, unknown_variants: list[str]) -> list[list[str
 def _figures(row: Any) -> list[str]:
     return [
         str(row.variant),
+        padding_of(row),
         str(row.batch_size),
         per_second(row.samples_per_s),
         with_interval(milliseconds, row.p95_ms, row.p95_low_ms, row.p95_high_ms),

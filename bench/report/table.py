@@ -9,7 +9,13 @@ import pandas as pd
 
 from bench.core.params import ReportSettings
 from bench.report.context import Context
-from bench.report.fastest import bottleneck_text, fastest_lines, roofline_text
+from bench.report.fastest import (
+    bottleneck_text,
+    fastest_lines,
+    padding_of,
+    roofline_text,
+    roofline_without_padding_text,
+)
 from bench.report.figures import (
     MISSING,
     between,
@@ -25,7 +31,7 @@ from bench.report.picks import pick_lines
 from bench.summary.table_file import is_missing
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
-LEFT_ALIGNED = ("variant", "verdict, 95% interval", "bottleneck", "proof", "status")
+LEFT_ALIGNED = ("variant", "padding", "verdict, 95% interval", "bottleneck", "proof", "status")
 
 
 def render_table(table: pd.DataFrame, context: Context) -> str:
@@ -113,6 +119,12 @@ def accuracy_text(row: Any) -> str:
     return f"{value:.2%} ({row.accuracy_low:.1%} – {row.accuracy_high:.1%})"
 
 
+def tokens_text(row: Any) -> str:
+    """Return how many tokens a sentence were computed, and how many were given."""
+    given: Any = getattr(row, "tokens_given", None)
+    return MISSING if is_missing(given) else f"{row.tokens_computed:.1f} / {given:.1f}"
+
+
 SIGNIFICANT = 0.05
 
 
@@ -151,6 +163,8 @@ def disturbances(row: Any) -> Iterator[str]:
 COLUMNS: dict[str, Callable[[Any], str]] = {
     "batch": lambda row: str(row.batch_size),
     "variant": lambda row: str(row.variant),
+    "padding": padding_of,
+    "tokens computed / given": tokens_text,
     "p50 ms": lambda row: milliseconds(row.p50_ms),
     "95% interval": lambda row: between(milliseconds, row.p50_low_ms, row.p50_high_ms),
     "p95 ms": lambda row: milliseconds(row.p95_ms),
@@ -160,6 +174,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "verdict, 95% interval": speedup_text,
     "bottleneck": bottleneck_text,
     "of roofline": roofline_text,
+    "of roofline without padding": roofline_without_padding_text,
     "mJ/sample": lambda row: millijoules(row.gross_energy_mj_per_sample),
     "agreement": lambda row: percent(row.agreement),
     "accuracy, 95% interval": accuracy_text,
@@ -198,8 +213,10 @@ def _legend(table: pd.DataFrame) -> list[str]:
         "Bottleneck: the part of a call in which the GPU works, or the part of the CPU's work that is matrix products. "
         "Significant: the whole interval of the ratio to every other row is beyond the margin. "
         "Cold start: from process start to the first result. One-off: export, conversion and engine build. "
+        "Padding: fixed, to the sequence length; longest, to the longest sentence of the batch, rounded up; none, "
+        "sentences laid end to end. Tokens: of a sentence, on average. "
         "Of roofline: the shortest time that this machine's measured peaks allow (a large matrix product in that "
-        "precision, a large copy), as a share of p50. "
+        "precision, a large copy), as a share of p50; without padding: the same for the tokens that were given alone. "
         "mJ/sample: from the GPU's own counter, idle power included. "
         "Agreement: share of predictions whose label is the fp32 reference's. "
         "Accuracy: over all labelled sentences, Wilson's interval. Loss: against the fp32 reference on the same "

@@ -26,10 +26,13 @@ LEFT_OUT_FIRST = (
     "p95 ms",
     "agreement",
     "mJ/sample",
+    "of roofline without padding",
     "of roofline",
     "bottleneck",
     "95% interval",
     "verdict, 95% interval",
+    "tokens computed / given",
+    "padding",
     "samples/s",
 )
 
@@ -41,6 +44,8 @@ def main() -> None:
     if not console.is_terminal:
         console.width = WIDTH_OF_A_PIPE
     console.print(f"Measured: {context.model()}{context.warning()}", soft_wrap=True)
+    for line in filter(None, (context.length_text(), context.length_warning())):
+        console.print(line, soft_wrap=True, highlight=False)
     for device, title in PANELS.items():
         rows = table[table["device"] == device]
         print_panel(console, rows, f"{title}: {context.device(device)}")

@@ -16,7 +16,18 @@ from pathlib import Path
 from bench.core.errors import DataError, ParameterError, run_stage
 from bench.core.files import replacing_folder
 from bench.core.params import load_params
-from bench.core.paths import CONVERSIONS, ENVIRONMENT, EXPORT, METRICS, PARAMS, PEAKS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.core.paths import (
+    CONVERSIONS,
+    ENVIRONMENT,
+    EXPORT,
+    LENGTHS,
+    METRICS,
+    PARAMS,
+    PEAKS,
+    PROVENANCE,
+    RUNS,
+    SUMMARY_CSV,
+)
 from bench.core.progress import say
 from bench.core.provenance import read_machine_id
 from bench.runs.manifest import write_manifest
@@ -29,7 +40,7 @@ NOT_OF_A_RUN = {"probe", "compare_runs", "check_rows"}
 MOST_STAGES = 5
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 """Names of devices that Windows takes for no folder, whatever follows their first dot."""
-KEPT = (ENVIRONMENT, PROVENANCE, EXPORT, PEAKS, SUMMARY_CSV, PARAMS)
+KEPT = (ENVIRONMENT, PROVENANCE, EXPORT, LENGTHS, PEAKS, SUMMARY_CSV, PARAMS)
 
 
 def main() -> None:

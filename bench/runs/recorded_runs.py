@@ -12,8 +12,8 @@ from ruamel.yaml.error import YAMLError
 
 from bench.core.files import checked, damaged, read_json, read_yaml
 from bench.core.params import ReportSettings
-from bench.core.paths import ENVIRONMENT, EXPORT, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
-from bench.core.schemas import Environment, Export, Provenance, RecordedParams
+from bench.core.paths import ENVIRONMENT, EXPORT, LENGTHS, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.core.schemas import Environment, Export, Lengths, Provenance, RecordedParams
 from bench.report.context import Context, read_pins
 from bench.runs.manifest import check_manifest
 from bench.summary.table_file import read_summary
@@ -31,6 +31,8 @@ class RecordedRun:
     params: dict[str, Any]
     table: pd.DataFrame
     export: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, Any] = field(default_factory=dict)
+    """Empty where a version kept the run that knew fixed padding alone."""
     is_whole: bool = True
     """Its parts are bound together by hash, and every single run is kept: not so where an older version kept it."""
 
@@ -45,13 +47,14 @@ class RecordedRun:
             _read_params(folder / PARAMS.name),
             read_summary(folder / SUMMARY_CSV.name, MEND),
             read_json(folder / EXPORT.name, MEND, Export),
+            read_json(folder / LENGTHS.name, MEND, Lengths) if (folder / LENGTHS.name).exists() else {},
             is_whole=manifest is not None,
         )
 
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
         settings = checked(self.params["report"], ReportSettings, RUNS / self.name / PARAMS.name, MEND)
-        return Context(self.environment, self.provenance, self.export, settings, read_pins())
+        return Context(self.environment, self.provenance, self.export, settings, self.lengths, read_pins())
 
     def workload(self) -> tuple[str, int]:
         """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""

@@ -265,6 +265,9 @@ class CudaGraphSession(PlainSession):
             self._bound[shape] = BoundBuffers(self._session, self._names, shape, graph_id=len(self._bound) + 1)
         return self._bound[shape].run(inputs)
 
+    def evidence(self) -> dict[str, Any]:
+        return {**super().evidence(), "captures": len(self._bound)}
+
 
 class SessionPerBatch:
     """One session a batch size, where a session is good for one shape alone; each is opened when it is first needed."""

@@ -145,7 +145,11 @@ class CompiledSession(EagerSession):
         return host
 
     def evidence(self) -> dict[str, Any]:
-        return {**super().evidence(), "uncompiled_calls": self._uncompiled_calls}
+        return {
+            **super().evidence(),
+            "uncompiled_calls": self._uncompiled_calls,
+            "captures": len(self._buffers),
+        }
 
     def _packed(self, packed: torch.Tensor) -> torch.Tensor:
         import torch

@@ -12,7 +12,7 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
 from bench.core.schemas import Report
 from bench.summary.cells import CELL_FIGURES, cell_row
-from bench.summary.costs import raised_peaks
+from bench.summary.costs import amounts, raised_peaks
 from bench.summary.panels import Sessions, with_levels
 from bench.summary.recorded import Recorded
 from bench.summary.table_file import Row
@@ -29,6 +29,9 @@ OPTIONAL = (
     "limit_ms",
     "limited_by",
     "limit_share",
+    "limit_without_padding_share",
+    "tokens_given",
+    "tokens_computed",
     "energy_mj_per_sample",
     "gross_energy_mj_per_sample",
     "gross_energy_low",
@@ -75,11 +78,7 @@ def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports
     reached = [
         (
             variants[key],
-            {
-                "p50_ms": cell["p50_ms"],
-                "operations": workload.operations(int(size)),
-                "bytes_moved": workload.bytes_moved(int(size), variants[key].precision),
-            },
+            {"p50_ms": cell["p50_ms"], **amounts(workload, variants[key], int(size), cell["work"], "computed")},
         )
         for key, report in reports.items()
         for size, cell in report["cells"].items()

@@ -11,7 +11,7 @@ from bench.core.params import Variant
 from bench.proof.kernels import arithmetic_shares
 from bench.proof.operators import matrix_share
 from bench.statistics.accuracy import mcnemar_p, wilson_interval
-from bench.summary.costs import bound, energy, limits, one_off_seconds
+from bench.summary.costs import bound, energy, limits, one_off_seconds, tokens
 from bench.summary.recorded import Recorded, of_this_machine
 from bench.summary.table_file import Row
 
@@ -34,7 +34,7 @@ CELL_FIGURES = (
 ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
 EACH_PROCESS = ("process_p50_ms", "process_p95_ms", "process_mean_ms")
 FIRST_PROCESS = ("load_seconds", "first_run_ms")
-LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib")
+LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib")
 START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
 """The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
@@ -52,6 +52,7 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Row, recorded:
         "device": variant.device,
         "precision": variant.precision,
         "graph": variant.graph,
+        "padding": variant.padding,
         "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
         "batch_size": batch_size,
         "cell": f"{key} batch {batch_size:03d}",
@@ -94,7 +95,8 @@ def _costs(variant: Variant, batch_size: int, cell: Row, report: Row, recorded: 
     built = of_this_machine(report.get("engine", {}), recorded.machine)
     idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
     return {
-        **limits(workload, variant, batch_size, cell["p50_ms"], recorded.peaks),
+        **tokens(batch_size, cell["work"]),
+        **limits(workload, variant, batch_size, cell, recorded.peaks),
         **energy(cell.get("gpu", []), [runs * batch_size for runs in cell["process_runs"]], idle_w),
         **{name: built[name] for name in ENGINE_FIGURES if name in built},
         "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
@@ -159,7 +161,7 @@ def _evidence(evidence: dict[str, Any]) -> Row:
         "observed_weights": " ".join(f"{name}={size}" for name, size in evidence.get("weight_bytes", {}).items()),
         "cpu_threads": evidence.get("cpu_threads"),
     }
-    for name in ("matmul_precision", "attention", "compile", "nodes"):
+    for name in ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib"):
         if name in evidence:
             observed[name] = evidence[name]
     for name in ("nodes_placed", "operators", "provider_options"):

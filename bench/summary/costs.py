@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from statistics import geometric_mean
+from statistics import geometric_mean, median
 from typing import Any
 
-from bench.classifier.workload import Workload, limit_ms
+from bench.classifier.workload import Workload, limit_ms, loads
 from bench.core.params import Variant
 from bench.statistics.rounds import levels
 
@@ -17,20 +17,44 @@ GPU_BOUND = 0.5
 """From this share of a call on, the GPU's work is the larger part of it."""
 
 
-def limits(workload: Workload | None, variant: Variant, batch_size: int, p50_ms: float, peaks: Figures) -> Figures:
+def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: Figures, peaks: Figures) -> Figures:
     """Return operations and bytes of a call, the time that the measured peaks allow, and its share of p50.
 
-    Empty for a model whose operations are not known.
+    With padding as it is computed, and `without_padding`, for the tokens that were given alone.  Empty for a model
+    whose operations are not known.
     """
     if workload is None:
         return {}
-    operations = workload.operations(batch_size)
-    moved = workload.bytes_moved(batch_size, variant.precision)
+    computed = amounts(workload, variant, batch_size, cell["work"], "computed")
+    given = amounts(workload, variant, batch_size, cell["work"], "given")
     device = peaks.get(variant.device) or {}
-    rate = device.get("operations_per_s", {}).get(variant.precision)
-    found = limit_ms(operations, moved, rate, device.get("bytes_per_s"))
-    share = {"limit_share": found["limit_ms"] / p50_ms} if found else {}
-    return {"operations": operations, "bytes_moved": moved, **found, **share}
+    rates = device.get("operations_per_s", {}).get(variant.precision), device.get("bytes_per_s")
+    found = limit_ms(computed["operations"], computed["bytes_moved"], *rates)
+    if not found:
+        return computed
+    least = limit_ms(given["operations"], given["bytes_moved"], *rates)
+    return {
+        **computed,
+        **found,
+        "limit_share": found["limit_ms"] / cell["p50_ms"],
+        "limit_without_padding_ms": least["limit_ms"],
+        "limit_without_padding_share": least["limit_ms"] / cell["p50_ms"],
+    }
+
+
+def amounts(workload: Workload, variant: Variant, batch_size: int, work: Figures, kind: str) -> Figures:
+    """Return operations and bytes of a call: the medians over a pass, as p50 is one."""
+    each = list(loads(batch_size, work, kind))
+    return {
+        "operations": median(workload.operations(load) for load in each),
+        "bytes_moved": median(workload.bytes_moved(load, variant.precision) for load in each),
+    }
+
+
+def tokens(batch_size: int, work: Figures) -> Figures:
+    """Return the tokens of a sentence, on average over a pass: given, and computed with padding."""
+    sentences = batch_size * len(work["given_tokens"])
+    return {f"tokens_{kind}": sum(work[f"{kind}_tokens"]) / sentences for kind in ("given", "computed")}
 
 
 def bound(p50_ms: float, gpu_busy_ms: float) -> Figures:

@@ -19,6 +19,7 @@ PROCESS_FIGURES = (
     "first_run_ms",
     "peak_host_mib",
     "peak_gpu_mib",
+    "warm_up_gpu_mib",
     "turn_unix_ns",
 )
 

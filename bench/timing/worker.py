@@ -120,8 +120,11 @@ class Worker:
         def keep_warm(size: int) -> None:
             before = 0.0 if size == self._sizes()[0] else self._gpu_mib()
             session.prepare(size)
+            prepared = self._gpu_mib()
             warm[size] = self._warm_up(session, size)
             after = self._gpu_mib()
+            if prepared is not None and after is not None:
+                self.result["warm_up_gpu_mib"] = self.result.get("warm_up_gpu_mib", 0.0) + after - prepared
             own_gpu_mib[size] = None if before is None or after is None else after - before
 
         for size in self._sizes():

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.comparison_text import comparison_text
+from bench.report.fastest import padding_of
 from bench.report.figures import milliseconds, ratio
 from bench.statistics.intervals import Interval
 from bench.summary.comparisons import Comparison, compare, fastest
@@ -48,6 +49,8 @@ def assumption_lines(table: pd.DataFrame) -> Iterator[str]:
     yield _always("INT8 is always faster than FP32", list(_by_precision(rows, "int8", "fp32")))
     yield _always("FP16 is always faster than FP32", list(_by_precision(rows, "fp16", "fp32")))
     yield _always("TensorRT always wins", list(_tensorrt(rows)))
+    yield _always("Less padding is always faster", list(_less_padding(rows)))
+    yield _always("Without padding is always fastest on a GPU", list(_no_padding(rows)))
     yield _always("A larger batch always gives more samples/s", list(_batches(rows)))
     yield _precision_or_runtime(rows)
     yield _cpu_int8(rows)
@@ -93,6 +96,16 @@ def plain(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["options"].isna() | (rows["options"] == "")]
 
 
+def by_padding(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with how each was padded; those of older versions are of fixed length."""
+    return rows.assign(padding=[padding_of(row) for row in rows.itertuples()])
+
+
+def padding_text(padding: str) -> str:
+    """Name another padding than the fixed one."""
+    return "" if padding == "fixed" else f", padding {padding},"
+
+
 def precision_pair(cells: pd.DataFrame, low: str, high: str) -> tuple[Any, Any] | None:
     """Return the row of each of two precisions, None where one is missing."""
     first, second = (next(cells[cells["precision"] == name].itertuples(), None) for name in (low, high))
@@ -101,10 +114,11 @@ def precision_pair(cells: pd.DataFrame, low: str, high: str) -> tuple[Any, Any] 
 
 def _by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
     """Compare two precisions of the same runtime on the same device, without further options."""
-    for (runtime, device, size), group in plain(rows).groupby(["runtime", "device", "batch_size"], sort=False):
+    keys = ["runtime", "device", "padding", "batch_size"]
+    for (runtime, device, padding, size), group in by_padding(plain(rows)).groupby(keys, sort=False):
         pair = precision_pair(group, low, high)
         if pair:
-            yield _cell(f"{runtime} on {device}, batch {size}", *pair)
+            yield _cell(f"{runtime}{padding_text(padding)} on {device}, batch {size}", *pair)
 
 
 def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
@@ -112,6 +126,24 @@ def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
     for size, group in rows[rows["device"] == "cuda"].groupby("batch_size"):
         is_tensorrt = group["runtime"] == "tensorrt"
         ours, theirs = (fastest(part) for part in (group[is_tensorrt], group[~is_tensorrt]))
+        if ours is not None and theirs is not None:
+            yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
+
+
+def _less_padding(rows: pd.DataFrame) -> Iterator[Cell]:
+    """Compare each row that pads less with the same one of fixed length: the same runtime, precision and options."""
+    keys = ["runtime", "device", "precision", "options", "batch_size"]
+    for _, group in by_padding(rows.assign(options=rows["options"].fillna(""))).groupby(keys, sort=False):
+        ours, theirs = (fastest(group[group["padding"] == name]) for name in ("longest", "fixed"))
+        if ours is not None and theirs is not None:
+            yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {ours.batch_size}", ours, theirs)
+
+
+def _no_padding(rows: pd.DataFrame) -> Iterator[Cell]:
+    """Compare the fastest row without padding with the fastest padded one, batch by batch."""
+    for size, group in by_padding(rows).groupby("batch_size"):
+        is_without = group["padding"] == "none"
+        ours, theirs = (fastest(part) for part in (group[is_without], group[~is_without & (group["device"] == "cuda")]))
         if ours is not None and theirs is not None:
             yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
 
@@ -127,7 +159,8 @@ def _precision_or_runtime(rows: pd.DataFrame) -> str:
     """Compare the largest factor between precisions of one runtime with that between runtimes at one precision."""
     claim = "Precision matters more than the runtime"
     found = []
-    for (device, size), group in plain(rows).groupby(["device", "batch_size"], sort=False):
+    rows = by_padding(plain(rows))
+    for (device, size), group in rows[rows["padding"] == "fixed"].groupby(["device", "batch_size"], sort=False):
         precision = _largest_factor(group, same="runtime", other="precision")
         runtime = _largest_factor(group, same="precision", other="runtime")
         if precision and runtime:

@@ -21,8 +21,9 @@ from bench.report.figures import (
     share,
     watts,
 )
-from bench.report.notes.assumptions import assumption_lines, plain, precision_pair
+from bench.report.notes.assumptions import assumption_lines, by_padding, padding_text, plain, precision_pair
 from bench.report.notes.noise import noise_lines
+from bench.report.notes.padding import padding_lines
 from bench.report.notes.tensorrt import tensorrt_lines
 from bench.report.table import PANELS, margins_text, not_timed
 from bench.summary.comparisons import compare, fastest, fastest_and_ties
@@ -57,6 +58,7 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
     yield from _fastest(rows)
     for low, high in PRECISION_PAIRS:
         yield from _precision(rows, low, high)
+    yield from padding_lines(rows)
     yield from tensorrt_lines(rows)
     yield from _batching(rows)
     yield from _gpu_busy(rows)
@@ -81,7 +83,7 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
 
 def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
     """Compare two precisions of one runtime and the same options, batch by batch."""
-    for runtime, group in plain(rows).groupby("runtime", sort=False):
+    for (runtime, padding), group in by_padding(plain(rows)).groupby(["runtime", "padding"], sort=False):
         found = []
         for size, cells in group.groupby("batch_size"):
             pair = precision_pair(cells, low, high)
@@ -89,7 +91,7 @@ def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
                 seen = compare(*pair)
                 found.append(f"{ratio(seen.value)} ({verdict_text(seen)}) at batch {size}")
         if found:
-            yield f"- {runtime}: {low} against {high}, p50 speed-up {', '.join(found)}."
+            yield f"- {runtime}{padding_text(padding)}: {low} against {high}, p50 speed-up {', '.join(found)}."
 
 
 def _batching(rows: pd.DataFrame) -> Iterator[str]:

@@ -13,14 +13,21 @@ from bench.report.plots.budgets import write_budgets
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.causes import write_causes
 from bench.report.plots.distribution import write_distribution
+from bench.report.plots.lengths import write_lengths
 from bench.report.plots.style import caption
 from bench.report.plots.toggles import write_toggles
 from bench.report.table import PANELS
 
 
-def write_plots(table: pd.DataFrame, runs: dict[str, pd.DataFrame], context: Context, folder: Path) -> None:
-    """Write the PNGs into `folder`; `runs` are the single runs of each variant: process, batch, run, latency_ms."""
+def write_plots(
+    table: pd.DataFrame, runs: dict[str, pd.DataFrame], counts: pd.DataFrame, context: Context, folder: Path
+) -> None:
+    """Write the PNGs into `folder`; `runs` are the single runs of each variant: process, batch, run, latency_ms.
+
+    `counts`: how many sentences have how many tokens.
+    """
     with replacing_folder(folder) as target:
+        write_lengths(counts, context.sequence_length, context.model(), target / "lengths.png")
         write_plotted_data(table, target / "measured.csv")
         for device in PANELS:
             rows = table[(table["device"] == device) & (table["status"] == "measured")]
