@@ -25,10 +25,12 @@ from bench.engines.folders import (
 from bench.inputs.encoded import load_encoded
 from bench.machine.versions import _decode_tensorrt
 from bench.runtimes import tensorrt
-from bench.runtimes.base.session import SessionSpec
+from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import SessionPerBatch
 from bench.runtimes.tensorrt import (
     explain_missing_tensorrt,
+    lengths_of,
+    open_session,
     profile_options,
     provider_options,
     traits,
@@ -47,9 +49,28 @@ def spec(precision: str, **options: Any) -> SessionSpec:
 
 
 def test_a_profile_covers_all_batch_sizes_for_every_input() -> None:
-    options = profile_options([4, 1, 16], 128, ["input_ids", "attention_mask"])
+    options = profile_options([4, 1, 16], (128, 128, 128), ["input_ids", "attention_mask"])
     assert options["trt_profile_min_shapes"] == "input_ids:1x128,attention_mask:1x128"
+    assert options["trt_profile_opt_shapes"] == "input_ids:4x128,attention_mask:4x128"
     assert options["trt_profile_max_shapes"] == "input_ids:16x128,attention_mask:16x128"
+
+
+@pytest.mark.parametrize(
+    ("padding", "multiple_of", "lengths"),
+    [
+        ("fixed", 8, (128, 128, 128)),
+        ("longest", 8, (8, 32, 128)),
+        ("longest", 48, (48, 48, 128)),
+        ("longest", 256, (128,) * 3),
+    ],
+)
+def test_a_profile_covers_every_length_that_a_row_is_padded_to(padding: Any, multiple_of: int, lengths: Any) -> None:
+    assert lengths_of(replace(spec("fp16"), padding=padding, multiple_of=multiple_of)) == lengths
+
+
+def test_a_cuda_graph_of_tensorrt_is_not_run_with_lengths_that_differ() -> None:
+    with pytest.raises(Unavailable, match="one shape alone"):
+        open_session(replace(spec("fp16", cuda_graph=True), padding="longest", engine=Path("engine")))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from bench.classifier.model import check_sequence_length, load_classifier, load_
 from bench.classifier.reference import reference_logits
 from bench.classifier.workload import Load, Workload
 from bench.core.errors import ModelError, ParameterError
+from bench.core.model_inputs import Padding
 from bench.core.params import CONVERTED, Export, Variant
 from bench.core.sentences import Labelled
 from bench.graphs.convert import convert
@@ -61,8 +62,10 @@ class Made:
     wanted: Any
     exported: Exported
 
-    def session(self, runtime: str, precision: str, graph: str, **options: Any) -> Any:
-        spec = SessionSpec("cpu", precision, self.folder / graph, options, [1, 3], LENGTH, cpu_threads=1)
+    def session(self, runtime: str, precision: str, graph: str, padding: Padding = "fixed", **options: Any) -> Any:
+        spec = SessionSpec(
+            "cpu", precision, self.folder / graph, options, [1, 3], LENGTH, cpu_threads=1, padding=padding
+        )
         return import_runtime(runtime).open_session(spec)
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from test_models import LENGTH, THROUGH_ALL, Made, make
 
+from bench.core.model_inputs import Padding
 from bench.core.params import Variant
+from bench.inputs.padding import pad
 from bench.proof.evidence import contradiction
 from bench.proof.quality import reference_spread
 from bench.runtimes.base.registry import import_runtime
-from bench.runtimes.base.session import SessionSpec
+from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.refusals import refusal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures
@@ -28,14 +30,18 @@ def cuda() -> None:
         pytest.skip("no NVIDIA GPU")
 
 
-PATHS: list[tuple[str, str, str, dict[str, Any], float]] = [
-    ("pytorch", "fp32", "model", {}, 1e-3),
-    ("pytorch", "fp16", "model", {}, 0.06),
-    ("pytorch", "fp16", "model", {"compile": "reduce-overhead"}, 0.06),
-    ("onnxruntime", "fp32", "fp32.onnx", {}, 1e-3),
-    ("onnxruntime", "tf32", "fp32.onnx", {}, 0.03),
-    ("onnxruntime", "fp16", "fp16_fused.onnx", {}, 0.06),
-    ("onnxruntime", "fp16", "fp16_fused.onnx", {"cuda_graph": True}, 0.06),
+PATHS: list[tuple[str, Any, str, Padding, dict[str, Any], float]] = [
+    ("pytorch", "fp32", "model", "fixed", {}, 1e-3),
+    ("pytorch", "fp16", "model", "fixed", {}, 0.06),
+    ("pytorch", "fp16", "model", "fixed", {"compile": "reduce-overhead"}, 0.06),
+    ("pytorch", "fp16", "model", "longest", {"compile": "reduce-overhead"}, 0.06),
+    ("pytorch_varlen", "fp16", "model", "none", {}, 0.06),
+    ("pytorch_varlen", "fp16", "model", "none", {"compile": True}, 0.06),
+    ("onnxruntime", "fp32", "fp32.onnx", "fixed", {}, 1e-3),
+    ("onnxruntime", "tf32", "fp32.onnx", "fixed", {}, 0.03),
+    ("onnxruntime", "fp16", "fp16_fused.onnx", "fixed", {}, 0.06),
+    ("onnxruntime", "fp16", "fp16_fused.onnx", "fixed", {"cuda_graph": True}, 0.06),
+    ("onnxruntime", "fp16", "fp16_fused.onnx", "longest", {"cuda_graph": True}, 0.06),
 ]
 OF_BASE_SIZE = {
     "hidden_size": 768,
@@ -55,19 +61,21 @@ OF_REAL_SIZE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def outcome(made: Made, row: tuple[str, Any, str, dict[str, Any], float]) -> str:
+def outcome(made: Made, row: tuple[str, Any, str, Padding, dict[str, Any], float]) -> str:
     """Return `right`, or why the row is rejected; wrong logits fail the test."""
-    runtime, precision, graph, options, tolerance = row
-    spec = SessionSpec("cuda", precision, made.folder / graph, options, [1, 3], LENGTH, cpu_threads=4)
+    runtime, precision, graph, padding, options, tolerance = row
+    spec = SessionSpec("cuda", precision, made.folder / graph, options, [1, 3], LENGTH, 4, padding)
     try:
         session = import_runtime(runtime).open_session(spec)
         errors = []
         for size in (1, 3):
             rows = np.arange(len(made.encoded))[-size:]
             for _ in range(3):
-                logits = session.run(*made.encoded.rows(rows))
+                logits = session.run(*pad(made.encoded, rows, padding, 8))
             errors.append(np.abs(logits - made.wanted[rows]).max())
         evidence = session.evidence()
+    except Unavailable as problem:
+        return f"skipped: {problem}"
     except Exception as problem:
         reason = refusal(problem)
         if not reason:
@@ -76,7 +84,7 @@ def outcome(made: Made, row: tuple[str, Any, str, dict[str, Any], float]) -> str
     variant = Variant(runtime=runtime, device="cuda", precision=precision, graph="model")
     contradicted = contradiction(variant, evidence)
     error = float(np.max(errors) / reference_spread(made.wanted))
-    assert contradicted or error < tolerance, (runtime, precision, options, error)
+    assert contradicted or error < tolerance, (runtime, precision, padding, options, error)
     elsewhere = evidence.get("operators_elsewhere") or {}
     beside = f", on the CPU: {elsewhere}" if elsewhere else ""
     return f"rejected: {contradicted}" if contradicted else f"right, error {error:.2g}{beside}"
@@ -84,8 +92,8 @@ def outcome(made: Made, row: tuple[str, Any, str, dict[str, Any], float]) -> str
 
 def check(made: Made, record_property: Any) -> None:
     for row in PATHS:
-        runtime, precision, _graph, options, _tolerance = row
-        record_property(f"{runtime} {precision} {' '.join(options)}".strip(), outcome(made, row))
+        runtime, precision, _graph, padding, options, _tolerance = row
+        record_property(f"{runtime} {precision} {padding} {' '.join(options)}".strip(), outcome(made, row))
 
 
 @pytest.mark.parametrize("kind", THROUGH_ALL)

@@ -133,7 +133,8 @@ def test_an_unreadable_params_file_is_explained(text: str | None, message: str, 
 
 def test_the_projects_own_params_are_valid() -> None:
     params = load_params(Path(__file__).parent.parent / "params.yaml")
-    assert params.batch_sizes == [1, 4, 8, 16]
+    assert params.sizes("cpu") == [1, 4, 8, 16]
+    assert params.sizes("cuda") == [1, 4, 8, 16, 32, 64, 128, 256]
 
 
 def _int8_on_cuda(params: dict[str, Any]) -> None:

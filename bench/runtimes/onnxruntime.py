@@ -57,6 +57,10 @@ def open_session(spec: SessionSpec) -> Session:
         return PlainSession(create_session(spec, provider, options), spec)
     if version_tuple(onnxruntime) >= GRAPH_FOR_EACH_SHAPE:
         return CudaGraphSession(create_session(spec, provider, options), spec)
+    if spec.padding != "fixed":
+        raise Unavailable(
+            f"ONNX Runtime {onnxruntime.__version__} keeps one CUDA graph a session; 1.18 and newer keep more"
+        )
     return SessionPerBatch(lambda _size: CudaGraphSession(create_session(spec, provider, options), spec))
 
 

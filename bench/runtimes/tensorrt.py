@@ -48,6 +48,8 @@ def open_session(spec: SessionSpec) -> Session:
     folder = spec.engine
     if folder is None:
         raise Unavailable("no engine was built for this variant")
+    if spec.padding != "fixed" and spec.options.get("cuda_graph"):
+        raise Unavailable("TensorRT's CUDA graph is good for one shape alone: take padding fixed, or no cuda_graph")
     installed = library_version("tensorrt")
     needs_int32 = traits(installed).casts_int64 and spec.options.get("cuda_graph")
     open_one = partial(_open, spec, installed, with_int32_inputs(spec.graph) if needs_int32 else None)
@@ -68,7 +70,7 @@ def _open(
 ) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
     options = provider_options(spec, folder, traits(installed))
-    options |= profile_options(batch_sizes, spec.sequence_length, input_names(spec.graph))
+    options |= profile_options(batch_sizes, lengths_of(spec), input_names(spec.graph))
     try:
         session = create_session(spec, PROVIDER, options, graph=graph)
     except Unavailable as problem:
@@ -131,16 +133,33 @@ def provider_options(spec: SessionSpec, folder: Path, known: Traits = NEWEST) ->
     }
 
 
-def profile_options(batch_sizes: list[int], sequence_length: int, names: list[str]) -> dict[str, str]:
-    """Return the explicit profile: an engine outside its range would be built again without a word."""
+def lengths_of(spec: SessionSpec) -> tuple[int, int, int]:
+    """Return the shortest, the usual and the longest length of a variant's batches.
 
-    def shapes(batch_size: int) -> str:
-        return ",".join(f"{name}:{batch_size}x{sequence_length}" for name in names)
+    Usual, for which an engine is made the fastest, is a quarter of the limit: most sentences are far shorter than it.
+    """
+    longest = spec.sequence_length
+    if spec.padding == "fixed":
+        return longest, longest, longest
+    step = min(spec.multiple_of, longest)
+    return step, max(step, longest // 4 // step * step), longest
+
+
+def profile_options(batch_sizes: list[int], lengths: tuple[int, int, int], names: list[str]) -> dict[str, str]:
+    """Return the explicit profile: an engine outside its range would be built again without a word.
+
+    An engine for many batch sizes is made the fastest for the one in the middle of them.
+    """
+    ordered = sorted(batch_sizes)
+    usual = ordered[len(ordered) // 2]
+
+    def shapes(batch_size: int, length: int) -> str:
+        return ",".join(f"{name}:{batch_size}x{length}" for name in names)
 
     return {
-        "trt_profile_min_shapes": shapes(min(batch_sizes)),
-        "trt_profile_opt_shapes": shapes(max(batch_sizes)),
-        "trt_profile_max_shapes": shapes(max(batch_sizes)),
+        "trt_profile_min_shapes": shapes(ordered[0], lengths[0]),
+        "trt_profile_opt_shapes": shapes(usual, lengths[1]),
+        "trt_profile_max_shapes": shapes(ordered[-1], lengths[2]),
     }
 
 

@@ -1,0 +1,314 @@
+"""Padding as an axis: what is computed, that no sentence disturbs another, and what a change makes stale."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project
+from test_assumptions import cells, verdict_on
+from test_measure import MS, Machine
+from test_models import LENGTH, Made, error_of, make
+from test_report import context, row, table
+
+from bench.core.errors import DataError
+from bench.graphs.export import export_graph
+from bench.inputs.batches import make_batches
+from bench.inputs.encoded import Encoded
+from bench.inputs.lengths import length_figures, token_counts
+from bench.inputs.padding import pad
+from bench.report.context import read_context
+from bench.report.notes.padding import padding_lines
+from bench.report.table import render_table
+from bench.runtimes.base.end_to_end import EndToEnd, join_projections
+from bench.runtimes.base.session import SessionSpec, Unavailable
+from bench.runtimes.pytorch_varlen import bucket_of, places_in_sentences, split
+from bench.timing.measure import Budget, time_runs
+
+
+def encoded(*lengths: int, limit: int = 16, is_left: bool = False, has_types: bool = False) -> Encoded:
+    """Return sentences of these lengths; sentence n has the tokens 100 n + 1, 100 n + 2, …"""
+    ids = np.zeros((len(lengths), limit), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for number, length in enumerate(lengths):
+        place = slice(-length, None) if is_left else slice(length)
+        ids[number, place] = 100 * number + np.arange(1, length + 1)
+        mask[number, place] = 1
+    return Encoded(ids, mask, np.zeros(len(lengths), dtype=np.int64), ids % 2 if has_types else None)
+
+
+def test_fixed_padding_goes_to_the_sequence_length() -> None:
+    ids, mask = pad(encoded(3, 5), np.array([0, 1]), "fixed")
+    assert ids.shape == mask.shape == (2, 16)
+
+
+@pytest.mark.parametrize(("multiple_of", "length"), [(1, 5), (4, 8), (8, 8), (32, 16)])
+def test_padding_to_the_longest_is_rounded_up_and_never_goes_beyond_the_limit(multiple_of: int, length: int) -> None:
+    ids, mask = pad(encoded(3, 5, 9), np.array([0, 1]), "longest", multiple_of)
+    assert ids.shape == mask.shape == (2, length)
+    assert mask.sum(axis=1).tolist() == [3, 5]
+    assert ids.flags.c_contiguous
+
+
+def test_left_padding_is_cut_on_the_left() -> None:
+    ids, mask = pad(encoded(3, 5, is_left=True), np.array([0, 1]), "longest")
+    assert ids.tolist() == [[0, 0, 1, 2, 3], [101, 102, 103, 104, 105]]
+    assert mask.tolist() == [[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_without_padding_every_token_is_there_once_in_its_order(is_left: bool) -> None:
+    ids, lengths, types = pad(encoded(3, 1, 2, is_left=is_left, has_types=True), np.array([2, 0, 0]), "none")
+    assert ids.tolist() == [201, 202, 1, 2, 3, 1, 2, 3]
+    assert lengths.tolist() == [2, 3, 3]
+    assert types.tolist() == [each % 2 for each in ids]
+
+
+def test_every_padding_gets_the_same_sentences_in_the_same_order() -> None:
+    data = encoded(*(2 + number % 11 for number in range(300)))
+    passes = [make_batches(data, 8, 10, padding, 4) for padding in ("fixed", "longest", "none")]
+    for batches in zip(*passes, strict=True):
+        assert len({batch.indices.tobytes() for batch in batches}) == 1
+    assert [int(batch.indices[0]) for batch in passes[0][:3]] == [0, 8, 16]
+
+
+@pytest.mark.parametrize(("size", "least", "batches"), [(1, 10, 128), (16, 10, 10), (256, 3, 3), (1, 200, 200)])
+def test_a_pass_holds_sentences_enough_to_know_their_lengths(size: int, least: int, batches: int) -> None:
+    assert len(make_batches(encoded(*[3] * 200), size, least)) == batches
+
+
+def test_rows_whose_work_differs_run_whole_passes() -> None:
+    machine = Machine(1.0)
+    batches = make_batches(encoded(*[3] * 5, limit=4), 1, 5)
+    runs = time_runs(machine.run, batches, Budget(1, 7, 0.0, 10.0, pass_runs=5), machine.clock)
+    assert len(runs.latencies_ns) == 10
+    slow = Machine(3000.0)
+    cut = time_runs(slow.run, batches, Budget(1, 7, 0.0, 4.0, pass_runs=5), slow.clock)
+    assert cut.latencies_ns == [3000 * MS] * 2
+
+
+def test_the_lengths_of_the_data_are_told() -> None:
+    found = length_figures(encoded(4, 4, 8, 16))
+    assert (found["mean_tokens"], found["median_tokens"], found["longest_tokens"]) == (8.0, 6.0, 16)
+    assert (found["at_limit"], found["padding_share"]) == (1, 0.5)
+    assert token_counts(encoded(4, 4, 8)) == "tokens,sentences\n4,2\n8,1\n"
+
+
+def test_a_bucket_is_a_few_steps_above_what_it_holds() -> None:
+    assert bucket_of(1, 5) == (1, 64)
+    assert bucket_of(2, 64) == (4, 64)
+    assert bucket_of(17, 65) == (64, 128)
+    assert bucket_of(256, 2049) == (256, 2304)
+    assert bucket_of(300, 7000) == (512, 7168)
+    for tokens in range(1, 9000, 97):
+        assert tokens <= bucket_of(1, tokens)[1] < tokens + 256
+
+
+def test_unused_tokens_become_sentences_that_are_not_too_long() -> None:
+    assert split(0, 128) == []
+    assert split(255, 128) == [128, 127]
+    assert split(63, 128) == [63]
+
+
+def test_positions_restart_at_each_sentence() -> None:
+    lengths = np.array([3, 1, 2])
+    assert places_in_sentences(lengths, lengths.cumsum()).tolist() == [0, 1, 2, 0, 0, 1]
+
+
+def attend(query: Any, key: Any, value: Any, starts: Any, *_more: Any) -> Any:
+    """Attention within each sentence, as PyTorch's `varlen_attn` computes it on a GPU."""
+    import torch
+
+    made = torch.empty_like(query)
+    for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        parts = (each[begin:end].transpose(0, 1) for each in (query, key, value))
+        made[begin:end] = torch.nn.functional.scaled_dot_product_attention(*parts).transpose(0, 1)
+    return made
+
+
+def end_to_end(made: Made) -> EndToEnd:
+    from bench.runtimes.base.torch_model import load_model
+
+    model = load_model(SessionSpec("cpu", "fp32", made.folder / "model", {}, [1], LENGTH, 1))
+    assert join_projections(model) > 0
+    return EndToEnd(model, LENGTH, attend)
+
+
+def logits_of(found: EndToEnd, ids: Any, lengths: Any) -> Any:
+    import torch
+
+    ends = lengths.cumsum()
+    positions = places_in_sentences(lengths, ends) + found.offset
+    starts = np.concatenate([[0], ends])
+    row_of = (torch.tensor(each, dtype=torch.int32)[None] for each in (ids, positions, np.zeros_like(ids)))
+    places = (torch.tensor(each, dtype=torch.int32) for each in (starts, starts[:-1]))
+    with torch.inference_mode():
+        return found.logits(*row_of, *places).numpy()
+
+
+@pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta", "electra"])
+def test_sentences_laid_end_to_end_have_the_models_own_logits_and_do_not_see_each_other(
+    kind: str, tmp_path: Path
+) -> None:
+    made = make(kind, tmp_path)
+    found = end_to_end(made)
+    ids, lengths = pad(made.encoded, np.arange(len(made.encoded)), "none")
+    logits = logits_of(found, ids, lengths)
+    assert np.abs(logits - made.wanted).max() < 1e-4
+    changed = ids.copy()
+    second = slice(int(lengths[0]), int(lengths[:2].sum()))
+    changed[second] = changed[second][::-1]
+    others = logits_of(found, changed, lengths)
+    assert np.abs(others[1] - logits[1]).max() > 1e-3
+    assert np.array_equal(np.delete(others, 1, axis=0), np.delete(logits, 1, axis=0))
+
+
+@pytest.mark.parametrize("kind", ["deberta-v2", "gpt2", "mpnet", "convbert", "bart"])
+def test_a_model_that_takes_no_sentences_end_to_end_is_skipped_and_says_why(kind: str, tmp_path: Path) -> None:
+    from tiny_models import write_tiny_model
+
+    from bench.runtimes.base.torch_model import load_model
+
+    write_tiny_model(kind, tmp_path)
+    model = load_model(SessionSpec("cpu", "fp32", tmp_path, {}, [1], LENGTH, 1))
+    with pytest.raises(Unavailable, match=f"this {kind} model"):
+        EndToEnd(model, LENGTH, attend)
+
+
+def test_one_graph_serves_every_length_and_a_fixed_row_computes_no_shape(tmp_path: Path) -> None:
+    made = make("bert", tmp_path)
+    assert made.exported.takes_any_length
+    longest = made.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
+    for number in range(len(made.encoded)):
+        inputs = pad(made.encoded, np.array([number]), "longest")
+        assert np.abs(longest.run(*inputs) - made.wanted[number]).max() < 1e-4
+        assert longest.computed(*inputs).tokens == made.encoded.lengths[number]
+    assert operators_of(made, LENGTH) == operators_of_one_length(made)
+
+
+def operators_of(made: Made, length: int) -> list[str]:
+    """Return the operators that ONNX Runtime runs for a session that is told the length."""
+    return optimized(made.folder / "fp32.onnx", made.folder / "optimized.onnx", length)
+
+
+def operators_of_one_length(made: Made) -> list[str]:
+    """Return those of a graph that was exported for that length alone."""
+    from bench.classifier.exportable import exportable
+    from bench.classifier.model import load_classifier
+    from bench.graphs.onnx_files import save_graph
+
+    classifier = load_classifier(made.folder / "model")
+    classifier.set_attn_implementation(made.exported.form.attention)
+    graph = export_graph(
+        exportable(classifier, made.exported.form), made.encoded, made.exported.opset, takes_any_length=False
+    )
+    save_graph(graph, made.folder / "one_length.onnx")
+    return optimized(made.folder / "one_length.onnx", made.folder / "optimized.onnx", LENGTH)
+
+
+def optimized(graph: Path, target: Path, length: int) -> list[str]:
+    import onnx
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    settings.optimized_model_filepath = str(target)
+    settings.add_free_dimension_override_by_name("length", length)
+    onnxruntime.InferenceSession(str(graph), settings, providers=["CPUExecutionProvider"])
+    return sorted(node.op_type for node in onnx.load(str(target)).graph.node)
+
+
+@pytest.mark.parametrize("kind", ["deberta-v2", "modernbert", "albert", "roberta"])
+def test_kinds_of_other_attention_keep_their_logits_at_every_length(kind: str, tmp_path: Path) -> None:
+    made = make(kind, tmp_path)
+    session = made.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
+    assert made.exported.takes_any_length
+    rows = np.arange(3)
+    assert np.abs(session.run(*pad(made.encoded, rows, "longest", 8)) - made.wanted[rows]).max() < 1e-3
+    assert error_of(made, session) < 1e-3
+
+
+LONGEST = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
+
+
+def with_longest(params: dict[str, Any]) -> None:
+    params["variants"] = {key: params["variants"][key] for key in ("ort_cpu_fp32", "ort_cuda_fp16")}
+    params["variants"]["ort_cpu_fp32_longest"] = LONGEST | {"padding": "longest"}
+    params["timing"] |= {"processes": 2, "max_processes": 2}
+    params["sequence_length"] = 64
+    params["tensorrt_variants"] = {}
+
+
+def rows_of(project: Project) -> dict[tuple[str, str], dict[str, str]]:
+    found = csv.DictReader(project.read("results/summary.csv").splitlines())
+    return {(each["variant"], each["batch_size"]): each for each in found}
+
+
+def test_a_row_that_pads_less_goes_through_the_whole_pipeline(measured_copy: Project) -> None:
+    measured_copy.set_params(with_longest)
+    measured_copy.repro()
+    found = rows_of(measured_copy)
+    longest, fixed = found["ort_cpu_fp32_longest", "2"], found["ort_cpu_fp32", "2"]
+    assert float(fixed["tokens_computed"]) == 64.0
+    assert float(longest["tokens_given"]) == float(fixed["tokens_given"])
+    assert float(longest["tokens_given"]) < float(longest["tokens_computed"]) < 64.0
+    assert float(fixed["limit_without_padding_share"]) < float(fixed["limit_share"])
+    assert int(longest["runs"]) % (2 * 64) == 0  # two processes, whole passes of 128 sentences
+    assert json.loads(measured_copy.read("metrics/lengths.json"))["longest_tokens"] <= 64
+    summary, notes = (
+        measured_copy.read("results/summary_table.md"),
+        measured_copy.read("notes/engineering_observations.md"),
+    )
+    assert "THE LENGTHS ARE THOSE OF BUILT-IN SENTENCES" in summary
+    assert "| 2 | ort_cpu_fp32_longest | longest |" in summary
+    assert "Padding: the fastest row padded to the longest sentence of the batch against" in notes
+    assert (measured_copy.folder / "results/plots/lengths.png").stat().st_size > 5000
+    measured_copy.set_params(lambda params: params["lengths"].update(multiple_of=16))
+    assert "infer@ort_cpu_fp32_longest" in (ran := measured_copy.repro())
+    assert "infer@ort_cpu_fp32" not in ran
+    measured_copy.set_params(lambda params: params.update(batch_sizes={"cpu": [1, 2], "cuda": [1, 64]}))
+    assert {name for name in measured_copy.repro() if name.startswith("infer")} == {"infer@ort_cuda_fp16"}
+    assert ("ort_cuda_fp16", "64") in rows_of(measured_copy)
+
+
+def test_damaged_lengths_are_named(measured_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(measured_copy.folder)
+    path = measured_copy.folder / "metrics/lengths.json"
+    path.write_text(path.read_text().replace('"longest_tokens"', '"longest"'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"metrics/lengths.json .*longest_tokens"):
+        read_context()
+
+
+def padded(fixed_ms: float, none_ms: tuple[float, float]) -> pd.DataFrame:
+    """Return a GPU's rows at batch 1 and 4: fixed length, and without padding."""
+    return table(
+        *cells("ort_cuda_fp16", fixed_ms, fixed_ms, padding="fixed"),
+        *cells("torch_varlen_cuda_fp16", *none_ms, padding="none"),
+    )
+
+
+def test_the_notes_say_from_which_batch_on_a_row_without_padding_wins() -> None:
+    lines = " ".join(padding_lines(padded(1.0, (1.2, 0.4))))
+    assert "batch 4, `torch_varlen_cuda_fp16` 0.400 ms against `ort_cuda_fp16` 1.000 ms, 2.50×" in lines
+    assert "Rows without padding win from batch 4 on; slower at batch 1." in lines
+    assert "win at every batch size" in " ".join(padding_lines(padded(1.0, (0.5, 0.4))))
+    assert "win nowhere: slower at batch 1, slower at batch 4" in " ".join(padding_lines(padded(1.0, (1.5, 1.4))))
+    assert "win at batch 1; slower at batch 4" in " ".join(padding_lines(padded(1.0, (0.5, 1.4))))
+    assert not list(padding_lines(table(*cells("ort_cuda_fp16", 1.0, 1.0))))
+
+
+def test_without_padding_is_judged_against_the_fastest_padded_row() -> None:
+    assert "upheld here in all 2" in verdict_on(padded(1.0, (0.5, 0.4)), "Without padding is always fastest")
+    assert "refuted here by 1 of 2" in verdict_on(padded(1.0, (1.2, 0.4)), "Without padding is always fastest")
+    assert "not tested here" in verdict_on(table(*cells("ort_cuda_fp16", 1.0, 1.0)), "Less padding is always faster")
+
+
+def test_a_kept_run_of_fixed_length_alone_is_still_read() -> None:
+    text = render_table(table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2))), context())
+    assert "| 1 | ort_cpu_fp32 | fixed |" in text
+    assert "Lengths:" not in text
