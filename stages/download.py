@@ -9,7 +9,7 @@ from bench.core.files import replacing_folder, write_json
 from bench.core.params import load_params
 from bench.core.paths import MODEL, PROVENANCE, SENTENCES
 from bench.core.progress import say
-from bench.sources.fetch import fetch_model, fetch_sentences
+from bench.sources.fetch import BUILTIN, fetch_model, fetch_sentences, fit_stand_in
 
 
 def main() -> None:
@@ -19,6 +19,9 @@ def main() -> None:
     with replacing_folder(SENTENCES) as folder:
         timeout_seconds = params.model.hub_timeout_seconds
         provenance |= fetch_sentences(params.dataset, MODEL, timeout_seconds, folder, say)
+    if not provenance["model_is_real"] and provenance["sentences"] != BUILTIN:
+        with replacing_folder(MODEL) as folder:
+            fit_stand_in(params.model, SENTENCES, folder)
     write_json(PROVENANCE, provenance)
 
 

@@ -55,7 +55,7 @@ def test_a_p95_that_may_break_the_budget_is_said(high: float | None, text: str) 
 def test_rejected_and_unmeasured_rows_are_never_in_the_tables_picks() -> None:
     lines = "\n".join(pick_lines(table(SMALL), settings(slo_p95_ms=[0.1, 1.0])))
     assert "| 0.1 ms | no row stays within it |" in lines
-    assert "| 1 ms | ort_cuda_fp16 | 1 |" in lines
+    assert "| 1 ms | ort_cuda_fp16 | fixed | 1 |" in lines
 
 
 def test_a_better_row_whose_p95_is_not_known_is_no_reason_for_a_yes() -> None:

@@ -41,9 +41,11 @@ def settings(**changes: Any) -> ReportSettings:
 
 
 def test_libraries_that_are_not_the_pinned_ones_are_named() -> None:
-    pinned = Context(ENVIRONMENT, {}, {}, settings(), {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": "10.14"})
+    pinned = Context(
+        ENVIRONMENT, {}, {}, settings(), pins={"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": "10.14"}
+    )
     assert pinned.unlike_the_pins() == []
-    older = Context({"versions": {"torch": "2.11.0+cu130"}}, {}, {}, settings(), {"torch": "2.13.0"})
+    older = Context({"versions": {"torch": "2.11.0+cu130"}}, {}, {}, settings(), pins={"torch": "2.13.0"})
     assert older.unlike_the_pins() == ["torch 2.11.0+cu130 (pinned: 2.13.0)"]
 
 
@@ -159,8 +161,8 @@ def test_the_table_says_which_is_fastest_whether_that_is_significant_and_what_it
     )
     sure = render_table(table(best, row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))), context())
     assert (
-        "| 1 | `ort_cuda_fp16` | 0.300 | yes, against every other row | gpu-bound, GPU busy 80% | 3.1% (compute) |"
-        in sure
+        "| 1 | `ort_cuda_fp16` | fixed | 0.300 | yes, against every other row | gpu-bound, GPU busy 80% "
+        "| 3.1% (compute) | – |" in sure
     )
     assert "| 41.5 mJ/sample | 812 MiB on the GPU, 600 MiB on the host | 1.0 s | 14.0 s |" in sure
     unsure = render_table(table(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33))), context())
@@ -176,7 +178,7 @@ def test_a_rejected_row_is_shown_with_its_figures_or_with_what_kept_it_from_runn
     shown, notes = render_table(rows, context()), render_notes(rows, context())
     assert "- rejected (TensorRT 8.6.1 built no INT8 engine: its words): `ort_tensorrt_int8`" in shown
     assert "| 1 | ort_tensorrt_int8 |" not in shown
-    assert "| 1 | ort_tensorrt_fp16 | 0.300 |" in shown
+    assert "| 1 | ort_tensorrt_fp16 | fixed | 0.300 |" in shown
     assert "rejected, wanted fp16, observed tf32; its p50 was 0.300 ms at batch 1" in notes
     assert "built no INT8 engine: its words): `ort_tensorrt_int8`." in notes
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import BenchError
+from bench.graphs.dynamic_shapes import nodes_of_the_length
 from bench.graphs.fusion import fuse_for_cuda
 from bench.graphs.onnx_files import load_graph, strip_traces
 from bench.inputs.encoded import Encoded
@@ -40,7 +41,8 @@ def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
 def _fp16(source: Path, _calibration: Encoded) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return convert_float_to_float16(load_graph(source), keep_io_types=True)
+    model = load_graph(source)
+    return convert_float_to_float16(model, keep_io_types=True, node_block_list=nodes_of_the_length(model))
 
 
 def _fp16_fused(source: Path, _calibration: Encoded) -> Any:
@@ -51,7 +53,10 @@ def _int8_dynamic(source: Path, _calibration: Encoded) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _scratch_copy(source) as (copy, target):
-        quantize_dynamic(str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True)
+        positions = nodes_of_the_length(load_graph(source))
+        quantize_dynamic(
+            str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=positions
+        )
         return load_graph(target)
 
 

@@ -58,6 +58,21 @@ def _ask_one_row_for_the_length(model: Any, sizes: Sizes) -> None:
     model.graph.node.extend(nodes)
 
 
+def nodes_of_the_length(model: Any) -> list[str]:
+    """Return the names of the nodes whose results depend on the length and on weights alone: positions and their like.
+
+    Half precision would round a position, and with it choose another one's weight; they are nothing that a session of
+    one length computes more than once, so that lower precision gains nothing there.
+    """
+    known = {weight.name for weight in model.graph.initializer}
+    names = []
+    for node in model.graph.node:
+        if node.op_type == "Shape" or all(not name or name in known for name in node.input):
+            known.update(node.output)
+            names.append(node.name)
+    return names
+
+
 def _known_sizes(model: Any) -> Sizes:
     """Return the sizes of every tensor that the exporter noted, unknown ones by name."""
     graph = model.graph

@@ -69,9 +69,12 @@ class Context:
         )
 
     def length_warning(self) -> str:
-        """Say that the lengths are not the user's, where the built-in sentences were measured."""
-        if not self.lengths or not self.provenance["sentences"].startswith(BUILT_IN):
+        """Say that the lengths are not the user's: of the built-in sentences, or counted by a stand-in's tokenizer."""
+        if not self.lengths:
             return ""
+        if not self.provenance["sentences"].startswith(BUILT_IN):
+            counted = "The lengths are counted by the stand-in's tokenizer, which has a token for each word"
+            return "" if self.is_real else counted
         return (
             "THE LENGTHS ARE THOSE OF BUILT-IN SENTENCES, not of your data: rows that pad less than to the sequence "
             "length are as fast as this only for lengths like these (set dataset.path)"

@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.errors import DataError, HubUnreachable
 from bench.core.files import file_sha256, remove
 from bench.core.params import Dataset, Model
-from bench.core.sentences import Labelled, write_sentences
+from bench.core.sentences import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, download_sentences
 from bench.sources.kinds import label_names, read_config, task_of
@@ -21,6 +21,7 @@ from bench.sources.tables import read_table
 
 TRAIN_SENTENCES = 2000
 BUILTIN = "built-in sentences"
+SENTENCE_FILES = ("evaluation.csv", "calibration.csv")
 SHOWN_DIGITS = 12
 Announce = Callable[[str], None]
 
@@ -78,6 +79,15 @@ def _stand_in(model: Model, folder: Path, announce: Announce, stands_for: str | 
     return {"model": name, "model_is_real": False, **({"stands_for": stands_for} if stands_for else {})}
 
 
+def fit_stand_in(model: Model, sentences: Path, folder: Path) -> None:
+    """Write the synthetic model to `folder` with a tokenizer of the sentences that it is given, a word a token.
+
+    With the words of others most of a sentence would be spelled letter by letter, and be several times as long.
+    """
+    rows = [row for name in SENTENCE_FILES for row in read_sentences(sentences / name)]
+    write_synthetic_model(model.synthetic, [text for row in rows for text in (row.sentence, row.pair) if text], folder)
+
+
 def _empty(folder: Path) -> None:
     """Remove what a broken download left."""
     for leftover in folder.iterdir():
@@ -103,8 +113,8 @@ def fetch_sentences(
             "params.yaml: dataset: no sentence is left for calibration that is not evaluated too: give more "
             "sentences, another calibration_path, or a larger calibration_share"
         )
-    write_sentences(folder / "evaluation.csv", evaluation)
-    write_sentences(folder / "calibration.csv", calibration)
+    for file, rows in zip(SENTENCE_FILES, (evaluation, calibration), strict=True):
+        write_sentences(folder / file, rows)
     return {"sentences": name, "evaluation_sentences": len(evaluation)}
 
 
