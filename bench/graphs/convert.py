@@ -21,6 +21,7 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.graphs.dynamic_shapes import nodes_of_the_length
 from bench.graphs.fusion import fuse_for_cuda
+from bench.graphs.half import to_half
 from bench.graphs.onnx_files import load_graph, strip_traces
 from bench.inputs.encoded import Encoded
 
@@ -39,10 +40,7 @@ def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
 
 
 def _fp16(source: Path, _calibration: Encoded) -> Any:
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = load_graph(source)
-    return convert_float_to_float16(model, keep_io_types=True, node_block_list=nodes_of_the_length(model))
+    return to_half(load_graph(source))
 
 
 def _fp16_fused(source: Path, _calibration: Encoded) -> Any:

@@ -61,8 +61,7 @@ def _ask_one_row_for_the_length(model: Any, sizes: Sizes) -> None:
 def nodes_of_the_length(model: Any) -> list[str]:
     """Return the names of the nodes whose results depend on the length and on weights alone: positions and their like.
 
-    Half precision would round a position, and with it choose another one's weight; they are nothing that a session of
-    one length computes more than once, so that lower precision gains nothing there.
+    A session of one length computes them once, when it is loaded: lower precision gains nothing there.
     """
     known = {weight.name for weight in model.graph.initializer}
     names = []
