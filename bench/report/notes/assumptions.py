@@ -103,7 +103,7 @@ def by_padding(rows: pd.DataFrame) -> pd.DataFrame:
 
 def padding_text(padding: str) -> str:
     """Name another padding than the fixed one."""
-    return "" if padding == "fixed" else f", padding {padding},"
+    return "" if padding == "fixed" else f", padding {padding}"
 
 
 def precision_pair(cells: pd.DataFrame, low: str, high: str) -> tuple[Any, Any] | None:
@@ -118,7 +118,7 @@ def _by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
     for (runtime, device, padding, size), group in by_padding(plain(rows)).groupby(keys, sort=False):
         pair = precision_pair(group, low, high)
         if pair:
-            yield _cell(f"{runtime}{padding_text(padding)} on {device}, batch {size}", *pair)
+            yield _cell(f"{runtime} on {device}{padding_text(padding)}, batch {size}", *pair)
 
 
 def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
