@@ -21,10 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.core.files import replacing_file, write_text
 from bench.report.figures import milliseconds
 from bench.report.markdown import table_lines
+from bench.report.notes.assumptions import by_padding
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.style import caption
 from bench.report.table import accuracy_text, loss_text, render_summary, render_table
 from bench.runs.recorded_runs import RecordedRun
+from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -37,8 +39,11 @@ VALIDATED = ROOT / "validation/recorded"
 OWN_MODEL = ROOT / "docs/own_model.md"
 TRAINED_RUNS = {"cpu-2-minilm": "cpu", "h100-minilm": "cuda"}
 """The kept runs of a trained model, and the device whose rows show what a precision costs in right answers."""
-FIRST_RUN = "h100-rounds"
+FIRST_RUN = "h100-lengths"
 """The kept run that README.md shows."""
+LENGTHS = ROOT / "docs/lengths.md"
+PADDED_RUNS = {"h100-lengths": "cuda", "cpu-2-minilm": "cpu", "cpu-2": "cpu"}
+"""The kept runs that show what padding costs."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -65,6 +70,10 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     for name in TRAINED_RUNS:
         text = with_block(text, name, accuracy_of(name))
     yield OWN_MODEL, text
+    text = LENGTHS.read_text(encoding="utf-8")
+    for name in PADDED_RUNS:
+        text = with_block(text, name, padding_of_run(name))
+    yield LENGTHS, text
     text = RECORDED.read_text(encoding="utf-8")
     for name in recorded_names():
         text = with_block(text, name, table_of(name))
@@ -89,6 +98,20 @@ def accuracy_of(name: str) -> str:
         for row in chosen.itertuples()
     )
     return "\n".join(table_lines(columns, columns[:1], cells))
+
+
+def padding_of_run(name: str) -> str:
+    """Return the lengths of a run's sentences, and its fastest row of each padding at each batch size."""
+    run = RecordedRun.read(RUNS / name)
+    rows = by_padding(run.measured(PADDED_RUNS[name]))
+    ways = [way for way in ("fixed", "longest", "none") if way in set(rows["padding"])]
+    columns = ["batch", *(f"{way}, p50 ms" for way in ways), *(f"{way}, tokens a sentence" for way in ways)]
+    lines = []
+    for size, group in rows.groupby("batch_size"):
+        best = [fastest(group[group["padding"] == way]) for way in ways]
+        figures = [f"{milliseconds(row.p50_ms)} `{row.variant}`" for row in best]
+        lines.append([str(size), *figures, *(f"{row.tokens_computed:.1f}" for row in best)])
+    return "\n".join([f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)])
 
 
 def order_effect() -> str:

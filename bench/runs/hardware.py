@@ -25,6 +25,9 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     lines += [*_machines(runs), ""]
     older = [f"`{run.name}`" for run in runs if not run.is_whole]
     remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
+    sentences = {run.provenance["sentences"] for run in compared if run.lengths}
+    if len(sentences) > 1:
+        remarks.append("- Their sentences differ, and with them the lengths: compare rows of fixed padding alone.")
     if older:
         remarks.append(f"- Kept by an older version, without single runs and hashes: {', '.join(older)}.")
     lines += [*remarks, ""] if remarks else []
