@@ -24,10 +24,11 @@ from bench.inputs.lengths import length_figures, token_counts
 from bench.inputs.padding import pad
 from bench.report.context import read_context
 from bench.report.notes.padding import padding_lines
+from bench.report.notes.write import render_notes
 from bench.report.table import render_table
 from bench.runtimes.base.end_to_end import EndToEnd, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
-from bench.runtimes.pytorch_varlen import bucket_of, places_in_sentences, split
+from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split
 from bench.timing.measure import Budget, time_runs
 
 
@@ -113,6 +114,30 @@ def test_unused_tokens_become_sentences_that_are_not_too_long() -> None:
     assert split(0, 128) == []
     assert split(255, 128) == [128, 127]
     assert split(63, 128) == [63]
+
+
+@pytest.mark.parametrize("lengths", [(10, 20, 30, 4), (64,), (1,), (10, 20), (16, 16, 16, 16)])
+def test_a_row_holds_every_sentence_once_and_no_place_lies_beyond_it(lengths: tuple[int, ...]) -> None:
+    bucket = bucket_of(len(lengths), sum(lengths))
+    row_of = HostRow(np.zeros(sum(sizes_of(bucket, 40)), dtype=np.int32), bucket, 40, 2)
+    for used in ((39,), lengths):  # what an earlier batch left behind must be gone
+        ids = np.arange(1, sum(used) + 1)
+        row_of.fill(ids, np.array(used), ids % 2)
+    assert row_of.ids.tolist() == [*range(1, sum(lengths) + 1), *[0] * (bucket[1] - sum(lengths))]
+    assert row_of.first[: len(lengths)].tolist() == [0, *np.cumsum(lengths)[:-1]]
+    assert row_of.first.max() < bucket[1]
+    assert row_of.starts[-1] == bucket[1]
+    parts = np.diff(row_of.starts)
+    assert parts[: len(lengths)].tolist() == list(lengths)
+    assert parts.min() >= 0
+    assert parts[len(lengths) :].max() <= 40
+    assert row_of.positions[: lengths[0]].tolist() == list(range(2, lengths[0] + 2))
+
+
+def test_the_notes_say_what_captured_graphs_take() -> None:
+    rows = table(row("ort_cuda_fp16", 1, (1.0, 1.1), captures=27.0, warm_up_gpu_mib=812.0))
+    assert "captured before timing" in render_notes(rows, context())
+    assert "`ort_cuda_fp16` 27 (812 MiB)" in render_notes(rows, context())
 
 
 def test_positions_restart_at_each_sentence() -> None:

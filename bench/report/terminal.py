@@ -29,10 +29,10 @@ LEFT_OUT_FIRST = (
     "of roofline without padding",
     "of roofline",
     "bottleneck",
-    "95% interval",
-    "verdict, 95% interval",
     "tokens computed / given",
     "padding",
+    "95% interval",
+    "verdict, 95% interval",
     "samples/s",
 )
 

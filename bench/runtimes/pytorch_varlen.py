@@ -161,15 +161,11 @@ class CapturedRow:
     ) -> None:
         import torch
 
-        self._slots, self._tokens = bucket
-        self._longest, self._offset = classifier.longest, classifier.offset
-        self._spare = -(-LARGE_TOKEN_STEP // self._longest)
-        sizes = (self._tokens, self._tokens, self._tokens, self._slots + self._spare + 1, self._slots)
+        sizes = sizes_of(bucket, classifier.longest)
         self._host = torch.zeros(sum(sizes), dtype=torch.int32, pin_memory=True)
         self._device = torch.zeros(sum(sizes), dtype=torch.int32, device="cuda")
-        arrays = np.split(self._host.numpy(), np.cumsum(sizes)[:-1])
-        self._ids, self._positions, self._types, self._starts, self._first = arrays
-        self._fill(np.ones(1, dtype=np.int64), np.ones(1, dtype=np.int64), None)
+        self._row = HostRow(self._host.numpy(), bucket, classifier.longest, classifier.offset)
+        self._row.fill(np.ones(1, dtype=np.int64), np.ones(1, dtype=np.int64), None)
 
         def step() -> torch.Tensor:
             self._device.copy_(self._host, non_blocking=True)
@@ -191,24 +187,46 @@ class CapturedRow:
         """Return logits `[sentences, labels]`."""
         import torch
 
-        self._fill(ids, lengths, types)
+        self._row.fill(ids, lengths, types)
         self._graph.replay()
         torch.cuda.current_stream().synchronize()
         host: Logits = self._logits[: len(lengths)].numpy().copy()
         return host
 
-    def _fill(self, ids: TokenArray, lengths: TokenArray, types: TokenArray | None) -> None:
-        used, sentences = len(ids), len(lengths)
+
+def sizes_of(bucket: tuple[int, int], longest: int) -> tuple[int, ...]:
+    """Return how many numbers a row has of each kind: ids, positions, types, starts, places of first tokens."""
+    slots, tokens = bucket
+    unused = -(-LARGE_TOKEN_STEP // longest)
+    return tokens, tokens, tokens, slots + unused + 1, slots
+
+
+class HostRow:
+    """The numbers of a row in one piece of host memory, int32: what the graph's copy takes to the GPU."""
+
+    def __init__(self, memory: NDArray[np.int32], bucket: tuple[int, int], longest: int, offset: int) -> None:
+        """`offset`: the number of a sentence's first position."""
+        self._longest, self._offset = longest, offset
+        parts = np.split(memory, np.cumsum(sizes_of(bucket, longest))[:-1])
+        self.ids, self.positions, self.types, self.starts, self.first = parts
+
+    def fill(self, ids: TokenArray, lengths: TokenArray, types: TokenArray | None) -> None:
+        """Write a batch: ids `[tokens]`, lengths `[batch]`, types `[tokens]`.
+
+        Unused tokens become sentences of their own; where there are none, what would be their first token is the last
+        one, so that no place lies beyond the row.
+        """
+        used, sentences, tokens = len(ids), len(lengths), len(self.ids)
         ends = lengths.cumsum()
-        self._ids[:used], self._ids[used:] = ids, 0
-        self._positions[:used] = places_in_sentences(lengths, ends) + self._offset
-        self._positions[used:] = self._offset
+        self.ids[:used], self.ids[used:] = ids, 0
+        self.positions[:used] = places_in_sentences(lengths, ends) + self._offset
+        self.positions[used:] = self._offset
         if types is not None:
-            self._types[:used] = types
-        self._starts[1 : sentences + 1] = ends
-        unused = used + self._longest * np.arange(1, len(self._starts) - sentences)
-        self._starts[sentences + 1 :] = np.minimum(unused, self._tokens)
-        np.minimum(self._starts[: self._slots], self._tokens - 1, out=self._first)
+            self.types[:used] = types
+        self.starts[1 : sentences + 1] = ends
+        unused = used + self._longest * np.arange(1, len(self.starts) - sentences)
+        self.starts[sentences + 1 :] = np.minimum(unused, tokens)
+        np.minimum(self.starts[: len(self.first)], tokens - 1, out=self.first)
 
 
 def places_in_sentences(lengths: TokenArray, ends: TokenArray) -> NDArray[np.int64]:

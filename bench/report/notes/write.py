@@ -13,6 +13,7 @@ from bench.report.context import Context
 from bench.report.fastest import start_up_text
 from bench.report.figures import (
     calls,
+    mebibytes,
     millijoules,
     milliseconds,
     per_second,
@@ -66,6 +67,7 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
     yield from _limits(rows)
     yield from _energy(rows)
     yield from _start_up(rows)
+    yield from _captures(rows)
     yield from _break_even(rows)
     yield from noise_lines(rows)
 
@@ -168,6 +170,18 @@ def _start_up(rows: pd.DataFrame) -> Iterator[str]:
     ordered = rows.drop_duplicates("variant").sort_values("cold_start_seconds")
     parts = [f"`{row.variant}` {start_up_text(row)}" for row in ordered.itertuples()]
     yield f"- Cold start, from process start to the first result: {', '.join(parts)}."
+
+
+def _captures(rows: pd.DataFrame) -> Iterator[str]:
+    """Say how many CUDA graphs each row captured before it was timed, and the GPU memory that this took."""
+    if "captures" not in rows or rows["captures"].isna().all():
+        return
+    known = rows.dropna(subset=["captures"]).drop_duplicates("variant")
+    parts = [
+        f"`{row.variant}` {row.captures:.0f} ({mebibytes(getattr(row, 'warm_up_gpu_mib', None))})"
+        for row in known.itertuples()
+    ]
+    yield f"- CUDA graphs captured before timing (GPU memory that warm-up took, workspaces too): {', '.join(parts)}."
 
 
 def _break_even(rows: pd.DataFrame) -> Iterator[str]:

@@ -13,6 +13,8 @@ HEIGHT_INCHES = 2.6
 
 def write_lengths(counts: pd.DataFrame, sequence_length: int, caption: str, path: Path) -> None:
     """Write a bar a length; `counts`: tokens and the sentences that have so many."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = new_figure(height_inches=HEIGHT_INCHES)
     axes = panels[0, 0]
     axes.bar(counts["tokens"], counts["sentences"], width=1.0, color=COLOURS[0])
@@ -29,6 +31,7 @@ def write_lengths(counts: pd.DataFrame, sequence_length: int, caption: str, path
             fontsize=8,
         )
     axes.set_xlim(0, sequence_length + 2)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("tokens of a sentence")
     axes.set_ylabel("sentences")
     tidy(axes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.notes.assumptions import plain, precision_pair
+from bench.report.notes.assumptions import by_padding, padding_text, plain, precision_pair
 from bench.report.plots.style import COLOURS, MARKERS, label_ends, new_figure, save, set_batch_axis
 from bench.summary.comparisons import Comparison, compare
 
@@ -40,7 +40,7 @@ def write_toggles(rows: pd.DataFrame, caption: str, path: Path) -> None:
 
 
 def _toggles(rows: pd.DataFrame) -> Iterator[tuple[str, Points]]:
-    for runtime, group in plain(rows).groupby("runtime", sort=False):
+    for (runtime, padding), group in by_padding(plain(rows)).groupby(["runtime", "padding"], sort=False):
         for precision in LOWER_PRECISIONS:
             points = []
             for size, cells in group.groupby("batch_size"):
@@ -48,7 +48,7 @@ def _toggles(rows: pd.DataFrame) -> Iterator[tuple[str, Points]]:
                 if pair:
                     points.append((int(size), compare(*pair)))
             if points:
-                yield f"{runtime} {precision}", points
+                yield f"{runtime} {precision}{padding_text(padding)}", points
 
 
 def _bars(points: Points) -> Any:
