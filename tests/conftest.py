@@ -49,7 +49,7 @@ def tiny_params() -> dict[str, Any]:
     params["model"]["synthetic"] |= {"layers": 2, "dim": 32, "heads": 2, "hidden_dim": 64, "vocab_size": 400}
     params["dataset"]["source"] = "builtin"
     params["sequence_length"] = 32
-    params["batch_sizes"] = [1, 2]
+    params["batch_sizes"] = {"cpu": [1, 2], "cuda": [1, 2]}
     params["timing"] |= {
         "processes": 1,
         "max_processes": 1,

@@ -25,7 +25,7 @@ from bench.inputs.padding import pad
 from bench.report.context import read_context
 from bench.report.notes.padding import padding_lines
 from bench.report.notes.write import render_notes
-from bench.report.table import render_table
+from bench.report.table import disturbances, render_table
 from bench.runtimes.base.end_to_end import EndToEnd, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split
@@ -314,6 +314,13 @@ def test_without_padding_is_judged_against_the_fastest_padded_row() -> None:
     assert "upheld here in all 2" in verdict_on(padded(1.0, (0.5, 0.4)), "Without padding is always fastest")
     assert "refuted here by 1 of 2" in verdict_on(padded(1.0, (1.2, 0.4)), "Without padding is always fastest")
     assert "not tested here" in verdict_on(table(*cells("ort_cuda_fp16", 1.0, 1.0)), "Less padding is always faster")
+
+
+def test_a_pass_that_was_cut_short_is_said() -> None:
+    cut = row("ort_cpu_fp32_longest", 1, (9.0, 9.1), padding="longest", pass_batches=128.0, runs=200.0)
+    assert "a pass cut short by max_seconds" in " ".join(disturbances(next(table(cut).itertuples())))
+    for whole in (cut | {"runs": 256.0}, cut | {"padding": "fixed"}):
+        assert "cut short" not in " ".join(disturbances(next(table(whole).itertuples())))
 
 
 def test_a_kept_run_of_fixed_length_alone_is_still_read() -> None:

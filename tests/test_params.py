@@ -31,6 +31,34 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p.update(batch_sizes=[4, 4]),
         "batch_sizes: got [4, 4], allowed: each batch size once",
     ),
+    "a device without batch sizes": (
+        lambda p: p.update(batch_sizes={"cpu": [1]}),
+        "batch_sizes.cuda: missing, allowed: a list of batch sizes for each device, or one for both",
+    ),
+    "a batch size twice on one device": (
+        lambda p: p.update(batch_sizes={"cpu": [1], "cuda": [4, 4]}),
+        "batch_sizes.cuda: got [4, 4], allowed: each batch size once",
+    ),
+    "a batch size of 0 on one device": (
+        lambda p: p.update(batch_sizes={"cpu": [1, 0], "cuda": [4]}),
+        "batch_sizes.cpu[1]: got 0, allowed: greater than or equal to 1",
+    ),
+    "an unknown device": (
+        lambda p: p.update(batch_sizes={"cpu": [1], "gpu": [4]}),
+        "batch_sizes.gpu: got 'gpu', allowed: 'cpu' or 'cuda'",
+    ),
+    "an unknown padding": (
+        lambda p: p["variants"]["ort_cpu_fp32"].update(padding="shortest"),
+        "variants.ort_cpu_fp32.padding: got 'shortest', allowed: 'fixed', 'longest' or 'none'",
+    ),
+    "a baseline that pads to the longest": (
+        lambda p: p["variants"]["ort_cpu_fp32"].update(padding="longest"),
+        "baselines.cpu: got 'ort_cpu_fp32', allowed: torch_cpu_fp32",
+    ),
+    "lengths rounded up to nothing": (
+        lambda p: p["lengths"].update(multiple_of=0),
+        "lengths.multiple_of: got 0, allowed: greater than or equal to 1",
+    ),
     "no batch size": (lambda p: p.update(batch_sizes=[]), "batch_sizes: got []"),
     "text for a number": (
         lambda p: p["timing"].update(processes="three"),

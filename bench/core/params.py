@@ -257,11 +257,15 @@ class Params(Section):
     @field_validator("batch_sizes")
     @classmethod
     def each_batch_size_once(cls, sizes: list[int] | dict[str, list[int]]) -> list[int] | dict[str, list[int]]:
-        lists = sizes.values() if isinstance(sizes, dict) else [sizes]
-        if any(len(set(each)) != len(each) for each in lists):
-            raise ValueError("allowed: each batch size once")
-        if isinstance(sizes, dict) and set(sizes) != set(get_args(Device)):
-            raise ValueError(f"allowed: one list, or a list for each of {', '.join(get_args(Device))}")
+        if not isinstance(sizes, dict):
+            if len(set(sizes)) != len(sizes):
+                raise ValueError("allowed: each batch size once")
+            return sizes
+        for device in get_args(Device):
+            if device not in sizes:
+                raise ValueError(f"{device}: missing, allowed: a list of batch sizes for each device, or one for both")
+            if len(set(sizes[device])) != len(sizes[device]):
+                raise ValueError(f"{device}: got {shortened(str(sizes[device]))}, allowed: each batch size once")
         return sizes
 
     @field_validator("precisions", "quality")

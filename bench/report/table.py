@@ -145,7 +145,10 @@ UNSTEADY = 1.5
 
 
 def disturbances(row: Any) -> Iterator[str]:
-    """Yield what disturbed a cell's measurement: throttling, other work on GPU or CPU, a CPU that changed its speed."""
+    """Yield what disturbed a cell's measurement: a pass that was cut, throttling, other work on GPU or CPU, a CPU that changed its speed."""
+    batches: Any = getattr(row, "pass_batches", None)
+    if not is_missing(batches) and padding_of(row) != "fixed" and row.runs % batches:
+        yield "a pass cut short by max_seconds: not all sentences equally often"
     if not is_missing(row.throttling):
         yield f"throttled ({row.throttling})"
     stopped: Any = getattr(row, "quota_throttled_seconds", None)

@@ -52,9 +52,10 @@ def amounts(workload: Workload, variant: Variant, batch_size: int, work: Figures
 
 
 def tokens(batch_size: int, work: Figures) -> Figures:
-    """Return the tokens of a sentence, on average over a pass: given, and computed with padding."""
-    sentences = batch_size * len(work["given_tokens"])
-    return {f"tokens_{kind}": sum(work[f"{kind}_tokens"]) / sentences for kind in ("given", "computed")}
+    """Return the batches of a pass, and on average over it the tokens of a sentence: given, and with padding."""
+    batches = len(work["given_tokens"])
+    each = {f"tokens_{kind}": sum(work[f"{kind}_tokens"]) / batches / batch_size for kind in ("given", "computed")}
+    return {"pass_batches": batches, **each}
 
 
 def bound(p50_ms: float, gpu_busy_ms: float) -> Figures:
