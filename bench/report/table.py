@@ -145,7 +145,7 @@ UNSTEADY = 1.5
 
 
 def disturbances(row: Any) -> Iterator[str]:
-    """Yield what disturbed a cell: a pass cut short, throttling, other work on GPU or CPU, a CPU that changed its speed."""
+    """Yield what disturbed a cell: a pass cut short, throttling, other work on GPU or CPU, a CPU of changing speed."""
     batches: Any = getattr(row, "pass_batches", None)
     if not is_missing(batches) and padding_of(row) != "fixed" and row.runs % batches:
         yield "a pass cut short by max_seconds: not all sentences equally often"
