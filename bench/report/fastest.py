@@ -82,8 +82,7 @@ def roofline_text(row: Any) -> str:
     """Say how much of what the measured peaks allow a row reaches, padding included, and which peak sets the limit."""
     if is_missing(row.limit_share):
         return MISSING
-    reached = share(row.limit_share) if row.limit_share <= 1 else "beyond the measured peak"
-    return f"{reached} ({row.limited_by})"
+    return f"{_reached(row.limit_share)} ({row.limited_by})"
 
 
 def roofline_without_padding_text(row: Any) -> str:
@@ -91,7 +90,11 @@ def roofline_without_padding_text(row: Any) -> str:
     reached: Any = getattr(row, "limit_without_padding_share", None)
     if is_missing(reached):
         return MISSING
-    return share(reached) if reached <= 1 else "beyond the measured peak"
+    return _reached(reached)
+
+
+def _reached(limit_share: float) -> str:
+    return share(limit_share) if limit_share <= 1 else "beyond the measured peak"
 
 
 def padding_of(row: Any) -> str:

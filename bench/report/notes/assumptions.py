@@ -106,6 +106,12 @@ def padding_text(padding: str) -> str:
     return "" if padding == "fixed" else f", padding {padding}"
 
 
+def ends(group: pd.DataFrame) -> list[Any]:
+    """Return the rows of the smallest and the largest batch size, where a batch size has one row."""
+    ordered = list(group.sort_values("batch_size").itertuples())
+    return ordered if len(ordered) < 2 else [ordered[0], ordered[-1]]
+
+
 def precision_pair(cells: pd.DataFrame, low: str, high: str) -> tuple[Any, Any] | None:
     """Return the row of each of two precisions, None where one is missing."""
     first, second = (next(cells[cells["precision"] == name].itertuples(), None) for name in (low, high))

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from bench.report.comparison_text import comparison_text
-from bench.report.fastest import padding_of
 from bench.report.figures import milliseconds, percent
+from bench.report.notes.assumptions import by_padding, ends
 from bench.summary.comparisons import Comparison, compare, fastest
 
 WAYS = {"longest": "padded to the longest sentence of the batch", "none": "without padding"}
@@ -20,32 +20,29 @@ def padding_lines(rows: pd.DataFrame) -> Iterator[str]:
 
     Nothing where no row pads otherwise than to the sequence length.
     """
-    ways = [way for way in WAYS if way in set(_paddings(rows))]
+    rows = by_padding(rows)
+    ways = [way for way in WAYS if way in set(rows["padding"])]
     for way in ways:
         found = {int(size): pair for size, group in rows.groupby("batch_size") if (pair := _pair(group, way))}
         if not found:
             continue
-        parts = [_against(size, *pair) for size, pair in found.items()]
+        seen = {size: compare(*pair) for size, pair in found.items()}
+        parts = [_against(size, *pair, seen[size]) for size, pair in found.items()]
         yield f"- Padding: the fastest row {WAYS[way]} against the fastest of fixed length: {'; '.join(parts)}."
-        yield f"- {_where({size: compare(*pair) for size, pair in found.items()}, way)}"
+        yield f"- {_where(seen, way)}"
     yield from _computed(rows, ways)
-
-
-def _paddings(rows: pd.DataFrame) -> list[str]:
-    return [padding_of(row) for row in rows.itertuples()]
 
 
 def _pair(group: pd.DataFrame, way: str) -> tuple[Any, Any] | None:
     """Return the fastest row that pads this way and the fastest of fixed length, None where one is missing."""
-    paddings = pd.Series(_paddings(group), index=group.index)
-    ours, theirs = (fastest(group[paddings == name]) for name in (way, "fixed"))
+    ours, theirs = (fastest(group[group["padding"] == name]) for name in (way, "fixed"))
     return None if ours is None or theirs is None else (ours, theirs)
 
 
-def _against(size: int, ours: Any, theirs: Any) -> str:
+def _against(size: int, ours: Any, theirs: Any, seen: Comparison) -> str:
     return (
         f"batch {size}, `{ours.variant}` {milliseconds(ours.p50_ms)} ms against `{theirs.variant}` "
-        f"{milliseconds(theirs.p50_ms)} ms, {comparison_text(compare(ours, theirs))}"
+        f"{milliseconds(theirs.p50_ms)} ms, {comparison_text(seen)}"
     )
 
 
@@ -68,14 +65,11 @@ def _computed(rows: pd.DataFrame, ways: list[str]) -> Iterator[str]:
     """Say how much of what each way computes is padding, at the smallest and the largest batch size."""
     if not ways or "tokens_given" not in rows or rows["tokens_given"].isna().all():
         return
-    paddings = pd.Series(_paddings(rows), index=rows.index)
     parts = []
     for way in ("fixed", *ways):
-        own = rows[paddings == way].dropna(subset=["tokens_given"]).sort_values("batch_size")
-        ends = [next(part.itertuples()) for part in (own, own[::-1])] if len(own) else []
+        own = rows[rows["padding"] == way].dropna(subset=["tokens_given"]).drop_duplicates("batch_size")
         shares = [
-            f"{percent(1 - row.tokens_given / row.tokens_computed)} at batch {row.batch_size}"
-            for row in ends[: 1 if ends and ends[0].batch_size == ends[-1].batch_size else 2]
+            f"{percent(1 - row.tokens_given / row.tokens_computed)} at batch {row.batch_size}" for row in ends(own)
         ]
         parts += [f"{way} {' and '.join(shares)}"] if shares else []
     yield f"- Of the tokens that are computed, padding is: {', '.join(parts)}."

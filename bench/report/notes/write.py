@@ -22,7 +22,7 @@ from bench.report.figures import (
     share,
     watts,
 )
-from bench.report.notes.assumptions import assumption_lines, by_padding, padding_text, plain, precision_pair
+from bench.report.notes.assumptions import assumption_lines, by_padding, ends, padding_text, plain, precision_pair
 from bench.report.notes.noise import noise_lines
 from bench.report.notes.padding import padding_lines
 from bench.report.notes.tensorrt import tensorrt_lines
@@ -120,7 +120,7 @@ def _gpu_busy(rows: pd.DataFrame) -> Iterator[str]:
         parts = [
             f"{milliseconds(row.gpu_busy_ms)} of {milliseconds(row.p50_ms)} ms "
             f"({row.kernel_launches:.0f} kernels) at batch {row.batch_size}"
-            for row in _ends(group)
+            for row in ends(group)
         ]
         yield f"- `{variant}`: the GPU works {', '.join(parts)}."
 
@@ -128,7 +128,7 @@ def _gpu_busy(rows: pd.DataFrame) -> Iterator[str]:
 def _matrix_share(rows: pd.DataFrame) -> Iterator[str]:
     """Say how much of the CPU's work is matrix products, the only part that a lower precision speeds up."""
     for variant, group in rows.dropna(subset=["matrix_share"]).groupby("variant", sort=False):
-        parts = [f"{share(row.matrix_share)} at batch {row.batch_size}" for row in _ends(group)]
+        parts = [f"{share(row.matrix_share)} at batch {row.batch_size}" for row in ends(group)]
         yield f"- `{variant}`: of its operators' time, matrix products take {', '.join(parts)}."
 
 
@@ -203,12 +203,6 @@ def _break_even(rows: pd.DataFrame) -> Iterator[str]:
         ]
         if parts:
             yield f"- `{variant}`: against ONNX Runtime's fastest CUDA row, after {', '.join(parts)}."
-
-
-def _ends(group: pd.DataFrame) -> list[Any]:
-    """Return the rows of the smallest and the largest batch size."""
-    ordered = list(group.sort_values("batch_size").itertuples())
-    return ordered if len(ordered) == 1 else [ordered[0], ordered[-1]]
 
 
 def _left_out(table: pd.DataFrame) -> Iterator[str]:
