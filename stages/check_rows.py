@@ -11,8 +11,8 @@ from bench.core.attempts import count_attempt
 from bench.core.errors import WorkerError, run_stage
 from bench.core.files import read_json, remove, write_text
 from bench.core.params import load_params
-from bench.core.paths import CHECKED, SAMPLES, SUMMARY_TABLE
-from bench.core.schemas import Report
+from bench.core.paths import CHECKED, SAMPLES, SERVED, SUMMARY_TABLE
+from bench.core.schemas import Report, Served
 
 
 def main() -> None:
@@ -27,6 +27,11 @@ def main() -> None:
                 count_attempt(key)
             for suffix in (".csv", ".json"):
                 remove(path.with_suffix(suffix))
+    for key in params.serving.variants:
+        served = read_json(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
+        if "failure" in served:
+            failures[f"{key} under load"] = served["failure"]
+            remove(SERVED / f"{key}.json")
     if failures:
         raise WorkerError(told(failures))
     write_text(CHECKED, "no row failed\n")

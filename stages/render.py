@@ -13,21 +13,23 @@ from bench.report.context import read_context
 from bench.report.notes.write import render_notes
 from bench.report.plots.write import write_plots
 from bench.report.table import render_table
+from bench.summary.serving import points_under_load, read_serving
 from bench.summary.table_file import read_samples, read_summary
 
 
 def main() -> None:
     context = read_context()
     table = read_summary()
-    write_text(SUMMARY_TABLE, render_table(table, context))
-    write_text(NOTES, render_notes(table, context))
+    serving = read_serving()
+    write_text(SUMMARY_TABLE, render_table(table, context, serving))
+    write_text(NOTES, render_notes(table, context, serving))
     measured = table[table["status"] == "measured"]
     runs = {
         str(variant): read_samples(SAMPLES / str(device) / f"{variant}.csv", rows)
         for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
-    write_plots(table, runs, counts, context, PLOTS)
+    write_plots(table, runs, counts, points_under_load(serving), context=context, folder=PLOTS)
 
 
 if __name__ == "__main__":

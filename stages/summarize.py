@@ -1,4 +1,4 @@
-"""Put every variant's figures into one tidy table: results/summary.csv."""
+"""Put every variant's figures into tidy tables: results/summary.csv, and under load results/serving.csv."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from bench.core.params import load_params
 from bench.core.progress import say
 from bench.summary.build import build_summary
 from bench.summary.leftovers import remove_leftovers
+from bench.summary.serving import build_serving, write_serving
 from bench.summary.table_file import write_summary
 
 
@@ -16,7 +17,9 @@ def main() -> None:
     params = load_params()
     for path in remove_leftovers(params.all_variants()):
         say(f"removed {path}: no row of that name is configured")
-    write_summary(build_summary(params))
+    table = build_summary(params)
+    write_summary(table)
+    write_serving(build_serving(params, table))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,14 @@ def tiny_params() -> dict[str, Any]:
         "min_seconds": 0.0,
         "cpu_threads": 1,
     }
+    params["serving"] |= {
+        "variants": ["ort_cpu_fp32"],
+        "p99_ms": {"cpu": 50, "cuda": 10},
+        "max_batch": {"cpu": 2, "cuda": 2},
+        "processes": 1,
+        "points": 2,
+        "seconds": 0.1,
+    }
     params["int8"]["calibration_sentences"] = 4
     params["baselines"] = {"cpu": "ort_cpu_fp32"}  # the quickest to start again beside others
     params["variants"] = {key: dict(variant) for key, variant in TINY_VARIANTS.items()}

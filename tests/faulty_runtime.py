@@ -42,6 +42,7 @@ class Faulty:
     """ONNX Runtime on the CPU, with one thing wrong."""
 
     is_for_one_batch_size = False
+    is_of_fixed_sizes = False
 
     def __init__(self, spec: SessionSpec) -> None:
         import onnxruntime

@@ -33,7 +33,7 @@ RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
 VARIANT_KEY = re.compile(r"[a-z0-9_]+")
 CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
-RESERVED_KEYS = ("convert",)
+RESERVED_KEYS = ("convert", "serving")
 """Folders of metrics/ that are no variant's."""
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -153,6 +153,36 @@ class Timing(Section):
         return self
 
 
+class Serving(Section):
+    """How rows are tried under load: requests that come one by one, at random times."""
+
+    variants: list[str]
+    p99_ms: dict[Device, Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]]
+    max_batch: dict[Device, Annotated[int, Field(ge=1, le=65536)]]
+    max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
+    instances: Annotated[int, Field(ge=1, le=64)]
+    processes: Processes
+    points: Annotated[int, Field(ge=2, le=1000)]
+    seconds: PositiveSeconds
+    max_seconds: PositiveSeconds
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+    @field_validator("variants")
+    @classmethod
+    def each_variant_once(cls, variants: list[str]) -> list[str]:
+        if len(set(variants)) != len(variants):
+            raise ValueError("allowed: each variant once")
+        return variants
+
+    @field_validator("p99_ms", "max_batch")
+    @classmethod
+    def every_device_is_there(cls, section: dict[str, Any]) -> dict[str, Any]:
+        missing = [name for name in get_args(Device) if name not in section]
+        if missing:
+            raise ValueError(f"{missing[0]}: missing, allowed: an entry for each of {', '.join(get_args(Device))}")
+        return section
+
+
 class Lengths(Section):
     """How sentences of different lengths are put into a batch."""
 
@@ -186,6 +216,7 @@ class ReportSettings(Section):
     margin: Annotated[float, Field(ge=0, lt=1)]
     slo_p95_ms: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
     max_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    price_per_hour: dict[Device, Annotated[float, Field(gt=0, allow_inf_nan=False)] | None] = {}
 
     @field_validator("slo_p95_ms")
     @classmethod
@@ -245,6 +276,7 @@ class Params(Section):
     batch_sizes: BatchSizesOfDevices
     precisions: dict[Precision, bool]
     timing: Timing
+    serving: Serving
     export: Export
     int8: Int8
     tensorrt: TensorRT
@@ -286,6 +318,7 @@ class Params(Section):
                 f"tensorrt_variants.{twice[0]}: got a key that variants has too, allowed: a name of its own"
             )
         _check_baselines(self)
+        _check_serving(self)
         return self
 
     def all_variants(self) -> dict[str, Variant]:
@@ -337,6 +370,19 @@ def _check_baselines(params: Params) -> None:
         if name not in allowed:
             choice = ", ".join(allowed) or f"none: no fp32 variant with fixed padding on {device} is configured"
             raise ValueError(f"baselines.{device}: got {name!r}, allowed: {choice}")
+
+
+def _check_serving(params: Params) -> None:
+    variants, serving = params.all_variants(), params.serving
+    for key in serving.variants:
+        if key not in variants:
+            raise ValueError(f"serving.variants: got {key!r}, allowed: {', '.join(variants)}")
+    for device, size in serving.max_batch.items():
+        largest = max(params.sizes(device))
+        if size > largest:
+            raise ValueError(
+                f"serving.max_batch.{device}: got {size}, allowed: at most the largest of batch_sizes there ({largest})"
+            )
 
 
 def _can_be_baseline(variant: Variant, device: str) -> bool:

@@ -254,6 +254,53 @@ class Report(TypedDict):
     failure: NotRequired[str]
 
 
+ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_memory", "rejected", "failed"]
+
+
+class RatePoint(TypedDict):
+    """What a serving process did at one rate; `keeps`: its p99 was within the budget."""
+
+    rate: Latency
+    keeps: bool
+    is_overloaded: bool
+    queries: Annotated[int, Field(ge=1)]
+    late: Count
+    p50_ms: Latency
+    p95_ms: Latency
+    p99_ms: Latency
+    mean_batch: Amount
+    tokens_computed: NotRequired[Amount]
+    busy_share: Amount
+    gpu: NotRequired[dict[str, Any]]
+
+
+class ServingProcess(TypedDict):
+    """What one serving process did."""
+
+    process: Count
+    points: Annotated[list[RatePoint], Field(min_length=1)]
+    single_stream: dict[str, Any]
+    offline: dict[str, Any]
+    late_captures: NotRequired[int]
+    peak_host_mib: NotRequired[Amount]
+    gpu_mib: NotRequired[Number]
+
+
+class Served(TypedDict):
+    """artifacts/served/KEY.json."""
+
+    status: ServingStatus
+    reason: NotRequired[str]
+    processes: list[ServingProcess]
+    budget_ms: Latency
+    max_batch: Annotated[int, Field(ge=1)]
+    closed_loop_per_s: NotRequired[Latency]
+    expected_per_s: NotRequired[Latency]
+    session: NotRequired[dict[str, Any]]
+    fingerprint: NotRequired[str]
+    failure: NotRequired[str]
+
+
 class Labelled(TypedDict):
     """A row of artifacts/sentences/evaluation.csv and calibration.csv."""
 
@@ -308,6 +355,21 @@ class SummaryRow(TypedDict):
     tokens_given: NotRequired[Latency]
     tokens_computed: NotRequired[Latency]
     gross_energy_mj_per_sample: NotRequired[Amount]
+
+
+class ServingRow(TypedDict):
+    """A row of results/serving.csv, with the columns that nothing can be told without."""
+
+    variant: Name
+    runtime: Name
+    device: Literal["cpu", "cuda"]
+    precision: Name
+    status: ServingStatus
+    requests_per_s: NotRequired[Latency]
+    requests_per_s_low: NotRequired[Latency]
+    requests_per_s_high: NotRequired[Latency]
+    process_per_s: NotRequired[Numbers]
+    budget_ms: NotRequired[Latency]
 
 
 class Manifest(TypedDict):

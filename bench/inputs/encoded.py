@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -64,7 +65,7 @@ class Encoded:
         """The tokens that every sentence is padded to."""
         return int(self.input_ids.shape[1])
 
-    @property
+    @cached_property
     def lengths(self) -> IntArray:
         """The tokens of each sentence without padding, `[sentences]`."""
         found: IntArray = self.attention_mask.sum(axis=1)

@@ -18,7 +18,16 @@ from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml, visible_gpus, w
 from bench.machine.quota import cpu_quota
 from bench.machine.versions import library_version
 
-VERSIONED_LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "tensorrt", "numpy")
+VERSIONED_LIBRARIES = (
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "tensorrt",
+    "numpy",
+    "mlcommons_loadgen",
+)
 
 
 def probe_environment(runtime_libraries: dict[str, tuple[str, ...]], gpu_index: int = 0) -> dict[str, Any]:

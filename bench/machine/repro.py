@@ -13,6 +13,8 @@ import psutil
 
 FORCE = ("-f", "--force")
 SUBCOMMANDS = ("repro", "reproduce")
+TIMED = ("infer", "serve")
+"""Kinds of stages that time rows, in their order: those of one kind need all of the kind before."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,12 @@ class Request:
     is_forced: bool = False
 
     def includes(self, stages: Sequence[str]) -> bool:
-        """Tell whether it may run one of these stages: it names no target, names one of them, or something else too.
-
-        A target that is no timing stage (`render`) needs every timing stage.
+        """Tell whether it may run one of these stages, the forms of a name: it names no target, one of them, or a later
+        stage, which needs them all (`render`).
         """
-        named = [target for target in self.targets if target.startswith(("infer", "stages.infer"))]
+        kind = stages[0].split("@")[0].split("_")[0]
+        before = TIMED[: TIMED.index(kind) + 1]
+        named = [target for target in self.targets if target.removeprefix("stages.").startswith(before)]
         return len(named) < len(self.targets) or not named or any(stage in named for stage in stages)
 
 

@@ -54,6 +54,7 @@ class GpuMonitor:
         nvml = self._nvml
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         window_seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
+        busy = self._ask("nvmlDeviceGetUtilizationRates")  # of its last sampling period, up to a second
         power = self._ask("nvmlDeviceGetPowerUsage")
         started = self._energy_mj
         found = {
@@ -62,6 +63,7 @@ class GpuMonitor:
             "power_w": None if power is None else power / 1000,
             "energy_j": None if energy is None or started is None else (energy - started) / 1000,
             "window_seconds": window_seconds,
+            "busy_percent": None if busy is None else float(busy.gpu),
             "throttling": self._throttling(),
             "other_gpu_processes": self._other_processes(),
         }

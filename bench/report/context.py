@@ -151,4 +151,4 @@ def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()
     pins = [match for line in lines if (match := re.match(r"([\w.-]+)==([\w.]+)", line))]
-    return {match[1].removesuffix("-gpu"): match[2] for match in pins}
+    return {match[1].removesuffix("-gpu").replace("-", "_"): match[2] for match in pins}

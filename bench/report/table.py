@@ -28,27 +28,32 @@ from bench.report.figures import (
 )
 from bench.report.markdown import table_lines
 from bench.report.picks import pick_lines
+from bench.report.serving import serving_lines
 from bench.summary.table_file import is_missing
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 LEFT_ALIGNED = ("variant", "padding", "verdict, 95% interval", "bottleneck", "proof", "status")
 
 
-def render_table(table: pd.DataFrame, context: Context) -> str:
-    """Return results/summary_table.md: the machine, and a panel a device with every row."""
-    lines = [f"# Inference latency and throughput{context.stand_in()}", "", *_head(context)]
+def render_table(table: pd.DataFrame, context: Context, serving: pd.DataFrame | None = None) -> str:
+    """Return results/summary_table.md: the machine, what rows hold under load, and a panel a device with every row."""
+    lines = [f"# Inference latency and throughput{context.stand_in()}", "", *_head(context), *_under_load(serving)]
     for device, title in PANELS.items():
         lines += _panel(table[table["device"] == device], title, context.device(device), context.settings)
     return "\n".join(lines + _legend(table)) + "\n"
 
 
-def render_summary(table: pd.DataFrame, context: Context) -> str:
-    """Return the machine, and for each device with measured rows what is fastest and what fits which budget."""
-    lines = [*_head(context)]
+def render_summary(table: pd.DataFrame, context: Context, serving: pd.DataFrame | None = None) -> str:
+    """Return the machine, what rows hold under load, and for each device what is fastest and what fits which budget."""
+    lines = [*_head(context), *(line.replace("## ", "### ") for line in _under_load(serving))]
     for device, title in PANELS.items():
         found = list(_summary(table[table["device"] == device], context.settings))
         lines += [f"{title}:", "", *found] if found else []
     return "\n".join(lines)
+
+
+def _under_load(serving: pd.DataFrame | None) -> Iterator[str]:
+    yield from [] if serving is None else serving_lines(serving, PANELS)
 
 
 def _head(context: Context) -> Iterator[str]:

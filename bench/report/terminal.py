@@ -13,13 +13,18 @@ from bench.core.paths import NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
 from bench.report.context import read_context
 from bench.report.picks import LEFT_ALIGNED as PICKS_LEFT
 from bench.report.picks import pick_table
+from bench.report.serving import COLUMNS as SERVED
+from bench.report.serving import LEFT_ALIGNED as SERVED_LEFT
+from bench.report.serving import not_served, served, terms
 from bench.report.table import COLUMNS, LEFT_ALIGNED, PANELS, in_order, not_timed, shown_columns
+from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000
 WIDEST_STATUS = 24
 """What disturbed a row is wrapped, so that it pushes no figure out of the table."""
+SERVED_SHOWN = ("row", "requests/s", "95% interval", "of closed loop", "p50 / p99 ms at half", "mean batch", "remarks")
 LEFT_OUT_FIRST = (
     "proof",
     "mean ms",
@@ -46,12 +51,31 @@ def main() -> None:
     console.print(f"Measured: {context.model()}{context.warning()}", soft_wrap=True)
     for line in filter(None, (context.length_text(), context.length_warning())):
         console.print(line, soft_wrap=True, highlight=False)
+    print_served(console, read_serving())
     for device, title in PANELS.items():
         rows = table[table["device"] == device]
         print_panel(console, rows, f"{title}: {context.device(device)}")
         print_picks(console, rows[rows["status"] == "measured"], context.settings)
     for path in (SUMMARY_TABLE, SUMMARY_CSV, PLOTS, NOTES):
         console.print(f"written: {path.as_posix()}", soft_wrap=True, highlight=False)
+
+
+def print_served(console: Console, table: pd.DataFrame) -> None:
+    """Print what each device's rows hold under load, with the columns that fit."""
+    for device, title in PANELS.items():
+        rows = served(table[table["device"] == device])
+        if rows.empty:
+            continue
+        console.print(f"\nRequests per second, {title}: {terms(rows)}", style="bold", soft_wrap=True, highlight=False)
+        grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
+        first = next(rows.itertuples())
+        for name in SERVED_SHOWN:
+            grid.add_column(name, justify="left" if name in SERVED_LEFT else "right", no_wrap=name != "remarks")
+        for row in rows.itertuples():
+            grid.add_row(*(SERVED[name](row, first).strip("`") for name in SERVED_SHOWN))
+        console.print(grid)
+    for line in not_served(table):
+        console.print(f"  not under load: {line.replace('`', '')}", soft_wrap=True, highlight=False)
 
 
 def print_panel(console: Console, rows: pd.DataFrame, title: str) -> None:

@@ -189,6 +189,7 @@ class PlainSession:
     """`session.run` with host arrays, as most services call it."""
 
     is_for_one_batch_size = False
+    is_of_fixed_sizes = False
 
     def __init__(self, session: Any, spec: SessionSpec) -> None:
         self._session = session
@@ -259,6 +260,8 @@ class CudaGraphSession(PlainSession):
     Host to host as every row: the copies into and out of the bound buffers are part of a run.
     """
 
+    is_of_fixed_sizes = True
+
     def __init__(self, session: Any, spec: SessionSpec) -> None:
         super().__init__(session, spec)
         self._bound: dict[tuple[int, int], BoundBuffers] = {}
@@ -277,6 +280,7 @@ class SessionPerBatch:
     """One session a batch size, where a session is good for one shape alone; each is opened when it is first needed."""
 
     is_for_one_batch_size = True
+    is_of_fixed_sizes = True
 
     def __init__(self, open_one: Callable[[int], PlainSession]) -> None:
         self._open_one = open_one

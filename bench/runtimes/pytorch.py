@@ -59,6 +59,7 @@ class EagerSession:
     """The model as a user would call it, one kernel after another."""
 
     is_for_one_batch_size = False
+    is_of_fixed_sizes = False
 
     def __init__(self, model: Any, spec: SessionSpec) -> None:
         self._model = model
@@ -119,6 +120,8 @@ class CompiledSession(EagerSession):
 
     Host to host as every row: the one copy that takes both inputs to the device is part of a run.
     """
+
+    is_of_fixed_sizes = True
 
     def __init__(self, model: Any, spec: SessionSpec) -> None:
         import torch

@@ -67,6 +67,7 @@ class VarlenSession:
     """One captured CUDA graph for each bucket of tokens and sentences."""
 
     is_for_one_batch_size = False
+    is_of_fixed_sizes = False
 
     def __init__(self, classifier: EndToEnd, is_compiled: bool) -> None:
         import torch

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bench.core.files import remove
-from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES
+from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES, SERVED
 
 CELL_FILE = re.compile(r"bs\d{3,}\.json")
 REPORT_FILES = (".csv", ".json")
@@ -30,4 +30,5 @@ def _of_rows() -> Iterator[Path]:
             yield folder
     for place in (SAMPLES, ROUNDS):
         yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES)
+    yield from SERVED.glob("*.json")
     yield from (path for path in ENGINES.glob("*/") if (path / "build.json").is_file())

@@ -29,11 +29,15 @@ def stage_name(variant: Variant) -> str:
     return "infer_tensorrt" if variant.runtime == "tensorrt" else "infer"
 
 
-def fingerprint(key: str, variant: Variant) -> str:
-    """Return the hash of all that the variant's timing stage depends on; DataError if dvc.yaml does not say."""
-    stage = _stages().get(stage_name(variant), {}).get("do")
+def fingerprint(key: str, variant: Variant, name: str = "") -> str:
+    """Return the hash of all that a stage of the variant depends on: the one that times it, or the one called `name`.
+
+    DataError if dvc.yaml does not say.
+    """
+    name = name or stage_name(variant)
+    stage = _stages().get(name, {}).get("do")
     if not stage:
-        raise DataError(f"{PIPELINE} has no stage {stage_name(variant)!r}: `git checkout {PIPELINE}` restores it")
+        raise DataError(f"{PIPELINE} has no stage {name!r}: `git checkout {PIPELINE}` restores it")
     digest = hashlib.sha256()
     for dependency in stage["deps"]:
         path = Path(_filled(dependency, key, variant))
@@ -51,7 +55,7 @@ def _stages() -> dict[str, Any]:
 
 
 def _filled(template: str, key: str, variant: Variant) -> str:
-    values = {"key": key, **{f"item.{name}": str(value) for name, value in variant.model_dump().items()}}
+    values = {"key": key, "item": key, **{f"item.{name}": str(value) for name, value in variant.model_dump().items()}}
     return PLACE.sub(lambda place: values[place[1]], template)
 
 

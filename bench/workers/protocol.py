@@ -11,7 +11,7 @@ import os
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.core.model_inputs import Padding, Task
 from bench.runtimes.base.session import SessionSpec
@@ -56,7 +56,7 @@ class Job:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> Job:
+    def read(cls, path: Path) -> Self:
         """Read what `write` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 

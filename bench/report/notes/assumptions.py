@@ -18,6 +18,7 @@ import pandas as pd
 from bench.report.comparison_text import comparison_text
 from bench.report.fastest import padding_of
 from bench.report.figures import milliseconds, ratio
+from bench.report.notes.serving import most_samples
 from bench.statistics.intervals import Interval
 from bench.summary.comparisons import Comparison, compare, fastest
 
@@ -43,8 +44,8 @@ class Cell:
         return f"{self.label}: {comparison_text(self.found)}{noise}{f'; {self.cause}' if self.cause else ''}"
 
 
-def assumption_lines(table: pd.DataFrame) -> Iterator[str]:
-    """Yield one line an assumption, from the measured rows of results/summary.csv."""
+def assumption_lines(table: pd.DataFrame, serving: pd.DataFrame | None = None) -> Iterator[str]:
+    """Yield one line an assumption, from the measured rows of results/summary.csv and those of results/serving.csv."""
     rows = table[table["status"] == "measured"]
     yield _always("INT8 is always faster than FP32", list(_by_precision(rows, "int8", "fp32")))
     yield _always("FP16 is always faster than FP32", list(_by_precision(rows, "fp16", "fp32")))
@@ -52,8 +53,14 @@ def assumption_lines(table: pd.DataFrame) -> Iterator[str]:
     yield _always("Less padding is always faster", list(_less_padding(rows)))
     yield _always("Without padding is always fastest on a GPU", list(_no_padding(rows)))
     yield _always("A larger batch always gives more samples/s", list(_batches(rows)))
+    yield _always("The row with the most samples/s serves most requests", list(_most_samples(serving)))
     yield _precision_or_runtime(rows)
     yield _cpu_int8(rows)
+
+
+def _most_samples(serving: pd.DataFrame | None) -> Iterator[Cell]:
+    if serving is not None:
+        yield from (Cell(label, found) for label, found in most_samples(serving))
 
 
 def _always(claim: str, cells: list[Cell]) -> str:

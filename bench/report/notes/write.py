@@ -25,7 +25,9 @@ from bench.report.figures import (
 from bench.report.notes.assumptions import assumption_lines, by_padding, ends, padding_text, plain, precision_pair
 from bench.report.notes.noise import noise_lines
 from bench.report.notes.padding import padding_lines
+from bench.report.notes.serving import serving_notes
 from bench.report.notes.tensorrt import tensorrt_lines
+from bench.report.serving import not_served
 from bench.report.table import PANELS, margins_text, not_timed
 from bench.summary.comparisons import compare, fastest, fastest_and_ties
 from bench.summary.table_file import is_missing
@@ -33,7 +35,7 @@ from bench.summary.table_file import is_missing
 PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
 
 
-def render_notes(table: pd.DataFrame, context: Context) -> str:
+def render_notes(table: pd.DataFrame, context: Context, serving: pd.DataFrame | None = None) -> str:
     """Return notes/engineering_observations.md."""
     measured = table[table["status"] == "measured"]
     lines = [f"# What this run shows{context.stand_in()}", "", f"Measured: {context.model()}.", ""]
@@ -45,12 +47,17 @@ def render_notes(table: pd.DataFrame, context: Context) -> str:
         "this run cannot say.",
         "",
     ]
-    lines += ["## Common assumptions, tested on this run", "", *assumption_lines(table), ""]
+    lines += ["## Common assumptions, tested on this run", "", *assumption_lines(table, serving), ""]
     for device, title in PANELS.items():
         rows = measured[measured["device"] == device]
         lines += (
             [f"## {title}", "", *_panel(rows), ""] if len(rows) else [f"## {title}", "", "Nothing was measured.", ""]
         )
+    if serving is not None and len(serving):
+        lines += ["## Under load", ""]
+        for device in PANELS:
+            lines += serving_notes(serving[serving["device"] == device])
+        lines += [f"- {line}." for line in not_served(serving)] + [""]
     lines += ["## Not in the comparison", "", *_left_out(table), ""]
     return "\n".join(lines)
 

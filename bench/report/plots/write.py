@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,17 +15,26 @@ from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.causes import write_causes
 from bench.report.plots.distribution import write_distribution
 from bench.report.plots.lengths import write_lengths
+from bench.report.plots.served import write_served
 from bench.report.plots.style import caption
 from bench.report.plots.toggles import write_toggles
 from bench.report.table import PANELS
+from bench.statistics.rate_curve import Point
 
 
 def write_plots(
-    table: pd.DataFrame, runs: dict[str, pd.DataFrame], counts: pd.DataFrame, context: Context, folder: Path
+    table: pd.DataFrame,
+    runs: dict[str, pd.DataFrame],
+    counts: pd.DataFrame,
+    served: tuple[pd.DataFrame, Mapping[str, Sequence[Sequence[Point]]]],
+    *,
+    context: Context,
+    folder: Path,
 ) -> None:
     """Write the PNGs into `folder`; `runs` are the single runs of each variant: process, batch, run, latency_ms.
 
-    `counts`: how many sentences have how many tokens.
+    `counts`: how many sentences have how many tokens.  `served`: the rows that hold a rate under load, and the points
+    of each one's processes.
     """
     with replacing_folder(folder) as target:
         write_lengths(counts, context.sequence_length, context.model(), target / "lengths.png")
@@ -34,6 +44,8 @@ def write_plots(
             if rows.empty:
                 continue
             text = caption(device, context)
+            held, points = served
+            write_served(held[held["device"] == device], points, text, target / f"{device}_served.png")
             write_by_batch(rows, "p50_ms", "p50 latency (ms)", text, target / f"{device}_latency_by_batch.png")
             write_by_batch(
                 rows, "samples_per_s", "throughput (samples/s)", text, target / f"{device}_throughput_by_batch.png"

@@ -66,6 +66,9 @@ class Session(Protocol):
     is_for_one_batch_size: bool
     """Whether each batch size has a session of its own, whose memory and load time are its own too."""
 
+    is_of_fixed_sizes: bool
+    """Whether it is compiled or captured for the batch sizes of its spec: other batches are then filled up to one."""
+
     def prepare(self, batch_size: int) -> None:
         """Open what this batch size needs and is not open yet; it is then ready for its first run."""
         ...

@@ -1,0 +1,61 @@
+"""Draw p99 against the offered load: a line a row, the budget, and what each row holds with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report.plots.style import legend_below, new_figure, save, set_log_ticks, tidy, variant_styles
+from bench.statistics.rate_curve import Point, steady_points
+
+
+def write_served(rows: pd.DataFrame, points: Mapping[str, Sequence[Sequence[Point]]], caption: str, path: Path) -> None:
+    """Write the picture of one device; `rows` are those of results/serving.csv that hold a rate.
+
+    `points`: each variant's points, process by process.
+    """
+    if rows.empty:
+        return
+    figure, panels = new_figure()
+    axes = panels[0, 0]
+    styles = variant_styles(rows)
+    for row in rows.itertuples():
+        style = styles[str(row.variant)]
+        for number, process in enumerate(points[str(row.variant)]):
+            steady, _ = steady_points(process)
+            rates, p99_ms = [point.rate for point in steady], [point.p99_ms for point in steady]
+            name = str(row.variant) if number == 0 else None
+            axes.plot(rates, p99_ms, markersize=4, linewidth=1.1, label=name, **style)
+    budget_ms = float(rows.iloc[0]["budget_ms"])
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.axhline(budget_ms, color="black", linewidth=1, linestyle=":")
+    for row in rows.dropna(subset=["requests_per_s_low"]).itertuples():
+        limits = [[row.requests_per_s - row.requests_per_s_low], [row.requests_per_s_high - row.requests_per_s]]
+        axes.errorbar(
+            [row.requests_per_s],
+            [budget_ms],
+            xerr=limits,
+            capsize=4,
+            linewidth=2,
+            color=styles[str(row.variant)]["color"],
+        )
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, min(high, 10 * budget_ms))
+    axes.annotate(
+        f"budget {budget_ms:g} ms",
+        (0, budget_ms),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 3),
+        textcoords="offset points",
+        fontsize=8,
+    )
+    axes.set_xlabel("offered load (requests/s); a line a process, bars: what a row holds within the budget")
+    axes.set_ylabel("p99 latency (ms)")
+    set_log_ticks(axes.xaxis)
+    set_log_ticks(axes.yaxis)
+    tidy(axes)
+    legend_below(figure, axes)
+    save(figure, caption, path)

@@ -1,0 +1,106 @@
+"""The sessions that answer: each takes batches from the queue until it is closed, and remembers what it answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.inputs.batches import Batch
+from bench.runtimes.base.session import Session
+from bench.serving.batcher import Batcher
+from bench.serving.requests import Requests
+
+Answer = Callable[[Sequence[Any]], None]
+Logits = NDArray[np.float32]
+
+
+@dataclass
+class Served:
+    """What a session did under one load: every batch with the logits that were answered, and how long it ran."""
+
+    batches: list[Batch] = field(default_factory=list)
+    logits: list[Logits] = field(default_factory=list)
+    busy_ns: int = 0
+
+    def requests(self) -> int:
+        """Return how many requests were answered."""
+        return sum(len(batch.indices) for batch in self.batches)
+
+
+def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer) -> Served:
+    """Answer batch after batch until the queue is closed and empty."""
+    served = Served()
+    while taken := batcher.take():
+        batch = requests.batch([request.index for request in taken])
+        began = time.perf_counter_ns()
+        logits = session.run(*batch.inputs)
+        served.busy_ns += time.perf_counter_ns() - began
+        answer(taken)
+        served.batches.append(batch)
+        served.logits.append(logits[: len(taken)])
+    return served
+
+
+class Instances:
+    """Sessions side by side, each in the thread that it was opened in; the first one's is the caller's."""
+
+    def __init__(self, open_one: Callable[[], Session], count: int) -> None:
+        """`open_one` returns a session in which every shape has run."""
+        self.first = open_one()
+        self._others = [_Other(open_one) for _ in range(count - 1)]
+
+    def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer) -> list[Served]:
+        """Answer until the queue is closed; raise what a session raised."""
+        for other in self._others:
+            other.begin(lambda session: serve(session, requests, batcher, answer))
+        try:
+            found = [serve(self.first, requests, batcher, answer)]
+        finally:
+            batcher.close()
+        return found + [other.result() for other in self._others]
+
+
+class _Other:
+    """A session in a thread of its own."""
+
+    def __init__(self, open_one: Callable[[], Session]) -> None:
+        self._work: Callable[[Session], Served] | None = None
+        self._result: Served | None = None
+        self._failure: BaseException | None = None
+        self._wake, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._run, args=(open_one,), daemon=True).start()
+        self._wait()
+
+    def begin(self, work: Callable[[Session], Served]) -> None:
+        """Start the work in the session's thread."""
+        self._work = work
+        self._wake.release()
+
+    def result(self) -> Served:
+        """Wait for the work and return what it gave."""
+        self._wait()
+        assert self._result is not None
+        return self._result
+
+    def _wait(self) -> None:
+        self._done.acquire()
+        if self._failure:
+            raise self._failure
+
+    def _run(self, open_one: Callable[[], Session]) -> None:
+        try:
+            session = open_one()
+            while True:
+                self._done.release()
+                self._wake.acquire()
+                assert self._work is not None
+                self._result = self._work(session)
+        except BaseException as problem:
+            self._failure = problem
+            self._done.release()

@@ -1,0 +1,89 @@
+"""What a serving process is asked to do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench.core.model_inputs import Task
+from bench.core.params import Params, Serving, Variant
+from bench.serving.null_session import NULL
+from bench.serving.search import HIGHEST, Grid
+from bench.workers.jobs import make_job
+from bench.workers.protocol import Job
+
+LEAST_QUERIES = 459
+"""Requests, none of them late, that show with 99% confidence that at most 1% is: 0.99^459 < 0.01 (exact binomial)."""
+BUDGETS_LONG = 20
+"""A rate lasts for so many budgets: one that is 5% above what a row can do is then late by the end."""
+
+
+@dataclass(frozen=True)
+class ServeJob(Job):
+    """All that one serving process does."""
+
+    budget_ms: float
+    max_batch: int
+    max_delay_ms: float
+    instances: int
+    seed: int
+    points: int
+    search_seconds: float
+    least_queries: int
+    least_seconds: float
+    first_rate: float
+    start: int
+    highest: int
+    rates: list[float]
+    """Rates to try beside those of the search."""
+
+    def queries(self, rate: float) -> int:
+        """Return how many requests are sent at a rate: enough for the time, and for a p99 of all processes."""
+        return max(self.least_queries, math.ceil(rate * self.least_seconds))
+
+
+def least_queries(serving: Serving) -> int:
+    """Return the fewest requests of a process at a rate: those of all processes are then enough for a p99."""
+    return math.ceil(LEAST_QUERIES / serving.processes)
+
+
+def make_serve_job(
+    key: str,
+    variant: Variant,
+    params: Params,
+    *,
+    process: int,
+    grid: Grid,
+    start: int,
+    task: Task,
+    engine: Path | None = None,
+    is_null: bool = False,
+    rates: list[float] | None = None,
+) -> ServeJob:
+    """Return the job of one serving process; `start`: where on the grid its search begins.
+
+    `is_null`: the session that computes nothing, from `start` down, and at `rates` beside.
+    """
+    serving, device = params.serving, variant.device
+    job = make_job(key, variant, params, process=process, measure_accuracy=False, task=task, engine=engine)
+    common: dict[str, Any] = {each.name: getattr(job, each.name) for each in fields(job)}
+    if is_null:
+        common |= {"runtime": NULL, "padding": "fixed"}
+    return ServeJob(
+        **common,
+        budget_ms=serving.p99_ms[device],
+        max_batch=serving.max_batch[device],
+        max_delay_ms=serving.max_delay_ms,
+        instances=1 if is_null else serving.instances,
+        seed=serving.seed + process,
+        points=serving.points,
+        search_seconds=serving.max_seconds,
+        least_queries=least_queries(serving),
+        least_seconds=max(serving.seconds, BUDGETS_LONG * serving.p99_ms[device] / 1000),
+        first_rate=grid.first,
+        start=start,
+        highest=start if is_null else HIGHEST,
+        rates=rates or [],
+    )

@@ -1,0 +1,170 @@
+"""The serving processes of one device: one of each row in every round, and what comes of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import EngineError, WorkerError
+from bench.core.files import shortened
+from bench.core.model_inputs import Task
+from bench.core.params import Params, Variant
+from bench.core.paths import ENGINES
+from bench.core.progress import Steps, say
+from bench.engines.folders import check_unchanged, copy_engine, read_record
+from bench.machine.cores import physical_cores
+from bench.serving.combine import Report, combine, without_load
+from bench.serving.jobs import make_serve_job
+from bench.serving.null_session import NULL
+from bench.serving.search import LOWEST, STEP, Grid
+from bench.timing.parts import REASON
+from bench.timing.rounds import Plan, Result, Rounds, run_in_rounds
+from bench.timing.session import LEAST_TOGETHER
+from bench.workers.launcher import WorkerProcess, run_workers
+
+MODULE = "bench.serving.worker"
+ABOVE_ALL = 1.25
+"""Of the most that a row does, with and without load: a null session that holds this much is no row's limit."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant that is served: the rates that it may be tried at, and the most that it did in the closed loop."""
+
+    key: str
+    variant: Variant
+    grid: Grid
+    closed_loop_per_s: float
+
+
+@dataclass
+class ServingRounds:
+    """The processes of rows that are served together."""
+
+    rows: list[Row]
+    params: Params
+    task: Task
+    is_real: bool
+    scratch: Path
+    seed: int
+    results: dict[str, list[Result]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_key = {row.key: row for row in self.rows}
+        self.engines = {row.key: self._engine(row) for row in self.rows if row.variant.runtime == "tensorrt"}
+        self.results = {row.key: [] for row in self.rows}
+
+    def _engine(self, row: Row) -> tuple[Path, dict[str, str]]:
+        copy = self._folder(row.key) / "engine"
+        return copy, copy_engine(ENGINES / row.key / read_record(ENGINES / row.key)["folder"], copy)
+
+    def _folder(self, key: str) -> Path:
+        folder = self.scratch / key
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def run(self) -> Rounds:
+        """Serve every row in every round, then the session that computes nothing."""
+        count = self.params.serving.processes
+        names = [row.key for row in self.rows]
+        say(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
+        self.steps = Steps("round 1", total=count * len(names) + 1)
+        with self.steps:
+            rounds = run_in_rounds(names, self._run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))
+            self.null = self._run_null()
+        return rounds
+
+    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, Result]]:
+        self.steps.title = f"round {number + 1}"
+        together = max(LEAST_TOGETHER, physical_cores() // 2)
+        groups = (
+            [partial(self._start, key, number) for key in order[place : place + together]]
+            for place in range(0, len(order), together)
+        )
+        current = iter(order)
+        results = run_workers(groups, self.params.timing.worker_limit_seconds, partial(self._tell, current, [""]))
+        for key, result in zip(order, results, strict=True):
+            found = {"status": "failed", "error": result} if isinstance(result, WorkerError) else result
+            self.results[key].append(found)
+            self.steps.done()
+            yield key, found
+
+    def _tell(self, waiting: Iterator[str], current: list[str], event: dict[str, Any]) -> None:
+        if event["event"] == "load":
+            current[0] = next(waiting, current[0])
+        if event["event"] != "ready":
+            rate = f" {event['per_s']:.4g}/s" if "per_s" in event else ""
+            self.steps.start(f"{current[0]}: {event['event']}{rate}")
+
+    def _start(self, key: str, number: int) -> WorkerProcess:
+        row = self.by_key[key]
+        engine = self.engines[key][0] if key in self.engines else None
+        start = start_of(row, self.results[key])
+        job = make_serve_job(
+            key,
+            row.variant,
+            self.params,
+            process=number,
+            grid=row.grid,
+            start=start,
+            task=self.task,
+            engine=engine,
+        )
+        return WorkerProcess(job, self._folder(key), MODULE)
+
+    def _run_null(self) -> Result:
+        """Return what the null session holds, tried at the rates that the rows held and above all of them."""
+        held = [row.grid.rate(start_of(row, self.results[row.key])) for row in self.rows]
+        most = ABOVE_ALL * STEP * max(*held, *(row.closed_loop_per_s for row in self.rows))
+        job = make_serve_job(
+            NULL,
+            self.rows[0].variant,
+            self.params,
+            process=0,
+            grid=Grid(most),
+            start=0,
+            task=self.task,
+            is_null=True,
+            rates=sorted(held),
+        )
+        limit = self.params.timing.worker_limit_seconds
+        tell = partial(self._tell, iter([NULL]), [""])
+        worker = [[partial(WorkerProcess, job, self._folder(NULL), MODULE)]]
+        result = next(iter(run_workers(worker, limit, tell)))
+        if isinstance(result, WorkerError):
+            return {"status": "failed", "reason": str(result)}
+        return {**result, "first_rate": most}
+
+    def outcome(self, row: Row) -> Report:
+        """Return the report of a row; `failed` if a process of it died, or an engine was built."""
+        results = self.results[row.key]
+        last = results[-1]
+        if last["status"] in ("skipped", "rejected", "out_of_memory"):
+            return without_load(last["status"], last["reason"])
+        try:
+            if last["status"] == "failed":
+                raise last["error"]
+            if row.key in self.engines:
+                check_unchanged(row.key, *self.engines[row.key])
+        except (EngineError, WorkerError) as problem:
+            failure = str(problem)
+            return {**without_load("failed", shortened(" ".join(failure.split()), REASON)), "failure": failure}
+        return combine(row.variant, self.params, results, self.is_real)
+
+
+def start_of(row: Row, results: list[Result]) -> int:
+    """Return where on its grid a row's next process begins: the highest place that its earlier ones kept, in the
+    middle of them."""
+    kept = sorted(kept_place(row.grid, result) for result in results if result["status"] == "measured")
+    return kept[len(kept) // 2] if kept else 0
+
+
+def kept_place(grid: Grid, result: Result) -> int:
+    """Return the highest place below the first missed one at which a process kept the budget."""
+    places = {grid.place(point["rate"]): point["keeps"] for point in result["points"]}
+    missed = [place for place, keeps in places.items() if not keeps]
+    kept = [place for place, keeps in places.items() if keeps and place < min(missed, default=place + 1)]
+    return max(kept, default=max(LOWEST, min(places) - 1))

@@ -1,0 +1,245 @@
+"""The serving process: open a row's sessions, run every shape, then answer loads of different rates.
+
+    python -m bench.serving.worker JOB_FILE RESULT_FILE
+
+Nothing is captured, compiled or collected as garbage while requests are answered.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.core.errors import BenchError
+from bench.inputs.encoded import load_encoded, load_reference
+from bench.machine.quota import throttled_seconds
+from bench.monitors.gpu import GpuMonitor
+from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
+from bench.runtimes.base.registry import import_runtime
+from bench.runtimes.base.session import Session, Unavailable
+from bench.serving.answers import check, furthest, replay, unanswered
+from bench.serving.batcher import Batcher
+from bench.serving.instances import Instances, Served
+from bench.serving.jobs import ServeJob
+from bench.serving.load import Load, answer, send
+from bench.serving.null_session import NULL, NullSession
+from bench.serving.requests import Requests
+from bench.serving.search import Grid, search
+from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
+from bench.timing.refusals import refusal
+from bench.workers.protocol import end_with_the_launcher, event_line, wait_for_turn
+
+WARM_UPS = 2
+BACKLOG_BUDGETS = 10
+"""A load ends when more requests wait than arrive in so many budgets: none of them could be answered in time."""
+LEAST_BACKLOG = 32
+SINGLE_QUERIES = (10, 1000)
+"""The fewest and the most requests one after another."""
+
+Figures = dict[str, Any]
+
+
+def main() -> None:
+    job = ServeJob.read(Path(sys.argv[1]))
+    if job.runtime != NULL:
+        import_runtime(job.runtime).import_libraries()
+    import mlperf_loadgen  # noqa: F401
+
+    _tell("ready")
+    wait_for_turn()
+    end_with_the_launcher()
+    try:
+        result = Worker(job).work()
+    except BenchError as problem:
+        result = {"status": "failed", "reason": str(problem)}
+    except BaseException:
+        traceback.print_exc()
+        _end(1)
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+    _end(0)
+
+
+def _end(code: int) -> NoReturn:
+    """End without Python's own tidying up: threads of LoadGen may be in the middle of a load."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _tell(event: str, **details: Any) -> None:
+    print(event_line(event, **details), flush=True)
+
+
+class Worker:
+    """Runs one job; `work` returns what goes into the result file."""
+
+    def __init__(self, job: ServeJob) -> None:
+        self.job = job
+        self.encoded = load_encoded(Path(job.inputs))
+        self.reference = load_reference(Path(job.inputs))
+        self.monitor = GpuMonitor(job.gpu) if job.gpu is not None else None
+        self.shapes = 0
+        self.points: list[Figures] = []
+
+    def work(self) -> Figures:
+        """Serve; `skipped`, `rejected` or `out_of_memory` with the reason where the row cannot be served."""
+        began_ns = time.time_ns()
+        _tell("load")
+        try:
+            instances = Instances(self._open, self.job.instances)
+            served = self._served(instances, began_ns)
+        except Unavailable as problem:
+            return {"status": "skipped", "reason": str(problem)}
+        except Exception as problem:
+            if is_out_of_memory(problem):
+                return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
+            reason = refusal(problem)
+            if not reason:
+                raise
+            return {"status": "rejected", "reason": reason}
+        return {"status": "measured", "process": self.job.process, **served}
+
+    def _open(self) -> Session:
+        """Open a session and run every shape that can come."""
+        job = self.job
+        if job.runtime == NULL:
+            session: Session = NullSession(self.reference.shape[1])
+        else:
+            session = import_runtime(job.runtime).open_session(job.session_spec())
+        sizes = self._sizes()
+        self.requests = Requests(self.encoded, job.padding, job.multiple_of, sizes if session.is_of_fixed_sizes else [])
+        for size in sizes:
+            session.prepare(size)
+        batches = self.requests.of_every_shape(session, job.max_batch, sizes)
+        self.shapes = len(batches)
+        _tell("prepare", shapes=len(batches))
+        for batch in batches:
+            for _ in range(WARM_UPS):
+                session.run(*batch.inputs)
+        return session
+
+    def _sizes(self) -> list[int]:
+        """Return the prepared batch sizes that the largest batch needs: those below it, and the first that holds it."""
+        ordered = sorted(self.job.batch_sizes)
+        holding = next(size for size in ordered if size >= self.job.max_batch)
+        return [size for size in ordered if size <= holding]
+
+    def _served(self, instances: Instances, began_ns: int) -> Figures:
+        captures = instances.first.evidence().get("captures")
+        memory = self.monitor.grown_memory_mib() if self.monitor else None
+        grid, began = Grid(self.job.first_rate), time.monotonic()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        ends = self._ends(instances) if self.job.runtime != NULL else {}
+        search(
+            lambda place: self._keeps_budget(instances, grid.rate(place)),
+            self.job.start,
+            self.job.points,
+            lambda: time.monotonic() - began < self.job.search_seconds,
+            self.job.highest,
+        )
+        for rate in self.job.rates or self._half(began):
+            self._keeps_budget(instances, rate)
+        evidence = instances.first.evidence()
+        late_captures = (evidence.get("captures") or 0) - (captures or 0)
+        return {
+            **ends,
+            "points": self.points,
+            "shapes": self.shapes,
+            "late_captures": late_captures,
+            "evidence": evidence,
+            "peak_host_mib": peak_host_mib(),
+            **({} if memory is None else {"gpu_mib": memory}),
+            "turn_unix_ns": [began_ns, time.time_ns()],
+        }
+
+    def _half(self, began: float) -> list[float]:
+        """Return half of the highest rate that kept the budget, where the first process still has time for it."""
+        kept = [point["rate"] for point in self.points if point["keeps"]]
+        if self.job.process or not kept:
+            return []
+        rate = max(kept) / 2
+        seconds = self.job.queries(rate) / rate
+        return [rate] if time.monotonic() - began + seconds < self.job.search_seconds else []
+
+    def _ends(self, instances: Instances) -> Figures:
+        """Return both ends of the curve: one request after another, and all at once."""
+        _tell("one by one")
+        began = time.perf_counter()
+        instances.first.run(*self.requests.batch([0]).inputs)
+        run_seconds = max(time.perf_counter() - began, 1e-6)
+        least, most = SINGLE_QUERIES
+        count = min(max(math.ceil(self.job.least_seconds / run_seconds), least), most)
+        single = self._load(instances, Load("SingleStream", count, self.job.seed))
+        _tell("all at once")
+        count = max(math.ceil(self.job.first_rate * self.job.least_seconds), self.job.max_batch)
+        return {"single_stream": single, "offline": self._load(instances, Load("Offline", count, self.job.seed))}
+
+    def _keeps_budget(self, instances: Instances, rate: float) -> bool:
+        _tell("rate", per_s=rate)
+        budget_ms = self.job.budget_ms
+        backlog = math.ceil(BACKLOG_BUDGETS * rate * budget_ms / 1000)
+        load = Load(
+            "Server",
+            self.job.queries(rate),
+            self.job.seed,
+            rate,
+            budget_ms,
+            most_waiting=max(backlog, LEAST_BACKLOG, 4 * self.job.max_batch),
+        )
+        figures = self._load(instances, load)
+        keeps = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
+        self.points.append({"rate": rate, "keeps": keeps, **figures})
+        return bool(keeps)
+
+    def _load(self, instances: Instances, load: Load) -> Figures:
+        """Send one load; return LoadGen's figures with what the session did, and whether its answers were right."""
+        batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.max_delay_ms / 1000)
+        served: list[Served] = []
+
+        def answer_all() -> None:
+            served.extend(instances.serve(self.requests, batcher, answer))
+
+        loop_ms = host_loop_ms()
+        other, throttled = OtherLoad(), throttled_seconds()
+        if self.monitor:
+            self.monitor.start_cell()
+        began = time.perf_counter_ns()
+        figures = send(load, len(self.encoded), batcher.put, batcher.close, answer_all)
+        wall_ns = time.perf_counter_ns() - began
+        gpu = self.monitor.end_cell() if self.monitor else None
+        answered = sum(each.requests() for each in served)
+        figures |= {
+            "mean_batch": answered / max(1, sum(len(each.batches) for each in served)),
+            "busy_share": sum(each.busy_ns for each in served) / wall_ns / len(served),
+            "other_load_cores": other.cores(),
+            "quota_throttled_seconds": throttled_seconds() - throttled,
+            "host_loop_ms": [loop_ms, host_loop_ms()],
+            **({"gpu": gpu} if gpu else {}),
+        }
+        return figures | (self._checked(instances, served, figures, load) if self.job.runtime != NULL else {})
+
+    def _checked(self, instances: Instances, served: list[Served], figures: Figures, load: Load) -> Figures:
+        wanted = load.queries if load.scenario == "Offline" else figures["queries"]
+        comparison = check(served, self.reference, self.job.task)
+        computed = [instances.first.computed(*batch.inputs).tokens for each in served for batch in each.batches]
+        pairs = [] if comparison.fault else furthest(served, self.reference)
+        difference = comparison.max_abs_diff
+        return {
+            "tokens_computed": sum(computed) / max(1, sum(each.requests() for each in served)),
+            "comparison": {**comparison.__dict__, "max_abs_diff": difference if math.isfinite(difference) else None},
+            "unanswered": unanswered(wanted, served),
+            "replayed": replay(instances.first, pairs, self.reference),
+        }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""What each row held under load, as one tidy table: a row a variant.  results/serving.csv and metrics/serving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, geometric_mean, median
+from typing import Any
+
+import pandas as pd
+
+from bench.core import schemas
+from bench.core.files import checked, damaged, read_json, replacing_file, replacing_folder, write_json
+from bench.core.params import Params, Variant
+from bench.core.paths import SERVED, SERVING, SERVING_CSV
+from bench.statistics.intervals import Interval, verdict
+from bench.statistics.late import shows_p99
+from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at
+from bench.statistics.rounds import Level, levels, ratio
+from bench.summary.panels import NOISE
+from bench.summary.table_file import Row, is_missing
+
+SHARES = (25, 50, 75, 90)
+"""Percent of the rate that a row holds, at which its latencies are told."""
+QUANTILES: tuple[Quantile, ...] = ("p50_ms", "p95_ms", "p99_ms")
+LEAST_ALONE = {"p50_ms": 1, "p95_ms": 59, "p99_ms": 459}
+"""Requests one after another that a quantile of them needs: 0.95^59 < 0.05, 0.99^459 < 0.01."""
+GENERATOR_BOUND = 0.8
+"""Of what the null session holds: above it the generator may be what limits a row."""
+METRICS = (
+    "status",
+    "budget_ms",
+    "requests_per_s",
+    "requests_per_s_low",
+    "requests_per_s_high",
+    "p50_ms_at_50",
+    "p99_ms_at_50",
+)
+COLUMNS = (
+    *("variant", "runtime", "device", "precision", "padding", "options", "status", "reason", "budget_ms", "max_batch"),
+    *("max_delay_ms", "instances", "session", "requests_per_s", "requests_per_s_low", "requests_per_s_high"),
+    *("process_per_s", "confirmed_per_s", "is_cliff", "is_least", "doubled_budget_per_s", "closed_loop_per_s"),
+    *("kept_share", "expected_per_s", "offline_per_s", "single_stream_p50_ms", "batch_1_p50_ms"),
+    *(f"{quantile}_at_{share}" for share in SHARES for quantile in (*QUANTILES, "mean_batch")),
+    *("mean_batch", "tokens_per_request", "session_busy", "gpu_busy_percent", "energy_mj_per_request", "gpu_mib"),
+    *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
+    *("agreement", "replayed_batches", "comparisons", "margin", "usd_per_million", *NOISE),
+)
+
+
+def build_serving(params: Params, summary: pd.DataFrame, folder: Path = SERVED) -> pd.DataFrame:
+    """Return the table in the configured order."""
+    rows: list[Row] = []
+    for key in params.serving.variants:
+        mend = f"`dvc repro -f serve@{key}` serves it again"
+        report = read_json(folder / f"{key}.json", mend, schemas.Served)
+        rows.append(_row(key, params.all_variants()[key], report, params) | _alone(key, report, summary))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    return _with_intervals(table, params)
+
+
+def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV, metrics: Path = SERVING) -> None:
+    """Write the table as CSV, every number in full, and a few figures a row for DVC's metrics."""
+    with replacing_file(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+    with replacing_folder(metrics) as folder:
+        for row in table.to_dict("records"):
+            found = {name: row[name] for name in METRICS if not is_missing(row[name])}
+            write_json(folder / f"{row['variant']}.json", found)
+
+
+def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize` writes it anew") -> pd.DataFrame:
+    """Read results/serving.csv; DataError if it is missing or damaged."""
+    try:
+        texts = dict.fromkeys(("session", "process_per_s", "options", "reason"), str)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
+    except FileNotFoundError:
+        raise damaged(path, "missing", mend) from None
+    except (OSError, ValueError) as problem:
+        raise damaged(path, str(problem), mend) from None
+    rows = [{name: cell for name, cell in row.items() if not is_missing(cell)} for row in table.to_dict("records")]
+    checked(rows, list[schemas.ServingRow], path, mend)
+    for column in COLUMNS:
+        if column not in table:
+            table[column] = None
+    return table
+
+
+def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
+    row: Row = {
+        "variant": key,
+        "runtime": variant.runtime,
+        "device": variant.device,
+        "precision": variant.precision,
+        "padding": variant.padding,
+        "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
+        "session": report.get("session", {}).get("id"),
+        **{name: report.get(name) for name in ("status", "reason", "budget_ms", "max_batch", "max_delay_ms")},
+        **{name: report.get(name) for name in ("instances", "closed_loop_per_s", "expected_per_s", "requests")},
+        **{name: report.get(name) for name in ("relative_error", "agreement", "replayed_batches")},
+    }
+    processes = report["processes"]
+    if report["status"] != "measured" or not processes:
+        return row
+    budget_ms = report["budget_ms"]
+    curves = {process["process"]: points_of(process) for process in processes}
+    crossings = {number: crossing(points, budget_ms) for number, points in curves.items()}
+    held = {number: found for number, found in crossings.items() if found}
+    if len(held) < len(crossings):
+        reason = f"holds no rate within {budget_ms:g} ms: {len(crossings) - len(held)} of {len(crossings)} processes"
+        return {**row, "status": "over_budget", "reason": f"{reason} kept it at none that was tried"}
+    rate = geometric_mean(found.rate for found in held.values())
+    return {
+        **row,
+        "requests_per_s": rate,
+        "process_per_s": " ".join(f"{held[number].rate:.6g}" for number in sorted(held)),
+        **_kinds(held.values()),
+        "confirmed_per_s": confirmed(processes),
+        "doubled_budget_per_s": _doubled(curves, budget_ms),
+        "kept_share": rate / report["closed_loop_per_s"],
+        **_latencies(processes, curves, held),
+        **_at_load(processes),
+        **_memory(processes),
+        **_generator(report, rate),
+        "late_captures": max(process.get("late_captures", 0) for process in processes),
+        "offline_per_s": geometric_mean(process["offline"]["per_s"] for process in processes),
+        "usd_per_million": _cost(params.report.price_per_hour.get(variant.device), rate),
+    }
+
+
+def points_of(process: Row) -> list[Point]:
+    """Return the points of a serving process."""
+    return [
+        Point(each["rate"], each["p50_ms"], each["p95_ms"], each["p99_ms"], each["is_overloaded"])
+        for each in process["points"]
+    ]
+
+
+def points_under_load(table: pd.DataFrame, folder: Path = SERVED) -> tuple[pd.DataFrame, dict[str, list[list[Point]]]]:
+    """Return the rows of the table that hold a rate, and each one's points, process by process."""
+    held = table[table["status"] == "measured"]
+    points = {}
+    for key in held["variant"]:
+        report = read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
+        points[str(key)] = [points_of(process) for process in report["processes"]]
+    return held, points
+
+
+def _kinds(held: Iterable[Crossing]) -> Row:
+    found = list(held)
+    return {"is_cliff": any(each.is_cliff for each in found), "is_least": any(each.is_least for each in found)}
+
+
+def confirmed(processes: Sequence[Row]) -> float | None:
+    """Return the highest rate whose requests, of all processes together, show a p99 within the budget; None without.
+
+    Of each process the requests at the lowest rate that is not below count: they are late at least as often.
+    """
+    for rate in sorted({point["rate"] for process in processes for point in process["points"]}, reverse=True):
+        chosen = [
+            min((point for point in process["points"] if point["rate"] >= rate), key=lambda p: p["rate"], default=None)
+            for process in processes
+        ]
+        known = [point for point in chosen if point]
+        if any(point["is_overloaded"] for point in known):
+            continue
+        if shows_p99(sum(point["late"] for point in known), sum(point["queries"] for point in known)):
+            return float(rate)
+    return None
+
+
+def _doubled(curves: dict[int, list[Point]], budget_ms: float) -> float | None:
+    """Return the rate within twice the budget, where every process was tried far enough to tell."""
+    found = [crossing(points, 2 * budget_ms) for points in curves.values()]
+    known = [each.rate for each in found if each and not each.is_least]
+    return geometric_mean(known) if len(known) == len(found) else None
+
+
+def _latencies(processes: Sequence[Row], curves: dict[int, list[Point]], held: dict[int, Crossing]) -> Row:
+    """Return latencies and batches at shares of what each process held, means over the processes that tell."""
+    row: Row = {}
+    for share in SHARES:
+        for quantile in QUANTILES:
+            found = [
+                latency_at(
+                    curves[process["process"]],
+                    held[process["process"]].rate * share / 100,
+                    quantile,
+                    _alone_ms(process, quantile),
+                )
+                for process in processes
+            ]
+            known = [value for value in found if value is not None]
+            row[f"{quantile}_at_{share}"] = geometric_mean(known) if known else None
+        batches = [_mean_batch(process, held[process["process"]].rate * share / 100) for process in processes]
+        row[f"mean_batch_at_{share}"] = fmean(batches)
+    return row
+
+
+def _alone_ms(process: Row, quantile: Quantile) -> float | None:
+    single = process["single_stream"]
+    return single[quantile] if single["queries"] >= LEAST_ALONE[quantile] else None
+
+
+def _mean_batch(process: Row, rate: float) -> float:
+    """Return the mean batch at a rate, between 1 at none and what formed at the rates that were tried."""
+    known = sorted((point["rate"], point["mean_batch"]) for point in process["points"] if not point["is_overloaded"])
+    rates, batches = zip((0.0, 1.0), *known, strict=True)
+    place = next((index for index, each in enumerate(rates) if each >= rate), len(rates) - 1)
+    if place == 0:
+        return 1.0
+    share = min(1.0, (rate - rates[place - 1]) / (rates[place] - rates[place - 1]))
+    return float(batches[place - 1] + share * (batches[place] - batches[place - 1]))
+
+
+def _at_load(processes: Sequence[Row]) -> Row:
+    """Return what was seen at the highest rate of each process that keeps the budget, medians over the processes."""
+    points = [_last_kept(process) for process in processes]
+    gpus = [point["gpu"] for point in points if "gpu" in point]
+    energies = [
+        1000 * point["gpu"]["energy_j"] / point["queries"] for point in points if "energy_j" in point.get("gpu", {})
+    ]
+    busy = [gpu["busy_percent"] for gpu in gpus if "busy_percent" in gpu]
+    return {
+        "mean_batch": median(point["mean_batch"] for point in points),
+        "tokens_per_request": fmean(point["tokens_computed"] for point in points),
+        "session_busy": median(point["busy_share"] for point in points),
+        "gpu_busy_percent": median(busy) if busy else None,
+        "energy_mj_per_request": median(energies) if energies else None,
+    }
+
+
+def _last_kept(process: Row) -> Row:
+    kept = [point for point in process["points"] if point["keeps"]] or process["points"]
+    found: Row = max(kept, key=lambda point: point["rate"])
+    return found
+
+
+def _memory(processes: Sequence[Row]) -> Row:
+    gpu = [process["gpu_mib"] for process in processes if "gpu_mib" in process]
+    host = [process["peak_host_mib"] for process in processes if "peak_host_mib" in process]
+    return {"gpu_mib": max(gpu, default=None), "host_mib": max(host, default=None)}
+
+
+def _generator(report: Row, rate: float) -> Row:
+    """Return what the null session held, its p99 at about the row's rate, and the row's share of what it held."""
+    null = report.get("session", {}).get("null", {})
+    if null.get("status") != "measured":
+        return {}
+    points = points_of(null)
+    most = crossing(points, report["budget_ms"])
+    p99_ms = latency_at(points, rate, "p99_ms") if len(points) > 1 else None
+    close = min(null["points"], key=lambda point: abs(math.log(point["rate"] / rate)))
+    return {
+        "null_per_s": most.rate if most else None,
+        "null_p99_ms": p99_ms if p99_ms is not None else close["p99_ms"],
+        "generator_share": rate / most.rate if most else None,
+    }
+
+
+def _cost(price_per_hour: float | None, rate: float) -> float | None:
+    return None if price_per_hour is None else price_per_hour / 3600 / rate * 1e6
+
+
+def _alone(key: str, report: Row, summary: pd.DataFrame) -> Row:
+    """Return p50 of requests one after another beside the batch-1 row's, which it should be close to."""
+    if not report["processes"]:
+        return {}
+    rows = summary[(summary["variant"] == key) & (summary["batch_size"] == 1) & (summary["status"] == "measured")]
+    single = geometric_mean(process["single_stream"]["p50_ms"] for process in report["processes"])
+    return {"single_stream_p50_ms": single, "batch_1_p50_ms": None if rows.empty else float(rows.iloc[0]["p50_ms"])}
+
+
+def _with_intervals(table: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Add the interval of each rate for another run of the same row, and what comparisons need."""
+    table["margin"] = params.report.margin
+    measured = table[table["status"] == "measured"]
+    for _, rows in measured.groupby("device"):
+        pairs = max(1, len(rows) * (len(rows) - 1) // 2)
+        for _, together in rows.groupby("session"):
+            values = [dict(enumerate(map(float, text.split()))) for text in together["process_per_s"]]
+            for index, level in zip(together.index, levels(values), strict=True):
+                promised = level.of_another_run()
+                table.loc[index, "comparisons"] = pairs
+                for name in NOISE:
+                    table.loc[index, name] = float(getattr(level, name))
+                if promised:
+                    table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = promised.low, promised.high
+    return table
+
+
+def level_of(row: Any) -> Level:
+    """Return where a served row stands, from its columns."""
+    count = len(row.process_per_s.split())
+    rounds = frozenset(f"{row.session} {number}" for number in range(count))
+    noise = [float(getattr(row, name)) for name in NOISE]
+    return Level(math.log(row.requests_per_s), rounds, noise[0], noise[1], noise[2], noise[3], bool(noise[4]))
+
+
+def compare_served(first: Any, second: Any) -> tuple[Interval | None, str]:
+    """Return how many times the requests of the second row the first one holds, and the verdict: more is `faster`.
+
+    Rows that were not served in the same rounds are not compared: `inconclusive`.
+    """
+    if first.session != second.session:
+        return None, "inconclusive"
+    found = ratio(level_of(first), level_of(second), int(first.comparisons))
+    return found, verdict(found, float(first.margin))

@@ -1,0 +1,24 @@
+"""Serve one variant: artifacts/served/KEY.json."""
+
+from __future__ import annotations
+
+import sys
+
+import _project  # noqa: F401
+
+from bench.core.errors import ParameterError, run_stage
+from bench.core.params import load_params
+from bench.serving.together import serve_variant
+
+
+def main() -> None:
+    key = sys.argv[1]
+    params = load_params()
+    if key not in params.serving.variants:
+        allowed = ", ".join(params.serving.variants)
+        raise ParameterError(f"params.yaml: serving.variants: no {key!r}, allowed: {allowed}")
+    serve_variant(key, params)
+
+
+if __name__ == "__main__":
+    run_stage(main)
