@@ -32,6 +32,7 @@ COPIED = (
     "artifacts/.gitignore",
     "artifacts/engines/.gitignore",
     "artifacts/onnx/.gitignore",
+    "artifacts/served/.gitignore",
     ".gitignore",
 )
 TINY_VARIANTS: dict[str, Any] = {
