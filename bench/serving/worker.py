@@ -36,7 +36,7 @@ from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 from bench.timing.refusals import refusal
 from bench.workers.protocol import end_with_the_launcher, event_line, wait_for_turn
 
-WARM_UPS = 2
+WARM_UPS = 3
 BACKLOG_BUDGETS = 10
 """A load ends when more requests wait than arrive in so many budgets: none of them could be answered in time."""
 LEAST_BACKLOG = 32
