@@ -144,13 +144,13 @@ def recorded_names() -> list[str]:
 def summary_of(name: str) -> str:
     """Return a kept run's machine and the short answers of its panels."""
     run = RecordedRun.read(RUNS / name)
-    return render_summary(run.table, run.context()).strip()
+    return render_summary(run.table, run.context(), run.serving).strip()
 
 
 def table_of(name: str) -> str:
     """Return a kept run's whole table, one heading level lower."""
     run = RecordedRun.read(RUNS / name)
-    _title, _, body = render_table(run.table, run.context()).partition("\n")
+    _title, _, body = render_table(run.table, run.context(), run.serving).partition("\n")
     return re.sub(r"^## ", "### ", body.strip(), flags=re.MULTILINE)
 
 

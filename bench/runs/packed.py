@@ -11,8 +11,8 @@ import pandas as pd
 
 from bench.core.files import damaged, read_csv, read_json
 from bench.core.params import Params
-from bench.core.paths import SAMPLES
-from bench.core.schemas import Report, SingleRun
+from bench.core.paths import SAMPLES, SERVED
+from bench.core.schemas import Report, Served, SingleRun
 
 PACKED = "samples.json.xz"
 PRESET = 9
@@ -21,7 +21,7 @@ PRESET = 9
 def pack_samples(params: Params, folder: Path) -> None:
     """Write every variant's report and single runs to one file; the same content gives the same bytes.
 
-    `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}}}`.
+    `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}, "served": …}}`.
     """
     content: dict[str, Any] = {}
     for key, variant in params.all_variants().items():
@@ -30,6 +30,8 @@ def pack_samples(params: Params, folder: Path) -> None:
         report = read_json(place.with_suffix(".json"), mend, Report)
         runs = pd.DataFrame(read_csv(place.with_suffix(".csv"), mend, SingleRun))
         content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
+    for key in params.serving.variants:
+        content[key]["served"] = read_json(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=PRESET))
 

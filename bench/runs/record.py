@@ -26,6 +26,8 @@ from bench.core.paths import (
     PEAKS,
     PROVENANCE,
     RUNS,
+    SERVING,
+    SERVING_CSV,
     SUMMARY_CSV,
 )
 from bench.core.progress import say
@@ -40,7 +42,7 @@ NOT_OF_A_RUN = {"probe", "compare_runs", "check_rows"}
 MOST_STAGES = 5
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 """Names of devices that Windows takes for no folder, whatever follows their first dot."""
-KEPT = (ENVIRONMENT, PROVENANCE, EXPORT, LENGTHS, PEAKS, SUMMARY_CSV, PARAMS)
+KEPT = (ENVIRONMENT, PROVENANCE, EXPORT, LENGTHS, PEAKS, SUMMARY_CSV, SERVING_CSV, PARAMS)
 
 
 def main() -> None:
@@ -75,6 +77,7 @@ def record(name: str, replace: bool = False) -> Path:
         shutil.copytree(CONVERSIONS, folder / CONVERSIONS.name)
         for variant in params.all_variants():
             shutil.copytree(METRICS / variant, folder / "metrics" / variant)
+        shutil.copytree(SERVING, folder / "metrics" / SERVING.name)
         pack_samples(params, folder)
         write_manifest(folder, read_machine_id())
     say(f"kept in {target.as_posix()}; commit it")

@@ -12,10 +12,11 @@ from ruamel.yaml.error import YAMLError
 
 from bench.core.files import checked, damaged, read_json, read_yaml
 from bench.core.params import ReportSettings
-from bench.core.paths import ENVIRONMENT, EXPORT, LENGTHS, PARAMS, PROVENANCE, RUNS, SUMMARY_CSV
+from bench.core.paths import ENVIRONMENT, EXPORT, LENGTHS, PARAMS, PROVENANCE, RUNS, SERVING_CSV, SUMMARY_CSV
 from bench.core.schemas import Environment, Export, Lengths, Provenance, RecordedParams
 from bench.report.context import Context, read_pins
 from bench.runs.manifest import check_manifest
+from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 
 MEND = "restore it with git, or record the run again with --replace"
@@ -33,6 +34,8 @@ class RecordedRun:
     export: dict[str, Any] = field(default_factory=dict)
     lengths: dict[str, Any] = field(default_factory=dict)
     """Empty where a version kept the run that knew fixed padding alone."""
+    serving: pd.DataFrame | None = None
+    """None where a version kept the run that served no row."""
     is_whole: bool = True
     """Its parts are bound together by hash, and every single run is kept: not so where an older version kept it."""
 
@@ -48,6 +51,7 @@ class RecordedRun:
             read_summary(folder / SUMMARY_CSV.name, MEND),
             read_json(folder / EXPORT.name, MEND, Export),
             read_json(folder / LENGTHS.name, MEND, Lengths) if (folder / LENGTHS.name).exists() else {},
+            serving=read_serving(folder / SERVING_CSV.name, MEND) if (folder / SERVING_CSV.name).exists() else None,
             is_whole=manifest is not None,
         )
 
