@@ -40,6 +40,8 @@ WARM_UPS = 3
 BACKLOG_BUDGETS = 10
 """A load ends when more requests wait than arrive in so many budgets: none of them could be answered in time."""
 LEAST_BACKLOG = 32
+OF_ALL_AT_ONCE = 0.8
+"""Of the rate at which requests are answered that wait from the beginning: more is hardly held."""
 SINGLE_QUERIES = (10, 1000)
 """The fewest and the most requests one after another."""
 
@@ -141,7 +143,7 @@ class Worker:
         ends = self._ends(instances) if self.job.runtime != NULL else {}
         search(
             lambda place: self._keeps_budget(instances, grid.rate(place)),
-            self.job.start,
+            self._start(grid, ends),
             self.job.points,
             lambda: time.monotonic() - began < self.job.search_seconds,
             self.job.highest,
@@ -160,6 +162,12 @@ class Worker:
             **({} if memory is None else {"gpu_mib": memory}),
             "turn_unix_ns": [began_ns, time.time_ns()],
         }
+
+    def _start(self, grid: Grid, ends: Figures) -> int:
+        """Return where the search begins: in the first process not above what was answered with no time to lose."""
+        if self.job.process or not ends:
+            return self.job.start
+        return min(self.job.start, grid.place(OF_ALL_AT_ONCE * ends["offline"]["per_s"]))
 
     def _half(self, began: float) -> list[float]:
         """Return half of the highest rate that kept the budget, where the first process still has time for it."""
