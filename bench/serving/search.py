@@ -35,18 +35,18 @@ def search(
     keeps_budget: Callable[[int], bool],
     start: int,
     most: int,
-    may_go_on: Callable[[], bool] = lambda: True,
+    may_go_on: Callable[[bool], bool] = lambda _is_kept: True,
     highest: int = HIGHEST,
 ) -> list[int]:
     """Try places, the first at `start`, until two neighbours are known of which one keeps the budget; return them.
 
     Away from the start in steps that double, then halving what is in between; at most `most` places, and after the
-    second none that `may_go_on` forbids; never above `highest`.
+    second none that `may_go_on` forbids, which is told whether a place keeps the budget; never above `highest`.
     """
     tried: list[int] = []
     kept, missed = LOWEST - 1, highest + 1
     place, stride = start, 1
-    while missed - kept > 1 and len(tried) < most and (len(tried) < 2 or may_go_on()):
+    while missed - kept > 1 and len(tried) < most and (len(tried) < 2 or may_go_on(kept >= LOWEST)):
         tried.append(place)
         if keeps_budget(place):
             kept = max(kept, place)

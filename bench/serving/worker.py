@@ -42,6 +42,8 @@ BACKLOG_BUDGETS = 10
 LEAST_BACKLOG = 32
 OF_ALL_AT_ONCE = 0.8
 """Of the rate at which requests are answered that wait from the beginning: more is hardly held."""
+PATIENCE = 3
+"""A search in which no rate has kept the budget may take so many times as long: without one there is no figure."""
 SINGLE_QUERIES = (10, 1000)
 """The fewest and the most requests one after another."""
 
@@ -145,7 +147,7 @@ class Worker:
             lambda place: self._keeps_budget(instances, grid.rate(place)),
             self._start(grid, ends),
             self.job.points,
-            lambda: time.monotonic() - began < self.job.search_seconds,
+            lambda is_kept: time.monotonic() - began < self.job.search_seconds * (1 if is_kept else PATIENCE),
             self.job.highest,
         )
         for rate in self.job.rates or self._half(began):
