@@ -30,7 +30,7 @@ def main() -> None:
     for key in params.serving.variants:
         served = read_json(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
         if "failure" in served:
-            failures[f"{key} under load"] = served["failure"]
+            failures[f"{key} under load"] = served["failure"].removeprefix(f"{key}: ")
             remove(SERVED / f"{key}.json")
     if failures:
         raise WorkerError(told(failures))

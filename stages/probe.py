@@ -13,6 +13,7 @@ from bench.core.batches import write_batches
 from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.graphs import write_wanted
+from bench.core.leftovers import remove_leftovers
 from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, OWN_FILES
 from bench.core.variables import cleared_variables
@@ -27,6 +28,8 @@ from bench.sources.own_files import own_hashes
 
 def main() -> None:
     params = check_params()
+    for path in remove_leftovers(params):
+        print(f"removed {path}: no row of that name is configured")
     libraries = {name: import_runtime(name).LIBRARIES for name in runtime_names()}
     environment = probe_environment(libraries, params.timing.gpu_index)
     write_json(ENVIRONMENT, environment)

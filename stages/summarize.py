@@ -6,17 +6,13 @@ import _project  # noqa: F401
 
 from bench.core.errors import run_stage
 from bench.core.params import load_params
-from bench.core.progress import say
 from bench.summary.build import build_summary
-from bench.summary.leftovers import remove_leftovers
 from bench.summary.serving import build_serving, write_serving
 from bench.summary.table_file import write_summary
 
 
 def main() -> None:
     params = load_params()
-    for path in remove_leftovers(params.all_variants()):
-        say(f"removed {path}: no row of that name is configured")
     table = build_summary(params)
     write_summary(table)
     write_serving(build_serving(params, table))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,12 +28,21 @@ FAULTS = (
     "not_a_number",
     "cpu_for_cuda",
     "traceback",
+    "dies under load",
+    "hangs under load",
+    "wrong under load",
+    "mixed up under load",
 )
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"fault": FAULTS}
 
 
 def import_libraries() -> None:
     import onnxruntime  # noqa: F401
+
+
+def under_load() -> bool:
+    """Tell whether requests are answered: in a serving process, with every shape prepared."""
+    return "mlperf_loadgen" in sys.modules and not gc.isenabled()
 
 
 def open_session(spec: SessionSpec) -> Session:
@@ -47,7 +58,8 @@ class Faulty:
     def __init__(self, spec: SessionSpec) -> None:
         import onnxruntime
 
-        self.fault = spec.options["fault"]
+        self.fault = str(spec.options["fault"])
+        self.seen: set[bytes] = set()
         self.session = onnxruntime.InferenceSession(str(spec.graph), providers=["CPUExecutionProvider"])
 
     def prepare(self, batch_size: int) -> None:
@@ -55,6 +67,8 @@ class Faulty:
 
     def run(self, *inputs: TokenArray) -> Logits:
         input_ids, attention_mask = inputs
+        if under_load():
+            self._fail_under_load()
         if self.fault == "signal":
             print("the driver is about to fail", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -67,7 +81,22 @@ class Faulty:
         if self.fault == "no_mask":
             attention_mask = np.ones_like(attention_mask)
         logits: Logits = self.session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
-        return self._broken(logits)
+        return self._broken_under_load(input_ids, logits) if under_load() else self._broken(logits)
+
+    def _fail_under_load(self) -> None:
+        if self.fault == "dies under load":
+            print("the driver is about to fail", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "hangs under load":
+            time.sleep(600)
+
+    def _broken_under_load(self, input_ids: TokenArray, logits: Logits) -> Logits:
+        """Return what is wrong under load alone: too large, or for a batch that is new the answers of each other."""
+        if self.fault == "wrong under load":
+            return logits * np.float32(1.01)
+        is_new = input_ids.tobytes() not in self.seen
+        self.seen.add(input_ids.tobytes())
+        return logits[::-1].copy() if is_new and self.fault == "mixed up under load" else logits
 
     def _broken(self, logits: Logits) -> Logits:
         if self.fault == "empty":

@@ -71,7 +71,7 @@ def test_a_row_with_wrong_logits_is_rejected_and_never_called_fastest(
 
 def test_a_new_runtime_needs_one_file_and_one_entry(faulty: Callable[..., Project]) -> None:
     project = faulty("none")
-    assert project.repro() == {"probe", "infer@faulty", "summarize", "render", "check_rows"}
+    assert project.repro() == {"probe", "infer@faulty", "gather_rows", "summarize", "render", "check_rows"}
     assert cell(project, 2)["status"] == "measured"
 
 

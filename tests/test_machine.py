@@ -28,8 +28,10 @@ def test_versions_are_those_that_the_imported_libraries_state() -> None:
         "from bench.machine.versions import library_version\n"
         "read = {name: library_version(name) for name in sys.argv[1:]}\n"
         "loaded = [name for name in sys.argv[1:] if name in sys.modules]\n"
-        "import importlib\n"
-        "stated = {name: importlib.import_module(name).__version__ for name in read if read[name]}\n"
+        "import importlib, importlib.metadata\n"
+        "modules = {name: importlib.import_module(name) for name in read if read[name]}\n"
+        "recorded = importlib.metadata.version\n"
+        "stated = {name: getattr(each, '__version__', None) or recorded(name) for name, each in modules.items()}\n"
         "print(json.dumps([read, {name: str(text) for name, text in stated.items()}, loaded]))\n"
     )
     libraries = [name for name in VERSIONED_LIBRARIES if name != "tensorrt"]

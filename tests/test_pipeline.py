@@ -18,6 +18,9 @@ ENGINE = {"build_engine@ort_tensorrt_fp16"}
 TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
 CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
 REPORT = {"summarize", "render", "check_rows"}
+TIMED = {"gather_rows"} | REPORT
+"""What follows where a row was timed."""
+SERVE = {"serve@ort_cpu_fp32"}
 DRAWING = {"render", "compare_runs"}
 CPU_ROWS = ["torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"]
 GATHER = {"gather@cpu", "gather@cuda"}
@@ -39,19 +42,21 @@ def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
     "nothing": (lambda _params: None, set()),
-    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | REPORT),
-    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | REPORT),
-    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | REPORT),
+    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | SERVE | TIMED),
+    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | TIMED),
+    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | SERVE | TIMED),
     "one variant's option changed": (
         set_in("variants", "ort_cuda_fp16", "options", value={"cuda_graph": True}),
-        {"infer@ort_cuda_fp16"} | REPORT,
+        {"infer@ort_cuda_fp16"} | TIMED,
     ),
     "a quality gate changed": (
         set_in("quality", "int8", "min_agreement", value=0.5),
-        {"infer@ort_cpu_int8"} | REPORT,
+        {"infer@ort_cpu_int8"} | TIMED,
     ),
     "the margin of verdicts changed": (set_in("report", "margin", value=0.05), REPORT),
-    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | REPORT),
+    "the price of an hour changed": (set_in("report", "price_per_hour", value={"cpu": 0.5}), REPORT),
+    "serving changed": (set_in("serving", "points", value=3), SERVE | REPORT),
+    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | TIMED),
 }
 
 
@@ -67,18 +72,18 @@ def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Pr
     machine = shim(measured_copy, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
     ran = measured_copy.repro(environment=machine)
     of_onnxruntime = {name for name in INFER if "ort_" in name}
-    assert ran == {"probe", "measure_peaks"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | REPORT
+    assert ran == {"probe", "measure_peaks"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | SERVE | TIMED
 
 
 def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
     machine = shim(measured_copy, "tensorrt.py", "__version__ = '99.0'\n")
-    assert measured_copy.repro(environment=machine) == {"probe"} | ENGINE | TENSORRT | REPORT
+    assert measured_copy.repro(environment=machine) == {"probe"} | ENGINE | TENSORRT | TIMED
 
 
 def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
     machine = shim(measured_copy, "pynvml.py", (STAND_INS / "pynvml.py").read_text(encoding="utf-8"))
     gpu_rows = {"infer@ort_cuda_fp16", "convert_onnx@fp16_fused"} | ENGINE | TENSORRT
-    assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | GATHER | REPORT
+    assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | GATHER | TIMED
     row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")
     assert row["status"] == "skipped"
     assert "CUDAExecutionProvider does not load" in row["reason"]
@@ -103,7 +108,7 @@ def test_edited_statistics_write_the_report_anew_and_nothing_is_timed(name: str,
 
 def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
     edit(measured_copy, "bench/runtimes/pytorch.py")
-    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | REPORT
+    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | TIMED
 
 
 def test_a_parameter_changed_and_changed_back_is_timed_anew(measured_copy: Project) -> None:
@@ -174,7 +179,7 @@ def test_the_metrics_are_the_results_table_and_nothing_else(measured: Project) -
     shown = json.loads(measured.dvc("metrics", "show", "--json").stdout)
     files = shown[""]["data"]
     expected = {f"metrics/{key}/bs{size:03d}.json" for key in [*TINY_VARIANTS, "ort_tensorrt_fp16"] for size in (1, 2)}
-    assert set(files) == expected
+    assert set(files) == expected | {"metrics/serving/ort_cpu_fp32.json"}
     cell = files["metrics/ort_cpu_fp32/bs001.json"]["data"]
     assert cell["status"] == "measured"
     assert set(cell) <= {"status", "p50_ms", "p95_ms", "mean_ms", "samples_per_s"}

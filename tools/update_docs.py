@@ -24,6 +24,7 @@ from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.style import caption
+from bench.report.serving import pick_lines, served, served_table, terms
 from bench.report.table import accuracy_text, loss_text, render_summary, render_table
 from bench.runs.recorded_runs import RecordedRun
 from bench.summary.comparisons import fastest
@@ -44,6 +45,9 @@ FIRST_RUN = "h100-lengths"
 LENGTHS = ROOT / "docs/lengths.md"
 PADDED_RUNS = {"h100-lengths": "cuda", "h100-minilm": "cuda", "cpu-2-minilm": "cpu", "cpu-2": "cpu"}
 """The kept runs that show what padding costs."""
+SERVING = ROOT / "docs/serving.md"
+SERVED_RUNS = {"cpu-2": "cpu", "cpu-2-minilm": "cpu"}
+"""The kept runs that show what rows hold under load."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -74,6 +78,10 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     for name in PADDED_RUNS:
         text = with_block(text, name, padding_of_run(name))
     yield LENGTHS, text
+    text = SERVING.read_text(encoding="utf-8")
+    for name, device in SERVED_RUNS.items():
+        text = with_block(text, name, served_in_run(name, device))
+    yield SERVING, text
     text = RECORDED.read_text(encoding="utf-8")
     for name in recorded_names():
         text = with_block(text, name, table_of(name))
@@ -112,6 +120,15 @@ def padding_of_run(name: str) -> str:
         figures = [f"{milliseconds(row.p50_ms)} `{row.variant}`" for row in best]
         lines.append([str(size), *figures, *(f"{row.tokens_computed:.1f}" for row in best)])
     return "\n".join([f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)])
+
+
+def served_in_run(name: str, device: str) -> str:
+    """Return what a run's rows held under load, and which of them to serve with."""
+    run = RecordedRun.read(RUNS / name)
+    if run.serving is None:
+        raise ValueError(f"{name} has no rows under load")
+    rows = served(run.serving[run.serving["device"] == device])
+    return "\n".join([f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)])
 
 
 def order_effect() -> str:

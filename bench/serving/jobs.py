@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Serving, Variant
@@ -24,6 +24,7 @@ BUDGETS_LONG = 20
 class ServeJob(Job):
     """All that one serving process does."""
 
+    shortened_by: ClassVar[str] = "serving.max_seconds"
     budget_ms: float
     max_batch: int
     max_delay_ms: float
@@ -31,6 +32,8 @@ class ServeJob(Job):
     seed: int
     points: int
     search_seconds: float
+    end_seconds: float
+    """How long requests are sent one after another, and all at once."""
     least_queries: int
     least_seconds: float
     first_rate: float
@@ -80,6 +83,7 @@ def make_serve_job(
         seed=serving.seed + process,
         points=serving.points,
         search_seconds=serving.max_seconds,
+        end_seconds=serving.seconds,
         least_queries=least_queries(serving),
         least_seconds=max(serving.seconds, BUDGETS_LONG * serving.p99_ms[device] / 1000),
         first_rate=grid.first,

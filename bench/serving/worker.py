@@ -187,10 +187,10 @@ class Worker:
         instances.first.run(*self.requests.batch([0]).inputs)
         run_seconds = max(time.perf_counter() - began, 1e-6)
         least, most = SINGLE_QUERIES
-        count = min(max(math.ceil(self.job.least_seconds / run_seconds), least), most)
+        count = min(max(math.ceil(self.job.end_seconds / run_seconds), least), most)
         single = self._load(instances, Load("SingleStream", count, self.job.seed))
         _tell("all at once")
-        count = max(math.ceil(self.job.first_rate * self.job.least_seconds), self.job.max_batch)
+        count = max(math.ceil(self.job.first_rate * self.job.end_seconds), self.job.max_batch)
         return {"single_stream": single, "offline": self._load(instances, Load("Offline", count, self.job.seed))}
 
     def _keeps_budget(self, instances: Instances, rate: float) -> bool:

@@ -96,6 +96,11 @@ class WorkerProcess:
     def end(self) -> None:
         """End the worker and all that it started, whatever it is doing."""
         _kill_tree(self._process.pid)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):  # a turn that was never taken
+                pipe.close()
 
     @contextmanager
     def _ended_after(self, limit_seconds: float) -> Iterator[None]:
@@ -103,7 +108,7 @@ class WorkerProcess:
 
         def end_it() -> None:
             self._timed_out.set()
-            self.end()
+            _kill_tree(self._process.pid)
 
         timer = threading.Timer(limit_seconds, end_it)
         timer.start()
@@ -183,7 +188,7 @@ def _kill_tree(pid: int) -> None:
 def _hung(job: Job, limit_seconds: float, last_words: deque[str]) -> str:
     return (
         f"{job.key}: the worker took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; "
-        f"raise the limit, or lower timing.max_seconds{_quoted(last_words)}"
+        f"raise the limit, or lower {job.shortened_by}{_quoted(last_words)}"
     )
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench.core.files import remove
+from bench.core.params import Params
 from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES, SERVED
 
 CELL_FILE = re.compile(r"bs\d{3,}\.json")
 REPORT_FILES = (".csv", ".json")
+SERVING = "serve"
+"""The folder of parts of served rows, beside those of timed ones."""
 
 
-def remove_leftovers(variants: Iterable[str]) -> list[str]:
-    """Remove metrics, samples, parts and engines of rows that are not among `variants`; return what was removed."""
-    configured = set(variants)
-    found = [path for path in _of_rows() if path.stem not in configured]
+def remove_leftovers(params: Params) -> list[str]:
+    """Remove metrics, samples, parts and engines of rows that are not configured; return what was removed."""
+    timed, served = set(params.all_variants()), set(params.serving.variants)
+    found = [path for path in _of_rows() if path.stem not in timed]
+    found += [path for path in _of_served_rows() if path.stem not in served]
     for path in found:
         remove(path)
     return [path.as_posix() for path in found]
@@ -29,6 +33,10 @@ def _of_rows() -> Iterator[Path]:
         if files and all(map(CELL_FILE.fullmatch, files)):
             yield folder
     for place in (SAMPLES, ROUNDS):
-        yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES)
-    yield from SERVED.glob("*.json")
+        yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES and path.parent.name != SERVING)
     yield from (path for path in ENGINES.glob("*/") if (path / "build.json").is_file())
+
+
+def _of_served_rows() -> Iterator[Path]:
+    yield from SERVED.glob("*.json")
+    yield from (ROUNDS / SERVING).glob("*.json")

@@ -1,0 +1,398 @@
+"""Requests under load: how batches form, what LoadGen sends, which rates are tried, and whose answer went where."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.core.errors import WorkerError
+from bench.core.model_inputs import Padding
+from bench.inputs.encoded import Encoded
+from bench.runtimes.base.session import Computed, Logits, TokenArray, computed_as_given
+from bench.serving import load as load_generator
+from bench.serving.answers import check, furthest, replay, unanswered
+from bench.serving.batcher import Batcher
+from bench.serving.expected import expected_rate
+from bench.serving.instances import Instances, Served
+from bench.serving.load import Load, answer, read_log, send
+from bench.serving.requests import Requests
+from bench.serving.search import HIGHEST, LOWEST, Grid, search
+from bench.statistics.late import shows_p99
+from bench.statistics.rate_curve import Crossing, Point, crossing, latency_at
+from bench.summary.serving import confirmed, points_of
+
+
+class Arriving:
+    """A clock and the queue that requests come from, in a time of their own."""
+
+    def __init__(self, *arrivals: tuple[float, object]) -> None:
+        self.now = 0.0
+        self._coming: deque[tuple[float, object]] = deque(arrivals)
+
+    def clock(self) -> float:
+        return self.now
+
+    def put(self, _item: object) -> None:
+        raise AssertionError("everything that comes is known")
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        last = self.now if not block else (float("inf") if timeout is None else self.now + timeout)
+        if self._coming and self._coming[0][0] <= last:
+            came, item = self._coming.popleft()
+            self.now = max(self.now, came)
+            return item
+        self.now = last if block else self.now
+        raise queue.Empty
+
+
+def batches(
+    arrivals: Sequence[tuple[float, str]], *, max_batch: int, max_delay_s: float, service_s: float
+) -> list[tuple[float, str]]:
+    """Return when each batch was taken, and its requests, by a session that runs `service_s` for each."""
+    coming = [(came, (came, names)) for came, names in arrivals]
+    source = Arriving(*coming, (coming[-1][0], None))
+    batcher: Batcher[str] = Batcher(max_batch, max_delay_s, source.clock, source)
+    taken: list[tuple[float, str]] = []
+    while batch := batcher.take():
+        taken.append((source.now, "".join(batch)))
+        source.now += service_s
+    return taken
+
+
+def test_a_batch_is_all_that_waits_when_the_last_one_ends() -> None:
+    arrivals = [(0.0, "a"), (1.0, "b"), (2.0, "cd"), (11.0, "e"), (40.0, "f")]
+    expected = [(0.0, "a"), (10.0, "bcd"), (20.0, "e"), (40.0, "f")]
+    assert batches(arrivals, max_batch=8, max_delay_s=0, service_s=10) == expected
+
+
+def test_a_batch_is_never_larger_than_its_limit_and_requests_keep_their_order() -> None:
+    expected = [(0.0, "ab"), (10.0, "cd"), (20.0, "e")]
+    assert batches([(0.0, "abcde")], max_batch=2, max_delay_s=0, service_s=10) == expected
+
+
+def test_with_a_delay_a_batch_waits_until_its_first_request_waited_so_long_or_it_is_full() -> None:
+    arrivals = [(0.0, "a"), (3.0, "b"), (7.0, "c"), (20.0, "de"), (21.0, "f"), (50.0, "g")]
+    expected = [(5.0, "ab"), (12.0, "c"), (21.0, "def"), (50.0, "g")]
+    assert batches(arrivals, max_batch=3, max_delay_s=5, service_s=0) == expected
+
+
+def test_requests_that_waited_while_a_batch_ran_wait_no_longer_than_the_delay() -> None:
+    assert batches([(0.0, "a"), (1.0, "b"), (30.0, "c")], max_batch=4, max_delay_s=5, service_s=10) == [
+        (5.0, "ab"),
+        (30.0, "c"),
+    ]
+    assert batches([(0.0, "ab"), (1.0, "c"), (40.0, "d")], max_batch=2, max_delay_s=5, service_s=10) == [
+        (0.0, "ab"),
+        (10.0, "c"),
+        (40.0, "d"),
+    ]
+
+
+@pytest.mark.parametrize("edge", [-30, -3, 0, 1, 2, 5, 30])
+@pytest.mark.parametrize("start", [-8, 0, 6])
+def test_a_search_ends_between_the_last_rate_that_keeps_the_budget_and_the_next(edge: int, start: int) -> None:
+    tried = search(lambda place: place <= edge, start, most=100)
+    assert {edge, edge + 1} <= set(tried)
+    assert len(tried) == len(set(tried)) <= 14
+
+
+def test_a_search_that_never_finds_an_edge_ends_at_the_ends_of_the_grid() -> None:
+    assert min(search(lambda _: False, 0, most=100)) == LOWEST
+    assert max(search(lambda _: True, 0, most=100)) == HIGHEST
+    assert max(search(lambda _: True, 3, most=100, highest=3)) == 3
+
+
+def test_a_search_in_a_hurry_goes_on_until_a_rate_keeps_the_budget() -> None:
+    tried = search(lambda place: place <= -10, 0, most=100, may_go_on=lambda is_kept: not is_kept)
+    assert [place <= -10 for place in tried] == [False] * (len(tried) - 1) + [True]
+    assert len(search(lambda _: False, 0, most=4, may_go_on=lambda is_kept: not is_kept)) == 4
+
+
+def test_places_of_a_grid_lie_a_tenth_apart() -> None:
+    grid = Grid(100.0)
+    assert grid.rate(1) == pytest.approx(110)
+    assert [grid.place(grid.rate(place)) for place in (-20, 0, 7)] == [-20, 0, 7]
+
+
+def test_the_first_rate_is_below_what_the_batches_can_do_and_grows_with_the_budget() -> None:
+    mean_ms = {1: 1.0, 4: 2.0, 16: 4.0}
+    rates = [expected_rate(mean_ms, 16, budget_ms) for budget_ms in (1.5, 5, 20, 200)]
+    assert rates == sorted(rates)
+    assert 0 < rates[0] < rates[-1] <= 4000
+    assert rates[-1] > 3000
+    assert expected_rate(mean_ms, 1, 200) <= 1000
+    assert expected_rate(mean_ms, 16, 0.9) == 0.0
+
+
+def test_the_fewest_requests_that_show_a_p99_are_459_and_none_of_them_late() -> None:
+    assert shows_p99(0, 459)
+    assert not shows_p99(0, 458)
+    assert not shows_p99(1, 459)
+    assert not shows_p99(0, 0)
+
+
+class Answering:
+    """A session in the place of a model: logits that tell the sentence; the last of some requests come late."""
+
+    is_for_one_batch_size = False
+    is_of_fixed_sizes = False
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.runs = 0
+
+    def prepare(self, batch_size: int) -> None:
+        """It is ready."""
+
+    def run(self, *inputs: TokenArray) -> Logits:
+        self.runs += 1
+        if self.seconds:
+            time.sleep(self.seconds)
+        return logits_of(inputs[0][:, 0])
+
+    def computed(self, *inputs: TokenArray) -> Computed:
+        return computed_as_given(*inputs)
+
+    def free_cached_memory(self) -> None:
+        """Nothing is cached."""
+
+    def operator_ms(self, _batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+        return {}
+
+    def evidence(self) -> dict[str, Any]:
+        return {}
+
+
+def logits_of(tokens: Any) -> Logits:
+    """Return logits `[sentences, 2]` that are those of no other sentence."""
+    numbers = np.asarray(tokens, dtype=np.float32)
+    return np.stack([numbers, -numbers], axis=1)
+
+
+SENTENCES = Encoded(
+    np.tile(np.arange(1, 41, dtype=np.int64)[:, None], (1, 8)),
+    (np.arange(8)[None, :] < np.repeat([2, 3, 5, 8], 10)[:, None]).astype(np.int64),
+    np.full(40, -1),
+)
+REFERENCE = logits_of(np.arange(1, 41))
+
+
+def requests(padding: Padding = "fixed", sizes: Sequence[int] = ()) -> Requests:
+    return Requests(SENTENCES, padding, 1, list(sizes))
+
+
+def serve_load(
+    load: Load, *sessions: Answering, max_batch: int = 4, issue: Callable[[Any, Any], None] | None = None
+) -> tuple[dict[str, Any], list[Served]]:
+    """Send a load to sessions; return LoadGen's figures and what each session did."""
+    waiting = deque(sessions)
+    instances = Instances(waiting.popleft, len(sessions))
+    batcher: Batcher[Any] = Batcher(max_batch)
+    served: list[Served] = []
+    figures = send(
+        load,
+        len(SENTENCES),
+        batcher.put if issue is None else lambda queries: issue(batcher, queries),
+        batcher.close,
+        lambda: served.extend(instances.serve(requests(), batcher, answer)),
+    )
+    return figures, served
+
+
+def load_of(queries: int, **settings: Any) -> Load:
+    wanted: dict[str, Any] = {"scenario": "Server", "seed": 1, "rate": 2000.0, "budget_ms": 1e4} | settings
+    return Load(queries=queries, **wanted)
+
+
+def test_every_request_is_answered_once_in_every_scenario() -> None:
+    for scenario in ("Server", "SingleStream", "Offline"):
+        figures, served = serve_load(load_of(100, scenario=scenario), Answering())
+        assert unanswered(100, served) == ""
+        assert figures["queries"] == 100
+        assert check(served, REFERENCE, "single_label").max_abs_diff == 0
+
+
+def test_the_same_seed_sends_the_same_sentences_and_another_seed_others() -> None:
+    asked = []
+    for seed in (1, 1, 2):
+        _, served = serve_load(load_of(60, seed=seed, rate=5000.0), Answering())
+        asked.append([int(index) for batch in served[0].batches for index in batch.indices])
+    assert asked[0] == asked[1] != asked[2]
+
+
+@pytest.mark.parametrize("late", [0, 1, 3])
+@pytest.mark.parametrize("queries", [458, 459, 700])
+def test_the_rule_on_late_requests_is_that_of_loadgen(queries: int, late: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs: list[dict[str, Any]] = []
+    held: list[Any] = []
+
+    def read_and_keep(path: Path) -> dict[str, Any]:
+        logs.append(read_log(path))
+        return logs[-1]
+
+    monkeypatch.setattr(load_generator, "read_log", read_and_keep)
+
+    def answer_but_for_the_late(batcher: Batcher[Any], arrived: Sequence[Any]) -> None:
+        kept_back = list(arrived[: late - len(held)])
+        held.extend(kept_back)
+        if kept_back:
+            threading.Timer(0.5, lambda: batcher.put(kept_back)).start()
+        batcher.put([each for each in arrived if each not in kept_back])
+
+    figures, _ = serve_load(load_of(queries, rate=20000.0, budget_ms=400), Answering(), issue=answer_but_for_the_late)
+    assert figures["late"] >= late
+    assert shows_p99(figures["late"], queries) == logs[0]["early_stopping_met"]
+
+
+def test_an_audit_file_in_the_folder_changes_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "audit.config").write_text("*.Server.min_query_count = 7\n*.Server.max_query_count = 7\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    figures, served = serve_load(load_of(50), Answering())
+    assert figures["queries"] == 50
+    assert unanswered(50, served) == ""
+
+
+def test_a_load_above_what_a_session_can_do_is_ended_and_called_overload() -> None:
+    began = time.monotonic()
+    figures, served = serve_load(load_of(5000, rate=1000.0, most_waiting=20), Answering(seconds=0.02), max_batch=1)
+    assert figures["is_overloaded"]
+    assert figures["queries"] < 200
+    assert unanswered(figures["queries"], served) == ""
+    assert time.monotonic() - began < 30
+
+
+def test_sessions_side_by_side_share_the_requests() -> None:
+    _, served = serve_load(load_of(200, rate=2000.0), Answering(0.002), Answering(0.002), max_batch=1)
+    assert len(served) == 2
+    assert min(each.requests() for each in served) > 20
+    assert unanswered(200, served) == ""
+
+
+def test_a_session_that_fails_beside_the_first_ends_the_load_with_its_error() -> None:
+    class Failing(Answering):
+        def run(self, *_inputs: TokenArray) -> Logits:
+            raise ValueError("the second session fails")
+
+    instances = Instances(deque([Answering(), Failing()]).popleft, 2)
+    batcher: Batcher[Any] = Batcher(1)
+    batcher.put([type("Request", (), {"index": number})() for number in range(20)])
+    threading.Timer(0.5, batcher.close).start()
+    with pytest.raises(ValueError, match="the second session fails"):
+        instances.serve(requests(), batcher, lambda _requests: time.sleep(0.01))
+
+
+def test_a_log_of_another_loadgen_ends_with_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WorkerError, match="LoadGen wrote no log that can be read"):
+        read_log(tmp_path / "missing.txt")
+    monkeypatch.setattr(load_generator, "read_log", lambda _path: {"result_query_count": 10})
+    with pytest.raises(WorkerError, match=r"LoadGen's log has no .*: take the version in requirements.txt"):
+        serve_load(load_of(10), Answering())
+
+
+def served_by(session: Answering, sentences: Sequence[Sequence[int]]) -> Served:
+    made = [requests().batch(list(each)) for each in sentences]
+    return Served(made, [session.run(*batch.inputs) for batch in made])
+
+
+def test_two_swapped_answers_are_found_though_both_pass_the_gate() -> None:
+    session = Answering()
+    served = served_by(session, [[0, 1], [2, 3], [4, 5]])
+    assert "fault" not in replay(session, furthest([served], REFERENCE), REFERENCE)
+    served.logits[1] = served.logits[1][::-1]
+    close = check([served], REFERENCE, "single_label").max_abs_diff / np.ptp(REFERENCE)
+    assert close < 0.05, "a gate for INT8 would let it pass"
+    assert "differs from the same batch run again" in replay(session, furthest([served], REFERENCE), REFERENCE)["fault"]
+
+
+def test_lost_and_doubled_answers_are_counted() -> None:
+    served = served_by(Answering(), [[0, 1], [2]])
+    assert unanswered(3, [served]) == ""
+    assert unanswered(4, [served]) == "4 requests, 3 answers"
+    assert unanswered(2, [served]) == "2 requests, 3 answers"
+    served.logits[0] = served.logits[0][:1]
+    assert check([served], REFERENCE, "single_label").fault == (
+        "batches with another number of answers than of requests"
+    )
+
+
+def test_a_batch_is_filled_up_to_a_prepared_size_and_asks_for_no_more() -> None:
+    batch = requests(sizes=[1, 4, 8]).batch([3, 7, 9])
+    assert len(batch.inputs[0]) == 4
+    assert list(batch.indices) == [3, 7, 9]
+    assert len(requests().batch([3, 7, 9]).inputs[0]) == 3
+
+
+def test_every_shape_that_a_load_can_bring_is_prepared() -> None:
+    session = Answering()
+    for source in (requests("fixed"), requests("longest")):
+        known = {b.inputs[0].shape for b in source.of_every_shape(session, 3, [1, 2, 3])}
+        generator = np.random.default_rng(0)
+        for _ in range(200):
+            sentences = generator.integers(0, 40, generator.integers(1, 4)).tolist()
+            assert source.batch(sentences).inputs[0].shape in known
+
+
+def curve(*points: tuple[float, float], overloaded: Sequence[float] = ()) -> list[Point]:
+    steady = [Point(rate, p99 / 4, p99 / 2, p99) for rate, p99 in points]
+    return steady + [Point(rate, 1.0, 1.0, 1.0, is_overloaded=True) for rate in overloaded]
+
+
+def found(points: Sequence[Point]) -> Crossing:
+    crossed = crossing(points, 10.0)
+    assert crossed
+    return Crossing(round(crossed.rate, 6), crossed.is_cliff, crossed.is_least)
+
+
+def test_the_rate_within_the_budget_lies_where_the_fitted_curve_crosses_it() -> None:
+    power = [(rate, rate**2 / 1000) for rate in (50.0, 80.0, 110.0, 140.0)]
+    assert found(curve(*power)).rate == pytest.approx(100, rel=0.01)
+    noisy = [(50.0, 3.0), (60.0, 2.0), (90.0, 8.0), (100.0, 14.0), (110.0, 13.0)]
+    assert 90 < found(curve(*noisy)).rate < 100
+    assert found(curve(*noisy)) == Crossing(found(curve(*noisy)).rate)
+
+
+def test_a_rate_is_never_taken_from_an_overloaded_load() -> None:
+    assert found(curve((50.0, 2.0), (80.0, 4.0), overloaded=[100.0])) == Crossing(80, is_cliff=True)
+    assert crossing(curve(overloaded=[100.0]), 10.0) is None
+    lucky = curve((50.0, 2.0), (120.0, 3.0), overloaded=[100.0])
+    assert found(lucky) == Crossing(50, is_cliff=True), "what was steady above an overload was luck"
+
+
+def test_rates_that_all_keep_or_all_miss_the_budget_say_so() -> None:
+    assert found(curve((50.0, 2.0), (80.0, 4.0))) == Crossing(80, is_least=True)
+    assert crossing(curve((50.0, 20.0), (80.0, 40.0)), 10.0) is None
+
+
+def test_a_latency_is_told_only_between_rates_that_were_tried() -> None:
+    points = curve((50.0, 2.0), (80.0, 8.0))
+    assert latency_at(points, 65.0, "p99_ms") == pytest.approx(4.0)
+    assert latency_at(points, 20.0, "p99_ms") is None
+    assert latency_at(points, 25.0, "p99_ms", alone_ms=1.0) == pytest.approx(2**0.5)
+    assert latency_at(points, 90.0, "p99_ms", alone_ms=1.0) is None
+
+
+def process(*points: tuple[float, float, int, int]) -> dict[str, Any]:
+    """Return a serving process of (rate asked for, rate sent, requests, late ones)."""
+    common = {"is_overloaded": False, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
+    names = ("rate", "sent_per_s", "queries", "late")
+    return {"points": [{**common, **dict(zip(names, point, strict=True))} for point in points]}
+
+
+def test_requests_of_all_processes_together_show_a_p99() -> None:
+    three = [process((100.0, 100.0, 153, 0)), process((100.0, 110.0, 153, 0)), process((110.0, 120.0, 153, 0))]
+    assert confirmed(three) == pytest.approx(459 / (153 / 100 + 153 / 110 + 153 / 120))
+    assert confirmed(three[:2]) is None
+    three[0]["points"][0]["late"] = 1
+    assert confirmed(three) is None
+
+
+def test_a_rate_counts_as_it_was_sent() -> None:
+    assert [point.rate for point in points_of(process((100.0, 113.0, 153, 0)))] == [113.0]
