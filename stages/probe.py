@@ -18,6 +18,7 @@ from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, OWN_FILES
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import wanted_graphs
+from bench.machine.cores import thread_count
 from bench.machine.environment import probe_environment
 from bench.machine.gpus import VISIBLE
 from bench.machine.identity import write_machine
@@ -32,6 +33,7 @@ def main() -> None:
         print(f"removed {path}: no row of that name is configured")
     libraries = {name: import_runtime(name).LIBRARIES for name in runtime_names()}
     environment = probe_environment(libraries, params.timing.gpu_index)
+    thread_count(params.timing.cpu_threads)
     write_json(ENVIRONMENT, environment)
     write_machine(params.timing.gpu_index)
     write_json(OWN_FILES, own_hashes(params))
@@ -46,7 +48,8 @@ def lines(environment: dict[str, Any]) -> Iterator[str]:
     """Yield what was found, and what is not passed on to the processes that measure."""
     cpu, gpu = environment["cpu"], environment["cuda"]
     quota = f", a quota of {cpu['quota_cpus']:g} CPUs" if "quota_cpus" in cpu else ""
-    yield f"cpu: {cpu['model']}, {cpu['cores']} cores{quota}"
+    instructions = f", {cpu['instructions']}" if "instructions" in cpu else ""
+    yield f"cpu: {cpu['model']}, {cpu['cores']} cores{quota}{instructions}"
     yield f"gpu: {gpu['gpu']} (1 of {gpu['count']}), driver {gpu['driver']}" if gpu else f"gpu: {_why_no_gpu()}"
     cleared = cleared_variables(_project.given)
     if cleared:

@@ -27,11 +27,11 @@ from bench.core.files import read_yaml, shortened
 from bench.core.model_inputs import Padding
 from bench.core.paths import PARAMS
 
-Precision = Literal["fp32", "tf32", "fp16", "int8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 Device = Literal["cpu", "cuda"]
 RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
 VARIANT_KEY = re.compile(r"[a-z0-9_]+")
-CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")
+CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
 RESERVED_KEYS = ("convert", "serving")
 """Folders of metrics/ that are no variant's."""

@@ -258,9 +258,13 @@ ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_mem
 
 
 class RatePoint(TypedDict):
-    """What a serving process did at one rate; `keeps`: its p99 was within the budget."""
+    """What a serving process did at one rate; `keeps`: its p99 was within the budget.
+
+    `rate` was asked for, `sent_per_s` came of it: requests at random times, not all of them.
+    """
 
     rate: Latency
+    sent_per_s: Latency
     keeps: bool
     is_overloaded: bool
     queries: Annotated[int, Field(ge=1)]

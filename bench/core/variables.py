@@ -17,6 +17,7 @@ CLEARED: dict[str, tuple[str, ...]] = {
     "PyTorch": ("PYTORCH_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "INDUCTOR_", "TRITON_"),
     "CUDA": ("CUDA_", "CUDNN_", "CUBLAS_", "CUBLASLT_", "NVIDIA_TF32_OVERRIDE"),
     "ONNX Runtime": ("ORT_", "ONNXRUNTIME_"),
+    "OpenVINO": ("OV_", "OPENVINO_"),
     "TensorRT": ("TRT_", "TENSORRT_"),
     "Python": ("PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONTRACEMALLOC", "PYTHONPROFILEIMPORTTIME", "PYTHON_JIT"),
 }

@@ -2,7 +2,8 @@
 
 fp16          all arithmetic in half precision, inputs and outputs as before
 fp16_fused    as fp16, with ONNX Runtime's fused kernels for CUDA (Attention, SkipLayerNormalization, …)
-int8_dynamic  weights in INT8 per channel, activations quantized while running; for CPUs
+int8_dynamic  weights in INT8 per channel, activations quantized while running; for ONNX Runtime on CPUs
+int8_static   weights in INT8 per channel, activations in UINT8 with calibrated ranges (QDQ pairs); for CPUs
 int8_qdq      weights and activations in INT8 with calibrated ranges (QDQ pairs); for TensorRT
 """
 
@@ -31,7 +32,7 @@ QUANTIZED = ["MatMul", "Gemm"]
 def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
     """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
 
-    The `calibration` sentences are used by int8_qdq.
+    The `calibration` sentences are used by int8_static and int8_qdq.
     """
     with _quiet_converters():
         model = RECIPES[recipe](source, calibration)
@@ -56,6 +57,44 @@ def _int8_dynamic(source: Path, _calibration: Encoded) -> Any:
             str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=positions
         )
         return load_graph(target)
+
+
+def _int8_static(source: Path, calibration: Encoded) -> Any:
+    """Quantize as CPUs multiply: unsigned activations by signed weights (VNNI), one range a tensor, a scale a column.
+
+    Only the products by a weight: attention's own stay in floating point.  The ranges are those of sentences without
+    padding, where the graph takes any length: what stands in padded places is thrown away.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    graph = load_graph(source)
+    with _scratch_copy(source) as (copy, target):
+        quantize_static(
+            str(copy),
+            str(target),
+            _calibration_reader(calibration, is_padded=not takes_any_length(graph)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=QUANTIZED,
+            nodes_to_exclude=nodes_of_the_length(graph),
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": False,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "MatMulConstBOnly": True,
+                "OpTypesToExcludeOutputQuantization": QUANTIZED,
+                "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
+            },
+        )
+        return load_graph(target)
+
+
+def takes_any_length(graph: Any) -> bool:
+    """Tell whether the graph's inputs `[batch, length]` have no fixed length."""
+    return all(bool(value.type.tensor_type.shape.dim[1].dim_param) for value in graph.graph.input)
 
 
 def _int8_qdq(source: Path, calibration: Encoded) -> Any:
@@ -105,8 +144,8 @@ def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
         yield copy, Path(scratch) / "made.onnx"
 
 
-def _calibration_reader(calibration: Encoded) -> Any:
-    """Return what feeds the sentences one by one to ONNX Runtime's calibration."""
+def _calibration_reader(calibration: Encoded, is_padded: bool = True) -> Any:
+    """Return what feeds the sentences one by one to ONNX Runtime's calibration, as they are padded or without."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Sentences(CalibrationDataReader):  # type: ignore[misc]
@@ -119,7 +158,9 @@ def _calibration_reader(calibration: Encoded) -> Any:
             row = next(self.rows, None)
             if row is None:
                 return None
-            return dict(zip(calibration.input_names, calibration.rows(np.array([row])), strict=True))
+            length = None if is_padded else int(calibration.lengths[row])
+            arrays = (np.ascontiguousarray(array[:, :length]) for array in calibration.rows(np.array([row])))
+            return dict(zip(calibration.input_names, arrays, strict=True))
 
     return Sentences()
 
@@ -138,6 +179,7 @@ RECIPES: dict[str, Callable[[Path, Encoded], Any]] = {
     "fp16": _fp16,
     "fp16_fused": _fp16_fused,
     "int8_dynamic": _int8_dynamic,
+    "int8_static": _int8_static,
     "int8_qdq": _int8_qdq,
 }
 

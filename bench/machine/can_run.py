@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.core.errors import DataError
 from bench.core.params import Params, Variant
+from bench.machine.instructions import BF16, has_bf16
 
 
 def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
@@ -24,9 +25,26 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
             f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "
             "another version of PyTorch may have"
         )
+    if needs_bf16(variant):
+        return _no_bf16(variant, environment)
     if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
         return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
     return ""
+
+
+def needs_bf16(variant: Variant) -> bool:
+    """Tell whether a part of the row is computed in BF16."""
+    return variant.precision == "bf16" or variant.options.get("rest") == "bf16"
+
+
+def _no_bf16(variant: Variant, environment: dict[str, Any]) -> str:
+    """Return why the device would only emulate BF16, empty if it multiplies it or nothing is known of it."""
+    if variant.device == "cpu":
+        instructions = environment["cpu"].get("instructions", "")
+        return "" if has_bf16(instructions) else f"this CPU has no BF16 instructions (none of {', '.join(BF16)})"
+    capability = environment["cuda"]["compute_capability"]
+    is_able = capability is None or int(capability.split(".")[0]) >= 8
+    return "" if is_able else f"BF16 needs compute capability 8.0, this GPU has {capability}"
 
 
 def _has_tf32(gpu: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from bench.core.errors import ParameterError
 from bench.machine.quota import cpu_quota
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
@@ -43,6 +44,29 @@ def _distinct_cores(cpus: Iterable[int]) -> int:
     return len(found)
 
 
+def numa_nodes() -> int:
+    """Return how many memory nodes the usable CPUs belong to, 0 where Linux does not tell."""
+    nodes = (list((TOPOLOGY / f"cpu{cpu}").glob("node[0-9]*")) for cpu in usable_cpus())
+    return len({node.name for found in nodes for node in found})
+
+
+def most_threads() -> int:
+    """Return how many threads can run at once at most: the usable CPUs, or a container's quota where it is less."""
+    quota = cpu_quota()
+    cpus = len(usable_cpus())
+    return cpus if quota is None else max(1, min(cpus, int(quota)))
+
+
 def thread_count(setting: int | str) -> int:
-    """Return the number of threads that `timing.cpu_threads` stands for: itself, or the physical cores."""
-    return physical_cores() if setting == "physical" else int(setting)
+    """Return the number of threads that `timing.cpu_threads` stands for: itself, or the physical cores.
+
+    ParameterError if it is more than can run at once: threads that take turns are no measure of anything.
+    """
+    if setting == "physical":
+        return physical_cores()
+    if int(setting) > most_threads():
+        raise ParameterError(
+            f"params.yaml: timing.cpu_threads: got {setting}, allowed: physical, or at most {most_threads()}, which is "
+            "what this process may use of the CPUs (affinity and a container's quota)"
+        )
+    return int(setting)

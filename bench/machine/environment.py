@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.variables import recorded_variables
-from bench.machine.cores import TOPOLOGY, physical_cores, usable_cpus
+from bench.machine.cores import TOPOLOGY, numa_nodes, physical_cores, usable_cpus
 from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml, visible_gpus, whole_gpu
+from bench.machine.instructions import deciding_instructions
 from bench.machine.quota import cpu_quota
 from bench.machine.versions import library_version
 
@@ -24,6 +25,7 @@ VERSIONED_LIBRARIES = (
     "onnx",
     "onnxscript",
     "onnxruntime",
+    "openvino",
     "tensorrt",
     "numpy",
     "mlcommons_loadgen",
@@ -54,12 +56,19 @@ def probe_environment(runtime_libraries: dict[str, tuple[str, ...]], gpu_index: 
 def probe_cpu() -> dict[str, Any]:
     """Return the CPU's model, the cores that this process may use, and what else limits its speed, where that is known.
 
-    `quota_cpus`: what a container's limit allows; `governor`: how Linux sets the clock.
+    `instructions`: those that decide how fast it multiplies; `threads`: the hardware threads that may be used, two a
+    core with SMT; `quota_cpus`: what a container's limit allows; `governor`: how Linux sets the clock.
     """
-    limits = {"quota_cpus": cpu_quota(), "governor": _governors()}
+    limits = {
+        "instructions": deciding_instructions(),
+        "numa_nodes": numa_nodes(),
+        "quota_cpus": cpu_quota(),
+        "governor": _governors(),
+    }
     return {
         "model": _cpu_model(),
         "cores": physical_cores(),
+        "threads": len(usable_cpus()),
         **{name: value for name, value in limits.items() if value},
     }
 

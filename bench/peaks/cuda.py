@@ -58,6 +58,7 @@ CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
     "fp32": lambda: _floating_product("float32", "highest"),
     "tf32": lambda: _floating_product("float32", "high"),
     "fp16": lambda: _floating_product("float16", "highest"),
+    "bf16": lambda: _floating_product("bfloat16", "highest"),
     "int8": _int8_product,
 }
 

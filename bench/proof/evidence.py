@@ -15,6 +15,7 @@ WEIGHT_TYPES = {
     "fp32": ("float32", "float"),
     "tf32": ("float32", "float"),
     "fp16": ("float16",),
+    "bf16": ("bfloat16",),
     "int8": ("qint8", "int8"),
 }
 """Names of the weights' type in PyTorch and in ONNX for each precision."""

@@ -1,4 +1,4 @@
-"""PyTorch: eager, compiled, and dynamic INT8 on the CPU."""
+"""PyTorch: eager, compiled, and on the CPU dynamic INT8."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers")
-SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
+SUPPORTED = frozenset(
+    {
+        ("cpu", "fp32"),
+        ("cpu", "bf16"),
+        ("cpu", "int8"),
+        ("cuda", "fp32"),
+        ("cuda", "tf32"),
+        ("cuda", "fp16"),
+        ("cuda", "bf16"),
+    }
+)
 PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
 TRIED_TOKENS = 16
@@ -44,6 +54,8 @@ def open_session(spec: SessionSpec) -> Session:
         raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
     if spec.device == "cuda" and "compile" in spec.options and importlib.util.find_spec("triton") is None:
         raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
+    if spec.device == "cpu" and "compile" in spec.options:
+        _check_compiler()
     torch.set_num_threads(spec.cpu_threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
@@ -53,6 +65,16 @@ def open_session(spec: SessionSpec) -> Session:
     if "compile" in spec.options:
         return CompiledSession(model, spec)
     return EagerSession(model, spec)
+
+
+def _check_compiler() -> None:
+    """Raise Unavailable where there is no C++ compiler: what torch.compile writes for the CPU is C++."""
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, RuntimeError, OSError) as problem:
+        raise Unavailable(f"torch.compile needs a C++ compiler on the CPU, and none was found: {problem}") from None
 
 
 class EagerSession:

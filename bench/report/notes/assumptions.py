@@ -49,6 +49,7 @@ def assumption_lines(table: pd.DataFrame, serving: pd.DataFrame | None = None) -
     rows = table[table["status"] == "measured"]
     yield _always("INT8 is always faster than FP32", list(_by_precision(rows, "int8", "fp32")))
     yield _always("FP16 is always faster than FP32", list(_by_precision(rows, "fp16", "fp32")))
+    yield _always("BF16 is always faster than FP32", list(_by_precision(rows, "bf16", "fp32")))
     yield _always("TensorRT always wins", list(_tensorrt(rows)))
     yield _always("Less padding is always faster", list(_less_padding(rows)))
     yield _always("Without padding is always fastest on a GPU", list(_no_padding(rows)))

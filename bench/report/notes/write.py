@@ -32,7 +32,7 @@ from bench.report.table import PANELS, margins_text, not_timed
 from bench.summary.comparisons import compare, fastest, fastest_and_ties
 from bench.summary.table_file import is_missing
 
-PRECISION_PAIRS = (("int8", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
+PRECISION_PAIRS = (("int8", "fp32"), ("bf16", "fp32"), ("fp16", "fp32"), ("tf32", "fp32"))
 
 
 def render_notes(table: pd.DataFrame, context: Context, serving: pd.DataFrame | None = None) -> str:

@@ -12,7 +12,7 @@ from bench.report.notes.assumptions import by_padding, padding_text, plain, prec
 from bench.report.plots.style import COLOURS, MARKERS, label_ends, new_figure, save, set_batch_axis
 from bench.summary.comparisons import Comparison, compare
 
-LOWER_PRECISIONS = ("tf32", "fp16", "int8")
+LOWER_PRECISIONS = ("tf32", "fp16", "bf16", "int8")
 Points = list[tuple[int, Comparison]]
 
 

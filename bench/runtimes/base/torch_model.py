@@ -19,7 +19,8 @@ def load_model(spec: SessionSpec) -> Any:
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    dtype = torch.float16 if spec.precision == "fp16" else torch.float32  # whatever the checkpoint was saved in
+    types = {"fp16": torch.float16, "bf16": torch.bfloat16}
+    dtype = types.get(spec.precision, torch.float32)  # whatever the checkpoint was saved in
     model = AutoModelForSequenceClassification.from_pretrained(
         spec.graph, local_files_only=True, use_safetensors=True, dtype=dtype
     )

@@ -1,0 +1,170 @@
+"""OpenVINO on the CPU, fed the same ONNX graphs."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from bench.core.errors import WorkerError
+from bench.core.model_inputs import Padding
+from bench.runtimes.base.session import (
+    Computed,
+    Logits,
+    Session,
+    SessionSpec,
+    TokenArray,
+    Unavailable,
+    Unfit,
+    computed_as_given,
+)
+
+LIBRARIES = ("openvino",)
+SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "bf16"), ("cpu", "int8")})
+PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
+OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"rest": ("fp32", "bf16")}
+"""`rest`: of an INT8 row, in which precision what is not quantized is computed."""
+DEVICE = "CPU"
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+"""`INFERENCE_PRECISION_HINT`.  Never left out: on CPUs with BF16 units OpenVINO runs float32 models in BF16 unless told
+otherwise."""
+PRODUCTS = frozenset({"FullyConnected", "Convolution"})
+"""Types of executed nodes that multiply by a weight; a MatMul multiplies two results."""
+EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "u8": "int8", "i8": "int8"}
+"""How this project calls a node's `runtimePrecision`; of an INT8 product it is the type of its activations."""
+
+
+def import_libraries() -> None:
+    """Import OpenVINO."""
+    import openvino  # noqa: F401
+
+
+def open_session(spec: SessionSpec) -> Session:
+    """Compile `spec.graph` for the CPU in exactly the precision asked for; Unfit if OpenVINO does not take the
+    graph, Unavailable if the CPU does not compute that precision.
+
+    For one request at a time: one stream on all threads (the hint LATENCY).
+    """
+    return OpenVinoSession(compiled(spec), spec)
+
+
+def compiled(spec: SessionSpec, **more: Any) -> Any:
+    """Return the openvino.CompiledModel; `more`: further properties."""
+    import openvino
+
+    core = openvino.Core()
+    wanted = properties(spec)
+    if wanted["INFERENCE_PRECISION_HINT"] == "bf16" and "BF16" not in core.get_property(
+        DEVICE, "OPTIMIZATION_CAPABILITIES"
+    ):
+        raise Unavailable("OpenVINO has no BF16 kernels for this CPU")
+    try:
+        model = core.read_model(str(spec.graph))
+        if spec.padding == "fixed":
+            model.reshape({value.any_name: [-1, spec.sequence_length] for value in model.inputs})
+        return core.compile_model(model, DEVICE, wanted | more)
+    except RuntimeError as problem:
+        raise Unfit(f"OpenVINO does not take this graph: {' '.join(str(problem).split())}") from problem
+
+
+def properties(spec: SessionSpec) -> dict[str, Any]:
+    """Return what OpenVINO is told: precision, threads, and that one request comes at a time."""
+    precision = spec.options.get("rest", "fp32") if spec.precision == "int8" else spec.precision
+    return {
+        "INFERENCE_PRECISION_HINT": HINTS[str(precision)],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": spec.cpu_threads,
+    }
+
+
+class OpenVinoSession:
+    """One compiled model and one infer request."""
+
+    is_for_one_batch_size = False
+    is_of_fixed_sizes = False
+
+    def __init__(self, model: Any, spec: SessionSpec) -> None:
+        self._model = model
+        self._spec = spec
+        self._names = [value.any_name for value in model.inputs]
+        self._request = model.create_infer_request()
+        threads = model.get_property("INFERENCE_NUM_THREADS")
+        if threads != spec.cpu_threads:
+            raise WorkerError(f"asked OpenVINO for {spec.cpu_threads} threads, it took {threads}")
+
+    def prepare(self, batch_size: int) -> None:
+        """One compiled model takes every batch size."""
+
+    def run(self, *inputs: TokenArray) -> Logits:
+        return infer(self._request, self._names, inputs)
+
+    def computed(self, *inputs: TokenArray) -> Computed:
+        return computed_as_given(*inputs)
+
+    def free_cached_memory(self) -> None:
+        """OpenVINO keeps its buffers; there is nothing to free."""
+
+    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+        """Measure with a second model: one that counts is slower."""
+        model = compiled(self._spec, PERF_COUNT=True)
+        request = model.create_infer_request()
+        times: Counter[str] = Counter()
+        for inputs in batches:
+            infer(request, self._names, inputs)
+            attention = attention_nodes(model)
+            for node in request.get_profiling_info():
+                kind = "Attention" if node.node_name in attention else node.node_type
+                times[kind] += node.real_time.total_seconds() * 1000
+        return dict(times)
+
+    def evidence(self) -> dict[str, Any]:
+        read = self._model.get_property
+        return {
+            "device": [device.lower() for device in read("EXECUTION_DEVICES")],
+            "product_weights": executed_products(self._model),
+            "precision_hint": str(read("INFERENCE_PRECISION_HINT").get_type_name()),
+            "streams": read("NUM_STREAMS"),
+            "cpu_threads": read("INFERENCE_NUM_THREADS"),
+            "nodes": len(self._model.get_runtime_model().get_ops()),
+        }
+
+
+def infer(request: Any, names: Sequence[str], inputs: Sequence[TokenArray]) -> Logits:
+    """Run one request on arrays that are read where they are, and return a copy of its logits."""
+    request.infer(dict(zip(names, inputs, strict=True)), share_inputs=True)
+    logits: Logits = request.get_output_tensor(0).data.copy()
+    return logits
+
+
+def attention_nodes(model: Any) -> set[str]:
+    """Return the names of executed nodes that are attention: two products with the mask and the softmax between them.
+
+    OpenVINO compiles it to one node of the type Subgraph, as it does other chains of operators; what tells it from them
+    is that two arrays `[batch, heads, …, …]` go in.
+    """
+    return {
+        node.friendly_name
+        for node in model.get_runtime_model().get_ops()
+        if _text(node.get_rt_info(), "layerType") == "Subgraph"
+        and sum(len(value.get_partial_shape()) == 4 for value in node.inputs()) > 1
+    }
+
+
+def executed_products(model: Any) -> dict[str, int]:
+    """Return the elements of the weights that executed nodes multiply by, by the type in which they were multiplied.
+
+    What ran is read, not what was asked for: before the first run it may be empty.
+    """
+    elements: Counter[str] = Counter()
+    for node in model.get_runtime_model().get_ops():
+        facts = node.get_rt_info()
+        if _text(facts, "layerType") in PRODUCTS:
+            kind = _text(facts, "runtimePrecision")
+            elements[EXECUTED.get(kind, kind)] += math.prod(node.input(1).get_shape())
+    return dict(elements)
+
+
+def _text(facts: Any, name: str) -> str:
+    return str(facts[name].astype(str)) if name in facts else ""
