@@ -130,4 +130,5 @@ def test_gpu_time_in_which_two_kernels_overlap_counts_once() -> None:
 def test_tf32_rows_are_skipped_on_a_gpu_without_tf32() -> None:
     environment = {"cuda": {"compute_capability": "7.5"}, "runtimes": {"onnxruntime": {"onnxruntime": "1.31.1"}}}
     assert reason_to_skip(variant("tf32"), environment) == "TF32 needs compute capability 8.0, this GPU has 7.5"
+    assert reason_to_skip(variant("bf16"), environment) == "BF16 needs compute capability 8.0, this GPU has 7.5"
     assert reason_to_skip(variant("fp16"), environment) == ""

@@ -87,6 +87,26 @@ def test_a_containers_quota_limits_the_threads_and_is_told(
     assert environment.probe_cpu().get("quota_cpus") == expected
 
 
+@pytest.mark.parametrize(("quota_us", "most"), [("max", 4), ("200000", 2), ("50000", 1)])
+def test_more_threads_than_the_machine_runs_at_once_are_refused(
+    quota_us: str, most: int, system: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system("own", "0::/\n")
+    system("cgroup/cpu.max", f"{quota_us} 100000\n")
+    four_cpus_of_two_cores(system, monkeypatch, [0, 1, 2, 3])
+    assert cores.thread_count(most) == most
+    with pytest.raises(ParameterError, match=f"cpu_threads: got {most + 1}, allowed: physical, or at most {most}, "):
+        cores.thread_count(most + 1)
+
+
+def test_memory_nodes_of_the_usable_cpus_are_counted(system: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    four_cpus_of_two_cores(system, monkeypatch, [0, 1, 2])
+    assert cores.numa_nodes() == 0
+    for cpu, node in enumerate((0, 0, 1, 2)):
+        system(f"cpu/cpu{cpu}/node{node}/x", "")
+    assert cores.numa_nodes() == 2
+
+
 @pytest.mark.parametrize("text", ["nr_throttled 3\nthrottled_usec 2500000\n", "throttled_time 2500000000\n"])
 def test_time_that_a_quota_took_is_counted(text: str, system: Write) -> None:
     system("own", "0::/\n")

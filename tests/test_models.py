@@ -26,6 +26,7 @@ from bench.inputs.encoded import Encoded, encode
 from bench.proof.evidence import contradiction
 from bench.proof.operators import matrix_share
 from bench.proof.quality import reference_spread
+from bench.runtimes import pytorch
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.sources.builtin import builtin_sentences
@@ -39,9 +40,12 @@ PATHS = [
     ("pytorch", "int8", "model", 1.5),
     ("onnxruntime", "fp32", "fp32.onnx", 1e-4),
     ("onnxruntime", "int8", "int8_dynamic.onnx", 1.5),
+    ("onnxruntime", "int8", "int8_static.onnx", 1.5),
     ("onnxruntime", "int8", "int8_qdq.onnx", 1.5),
     ("onnxruntime", "fp16", "fp16.onnx", 0.05),
     ("onnxruntime", "fp16", "fp16_fused.onnx", 0.05),
+    ("openvino", "fp32", "fp32.onnx", 1e-4),
+    ("openvino", "int8", "int8_static.onnx", 1.5),
 ]
 """(runtime, precision, graph, largest relative error); ONNX Runtime's CPU runs all graphs, slowly but rightly."""
 THROUGH_ALL = (
@@ -142,7 +146,7 @@ def error_of(made: Made, session: Any) -> float:
     return float(np.max(errors) / reference_spread(made.wanted))
 
 
-UNLIKE_INT8 = {("squeezebert", "model"), ("squeezebert", "int8_qdq.onnx")}
+UNLIKE_INT8 = {("squeezebert", "model"), ("squeezebert", "int8_static.onnx"), ("squeezebert", "int8_qdq.onnx")}
 """Kinds whose products are convolutions, and what leaves these in float32: such rows are rejected for it."""
 
 
@@ -178,7 +182,7 @@ def test_modernbert_with_mean_pooling_keeps_the_logits(tmp_path: Path) -> None:
 
 
 def test_the_share_of_matrix_products_is_seen_in_every_cpu_runtime(like_bert: Made) -> None:
-    for runtime, graph in (("pytorch", "model"), ("onnxruntime", "fp32.onnx")):
+    for runtime, graph in (("pytorch", "model"), ("onnxruntime", "fp32.onnx"), ("openvino", "fp32.onnx")):
         operators = like_bert.session(runtime, "fp32", graph).operator_ms([like_bert.encoded.rows(np.arange(3))] * 2)
         assert 0.05 < (matrix_share(operators) or 0) < 1
 
@@ -261,6 +265,7 @@ def test_a_compiled_row_sees_each_batch_and_not_the_one_before(
     import torch
 
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(pytorch, "_check_compiler", lambda: None)
     found = make(kind, tmp_path)
     session = found.session("pytorch", "fp32", "model", compile="default")
     for rows in (np.array([0]), np.array([4, 5, 6]), np.array([1]), np.array([7, 8, 9])):

@@ -93,11 +93,11 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "unknown runtime": (
         lambda p: p["variants"][CPU].update(runtime="tvm"),
-        f"variants.{CPU}.runtime: got 'tvm', allowed: onnxruntime, pytorch",
+        f"variants.{CPU}.runtime: got 'tvm', allowed: onnxruntime, openvino, pytorch",
     ),
     "TensorRT among variants": (
         lambda p: p["variants"][CPU].update(runtime="tensorrt"),
-        f"variants.{CPU}.runtime: got 'tensorrt', allowed: onnxruntime, pytorch",
+        f"variants.{CPU}.runtime: got 'tensorrt', allowed: onnxruntime, openvino, pytorch",
     ),
     "key with a dash": (
         lambda p: p["variants"].update({"torch-cpu": p["variants"][CPU]}),
@@ -181,7 +181,7 @@ def _unknown_option(params: dict[str, Any]) -> None:
 RUNTIME_FAULTS: list[tuple[Change, str]] = [
     (
         _int8_on_cuda,
-        "params.yaml: variants.torch_cuda_int8.precision: got 'int8' on cuda for pytorch, allowed: fp32 on",
+        "params.yaml: variants.torch_cuda_int8.precision: got 'int8' on cuda for pytorch, allowed: bf16 on cpu, fp32 on",
     ),
     (_unknown_option, "variants.torch_cpu_fp32.options.compile: got 'fastest', allowed: default, reduce-overhead"),
 ]

@@ -16,7 +16,7 @@ from conftest import STAND_INS, TINY_VARIANTS, Project, make_project, shim
 INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}
 TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
-CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_qdq")}
+CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")}
 REPORT = {"summarize", "render", "check_rows"}
 TIMED = {"gather_rows"} | REPORT
 """What follows where a row was timed."""

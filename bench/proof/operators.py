@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|attention", re.IGNORECASE)
-"""Operators of PyTorch (aten::addmm, quantized::linear_dynamic, …) and ONNX Runtime (FusedMatMul, MatMulInteger, …).
+MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|fullyconnected|attention", re.IGNORECASE)
+"""Operators of PyTorch (aten::addmm, quantized::linear_dynamic, …), ONNX Runtime (FusedMatMul, MatMulInteger, …) and
+OpenVINO (FullyConnected).
 
 Fused attention counts as a whole: two matrix products and the softmax between them.
 """

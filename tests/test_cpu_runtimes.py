@@ -1,0 +1,208 @@
+"""Runtimes and precisions of the CPU: strict FP32, BF16 only where it is multiplied, INT8 with calibrated ranges."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Project
+from test_models import LENGTH, Made, error_of, make
+
+from bench.core.params import Variant
+from bench.machine.can_run import reason_to_skip
+from bench.machine.instructions import DECIDING, deciding_instructions, has_bf16
+from bench.proof.evidence import contradiction
+from bench.runtimes import openvino, pytorch
+from bench.runtimes.base.session import SessionSpec, Unavailable, Unfit
+
+bf16_only = pytest.mark.skipif(not has_bf16(deciding_instructions()), reason="this CPU has no BF16 instructions")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make("distilbert", tmp_path_factory.mktemp("distilbert"), recipes=("int8_dynamic", "int8_static"))
+
+
+def row(precision: str, runtime: str = "openvino", device: str = "cpu", **options: Any) -> Variant:
+    return Variant.model_validate(
+        {"runtime": runtime, "device": device, "precision": precision, "graph": "model", "options": options}
+    )
+
+
+def evidence_of(session: Any, made: Made) -> dict[str, Any]:
+    session.run(*made.encoded.rows(np.arange(3)))
+    return dict(session.evidence())
+
+
+def test_openvino_computes_fp32_strictly_whatever_the_cpu_could_do(made: Made) -> None:
+    session = made.session("openvino", "fp32", "fp32.onnx")
+    assert error_of(made, session) < 1e-4
+    evidence = evidence_of(session, made)
+    assert evidence["precision_hint"] == "f32"
+    assert set(evidence["product_weights"]) == {"float32"}
+    assert evidence["cpu_threads"] == 1
+    assert evidence["streams"] == 1
+
+
+@bf16_only
+def test_openvinos_own_default_would_be_bf16_and_an_fp32_row_is_rejected_for_it(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = openvino.properties
+    monkeypatch.setattr(
+        openvino,
+        "properties",
+        lambda spec: {**chosen(spec), "INFERENCE_PRECISION_HINT": default_precision()},
+    )
+    evidence = evidence_of(made.session("openvino", "fp32", "fp32.onnx"), made)
+    assert contradiction(row("fp32"), evidence).startswith("requested fp32, observed bfloat16 in 100% of the weights")
+    assert contradiction(row("bf16"), evidence) == ""
+
+
+def default_precision() -> str:
+    """Return the precision that OpenVINO takes for a float32 model that it is told nothing about."""
+    from openvino import Core
+
+    return {"bf16": "bf16", "f32": "f32"}[Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_quantized_graph_under_another_label_is_rejected(precision: str, made: Made) -> None:
+    evidence = evidence_of(made.session("openvino", "int8", "int8_static.onnx"), made)
+    assert contradiction(row("int8"), evidence) == ""
+    assert f"requested {precision}, observed int8" in contradiction(row(precision), evidence)
+
+
+def test_a_dynamically_quantized_graph_is_no_int8_row_in_openvino(made: Made) -> None:
+    evidence = evidence_of(made.session("openvino", "int8", "int8_dynamic.onnx"), made)
+    assert "requested int8, observed float32" in contradiction(row("int8"), evidence)
+
+
+@bf16_only
+@pytest.mark.parametrize(("runtime", "graph"), [("openvino", "fp32.onnx"), ("pytorch", "model")])
+def test_bf16_rows_prove_it_and_are_off_by_no_more_than_its_digits(runtime: str, graph: str, made: Made) -> None:
+    session = made.session(runtime, "bf16", graph)
+    assert 1e-4 < error_of(made, session) < 0.2
+    evidence = evidence_of(session, made)
+    assert contradiction(row("bf16", runtime), evidence) == ""
+    assert "observed bfloat16" in contradiction(row("fp32", runtime), evidence)
+
+
+@bf16_only
+def test_an_int8_row_may_compute_the_rest_in_bf16(made: Made) -> None:
+    session = made.session("openvino", "int8", "int8_static.onnx", rest="bf16")
+    evidence = evidence_of(session, made)
+    assert contradiction(row("int8", rest="bf16"), evidence) == ""
+    assert evidence["precision_hint"] == "bf16"
+
+
+ENVIRONMENT = {"cpu": {"instructions": "avx2 avx_vnni"}, "cuda": None, "runtimes": {"openvino": {"openvino": "1"}}}
+
+
+@pytest.mark.parametrize("variant", [row("bf16"), row("int8", rest="bf16")])
+def test_what_a_cpu_would_emulate_is_skipped_with_the_reason(variant: Variant) -> None:
+    assert reason_to_skip(variant, ENVIRONMENT) == (
+        "this CPU has no BF16 instructions (none of avx512_bf16, amx_bf16, bf16)"
+    )
+    able = {**ENVIRONMENT, "cpu": {"instructions": "avx2 avx512_bf16"}}
+    assert reason_to_skip(variant, able) == ""
+    assert reason_to_skip(row("int8"), ENVIRONMENT) == ""
+
+
+def test_a_runtime_without_kernels_for_the_precision_is_unavailable(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino as library
+
+    class OldCpu(library.Core):  # type: ignore[misc]
+        def get_property(self, *names: str) -> Any:
+            return ["FP32", "INT8"] if names[-1] == "OPTIMIZATION_CAPABILITIES" else super().get_property(*names)
+
+    monkeypatch.setattr(library, "Core", OldCpu)
+    with pytest.raises(Unavailable, match="OpenVINO has no BF16 kernels for this CPU"):
+        made.session("openvino", "bf16", "fp32.onnx")
+
+
+def test_a_graph_that_openvino_does_not_take_rejects_its_row(tmp_path: Path) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "m"]) for name in ("input_ids", "logits")]
+    graph = helper.make_graph(
+        [helper.make_node("Nothing", ["input_ids"], ["logits"], domain="own")], "g", *[[v] for v in values]
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "own.onnx")
+    spec = SessionSpec("cpu", "fp32", tmp_path / "own.onnx", {}, [1], LENGTH, cpu_threads=1)
+    with pytest.raises(Unfit, match="OpenVINO does not take this graph: "):
+        openvino.open_session(spec)
+
+
+def test_compiled_rows_of_the_cpu_are_unavailable_without_a_compiler(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config, cpp_builder
+
+    monkeypatch.setattr(config.cpp, "cxx", ("a-compiler-that-is-not-there",))
+    cpp_builder.cpp_compiler_search.cache_clear()
+    with pytest.raises(Unavailable, match=r"torch.compile needs a C\+\+ compiler on the CPU, and none was found"):
+        pytorch.open_session(
+            SessionSpec("cpu", "fp32", made.folder / "model", {"compile": "default"}, [1], LENGTH, cpu_threads=1)
+        )
+
+
+def test_static_int8_is_calibrated_without_padding_and_quantizes_the_weights_columns(made: Made) -> None:
+    import onnx
+
+    graph = onnx.load(str(made.folder / "int8_static.onnx")).graph
+    types = {value.name: value.data_type for value in graph.initializer}
+    lengths = {value.name: list(value.dims) for value in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    sources = {node.output[0]: node for node in graph.node}
+    weights = [sources[node.input[1]] for node in products if node.input[1] in sources]
+    quantized = [node for node in weights if node.op_type == "DequantizeLinear" and node.input[0] in types]
+    assert len(quantized) == 2 * 6 + 2
+    assert all(types[node.input[0]] == onnx.TensorProto.INT8 for node in quantized)
+    assert all(len(lengths[node.input[1]]) == 1 for node in quantized), "a scale a column"
+
+
+def test_the_instructions_that_decide_are_told_in_one_order() -> None:
+    found = deciding_instructions().split()
+    assert found == [name for name in DECIDING if name in found]
+
+
+def test_rows_of_the_cpu_run_through_the_whole_pipeline(measured_copy: Project) -> None:
+    rows: dict[str, Any] = {
+        "openvino_cpu_fp32": {"precision": "fp32", "graph": "onnx/fp32.onnx"},
+        "openvino_cpu_bf16_longest": {"precision": "bf16", "graph": "onnx/fp32.onnx", "padding": "longest"},
+        "openvino_cpu_int8_longest": {"precision": "int8", "graph": "onnx/int8_static.onnx", "padding": "longest"},
+    }
+    common = {"runtime": "openvino", "device": "cpu"}
+
+    def change(params: dict[str, Any]) -> None:
+        params["variants"].update({key: {**common, **values} for key, values in rows.items()})
+        params["serving"]["variants"] = ["openvino_cpu_int8_longest"]
+
+    measured_copy.set_params(change)
+    ran = measured_copy.repro()
+    assert {f"infer@{key}" for key in rows} <= ran
+    assert "infer@ort_cpu_fp32" not in ran
+    table = {r["variant"]: r for r in csv.DictReader(measured_copy.read("results/summary.csv").splitlines())}
+    assert table["openvino_cpu_fp32"]["status"] == table["openvino_cpu_int8_longest"]["status"] == "measured"
+    wanted = "measured" if has_bf16(deciding_instructions()) else "skipped"
+    assert table["openvino_cpu_bf16_longest"]["status"] == wanted
+    assert float(table["openvino_cpu_fp32"]["relative_error"]) < 1e-4
+    assert 0 < float(table["openvino_cpu_int8_longest"]["limit_share"]) < 1
+    served = list(csv.DictReader(measured_copy.read("results/serving.csv").splitlines()))
+    assert [r["status"] for r in served] == ["measured"]
+
+
+def test_too_many_threads_end_the_run_before_anything_is_timed(measured_copy: Project) -> None:
+    measured_copy.set_params(lambda params: params["timing"].update(cpu_threads=4096))
+    ended = measured_copy.dvc("repro", code=None)
+    assert ended.returncode != 0
+    assert "params.yaml: timing.cpu_threads: got 4096, allowed: physical, or at most" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
