@@ -181,7 +181,7 @@ def _unknown_option(params: dict[str, Any]) -> None:
 RUNTIME_FAULTS: list[tuple[Change, str]] = [
     (
         _int8_on_cuda,
-        "params.yaml: variants.torch_cuda_int8.precision: got 'int8' on cuda for pytorch, allowed: bf16 on cpu, fp32 on",
+        "params.yaml: variants.torch_cuda_int8.precision: got 'int8' on cuda for pytorch, allowed: bf16 on cpu, ",
     ),
     (_unknown_option, "variants.torch_cpu_fp32.options.compile: got 'fastest', allowed: default, reduce-overhead"),
 ]

@@ -15,11 +15,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
-from bench.report.figures import milliseconds
+from bench.report.figures import MISSING, milliseconds
 from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
 from bench.report.plots.by_batch import write_by_batch
@@ -48,6 +51,11 @@ PADDED_RUNS = {"h100-lengths": "cuda", "h100-minilm": "cuda", "cpu-2-minilm": "c
 SERVING = ROOT / "docs/serving.md"
 SERVED_RUNS = {"cpu-2": "cpu", "cpu-2-minilm": "cpu"}
 """The kept runs that show what rows hold under load."""
+CPU = ROOT / "docs/cpu.md"
+CPU_RUNS = ("cpu-2", "cpu-2-minilm")
+CPU_BEST_BEFORE = "ort_cpu_int8"
+"""The row of each padding that the CPU's others are held against."""
+CPU_SIZES = (1, 8)
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -69,6 +77,7 @@ def main() -> int:
 def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be; without DVC's blocks where the history is not there."""
     text = with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
+    text = with_block(text, "served", served_in_run("cpu-2-minilm", "cpu"))
     yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm"))
     text = OWN_MODEL.read_text(encoding="utf-8")
     for name in TRAINED_RUNS:
@@ -78,6 +87,10 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     for name in PADDED_RUNS:
         text = with_block(text, name, padding_of_run(name))
     yield LENGTHS, text
+    text = CPU.read_text(encoding="utf-8")
+    for name in CPU_RUNS:
+        text = with_block(text, name, cpu_rows_of(name))
+    yield CPU, text
     text = SERVING.read_text(encoding="utf-8")
     for name, device in SERVED_RUNS.items():
         text = with_block(text, name, served_in_run(name, device))
@@ -120,6 +133,26 @@ def padding_of_run(name: str) -> str:
         figures = [f"{milliseconds(row.p50_ms)} `{row.variant}`" for row in best]
         lines.append([str(size), *figures, *(f"{row.tokens_computed:.1f}" for row in best)])
     return "\n".join([f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)])
+
+
+def cpu_rows_of(name: str) -> str:
+    """Return each CPU row of a run with its p50 as a share of dynamic INT8's with the same padding."""
+    rows = by_padding(RecordedRun.read(RUNS / name).measured("cpu"))
+    titles = [title for size in CPU_SIZES for title in (f"p50 ms at batch {size}", "of dynamic INT8")]
+    columns = ["row", *titles, "loss against fp32"]
+    lines = []
+    for (_, variant), cells in rows.groupby(["padding", "variant"], sort=False):
+        at = {row.batch_size: row for row in cells.itertuples()}
+        figures = [text for size in CPU_SIZES for text in _against_dynamic(at[size], rows)]
+        lines.append([f"`{variant}`", *figures, loss_text(at[CPU_SIZES[0]])])
+    return "\n".join(table_lines(columns, columns[:1], lines))
+
+
+def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
+    same = rows[(rows["padding"] == row.padding) & (rows["batch_size"] == row.batch_size)]
+    before = same[same["variant"].str.removesuffix("_longest") == CPU_BEST_BEFORE]
+    share = MISSING if before.empty else f"{row.p50_ms / before.iloc[0]['p50_ms']:.2f}"
+    return milliseconds(row.p50_ms), share
 
 
 def served_in_run(name: str, device: str) -> str:
