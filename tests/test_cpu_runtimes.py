@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Project
+from conftest import ROOT, Project
 from test_models import LENGTH, Made, error_of, make
 
+from bench.core.openvino_import import import_openvino
 from bench.core.params import Variant
 from bench.machine.can_run import reason_to_skip
 from bench.machine.instructions import DECIDING, deciding_instructions, has_bf16
@@ -24,6 +28,19 @@ bf16_only = pytest.mark.skipif(not has_bf16(deciding_instructions()), reason="th
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make("distilbert", tmp_path_factory.mktemp("distilbert"), recipes=("int8_dynamic", "int8_static"))
+
+
+def test_importing_openvino_tells_nobody_and_writes_nothing_at_home(tmp_path: Path) -> None:
+    code = (
+        "import sys; from bench.runtimes.openvino import import_libraries; import_libraries(); import openvino\n"
+        "print(openvino.Core().available_devices, [name for name in sys.modules if 'telemetry.backend' in name])"
+    )
+    home = {name: str(tmp_path) for name in ("HOME", "USERPROFILE", "LOCALAPPDATA", "APPDATA")}
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **home}, check=True, capture_output=True, text=True
+    ).stdout
+    assert told.strip() == "['CPU'] []"
+    assert not list(tmp_path.iterdir())
 
 
 def row(precision: str, runtime: str = "openvino", device: str = "cpu", **options: Any) -> Variant:
@@ -64,9 +81,7 @@ def test_openvinos_own_default_would_be_bf16_and_an_fp32_row_is_rejected_for_it(
 
 def default_precision() -> str:
     """Return the precision that OpenVINO takes for a float32 model that it is told nothing about."""
-    from openvino import Core
-
-    return {"bf16": "bf16", "f32": "f32"}[Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()]
+    return str(import_openvino().Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -115,7 +130,7 @@ def test_what_a_cpu_would_emulate_is_skipped_with_the_reason(variant: Variant) -
 def test_a_runtime_without_kernels_for_the_precision_is_unavailable(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import openvino as library
+    library = import_openvino()
 
     class OldCpu(library.Core):  # type: ignore[misc]
         def get_property(self, *names: str) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.core.openvino_import import import_openvino
 from bench.machine.instructions import deciding_instructions, has_bf16
 from bench.peaks.stopwatch import COPY_BYTES, Peaks, best_seconds, operations
 
@@ -122,7 +123,7 @@ def _openvino_bf16(threads: int) -> float:
 
 def _openvino(model: bytes, precision: str, threads: int) -> float:
     try:
-        import openvino
+        openvino = import_openvino()
     except (ImportError, OSError):
         return NEVER
     settings = {

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.core.errors import WorkerError
 from bench.core.model_inputs import Padding
+from bench.core.openvino_import import import_openvino
 from bench.runtimes.base.session import (
     Computed,
     Logits,
@@ -37,7 +38,7 @@ EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "u8": "int8"
 
 def import_libraries() -> None:
     """Import OpenVINO."""
-    import openvino  # noqa: F401
+    import_openvino()
 
 
 def open_session(spec: SessionSpec) -> Session:
@@ -51,9 +52,7 @@ def open_session(spec: SessionSpec) -> Session:
 
 def compiled(spec: SessionSpec, **more: Any) -> Any:
     """Return the openvino.CompiledModel; `more`: further properties."""
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     wanted = properties(spec)
     if wanted["INFERENCE_PRECISION_HINT"] == "bf16" and "BF16" not in core.get_property(
         DEVICE, "OPTIMIZATION_CAPABILITIES"
