@@ -132,7 +132,7 @@ def test_a_runtime_without_kernels_for_the_precision_is_unavailable(
 ) -> None:
     library = import_openvino()
 
-    class OldCpu(library.Core):  # type: ignore[misc]
+    class OldCpu(library.Core):  # type: ignore[misc, name-defined]
         def get_property(self, *names: str) -> Any:
             return ["FP32", "INT8"] if names[-1] == "OPTIMIZATION_CAPABILITIES" else super().get_property(*names)
 

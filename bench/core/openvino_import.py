@@ -1,8 +1,8 @@
 """Import OpenVINO without its telemetry.
 
-`import openvino` tells Google Analytics of itself unless a file in the user's home says no, and writes an id and a count
-there (openvino/tools/ovc/__init__.py and openvino_telemetry/main.py of 2026.4: no file counts as consent).  Where the
-package openvino_telemetry cannot be imported it uses a stand-in that does nothing: its own way out.
+`import openvino` tells Google Analytics of itself unless a file in the user's home says no, and writes an id and a
+count there (openvino/tools/ovc/__init__.py and openvino_telemetry/main.py of 2026.4: no file counts as consent).  Where
+the package openvino_telemetry cannot be imported it uses a stand-in that does nothing: its own way out.
 """
 
 from __future__ import annotations
