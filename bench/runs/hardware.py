@@ -9,11 +9,12 @@ import pandas as pd
 
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
 from bench.report.markdown import table_lines
+from bench.report.serving import served
 from bench.report.table import PANELS
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.summary.comparisons import fastest_and_ties
 
-LIBRARIES = ("torch", "onnxruntime", "tensorrt")
+LIBRARIES = ("torch", "onnxruntime", "openvino", "tensorrt")
 
 
 def render_hardware(runs: list[RecordedRun]) -> str:
@@ -34,7 +35,7 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     for device, title in PANELS.items():
         measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
         if measured:
-            lines += [f"## {title}", "", *_winners(measured), "", *_same_rows(measured), ""]
+            lines += [f"## {title}", "", *_served(compared, device), *_winners(measured), "", *_same_rows(measured), ""]
     return "\n".join(lines)
 
 
@@ -47,6 +48,33 @@ def _machine(run: RecordedRun) -> list[str]:
     versions = [run.environment["versions"].get(name) or MISSING for name in LIBRARIES]
     machine = [f"`{run.name}`", run.hardware("cuda"), run.hardware("cpu"), run.environment["os"]]
     return [*machine, *versions, run.provenance["model"]]
+
+
+def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
+    """Yield how many requests a second each row holds in each run, within the budget that stands above; nothing where
+    no row was served.
+    """
+    held = {f"`{run.name}`": found for run in runs if len(found := _held(run, device))}
+    if not held:
+        return
+    columns = [f"{name}, p99 within {rows.iloc[0]['budget_ms']:g} ms" for name, rows in held.items()]
+    variants = dict.fromkeys(str(name) for rows in held.values() for name in rows["variant"])
+    yield from ["Requests per second within the latency budget (95% interval):", ""]
+    cells = ([variant, *(_rate(rows, variant) for rows in held.values())] for variant in variants)
+    yield from [*table_lines(["variant", *columns], ["variant"], cells), ""]
+
+
+def _held(run: RecordedRun, device: str) -> pd.DataFrame:
+    if run.serving is None:
+        return pd.DataFrame()
+    return served(run.serving[run.serving["device"] == device])
+
+
+def _rate(rows: pd.DataFrame, variant: str) -> str:
+    row = next(rows[rows["variant"] == variant].itertuples(), None)
+    if row is None:
+        return MISSING
+    return with_interval(per_second, row.requests_per_s, row.requests_per_s_low, row.requests_per_s_high)
 
 
 def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:

@@ -127,12 +127,18 @@ def precision_pair(cells: pd.DataFrame, low: str, high: str) -> tuple[Any, Any] 
 
 
 def _by_precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[Cell]:
-    """Compare two precisions of the same runtime on the same device, without further options."""
+    """Compare two precisions of the same runtime on the same device, without further options.
+
+    Every row of the lower one: there may be several, of unlike graphs.
+    """
     keys = ["runtime", "device", "padding", "batch_size"]
     for (runtime, device, padding, size), group in by_padding(plain(rows)).groupby(keys, sort=False):
         pair = precision_pair(group, low, high)
         if pair:
-            yield _cell(f"{runtime} on {device}{padding_text(padding)}, batch {size}", *pair)
+            lower = list(group[group["precision"] == low].itertuples())
+            for row in lower:
+                name = f"{runtime} on {device}" if len(lower) == 1 else f"`{row.variant}`"
+                yield _cell(f"{name}{padding_text(padding)}, batch {size}", row, pair[1])
 
 
 def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:

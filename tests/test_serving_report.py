@@ -1,0 +1,191 @@
+"""What is said of rows under load: rates, who serves most, the generator; each comes out the other way, too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT
+
+from bench.core.errors import DataError
+from bench.core.params import Params
+from bench.report.notes.assumptions import assumption_lines
+from bench.report.notes.serving import serving_notes
+from bench.report.serving import serving_lines
+from bench.summary.serving import build_serving, compare_served, read_serving, write_serving
+
+BUDGET_MS = 10.0
+FIRST, SECOND = "ort_cpu_fp32", "torch_cpu_fp32"
+TITLES = {"cpu": "CPU"}
+SUMMARY = pd.DataFrame(columns=["variant", "batch_size", "status", "p50_ms"])
+CLAIM = "- “The row with the most samples/s serves most requests”: "
+
+
+def params() -> Params:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["serving"]["variants"] = [FIRST, SECOND]
+    content["report"]["price_per_hour"] = {"cpu": 3.6}
+    return Params.model_validate(content)
+
+
+def point(rate: float, p99_ms: float, **more: Any) -> dict[str, Any]:
+    return {
+        "rate": rate,
+        "sent_per_s": rate,
+        "keeps": p99_ms <= BUDGET_MS,
+        "is_overloaded": False,
+        "queries": 500,
+        "late": 0 if p99_ms <= BUDGET_MS else 100,
+        "p50_ms": p99_ms / 4,
+        "p95_ms": p99_ms / 2,
+        "p99_ms": p99_ms,
+        "mean_batch": 2.0,
+        "busy_share": 0.8,
+        "tokens_computed": 128.0,
+        **more,
+    }
+
+
+def around(rate: float) -> list[dict[str, Any]]:
+    """Return points whose p99 is the budget at `rate`."""
+    return [point(rate * 0.9, BUDGET_MS / 2), point(rate / 0.9, BUDGET_MS * 2)]
+
+
+def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6, **more: Any) -> dict[str, Any]:
+    processes = [
+        {
+            "process": number,
+            "points": around(rate),
+            "single_stream": {"queries": 500, "p50_ms": 1.0, "p95_ms": 1.5, "p99_ms": 2.0},
+            "offline": {"queries": 500, "per_s": rate},
+            "late_captures": 0,
+        }
+        for number, rate in enumerate(rates)
+    ]
+    null = {"status": "measured", "points": around(null_per_s)}
+    return {
+        "status": "measured",
+        "processes": processes,
+        "budget_ms": BUDGET_MS,
+        "max_batch": 4,
+        "max_delay_ms": 0,
+        "instances": 1,
+        "closed_loop_per_s": closed_loop_per_s,
+        "session": {"id": "1.000", "null": null},
+        "requests": 5000,
+        **more,
+    }
+
+
+def table(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
+    for key, content in ((FIRST, first), (SECOND, second)):
+        (folder / f"{key}.json").write_text(json.dumps(content), encoding="utf-8")
+    return build_serving(params(), SUMMARY, folder)
+
+
+STEADY = [1000.0, 1010.0, 990.0, 1005.0]
+HALF = [each / 2 for each in STEADY]
+
+
+def said(rows: pd.DataFrame) -> str:
+    return "\n".join([*serving_lines(rows, TITLES), *serving_notes(rows)])
+
+
+def test_the_rate_is_the_mean_of_the_processes_with_an_interval_for_another_run(tmp_path: Path) -> None:
+    rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0)).set_index("variant")
+    row = rows.loc[FIRST]
+    assert row.requests_per_s == pytest.approx(1001.2, rel=1e-3)
+    assert row.requests_per_s_low < row.requests_per_s < row.requests_per_s_high
+    assert row.kept_share == pytest.approx(0.5, rel=0.01)
+    assert row.usd_per_million == pytest.approx(1.0, rel=0.01)
+    assert row.confirmed_per_s == pytest.approx(0.9 * 990, rel=0.03)
+
+
+def test_the_first_row_holds_surely_more_where_processes_agree_and_not_where_they_do_not(tmp_path: Path) -> None:
+    sure = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
+    first, second = sure.itertuples()
+    assert compare_served(first, second)[1] == "faster"
+    assert "significantly more than any other row" in said(sure)
+    unsure = table(tmp_path, report([1000.0, 600.0, 1500.0], 2000.0), report([500.0, 1100.0, 800.0], 1000.0))
+    first, second = unsure.itertuples()
+    assert compare_served(first, second)[1] == "inconclusive"
+    assert f"not significantly fewer: `{SECOND}`" in said(unsure)
+
+
+def test_rows_of_other_rounds_are_not_compared(tmp_path: Path) -> None:
+    apart = report(HALF, 1000.0)
+    apart["session"]["id"] = "2.000"
+    first, second = table(tmp_path, report(STEADY, 2000.0), apart).itertuples()
+    assert compare_served(first, second) == (None, "inconclusive")
+
+
+def test_the_assumption_about_samples_is_refuted_and_upheld_by_the_rates(tmp_path: Path) -> None:
+    refuting = table(tmp_path, report(HALF, 2000.0), report(STEADY, 1500.0))
+    [line] = [line for line in assumption_lines(SUMMARY, refuting) if line.startswith(CLAIM)]
+    assert "refuted here" in line
+    text = said(refuting)
+    assert f"The closed loop would have named `{FIRST}` (2000 samples/s): it holds" in text
+    assert f"Under load the order is `{SECOND}`, `{FIRST}`" in text
+    upholding = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1500.0))
+    [line] = [line for line in assumption_lines(SUMMARY, upholding) if line.startswith(CLAIM)]
+    assert "upheld here" in line
+    assert "the same order as in the closed loop" in said(upholding)
+    assert "would have named" not in said(upholding)
+
+
+def test_a_row_near_what_the_generator_holds_is_marked(tmp_path: Path) -> None:
+    bound = table(tmp_path, report(STEADY, 2000.0, null_per_s=1100.0), report(HALF, 1000.0, null_per_s=1100.0))
+    shown = [line for line in serving_lines(bound, TITLES) if "generator-bound" in line]
+    assert [line.split("`")[1] for line in shown] == [FIRST]
+    assert "generator-bound" not in said(table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0)))
+
+
+def test_a_process_that_keeps_the_budget_nowhere_leaves_the_row_without_a_rate(tmp_path: Path) -> None:
+    lost = report(STEADY, 2000.0)
+    lost["processes"][1]["points"] = [point(300.0, 50.0), point(30.0, 11.0)]
+    rows = table(tmp_path, lost, report(HALF, 1000.0)).set_index("variant")
+    assert rows.loc[FIRST].status == "over_budget"
+    assert rows.loc[FIRST].reason == (
+        "holds no rate within 10 ms: 1 of 4 processes kept it at none that was tried, down to 30/s"
+    )
+    assert rows.loc[SECOND].status == "measured"
+
+
+def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path) -> None:
+    cliff, least = report(STEADY, 2000.0), report(HALF, 1000.0)
+    for process in cliff["processes"]:
+        process["points"][1]["is_overloaded"] = True
+    for process in least["processes"]:
+        process["points"].pop()
+        process["late_captures"] = 2
+    text = said(table(tmp_path, cliff, least))
+    assert "overloaded at the next rate" in text
+    assert "at least: every rate that was tried keeps the budget; 2 shapes captured while serving" in text
+
+
+def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
+    write_serving(rows, tmp_path / "serving.csv", tmp_path / "metrics")
+    again = read_serving(tmp_path / "serving.csv")
+    assert said(again) == said(rows)
+    metrics = json.loads((tmp_path / f"metrics/{FIRST}.json").read_text(encoding="utf-8"))
+    assert metrics["requests_per_s"] == rows.iloc[0].requests_per_s
+    assert set(metrics) <= {
+        "status", "budget_ms", "requests_per_s", "requests_per_s_low", "requests_per_s_high", "p50_ms_at_50",
+        "p99_ms_at_50",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sent_per_s", "p99_ms", "late"])
+def test_a_damaged_report_names_the_file_the_key_and_what_renews_it(name: str, tmp_path: Path) -> None:
+    damaged = report(STEADY, 2000.0)
+    del damaged["processes"][0]["points"][0][name]
+    with pytest.raises(DataError) as raised:
+        table(tmp_path, damaged, report(HALF, 1000.0))
+    assert f"{FIRST}.json" in str(raised.value)
+    assert name in str(raised.value)
+    assert f"dvc repro -f serve@{FIRST}" in str(raised.value)
