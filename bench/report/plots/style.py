@@ -48,6 +48,8 @@ def caption(device: str, context: Context) -> str:
     versions = context.environment["versions"]
     hardware = context.device(device).split(", driver")[0]
     libraries = f"PyTorch {versions['torch']}, ONNX Runtime {versions['onnxruntime']}"
+    if device == "cpu" and versions.get("openvino"):
+        libraries += f", OpenVINO {versions['openvino']}"
     if device == "cuda" and versions.get("tensorrt"):
         libraries += f", TensorRT {versions['tensorrt']}"
     return f"{hardware}\n{libraries}; {context.provenance['model']}"
