@@ -64,7 +64,7 @@ def tiny_params() -> dict[str, Any]:
         "p99_ms": {"cpu": 50, "cuda": 10},
         "max_batch": {"cpu": 2, "cuda": 2},
         "processes": 1,
-        "points": 2,
+        "points": 6,
         "seconds": 0.1,
     }
     params["int8"]["calibration_sentences"] = 4

@@ -169,7 +169,7 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
     measured_copy: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = "torch_cpu_fp32"
-    measured_copy.set_params(changed(variants=[KEY, other], points=3))
+    measured_copy.set_params(changed(variants=[KEY, other]))
     monkeypatch.chdir(measured_copy.folder)
     for name, value in measured_copy.environment.items():
         monkeypatch.setenv(name, value)
