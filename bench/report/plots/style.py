@@ -32,14 +32,15 @@ DPI = 120
 
 def variant_styles(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Return colour, marker and line of each variant, in the order of the table: the same in every plot."""
-    names = list(dict.fromkeys(rows["variant"]))
+    return {name: style_of(place) for place, name in enumerate(dict.fromkeys(rows["variant"]))}
+
+
+def style_of(place: int) -> dict[str, Any]:
+    """Return colour, marker and line of the line at a place: when the colours begin anew, the other two change."""
     return {
-        name: {
-            "color": COLOURS[place % len(COLOURS)],
-            "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
-            "linestyle": LINES[place // len(COLOURS) % len(LINES)],
-        }
-        for place, name in enumerate(names)
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[(place + place // len(COLOURS)) % len(MARKERS)],
+        "linestyle": LINES[place // len(COLOURS) % len(LINES)],
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.notes.assumptions import by_padding, padding_text, plain, precision_pair
-from bench.report.plots.style import COLOURS, MARKERS, label_ends, new_figure, save, set_batch_axis
+from bench.report.plots.style import label_ends, new_figure, save, set_batch_axis, style_of
 from bench.summary.comparisons import Comparison, compare
 
 LOWER_PRECISIONS = ("tf32", "fp16", "bf16", "int8")
@@ -26,13 +26,11 @@ def write_toggles(rows: pd.DataFrame, caption: str, path: Path) -> None:
     sizes = sorted(rows["batch_size"].unique())
     ends = []
     for place, (name, points) in enumerate(lines.items()):
-        colour = COLOURS[place % len(COLOURS)]
+        style = style_of(place)
         batches = [size for size, _ in points]
         values = [found.value for _, found in points]
-        axes.errorbar(
-            batches, values, yerr=_bars(points), color=colour, marker=MARKERS[place % len(MARKERS)], capsize=3
-        )
-        ends.append((values[-1], name, colour))
+        axes.errorbar(batches, values, yerr=_bars(points), capsize=3, **style)
+        ends.append((values[-1], name, style["color"]))
     axes.axhline(1, color="black", linewidth=1, linestyle=":")
     set_batch_axis(axes, sizes, "speed-up over FP32 of the same runtime")
     label_ends(axes, sizes[-1], ends)
