@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
+from test_report import row
+from test_report import table as summary_table
 
 from bench.core.errors import DataError
 from bench.core.params import Params
@@ -21,7 +23,7 @@ from bench.summary.serving import build_serving, compare_served, read_serving, w
 BUDGET_MS = 10.0
 FIRST, SECOND = "ort_cpu_fp32", "torch_cpu_fp32"
 TITLES = {"cpu": "CPU"}
-SUMMARY = pd.DataFrame(columns=["variant", "batch_size", "status", "p50_ms"])
+SUMMARY = summary_table(row(FIRST, 4, (1.0, 1.1, 1.2)))
 CLAIM = "- “The row with the most samples/s serves most requests”: "
 
 
@@ -97,12 +99,12 @@ def said(rows: pd.DataFrame) -> str:
 
 def test_the_rate_is_the_mean_of_the_processes_with_an_interval_for_another_run(tmp_path: Path) -> None:
     rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0)).set_index("variant")
-    row = rows.loc[FIRST]
-    assert row.requests_per_s == pytest.approx(1001.2, rel=1e-3)
-    assert row.requests_per_s_low < row.requests_per_s < row.requests_per_s_high
-    assert row.kept_share == pytest.approx(0.5, rel=0.01)
-    assert row.usd_per_million == pytest.approx(1.0, rel=0.01)
-    assert row.confirmed_per_s == pytest.approx(0.9 * 990, rel=0.03)
+    first = rows.loc[FIRST]
+    assert first.requests_per_s == pytest.approx(1001.2, rel=1e-3)
+    assert first.requests_per_s_low < first.requests_per_s < first.requests_per_s_high
+    assert first.kept_share == pytest.approx(0.5, rel=0.01)
+    assert first.usd_per_million == pytest.approx(1.0, rel=0.01)
+    assert first.confirmed_per_s == pytest.approx(0.9 * 990, rel=0.03)
 
 
 def test_the_first_row_holds_surely_more_where_processes_agree_and_not_where_they_do_not(tmp_path: Path) -> None:

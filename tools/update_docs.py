@@ -13,7 +13,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,9 @@ LENGTHS = ROOT / "docs/lengths.md"
 PADDED_RUNS = {"h100-lengths": "cuda", "h100-minilm": "cuda", "cpu-2-minilm": "cpu", "cpu-2": "cpu"}
 """The kept runs that show what padding costs."""
 SERVING = ROOT / "docs/serving.md"
-SERVED_RUNS = {"cpu-2": "cpu", "cpu-2-minilm": "cpu"}
-"""The kept runs that show what rows hold under load."""
 CPU = ROOT / "docs/cpu.md"
 CPU_RUNS = ("cpu-2", "cpu-2-minilm")
+"""The kept runs that show the CPU's rows, and what they hold under load."""
 CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
@@ -77,28 +76,13 @@ def main() -> int:
 def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be; without DVC's blocks where the history is not there."""
     text = with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
-    text = with_block(text, "served", served_in_run("cpu-2-minilm", "cpu"))
-    yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm"))
-    text = OWN_MODEL.read_text(encoding="utf-8")
-    for name in TRAINED_RUNS:
-        text = with_block(text, name, accuracy_of(name))
-    yield OWN_MODEL, text
-    text = LENGTHS.read_text(encoding="utf-8")
-    for name in PADDED_RUNS:
-        text = with_block(text, name, padding_of_run(name))
-    yield LENGTHS, text
-    text = CPU.read_text(encoding="utf-8")
-    for name in CPU_RUNS:
-        text = with_block(text, name, cpu_rows_of(name))
-    yield CPU, text
-    text = SERVING.read_text(encoding="utf-8")
-    for name, device in SERVED_RUNS.items():
-        text = with_block(text, name, served_in_run(name, device))
-    yield SERVING, text
-    text = RECORDED.read_text(encoding="utf-8")
-    for name in recorded_names():
-        text = with_block(text, name, table_of(name))
-    yield RECORDED, text
+    text = with_block(text, "served", served_in_run("cpu-2-minilm"))
+    yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm", {"fixed"}))
+    yield OWN_MODEL, with_runs(OWN_MODEL, TRAINED_RUNS, accuracy_of)
+    yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
+    yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
+    yield SERVING, with_runs(SERVING, CPU_RUNS, served_in_run)
+    yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
     if with_dvc:
@@ -108,10 +92,19 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
         yield MACHINES, text
 
 
-def accuracy_of(name: str) -> str:
-    """Return the accuracy of a run's rows beside their latency at the smallest batch size."""
+def with_runs(path: Path, names: Iterable[str], content: Callable[[str], str]) -> str:
+    """Return a file's text with the content of each run in the block of its name."""
+    text = path.read_text(encoding="utf-8")
+    for name in names:
+        text = with_block(text, name, content(name))
+    return text
+
+
+def accuracy_of(name: str, paddings: Container[str] = ("fixed", "longest", "none")) -> str:
+    """Return the accuracy of a run's rows of these paddings beside their latency at the smallest batch size."""
     run = RecordedRun.read(RUNS / name)
-    rows = run.measured(TRAINED_RUNS[name])
+    rows = by_padding(run.measured(TRAINED_RUNS[name]))
+    rows = rows[[padding in paddings for padding in rows["padding"]]]
     columns = ("row", "p50 ms at batch 1", "accuracy, 95% interval", "loss against fp32")
     chosen = rows[rows["batch_size"] == rows["batch_size"].min()]
     cells = (
@@ -155,12 +148,12 @@ def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
     return milliseconds(row.p50_ms), share
 
 
-def served_in_run(name: str, device: str) -> str:
-    """Return what a run's rows held under load, and which of them to serve with."""
+def served_in_run(name: str) -> str:
+    """Return what a run's CPU rows held under load, and which of them to serve with."""
     run = RecordedRun.read(RUNS / name)
     if run.serving is None:
         raise ValueError(f"{name} has no rows under load")
-    rows = served(run.serving[run.serving["device"] == device])
+    rows = served(run.serving[run.serving["device"] == "cpu"])
     return "\n".join([f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)])
 
 
