@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Project, shim
+from test_faults import FAULTY
 
 from bench.core.params import load_params
 from bench.core.progress import Steps
@@ -20,7 +21,6 @@ from bench.serving.rounds import ServingRounds
 from bench.serving.together import served_report
 
 KEY = "ort_cpu_fp32"
-FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
 
 
 def rows(project: Project) -> dict[str, dict[str, str]]:

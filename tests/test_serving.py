@@ -16,13 +16,14 @@ import pytest
 from bench.core.errors import WorkerError
 from bench.core.model_inputs import Padding
 from bench.inputs.encoded import Encoded
-from bench.runtimes.base.session import Computed, Logits, TokenArray, computed_as_given
+from bench.runtimes.base.session import Logits, TokenArray
 from bench.serving import load as load_generator
 from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
 from bench.serving.expected import expected_rate
 from bench.serving.instances import Instances, Served
 from bench.serving.load import Load, answer, read_log, send
+from bench.serving.null_session import NullSession
 from bench.serving.requests import Requests
 from bench.serving.search import HIGHEST, LOWEST, Grid, search
 from bench.statistics.late import shows_p99
@@ -139,36 +140,17 @@ def test_the_fewest_requests_that_show_a_p99_are_459_and_none_of_them_late() -> 
     assert not shows_p99(0, 0)
 
 
-class Answering:
-    """A session in the place of a model: logits that tell the sentence; the last of some requests come late."""
-
-    is_for_one_batch_size = False
-    is_of_fixed_sizes = False
+class Answering(NullSession):
+    """A session in the place of a model: logits that tell the sentence, after some seconds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__(labels=2)
         self.seconds = seconds
-        self.runs = 0
-
-    def prepare(self, batch_size: int) -> None:
-        """It is ready."""
 
     def run(self, *inputs: TokenArray) -> Logits:
-        self.runs += 1
         if self.seconds:
             time.sleep(self.seconds)
         return logits_of(inputs[0][:, 0])
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        return computed_as_given(*inputs)
-
-    def free_cached_memory(self) -> None:
-        """Nothing is cached."""
-
-    def operator_ms(self, _batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
-        return {}
-
-    def evidence(self) -> dict[str, Any]:
-        return {}
 
 
 def logits_of(tokens: Any) -> Logits:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from bench.core.files import remove
 from bench.core.params import Params
-from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES, SERVED
+from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
 
 CELL_FILE = re.compile(r"bs\d{3,}\.json")
 REPORT_FILES = (".csv", ".json")
-SERVING = "serve"
-"""The folder of parts of served rows, beside those of timed ones."""
 
 
 def remove_leftovers(params: Params) -> list[str]:
@@ -33,10 +31,10 @@ def _of_rows() -> Iterator[Path]:
         if files and all(map(CELL_FILE.fullmatch, files)):
             yield folder
     for place in (SAMPLES, ROUNDS):
-        yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES and path.parent.name != SERVING)
+        yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES and path.parent != SERVED_PARTS)
     yield from (path for path in ENGINES.glob("*/") if (path / "build.json").is_file())
 
 
 def _of_served_rows() -> Iterator[Path]:
     yield from SERVED.glob("*.json")
-    yield from (ROUNDS / SERVING).glob("*.json")
+    yield from SERVED_PARTS.glob("*.json")

@@ -1,4 +1,4 @@
-"""Import OpenVINO without its telemetry.
+"""OpenVINO as this project uses it: imported without its telemetry, and told to answer one request at a time.
 
 `import openvino` tells Google Analytics of itself unless a file in the user's home says no, and writes an id and a
 count there (openvino/tools/ovc/__init__.py and openvino_telemetry/main.py of 2026.4: no file counts as consent).  Where
@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 TELEMETRY = "openvino_telemetry"
+DEVICE = "CPU"
 
 
 def import_openvino() -> Any:
@@ -20,3 +21,13 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def properties(precision: str, threads: int) -> dict[str, Any]:
+    """Return what OpenVINO is told: `precision` (f32 or bf16), one stream on all threads (the hint LATENCY)."""
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }

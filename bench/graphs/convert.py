@@ -65,31 +65,15 @@ def _int8_static(source: Path, calibration: Encoded) -> Any:
     Only the products by a weight: attention's own stay in floating point.  The ranges are those of sentences without
     padding, where the graph takes any length: what stands in padded places is thrown away.
     """
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-
     graph = load_graph(source)
-    with _scratch_copy(source) as (copy, target):
-        quantize_static(
-            str(copy),
-            str(target),
-            _calibration_reader(calibration, is_padded=not takes_any_length(graph)),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED,
-            nodes_to_exclude=nodes_of_the_length(graph),
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={
-                "ActivationSymmetric": False,
-                "WeightSymmetric": True,
-                "QuantizeBias": False,
-                "MatMulConstBOnly": True,
-                "OpTypesToExcludeOutputQuantization": QUANTIZED,
-                "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
-            },
-        )
-        return load_graph(target)
+    reader = _calibration_reader(calibration, is_padded=not takes_any_length(graph))
+    return _with_ranges(
+        source,
+        reader,
+        activations="QUInt8",
+        options={"ActivationSymmetric": False},
+        exclude=nodes_of_the_length(graph),
+    )
 
 
 def takes_any_length(graph: Any) -> bool:
@@ -107,29 +91,45 @@ def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = N
     As ONNX Runtime's quantizer advises for TensorRT (comments in its qdq_quantizer.py): a pair on the weights too, none
     on the outputs of products, no pair shared between nodes; a weight's channels are its columns.
     """
+    options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "DedicatedQDQPair": True}
+    return _with_ranges(source, _calibration_reader(calibration), activations="QInt8", options=options, nodes=nodes)
+
+
+def _with_ranges(
+    source: Path,
+    reader: Any,
+    *,
+    activations: str,
+    options: dict[str, Any],
+    nodes: list[str] | None = None,
+    exclude: list[str] | None = None,
+) -> Any:
+    """Return the graph with Q/DQ pairs: calibrated activations of a type, weights in INT8 per channel.
+
+    Ranges are from the smallest to the largest value that `reader`'s sentences give; `nodes`: these products alone.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with _scratch_copy(source) as (copy, target):
         quantize_static(
             str(copy),
             str(target),
-            _calibration_reader(calibration),
+            reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTIZED,
             nodes_to_quantize=nodes,
-            activation_type=QuantType.QInt8,
+            nodes_to_exclude=exclude,
+            activation_type=QuantType[activations],
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
-                "ActivationSymmetric": True,
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
                 "MatMulConstBOnly": True,
-                "AddQDQPairToWeight": True,
                 "OpTypesToExcludeOutputQuantization": QUANTIZED,
-                "DedicatedQDQPair": True,
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
+                **options,
             },
         )
         return load_graph(target)

@@ -27,9 +27,7 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
         )
     if needs_bf16(variant):
         return _no_bf16(variant, environment)
-    if variant.precision == "tf32" and not _has_tf32(environment["cuda"]):
-        return f"TF32 needs compute capability 8.0, this GPU has {environment['cuda']['compute_capability']}"
-    return ""
+    return _before_ampere(environment["cuda"], "TF32") if variant.precision == "tf32" else ""
 
 
 def needs_bf16(variant: Variant) -> bool:
@@ -42,15 +40,17 @@ def _no_bf16(variant: Variant, environment: dict[str, Any]) -> str:
     if variant.device == "cpu":
         instructions = environment["cpu"].get("instructions", "")
         return "" if has_bf16(instructions) else f"this CPU has no BF16 instructions (none of {', '.join(BF16)})"
-    capability = environment["cuda"]["compute_capability"]
-    is_able = capability is None or int(capability.split(".")[0]) >= 8
-    return "" if is_able else f"BF16 needs compute capability 8.0, this GPU has {capability}"
+    return _before_ampere(environment["cuda"], "BF16")
 
 
-def _has_tf32(gpu: dict[str, Any]) -> bool:
-    """Tell whether the GPU's tensor cores take TF32: from compute capability 8.x on (CUDA C++ Programming Guide)."""
+def _before_ampere(gpu: dict[str, Any], arithmetic: str) -> str:
+    """Return that the GPU's tensor cores do not take TF32 or BF16, which they do from compute capability 8.x on; empty
+    if they do, or nothing is known (CUDA C++ Programming Guide).
+    """
     capability = gpu["compute_capability"]
-    return capability is None or int(capability.split(".")[0]) >= 8
+    if capability is None or int(capability.split(".")[0]) >= 8:
+        return ""
+    return f"{arithmetic} needs compute capability 8.0, this GPU has {capability}"
 
 
 def has_code(gpu: dict[str, Any]) -> bool:

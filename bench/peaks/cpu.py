@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.core.openvino_import import import_openvino
+from bench.core.openvino_import import DEVICE, import_openvino, properties
 from bench.machine.instructions import deciding_instructions, has_bf16
 from bench.peaks.stopwatch import COPY_BYTES, Peaks, best_seconds, operations
 
@@ -42,15 +42,19 @@ def measure_cpu_peaks(threads: int) -> Peaks:
         return {
             "threads": threads,
             "operations_per_s": {
-                name: max(operations(CPU_SIZE) / measure(threads) for measure in ways)
+                name: operations(CPU_SIZE) / min(_seconds(measure, threads) for measure in ways)
                 for name, ways in products.items()
             },
             "bytes_per_s": 2 * COPY_BYTES / best_seconds(lambda: copy_to.copy_(copy_from)),
         }
 
 
-NEVER = float("inf")
-"""What a product takes where a runtime does not have it."""
+def _seconds(measure: Callable[[int], float], threads: int) -> float:
+    """Return what a product takes, infinity where its runtime cannot be imported."""
+    try:
+        return measure(threads)
+    except (ImportError, OSError):
+        return float("inf")
 
 
 def _torch(dtype: torch.dtype) -> float:
@@ -75,11 +79,9 @@ def _torch_int8() -> float:
 
 def _onnxruntime_int8(threads: int) -> float:
     """Return the seconds of ONNX Runtime's integer product."""
-    try:
-        import onnxruntime
-        from onnx import TensorProto, helper
-    except (ImportError, OSError):
-        return NEVER
+    import onnxruntime
+    from onnx import TensorProto, helper
+
     product = helper.make_node("MatMulInteger", ["left", "weight"], ["product"])
     model = _model([product], TensorProto.UINT8, TensorProto.INT32, {"weight": _int8_weight()})
     settings = onnxruntime.SessionOptions()
@@ -91,10 +93,8 @@ def _onnxruntime_int8(threads: int) -> float:
 
 def _openvino_int8(threads: int) -> float:
     """Return the seconds of OpenVINO's product of an activation and a weight that are both quantized."""
-    try:
-        from onnx import TensorProto, helper
-    except (ImportError, OSError):
-        return NEVER
+    from onnx import TensorProto, helper
+
     nodes = [
         helper.make_node("QuantizeLinear", ["left", "scale", "zero_u8"], ["quantized"]),
         helper.make_node("DequantizeLinear", ["quantized", "scale", "zero_u8"], ["activation"]),
@@ -112,28 +112,16 @@ def _openvino_int8(threads: int) -> float:
 
 def _openvino_bf16(threads: int) -> float:
     """Return the seconds of OpenVINO's product in BF16."""
-    try:
-        from onnx import TensorProto, helper
-    except (ImportError, OSError):
-        return NEVER
+    from onnx import TensorProto, helper
+
     weight = np.random.default_rng(0).standard_normal((CPU_SIZE, CPU_SIZE), dtype=np.float32)
     product = helper.make_node("MatMul", ["left", "weight"], ["product"])
     return _openvino(_model([product], TensorProto.FLOAT, TensorProto.FLOAT, {"weight": weight}), "bf16", threads)
 
 
 def _openvino(model: bytes, precision: str, threads: int) -> float:
-    try:
-        openvino = import_openvino()
-    except (ImportError, OSError):
-        return NEVER
-    settings = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-    }
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
+    core = import_openvino().Core()
+    request = core.compile_model(core.read_model(model), DEVICE, properties(precision, threads)).create_infer_request()
     left = np.random.default_rng(1).standard_normal((CPU_SIZE, CPU_SIZE), dtype=np.float32)
     return best_seconds(lambda: request.infer([left], share_inputs=True))
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from bench.core.errors import WorkerError
 from bench.core.model_inputs import Padding
-from bench.core.openvino_import import import_openvino
+from bench.core.openvino_import import DEVICE, import_openvino
+from bench.core.openvino_import import properties as latency_properties
 from bench.runtimes.base.session import (
     Computed,
     Logits,
@@ -26,7 +27,6 @@ SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "bf16"), ("cpu", "int8")})
 PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"rest": ("fp32", "bf16")}
 """`rest`: of an INT8 row, in which precision what is not quantized is computed."""
-DEVICE = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 """`INFERENCE_PRECISION_HINT`.  Never left out: on CPUs with BF16 units OpenVINO runs float32 models in BF16 unless told
 otherwise."""
@@ -68,14 +68,9 @@ def compiled(spec: SessionSpec, **more: Any) -> Any:
 
 
 def properties(spec: SessionSpec) -> dict[str, Any]:
-    """Return what OpenVINO is told: precision, threads, and that one request comes at a time."""
+    """Return what OpenVINO is told for a row."""
     precision = spec.options.get("rest", "fp32") if spec.precision == "int8" else spec.precision
-    return {
-        "INFERENCE_PRECISION_HINT": HINTS[str(precision)],
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": spec.cpu_threads,
-    }
+    return latency_properties(HINTS[str(precision)], spec.cpu_threads)
 
 
 class OpenVinoSession:
@@ -109,13 +104,15 @@ class OpenVinoSession:
         """Measure with a second model: one that counts is slower."""
         model = compiled(self._spec, PERF_COUNT=True)
         request = model.create_infer_request()
-        times: Counter[str] = Counter()
+        counted = []
         for inputs in batches:
             infer(request, self._names, inputs)
-            attention = attention_nodes(model)
-            for node in request.get_profiling_info():
-                kind = "Attention" if node.node_name in attention else node.node_type
-                times[kind] += node.real_time.total_seconds() * 1000
+            counted += request.get_profiling_info()
+        attention = attention_nodes(model)
+        times: Counter[str] = Counter()
+        for node in counted:
+            kind = "Attention" if node.node_name in attention else node.node_type
+            times[kind] += node.real_time.total_seconds() * 1000
         return dict(times)
 
     def evidence(self) -> dict[str, Any]:

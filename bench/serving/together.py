@@ -13,7 +13,7 @@ from typing import Any
 from bench.core.errors import BenchError, WorkerError
 from bench.core.files import read_json, remove, write_json
 from bench.core.params import Params, Variant
-from bench.core.paths import ROUNDS, SERVED
+from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import say
 from bench.core.provenance import read_environment, read_provenance
 from bench.core.schemas import Served
@@ -117,7 +117,7 @@ def _not_timed(cells: dict[str, Any]) -> Report:
 
 
 def _place(key: str) -> Path:
-    return ROUNDS / STAGE / f"{key}.json"
+    return SERVED_PARTS / f"{key}.json"
 
 
 def _recorded(key: str) -> str:
