@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, TokenArray, computed_as_given
+from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32")})
@@ -49,11 +49,8 @@ def open_session(spec: SessionSpec) -> Session:
     return Faulty(spec)
 
 
-class Faulty:
+class Faulty(Session):
     """ONNX Runtime on the CPU, with one thing wrong."""
-
-    is_for_one_batch_size = False
-    is_of_fixed_sizes = False
 
     def __init__(self, spec: SessionSpec) -> None:
         import onnxruntime
@@ -61,9 +58,6 @@ class Faulty:
         self.fault = str(spec.options["fault"])
         self.seen: set[bytes] = set()
         self.session = onnxruntime.InferenceSession(str(spec.graph), providers=["CPUExecutionProvider"])
-
-    def prepare(self, batch_size: int) -> None:
-        """It is open."""
 
     def run(self, *inputs: TokenArray) -> Logits:
         input_ids, attention_mask = inputs
@@ -104,12 +98,6 @@ class Faulty:
         if self.fault == "not_a_number":
             return logits * np.float32(np.nan)
         return logits * np.float32(1.01) if self.fault == "perturbed" else logits
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        return computed_as_given(*inputs)
-
-    def free_cached_memory(self) -> None:
-        """Nothing is cached."""
 
     def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         return {"MatMul": float(len(batches))}

@@ -19,14 +19,12 @@ from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import Padding
 from bench.runtimes.base.session import (
-    Computed,
     Logits,
     Session,
     SessionSpec,
     TokenArray,
     Unavailable,
     Unfit,
-    computed_as_given,
 )
 
 LIBRARIES = ("onnxruntime",)
@@ -185,11 +183,8 @@ def missing_library(message: str) -> str:
     return ""
 
 
-class PlainSession:
+class PlainSession(Session):
     """`session.run` with host arrays, as most services call it."""
-
-    is_for_one_batch_size = False
-    is_of_fixed_sizes = False
 
     def __init__(self, session: Any, spec: SessionSpec) -> None:
         self._session = session
@@ -202,15 +197,6 @@ class PlainSession:
 
     def _feed(self, inputs: tuple[TokenArray, ...]) -> dict[str, TokenArray]:
         return dict(zip(self._names, inputs, strict=True))
-
-    def prepare(self, batch_size: int) -> None:
-        """One session takes every batch size; it is open."""
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        return computed_as_given(*inputs)
-
-    def free_cached_memory(self) -> None:
-        """ONNX Runtime keeps its arena; there is nothing to free."""
 
     def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         """Measure with a second session: one that records is slower, whether it is looked at or not."""
@@ -276,7 +262,7 @@ class CudaGraphSession(PlainSession):
         return {**super().evidence(), "captures": len(self._bound)}
 
 
-class SessionPerBatch:
+class SessionPerBatch(Session):
     """One session a batch size, where a session is good for one shape alone; each is opened when it is first needed."""
 
     is_for_one_batch_size = True
@@ -293,12 +279,6 @@ class SessionPerBatch:
     def run(self, *inputs: TokenArray) -> Logits:
         self.prepare(len(inputs[0]))
         return self._sessions[len(inputs[0])].run(*inputs)
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        return computed_as_given(*inputs)
-
-    def free_cached_memory(self) -> None:
-        """ONNX Runtime keeps its arenas; there is nothing to free."""
 
     def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         self.prepare(len(batches[0][0]))

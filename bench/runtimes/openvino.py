@@ -12,14 +12,12 @@ from bench.core.model_inputs import Padding
 from bench.core.openvino_import import DEVICE, import_openvino
 from bench.core.openvino_import import properties as latency_properties
 from bench.runtimes.base.session import (
-    Computed,
     Logits,
     Session,
     SessionSpec,
     TokenArray,
     Unavailable,
     Unfit,
-    computed_as_given,
 )
 
 LIBRARIES = ("openvino",)
@@ -73,11 +71,8 @@ def properties(spec: SessionSpec) -> dict[str, Any]:
     return latency_properties(HINTS[str(precision)], spec.cpu_threads)
 
 
-class OpenVinoSession:
+class OpenVinoSession(Session):
     """One compiled model and one infer request."""
-
-    is_for_one_batch_size = False
-    is_of_fixed_sizes = False
 
     def __init__(self, model: Any, spec: SessionSpec) -> None:
         self._model = model
@@ -88,17 +83,8 @@ class OpenVinoSession:
         if threads != spec.cpu_threads:
             raise WorkerError(f"asked OpenVINO for {spec.cpu_threads} threads, it took {threads}")
 
-    def prepare(self, batch_size: int) -> None:
-        """One compiled model takes every batch size."""
-
     def run(self, *inputs: TokenArray) -> Logits:
         return infer(self._request, self._names, inputs)
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        return computed_as_given(*inputs)
-
-    def free_cached_memory(self) -> None:
-        """OpenVINO keeps its buffers; there is nothing to free."""
 
     def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         """Measure with a second model: one that counts is slower."""

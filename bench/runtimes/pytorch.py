@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.model_inputs import INPUT_NAMES, Padding
 from bench.runtimes.base.session import (
-    Computed,
     Logits,
     Session,
     SessionSpec,
     TokenArray,
     Unavailable,
-    computed_as_given,
 )
 from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
 
@@ -77,19 +75,13 @@ def _check_compiler() -> None:
         raise Unavailable(f"torch.compile needs a C++ compiler on the CPU, and none was found: {problem}") from None
 
 
-class EagerSession:
+class EagerSession(Session):
     """The model as a user would call it, one kernel after another."""
-
-    is_for_one_batch_size = False
-    is_of_fixed_sizes = False
 
     def __init__(self, model: Any, spec: SessionSpec) -> None:
         self._model = model
         self._device = spec.device
         self._spec = spec
-
-    def prepare(self, batch_size: int) -> None:
-        """One model takes every batch size; it is loaded."""
 
     def run(self, *inputs: TokenArray) -> Logits:
         import torch
@@ -102,9 +94,6 @@ class EagerSession:
     def _forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         logits: torch.Tensor = self._model(**dict(zip(INPUT_NAMES, inputs, strict=False))).logits
         return logits
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        return computed_as_given(*inputs)
 
     def free_cached_memory(self) -> None:
         import torch

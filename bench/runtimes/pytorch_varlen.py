@@ -63,11 +63,8 @@ def open_session(spec: SessionSpec) -> Session:
     return VarlenSession(EndToEnd(model, spec.sequence_length, varlen_attn), bool(spec.options.get("compile")))
 
 
-class VarlenSession:
-    """One captured CUDA graph for each bucket of tokens and sentences."""
-
-    is_for_one_batch_size = False
-    is_of_fixed_sizes = False
+class VarlenSession(Session):
+    """One captured CUDA graph for each bucket of tokens and sentences, captured on its first run."""
 
     def __init__(self, classifier: EndToEnd, is_compiled: bool) -> None:
         import torch
@@ -82,9 +79,6 @@ class VarlenSession:
         self._graphs: dict[tuple[int, int], CapturedRow] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._capture_bytes = 0
-
-    def prepare(self, batch_size: int) -> None:
-        """Graphs are captured bucket by bucket, on their first run: the batch size alone does not tell which."""
 
     def run(self, *inputs: TokenArray) -> Logits:
         """Return float32 logits `[batch, labels]` for ids `[tokens]`, lengths `[batch]` and types `[tokens]`."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,45 +55,43 @@ class Computed:
     pairs: int
 
 
-def computed_as_given(*inputs: TokenArray) -> Computed:
-    """Return what is computed for arrays `[batch, length]` that are taken as they are."""
-    batch, length = inputs[0].shape
-    return Computed((batch, length), batch * length, batch * length * length)
+class Session(ABC):
+    """A loaded model.  Host arrays in, host logits out, synchronous.
 
+    A runtime's session inherits this, and with it what holds for most: one model for all shapes, nothing to prepare.
+    """
 
-class Session(Protocol):
-    """A loaded model.  Host arrays in, host logits out, synchronous."""
-
-    is_for_one_batch_size: bool
+    is_for_one_batch_size: bool = False
     """Whether each batch size has a session of its own, whose memory and load time are its own too."""
 
-    is_of_fixed_sizes: bool
+    is_of_fixed_sizes: bool = False
     """Whether it is compiled or captured for the batch sizes of its spec: other batches are then filled up to one."""
 
-    def prepare(self, batch_size: int) -> None:
+    def prepare(self, batch_size: int) -> None:  # noqa: ARG002  (for those who need it)
         """Open what this batch size needs and is not open yet; it is then ready for its first run."""
-        ...
+        return
 
+    @abstractmethod
     def run(self, *inputs: TokenArray) -> Logits:
         """Return float32 logits `[batch, labels]` for int64 arrays `[batch, length]`.
 
         `inputs`: ids, mask and, where the model is told them, token types; without padding ids `[tokens]`, lengths
         `[batch]` and types `[tokens]`.
         """
-        ...
 
     def computed(self, *inputs: TokenArray) -> Computed:
-        """Return what `run` computes for these inputs."""
-        ...
+        """Return what `run` computes for these inputs: arrays `[batch, length]` as they are."""
+        batch, length = inputs[0].shape
+        return Computed((batch, length), batch * length, batch * length * length)
 
     def free_cached_memory(self) -> None:
         """Give cached device memory back after a batch size that did not fit."""
-        ...
+        return
 
+    @abstractmethod
     def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         """Return the milliseconds that each kind of operator takes on the CPU, summed over `batches`; never timed."""
-        ...
 
+    @abstractmethod
     def evidence(self) -> dict[str, Any]:
         """Return what the session shows of its device, precision and threads, read back from the runtime."""
-        ...
