@@ -4,10 +4,11 @@
     python run.py                 measure what is stale, then show the results
     python run.py test [TESTS]    run every check (ruff, mypy, pytest), or the named tests alone
     python run.py record NAME     keep the last run under a name and compare all kept runs
+    python run.py fleet           measure each kind of machine of a Ray cluster (docs/fleet.md)
     python run.py dvc ...         run anything in the project's environment
 
 The environment is .venv in this folder.  It is made on the first call, and anew whenever it is half-made, was moved,
-is of another Python, or a lock (requirements.lock, requirements-dev.lock) changed.
+is of another Python, or a lock (requirements.lock, requirements-dev.lock) changed.  `fleet` has one of its own.
 """
 
 from __future__ import annotations
@@ -25,11 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 SUFFIX = ".exe" if os.name == "nt" else ""
-PYTHON = BIN / f"python{SUFFIX}"
-HOME = VENV / "made_for.txt"
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 PLATFORMS = {
     "Linux": ("x86_64", "aarch64"),
@@ -40,7 +37,7 @@ PLATFORMS = {
 OLDEST_MACOS = 14
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
-RUN, DEVELOP = "requirements.lock", "requirements-dev.lock"
+RUN, DEVELOP, FLEET = "requirements.lock", "requirements-dev.lock", "requirements-fleet.lock"
 SIZE_NOTES = {RUN: "; the first time this fetches up to 3 GB and takes minutes"}
 CHECKS = (
     ["ruff", "check", "."],
@@ -58,13 +55,23 @@ def main() -> int:
     refused = next(unsupported(), "")
     if refused:
         return fail(refused)
-    if not arguments:
-        return prepare(RUN) or measure()
-    if arguments[0] == "test":
-        return prepare(RUN, DEVELOP) or (run(["pytest", *arguments[1:]]) if arguments[1:] else check())
-    if arguments[0] == "record":
-        return prepare(RUN) or record(arguments[1:])
-    return prepare(RUN) or run(arguments)
+    return start(arguments)
+
+
+def start(arguments: list[str]) -> int:
+    """Prepare the environment that a command needs, and run it there; return the exit code."""
+    match arguments:
+        case []:
+            return OWN.prepare(RUN) or measure()
+        case ["test", *named]:
+            return OWN.prepare(RUN, DEVELOP) or (OWN.run(["pytest", *named]) if named else check())
+        case ["record", *more]:
+            return OWN.prepare(RUN) or record(more)
+        case ["fleet", *more]:
+            return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", "bench.fleet", *more])
+        case ["fingerprint"]:
+            return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", "bench.fleet.fingerprint"])
+    return OWN.prepare(RUN) or OWN.run(arguments)
 
 
 def fail(message: str, code: int = 1) -> int:
@@ -98,131 +105,143 @@ def is_supported(system: str, machine: str) -> bool:
     return machine.lower() in PLATFORMS.get(system, ())
 
 
-def prepare(*locks: str) -> int:
-    """Make .venv and install what the locks pin, unless that was done for just these files, this folder and Python."""
-    stamps = {lock: VENV / f"{lock}.installed" for lock in locks}
-    missing = [lock for lock, stamp in stamps.items() if not PYTHON.exists() or read(stamp) != mark_of(lock)]
-    if not missing:
-        return 0
-    is_older = any(stamps[lock].exists() for lock in missing)
-    is_whole = PYTHON.exists() and (site_packages() / "pip").is_dir() and read(HOME) == made_for() and not is_older
-    if not is_whole and (problem := make_environment()):
-        return fail(problem)
-    for lock in missing if is_whole else locks:
-        code = install(lock)
-        if code:
-            HOME.unlink(missing_ok=True)  # the next call starts with a new .venv
-            return fail(f"installing {lock} failed (code {code}): its last words stand above", code)
-        stamps[lock].write_text(mark_of(lock), encoding="utf-8")
-    return 0
-
-
 def read(path: Path) -> str:
     """Return a file's text, empty where there is none."""
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def mark_of(lock: str) -> str:
-    """Return what an installed lock is known by: its content, and what .venv was made for."""
-    return f"{hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()} {made_for()}"
+class Environment:
+    """A virtual environment in the project's folder that holds what locks pin."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
+        self.python = self.bin / f"python{SUFFIX}"
+        self.home = folder / "made_for.txt"
 
-def made_for() -> str:
-    """Return what .venv depends on: its own place, which its programs name, and the Python that it is made of."""
-    return f"{VENV} {sys.base_prefix} {sys.version}"
-
-
-def make_environment() -> str:
-    """Make .venv, in place of one that is half-made, moved or outdated; return what went wrong, empty if nothing."""
-    if importlib.util.find_spec("ensurepip") is None:
-        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-        return (
-            f"this Python has no ensurepip: install it (Debian, Ubuntu: `apt install {package}`), or use another Python"
-        )
-    again = " anew; what was installed by hand besides is gone" if VENV.exists() else ""
-    print(f"making {VENV.name} with Python {sys.version.split()[0]}{again}", flush=True)
-    try:
-        if VENV.exists():
-            shutil.rmtree(VENV)
-        venv.create(VENV, with_pip=True)
-    except (OSError, subprocess.CalledProcessError) as problem:
-        return f"{VENV.name} could not be made: {problem}"
-    put_programs_first()
-    HOME.write_text(made_for(), encoding="utf-8")
-    return ""
-
-
-def site_packages() -> Path:
-    """Return the folder of .venv's packages."""
-    places = {"base": str(VENV), "platbase": str(VENV)}
-    return Path(sysconfig.get_path("purelib", "nt" if os.name == "nt" else "posix_prefix", places))
-
-
-def put_programs_first() -> None:
-    """Let .venv's Python find .venv's programs first, so that `.venv/bin/dvc repro` runs its stages with it too."""
-    line = (
-        "import os, sysconfig; programs, path = sysconfig.get_path('scripts'), os.environ.get('PATH', ''); "
-        "path.startswith(programs) or os.environ.update(PATH=programs + os.pathsep + path)"
-    )
-    (site_packages() / "programs_first.pth").write_text(f"{line}\n", encoding="utf-8")
-
-
-def install(lock: str) -> int:
-    """Install what one lock pins into .venv; uv does it, or else pip."""
-    print(f"installing {lock}{SIZE_NOTES.get(lock, '')}", flush=True)
-    wanted = ["--quiet", "--require-hashes", "-r", lock]
-    if has_uv():
-        command = [str(BIN / f"uv{SUFFIX}"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode", *wanted]
-        if subprocess.call(command, cwd=ROOT) == 0:
+    def prepare(self, *locks: str) -> int:
+        """Make it and install what the locks pin, unless that was done for just these files, this folder and Python."""
+        stamps = {lock: self.folder / f"{lock}.installed" for lock in locks}
+        missing = [lock for lock, stamp in stamps.items() if not self.python.exists() or read(stamp) != self.mark(lock)]
+        if not missing:
             return 0
-        print("uv could not install it; pip tries", flush=True)
-    return pip(*wanted)
+        is_older = any(stamps[lock].exists() for lock in missing)
+        has_pip = self.python.exists() and (self.site_packages() / "pip").is_dir()
+        is_whole = has_pip and read(self.home) == self.made_for() and not is_older
+        if not is_whole and (problem := self.make()):
+            return fail(problem)
+        for lock in missing if is_whole else locks:
+            code = self.install(lock)
+            if code:
+                self.home.unlink(missing_ok=True)  # the next call starts with a new one
+                return fail(f"installing {lock} failed (code {code}): its last words stand above", code)
+            stamps[lock].write_text(self.mark(lock), encoding="utf-8")
+        return 0
+
+    def mark(self, lock: str) -> str:
+        """Return what an installed lock is known by: its content, and what the environment was made for."""
+        return f"{hashlib.sha256((ROOT / lock).read_bytes()).hexdigest()} {self.made_for()}"
+
+    def made_for(self) -> str:
+        """Return what it depends on: its own place, which its programs name, and the Python that it is made of."""
+        return f"{self.folder} {sys.base_prefix} {sys.version}"
+
+    def make(self) -> str:
+        """Make it, in place of one that is half-made, moved or outdated; return what went wrong, empty if nothing."""
+        if importlib.util.find_spec("ensurepip") is None:
+            package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+            return (
+                f"this Python has no ensurepip: install it (Debian, Ubuntu: `apt install {package}`), "
+                "or use another Python"
+            )
+        again = " anew; what was installed by hand besides is gone" if self.folder.exists() else ""
+        say(f"making {self.folder.name} with Python {sys.version.split()[0]}{again}")
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            venv.create(self.folder, with_pip=True)
+        except (OSError, subprocess.CalledProcessError) as problem:
+            return f"{self.folder.name} could not be made: {problem}"
+        self.put_programs_first()
+        self.home.write_text(self.made_for(), encoding="utf-8")
+        return ""
+
+    def site_packages(self) -> Path:
+        """Return the folder of its packages."""
+        places = {"base": str(self.folder), "platbase": str(self.folder)}
+        return Path(sysconfig.get_path("purelib", "nt" if os.name == "nt" else "posix_prefix", places))
+
+    def put_programs_first(self) -> None:
+        """Let its Python find its programs first, so that `.venv/bin/dvc repro` runs its stages with it too."""
+        line = (
+            "import os, sysconfig; programs, path = sysconfig.get_path('scripts'), os.environ.get('PATH', ''); "
+            "path.startswith(programs) or os.environ.update(PATH=programs + os.pathsep + path)"
+        )
+        (self.site_packages() / "programs_first.pth").write_text(f"{line}\n", encoding="utf-8")
+
+    def install(self, lock: str) -> int:
+        """Install what one lock pins; uv does it, or else pip."""
+        say(f"installing {lock}{SIZE_NOTES.get(lock, '')}")
+        wanted = ["--quiet", "--require-hashes", "-r", lock]
+        if self.has_uv():
+            uv = [str(self.bin / f"uv{SUFFIX}"), "pip", "install", "--python", str(self.python), "--compile-bytecode"]
+            if subprocess.call([*uv, *wanted], cwd=ROOT) == 0:
+                return 0
+            say("uv could not install it; pip tries")
+        return self.pip(*wanted)
+
+    def has_uv(self) -> bool:
+        """Tell whether uv is in it, after getting it where it is missing."""
+        return (self.bin / f"uv{SUFFIX}").exists() or self.pip("--quiet", UV) == 0
+
+    def pip(self, *arguments: str) -> int:
+        """Run its `pip install`; return the exit code."""
+        command = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
+        return subprocess.call(command, cwd=ROOT)
+
+    def run(self, command: list[str]) -> int:
+        """Run one of its programs in the project's folder, its programs first on the path; return the exit code."""
+        program = self.bin / f"{command[0]}{SUFFIX}"
+        if not program.exists():
+            allowed = "no argument, test, record, fleet, or a program of .venv such as dvc, python, pip, pytest"
+            return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
+        path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
+        environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(self.folder)}
+        environment.pop("PYTHONHOME", None)
+        try:
+            return subprocess.call([str(program), *command[1:]], cwd=ROOT, env=environment)
+        except KeyboardInterrupt:
+            return 130
 
 
-def has_uv() -> bool:
-    """Tell whether uv is in .venv, after getting it where it is missing."""
-    return (BIN / f"uv{SUFFIX}").exists() or pip("--quiet", UV) == 0
+OWN, OF_FLEETS = Environment(ROOT / ".venv"), Environment(ROOT / ".venv-fleet")
 
 
-def pip(*arguments: str) -> int:
-    """Run `pip install` in .venv; return its exit code."""
-    return subprocess.call([str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", *arguments], cwd=ROOT)
+def say(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
 
 
 def record(arguments: list[str]) -> int:
     """Keep the last run and write the comparison of all kept runs anew."""
-    return run(["python", "-m", "bench.runs.record", *arguments]) or run(["dvc", "repro", "compare_runs"])
+    return OWN.run(["python", "-m", "bench.runs.record", *arguments]) or OWN.run(["dvc", "repro", "compare_runs"])
 
 
 def measure() -> int:
     """Check params.yaml, run `dvc repro`, and show the results."""
     return (
-        run(["python", "-m", "bench.runtimes.base.check_params"])
-        or run(["dvc", "repro"])
-        or run(["python", "-m", "bench.report.terminal"])
+        OWN.run(["python", "-m", "bench.runtimes.base.check_params"])
+        or OWN.run(["dvc", "repro"])
+        or OWN.run(["python", "-m", "bench.report.terminal"])
     )
 
 
 def check() -> int:
     """Run every check to its end, and fail if one of them failed."""
-    failed = [" ".join(command) for command in CHECKS if run(command)]
+    failed = [" ".join(command) for command in CHECKS if OWN.run(command)]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)
-
-
-def run(command: list[str]) -> int:
-    """Run a program of .venv in the project's folder, with .venv first on the path; return its exit code."""
-    program = BIN / f"{command[0]}{SUFFIX}"
-    if not program.exists():
-        allowed = "no argument, test, record, or a program of .venv such as dvc, python, pip, pytest"
-        return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}", "VIRTUAL_ENV": str(VENV)}
-    environment.pop("PYTHONHOME", None)
-    try:
-        return subprocess.call([str(program), *command[1:]], cwd=ROOT, env=environment)
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ WITH_SINGLE_RUNS = [path.parent.name for path in sorted((ROOT / "runs").glob("*/
 
 @pytest.mark.parametrize("name", WITH_SINGLE_RUNS)
 def test_every_latency_of_the_recorded_runs_is_of_their_single_runs(name: str) -> None:
-    assert RecordedRun.read(ROOT / "runs" / name).is_whole
+    assert RecordedRun.read(ROOT / "runs" / name).machine
     assert (ROOT / "runs" / name / "samples.json.xz").stat().st_size < 2**20
     check_figures(ROOT / "runs" / name)
 
@@ -249,7 +249,7 @@ def test_a_run_made_by_hand_or_by_another_version_is_refused_with_the_key(
 
 def test_a_run_that_an_older_version_kept_is_called_that(kept: Project) -> None:
     whole = RecordedRun.read(kept.folder / "runs/first")
-    older = replace(whole, name="old", is_whole=False)
+    older = replace(whole, name="old", machine="")
     assert "Kept by an older version, without single runs and hashes: `old`." in render_hardware([whole, older])
 
 

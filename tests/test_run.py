@@ -23,8 +23,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(command)
         return 0
 
-    monkeypatch.setattr(run, "run", keep)
-    monkeypatch.setattr(run, "prepare", lambda *_locks: 0)
+    for environment in (run.OWN, run.OF_FLEETS):
+        monkeypatch.setattr(environment, "run", keep)
+        monkeypatch.setattr(environment, "prepare", lambda *_locks: 0)
     return commands
 
 
@@ -53,6 +54,22 @@ def test_named_tests_are_run_by_pytest_and_not_by_another_program(
     assert started == [["pytest", "tests/test_run.py", "-k", "named"]]
 
 
+def test_a_fleet_has_an_environment_of_its_own_that_no_row_is_timed_in(
+    monkeypatch: pytest.MonkeyPatch, started: list[list[str]]
+) -> None:
+    prepared: list[str] = []
+
+    def prepare(*locks: str) -> int:
+        prepared.extend(locks)
+        return 0
+
+    monkeypatch.setattr(run.OF_FLEETS, "prepare", prepare)
+    monkeypatch.setattr(run.OWN, "prepare", lambda *_locks: pytest.fail("the rows' own environment was touched"))
+    assert main(monkeypatch, "fleet", "--repeat", "3") == 0
+    assert (prepared, started) == ([run.FLEET], [["python", "-m", "bench.fleet", "--repeat", "3"]])
+    assert "\nray==" not in (ROOT / run.RUN).read_text(encoding="utf-8")
+
+
 def test_all_checks_run_even_if_one_fails(
     started: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +77,7 @@ def test_all_checks_run_even_if_one_fails(
         started.append(command)
         return int(command[0] == "ruff")
 
-    monkeypatch.setattr(run, "run", fail_ruff)
+    monkeypatch.setattr(run.OWN, "run", fail_ruff)
     assert main(monkeypatch, "test") == 2
     assert started == list(map(list, run.CHECKS))
     assert "failed: ruff check ., ruff format --check ." in capsys.readouterr().err
@@ -70,12 +87,13 @@ def test_all_checks_run_even_if_one_fails(
 def installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """Collect what would be installed into an environment that is there; uv is there and fails."""
     commands: list[list[str]] = []
-    for name, place in {"PYTHON": "python", "BIN": "", "VENV": "", "HOME": "made_for.txt"}.items():
-        monkeypatch.setattr(run, name, tmp_path / place)
-    (tmp_path / "python").touch()
-    (run.site_packages() / "pip").mkdir(parents=True)
-    (tmp_path / "made_for.txt").write_text(run.made_for(), encoding="utf-8")
-    (tmp_path / f"uv{run.SUFFIX}").touch()
+    there = run.Environment(tmp_path)
+    monkeypatch.setattr(run, "OWN", there)
+    there.bin.mkdir()
+    there.python.touch()
+    (there.site_packages() / "pip").mkdir(parents=True)
+    there.home.write_text(there.made_for(), encoding="utf-8")
+    (there.bin / f"uv{run.SUFFIX}").touch()
 
     def call(command: list[str], **_settings: object) -> int:
         commands.append(command)
@@ -86,7 +104,7 @@ def installs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
 
 
 def test_pip_installs_the_same_lock_where_uv_cannot(installs: list[list[str]], tmp_path: Path) -> None:
-    assert run.prepare(run.RUN) == 0
+    assert run.OWN.prepare(run.RUN) == 0
     first, second = installs
     assert Path(first[0]).stem == "uv"
     assert second[1:3] == ["-m", "pip"]
@@ -99,7 +117,7 @@ def test_an_install_that_fails_is_not_taken_for_done(
     installs: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(subprocess, "call", lambda *_command, **_settings: 3)
-    assert run.prepare(run.RUN) == 3
+    assert run.OWN.prepare(run.RUN) == 3
     assert f"error: installing {run.RUN} failed (code 3)" in capsys.readouterr().err
     assert not (tmp_path / f"{run.RUN}.installed").exists()
     assert not (tmp_path / "made_for.txt").exists(), "the next call starts with a new .venv"
@@ -110,10 +128,12 @@ def test_an_install_that_fails_is_not_taken_for_done(
 def test_what_is_no_program_of_the_environment_is_refused(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(run, "prepare", lambda *_locks: 0)
-    monkeypatch.setattr(run, "BIN", tmp_path)
+    there = run.Environment(tmp_path)
+    monkeypatch.setattr(there, "prepare", lambda *_locks: 0)
+    monkeypatch.setattr(run, "OWN", there)
     assert main(monkeypatch, command) == 127
-    assert f"error: no command {command!r}, allowed: no argument, test, record, or a program" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"error: no command {command!r}, allowed: no argument, test, record, fleet, or a program" in said
 
 
 @pytest.mark.parametrize(
@@ -172,7 +192,7 @@ def call(clone: Path, *arguments: str, **surroundings: str) -> subprocess.Comple
 
 
 def python_of(clone: Path) -> Path:
-    return clone / ".venv" / run.BIN.name / run.PYTHON.name
+    return run.Environment(clone / ".venv").python
 
 
 def works(clone: Path, **surroundings: str) -> str:

@@ -87,6 +87,7 @@ FLOORS = (
     ("engines", "report"),
     ("timing", "runs"),
     ("serving",),
+    ("fleet",),
 )
 """The packages of bench/ from the ground floor up."""
 

@@ -2,7 +2,7 @@
 
     python run.py python tools/lock.py [--upgrade]
 
-Writes requirements.lock and requirements-dev.lock, which `run.py` installs from.  Without --upgrade what is pinned
+Writes requirements.lock and those of tests and fleets, which `run.py` installs from.  Without --upgrade what is pinned
 already stays as it is, where the requirements allow it.
 """
 
@@ -21,6 +21,7 @@ OLDEST_PYTHON = "3.11"
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("requirements.txt",),
     "requirements-dev.lock": ("requirements-dev.txt", "--constraints", "requirements.lock"),
+    "requirements-fleet.lock": ("requirements-fleet.txt", "--constraints", "requirements.lock"),
 }
 """Each lock, the file that it is made of, and what else `uv pip compile` is told."""
 

@@ -49,12 +49,15 @@ LENGTHS = ROOT / "docs/lengths.md"
 PADDED_RUNS = {"h100-lengths": "cuda", "h100-minilm": "cuda", "cpu-2-minilm": "cpu", "cpu-2": "cpu"}
 """The kept runs that show what padding costs."""
 SERVING = ROOT / "docs/serving.md"
+SERVED_RUNS = {"h100-served": "cuda", "cpu-2": "cpu", "cpu-2-minilm": "cpu"}
+"""The kept runs that show what rows hold under load; README.md shows the first."""
 CPU = ROOT / "docs/cpu.md"
 CPU_RUNS = ("cpu-2", "cpu-2-minilm")
-"""The kept runs that show the CPU's rows, and what they hold under load."""
+"""The kept runs that show the CPU's rows."""
 CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
+FLEET = ROOT / "docs/fleet.md"
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -76,12 +79,13 @@ def main() -> int:
 def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be; without DVC's blocks where the history is not there."""
     text = with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
-    text = with_block(text, "served", served_in_run("cpu-2-minilm"))
+    text = with_block(text, "served", served_in_run(next(iter(SERVED_RUNS))))
     yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm", {"fixed"}))
     yield OWN_MODEL, with_runs(OWN_MODEL, TRAINED_RUNS, accuracy_of)
     yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
-    yield SERVING, with_runs(SERVING, CPU_RUNS, served_in_run)
+    yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
+    yield FLEET, with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
@@ -149,11 +153,11 @@ def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
 
 
 def served_in_run(name: str) -> str:
-    """Return what a run's CPU rows held under load, and which of them to serve with."""
+    """Return what a run's rows held under load, and which of them to serve with."""
     run = RecordedRun.read(RUNS / name)
     if run.serving is None:
         raise ValueError(f"{name} has no rows under load")
-    rows = served(run.serving[run.serving["device"] == "cpu"])
+    rows = served(run.serving[run.serving["device"] == SERVED_RUNS[name]])
     return "\n".join([f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)])
 
 
@@ -177,6 +181,22 @@ def one_row_again() -> str:
     names = ("stage", *("row" if each["stage"] == "infer" else "control" for each in found))
     rows = ([f"batch {size}", *(f"{each['p50_ms'][size]:.0f}" for each in found)] for size in found[0]["p50_ms"])
     return "\n".join(table_lines(names, names[:1], rows))
+
+
+def simulated_fleets() -> str:
+    """Return what came of made-up fleets, a line for each size."""
+    found = json.loads((VALIDATED / "fleet_simulation.json").read_text(encoding="utf-8"))["simulated"]
+    names = ("nodes", "kinds", "a node fails", "runs a kind", "all kinds", "hours", "95% within", "node hours")
+    cells = (
+        [
+            *(str(each["nodes"]), str(each["kinds"]), f"{each['failing']:.0%}", str(each["repeat"])),
+            f"{each['with_all_kinds']} of {each['fleets']}",
+            *(f"{each[name]:.1f}" for name in ("hours_median", "hours_p95")),
+            f"{each['node_hours_median']:.0f}",
+        ]
+        for each in found
+    )
+    return "\n".join(table_lines(names, (), cells))
 
 
 def recorded_names() -> list[str]:

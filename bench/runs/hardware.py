@@ -11,6 +11,7 @@ from bench.report.figures import MISSING, milliseconds, per_second, with_interva
 from bench.report.markdown import table_lines
 from bench.report.serving import served
 from bench.report.table import PANELS
+from bench.runs.between_nodes import between_nodes
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.summary.comparisons import fastest_and_ties
 
@@ -24,7 +25,7 @@ def render_hardware(runs: list[RecordedRun]) -> str:
         return "\n".join([*lines, "No run is recorded: `python run.py record NAME` keeps the last one.", ""])
     compared, others = comparable(runs)
     lines += [*_machines(runs), ""]
-    older = [f"`{run.name}`" for run in runs if not run.is_whole]
+    older = [f"`{run.name}`" for run in runs if not run.machine]
     remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
     sentences = {run.provenance["sentences"] for run in compared if run.lengths}
     if len(sentences) > 1:
@@ -36,6 +37,7 @@ def render_hardware(runs: list[RecordedRun]) -> str:
         measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
         if measured:
             lines += [f"## {title}", "", *_served(compared, device), *_winners(measured), "", *_same_rows(measured), ""]
+            lines += between_nodes(compared, device)
     return "\n".join(lines)
 
 

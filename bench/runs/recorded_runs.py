@@ -36,8 +36,8 @@ class RecordedRun:
     """Empty where a version kept the run that knew fixed padding alone."""
     serving: pd.DataFrame | None = None
     """None where a version kept the run that served no row."""
-    is_whole: bool = True
-    """Its parts are bound together by hash, and every single run is kept: not so where an older version kept it."""
+    machine: str = ""
+    """The id of the machine that measured; empty where an older version kept the run, without hashes."""
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
@@ -52,7 +52,7 @@ class RecordedRun:
             read_json(folder / EXPORT.name, MEND, Export),
             read_json(folder / LENGTHS.name, MEND, Lengths) if (folder / LENGTHS.name).exists() else {},
             serving=read_serving(folder / SERVING_CSV.name, MEND) if (folder / SERVING_CSV.name).exists() else None,
-            is_whole=manifest is not None,
+            machine=str(manifest["machine"]) if manifest else "",
         )
 
     def context(self) -> Context:

@@ -1,0 +1,63 @@
+"""The commit that every node measures, and whether a kept run is of it."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bench.core.errors import BenchError, ParameterError
+
+NOT_MEASURED = ("bench/fleet", "bench/report", "bench/runs", "bench/summary")
+"""Code that makes reports of what was measured: a change of it makes no run out of date."""
+MEASURED = (
+    "params.yaml",
+    "requirements.lock",
+    "dvc.yaml",
+    "run.py",
+    "bench",
+    "stages",
+    *(f":(exclude){path}" for path in NOT_MEASURED),
+)
+SHOWN = 5
+
+
+def clean_commit() -> str:
+    """Return the commit that is checked out; ParameterError if a file that nodes would run differs from it."""
+    changed = git("status", "--porcelain", "--", *MEASURED).splitlines()
+    if changed:
+        files = ", ".join(line[3:] for line in changed[:SHOWN]) + (", …" if len(changed) > SHOWN else "")
+        raise ParameterError(
+            f"fleet: nodes measure a commit, and these files are changed or not in git: {files}; commit or stash them"
+        )
+    return git("rev-parse", "HEAD").strip()
+
+
+def bundle_of(commit: str) -> bytes:
+    """Return the history up to a commit as a git bundle: one file that a node clones from."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "commit.bundle"
+        git("bundle", "create", "--quiet", str(path), "HEAD")
+        if git("rev-parse", "HEAD").strip() != commit:
+            raise BenchError("fleet: another commit was checked out meanwhile: start again")
+        return path.read_bytes()
+
+
+def measures_the_same(older: str, newer: str) -> bool:
+    """Tell whether two commits measure the same: equal in parameters, versions and code that a run depends on."""
+    known = subprocess.run(["git", "cat-file", "-e", f"{older}^{{commit}}"], capture_output=True, check=False)
+    if known.returncode:
+        return False
+    differs = subprocess.run(["git", "diff", "--quiet", older, newer, "--", *MEASURED], check=False)
+    return differs.returncode == 0
+
+
+def git(*arguments: str) -> str:
+    """Run git in the project's folder and return what it prints; BenchError with its words if it fails."""
+    try:
+        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise BenchError("fleet: git is not installed, and nodes get a commit") from None
+    if ended.returncode:
+        raise BenchError(f"fleet: `git {arguments[0]}` failed: {ended.stderr.strip()}")
+    return ended.stdout

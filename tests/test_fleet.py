@@ -1,0 +1,342 @@
+"""A fleet without a cluster: which nodes are of one kind, who measures what, what a fault does, and what is kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Project
+
+from bench.core.errors import ParameterError
+from bench.fleet import guard, home, node
+from bench.fleet.__main__ import parsed
+from bench.fleet.commit import bundle_of, clean_commit, measures_the_same
+from bench.fleet.fingerprint import fingerprint
+from bench.fleet.kinds import Node, by_kind, chosen, kind_of, run_names
+from bench.fleet.schedule import Lines, Result, Work, look_at, measure_all
+from validation.fleet_simulation import simulate
+
+ORDER = node.Order("0" * 40, "one", 60.0)
+
+
+def gpu_node(name: str = "NVIDIA A100", memory_mib: int = 40_000, count: int = 1) -> dict[str, Any]:
+    gpu = {"gpu": name, "memory_mib": memory_mib, "count": count, "driver": "580"}
+    return {"cpu": {"model": "a CPU", "cores": 8}, "cuda": gpu, "os": "Linux x86_64"}
+
+
+def nodes(count: int) -> list[Node]:
+    return [Node(f"id{number}", f"10.0.0.{number}", 8.0, 1.0) for number in range(count)]
+
+
+class Scripted:
+    """An engine whose nodes do what a test says: their fingerprint, and for each try to measure a result."""
+
+    def __init__(self, machines: dict[Node, Result], measuring: Callable[[Work], Result] | None = None) -> None:
+        self.machines = machines
+        self.measuring = measuring or (lambda _work: {"seconds": 60.0})
+        self.tried: list[tuple[str, str]] = []
+        self._waiting: list[Work] = []
+
+    def start(self, work: Work) -> None:
+        self._waiting.append(work)
+        if work.what == "measure":
+            self.tried.append((work.node.id, work.name))
+
+    def next_ended(self) -> tuple[Work, Result]:
+        work = self._waiting.pop(0)
+        return work, self.machines[work.node] if work.what == "look" else self.measuring(work)
+
+
+def fleet(engine: Scripted, repeat: int = 1) -> tuple[list[str], Lines, list[str]]:
+    """Return the kept runs, each node's line, and the runs that are missing."""
+    lines, kept = Lines(), []
+    kinds = by_kind(look_at(engine, engine.machines, lines))
+    wanted = {kind: (run_names(kind, min(repeat, len(there))), there) for kind, there in kinds.items()}
+
+    def keep(work: Work, _kind: str, result: Result) -> str:
+        if "fault" not in result:
+            kept.append(work.name)
+        return ""
+
+    return kept, lines, measure_all(engine, wanted, lines, keep)
+
+
+def test_cards_of_one_name_with_other_memory_are_two_kinds_and_equal_nodes_one() -> None:
+    small, large = gpu_node(memory_mib=40_000), gpu_node(memory_mib=80_000)
+    assert kind_of(small) == kind_of(gpu_node())
+    assert kind_of(small) != kind_of(large)
+    assert kind_of(small).startswith("nvidia-a100-")
+    assert "x8" in kind_of(gpu_node(count=8))
+    one, two, three = nodes(3)
+    assert list(by_kind({three: large, one: small, two: small}).values()) == [[one, two], [three]] or list(
+        by_kind({three: large, one: small, two: small}).values()
+    ) == [[three], [one, two]]
+
+
+def test_a_kind_name_can_be_the_name_of_a_kept_run() -> None:
+    from bench.runs.record import NAME
+
+    for machine in (fingerprint(), gpu_node("NVIDIA GeForce RTX 4090 Laptop GPU with a very long name (Ti)", count=16)):
+        assert all(NAME.fullmatch(name) for name in run_names(kind_of(machine), 100))
+
+
+def test_each_kind_is_measured_once_and_the_other_nodes_say_why_not() -> None:
+    four = nodes(4)
+    engine = Scripted(dict(zip(four, [gpu_node(), gpu_node(), gpu_node(), gpu_node("NVIDIA L4")], strict=True)))
+    kept, lines, missing = fleet(engine)
+    assert sorted(kept) == sorted({kind_of(gpu_node()), kind_of(gpu_node("NVIDIA L4"))})
+    assert missing == []
+    assert [lines.texts[each].split(":")[0] for each in four[1:3]] == ["not needed"] * 2
+
+
+def test_a_node_that_dies_is_replaced_by_another_of_its_kind_and_told() -> None:
+    one, two = nodes(2)
+    engine = Scripted(
+        {one: gpu_node(), two: gpu_node()},
+        lambda work: {"fault": "NodeDiedError: it is gone"} if work.node == one else {"seconds": 60.0},
+    )
+    kept, lines, missing = fleet(engine)
+    assert (len(kept), missing) == (1, [])
+    assert lines.texts[one] == "failed: NodeDiedError: it is gone"
+    assert lines.texts[two].startswith("measured nvidia-a100-")
+
+
+def test_a_kind_that_no_node_measures_is_missing_and_the_others_are_not_lost() -> None:
+    one, two, three = nodes(3)
+    engine = Scripted(
+        {one: gpu_node(), two: gpu_node(), three: gpu_node("NVIDIA L4")},
+        lambda work: {"seconds": 60.0} if work.node == three else {"fault": "no space left on the disk"},
+    )
+    kept, lines, missing = fleet(engine)
+    assert kept == [kind_of(gpu_node("NVIDIA L4"))]
+    assert missing == [kind_of(gpu_node())]
+    assert [each for each, _ in engine.tried if each != three.id] == [one.id, two.id], "each node tries once"
+    assert lines.texts[two] == "failed: no space left on the disk"
+
+
+def test_a_node_that_does_not_tell_what_it_is_measures_nothing() -> None:
+    one, two = nodes(2)
+    engine = Scripted({one: {"fault": "git is not installed"}, two: gpu_node()})
+    kept, lines, missing = fleet(engine)
+    assert (kept, missing) == ([kind_of(gpu_node())], [])
+    assert lines.texts[one] == "failed: git is not installed"
+
+
+def test_a_repeat_measures_different_nodes_and_no_more_than_there_are() -> None:
+    three = nodes(3)
+    engine = Scripted(dict.fromkeys(three, gpu_node()))
+    kept, _lines, missing = fleet(engine, repeat=5)
+    assert kept == run_names(kind_of(gpu_node()), 3)
+    assert missing == []
+    assert len({each for each, _ in engine.tried}) == 3
+
+
+def test_hundreds_of_nodes_of_which_some_fail_are_each_measured_once() -> None:
+    came = simulate(kinds=20, nodes=300, failing=0.05, repeat=1, seed=1)
+    assert came["runs"] + came["missing"] == came["kinds_found"] <= 20
+    assert came["hours"] < 24
+
+
+def test_a_pattern_that_names_no_kind_is_refused_with_the_kinds_that_there_are() -> None:
+    assert chosen(["nvidia-h100-1", "nvidia-l4-2"], "*H100*") == ["nvidia-h100-1"]
+    with pytest.raises(ParameterError, match=r"--kinds: '\*a100\*' names no kind of this cluster: nvidia-l4-2"):
+        chosen(["nvidia-l4-2"], "*a100*")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--repeat", "0"], "argument --repeat: got '0', allowed: 1 to 100"),
+        (["--repeat", "many"], "argument --repeat: got 'many', allowed: 1 to 100"),
+        (["--hours", "-1"], "argument --hours: got '-1', allowed: more than 0, up to 240"),
+        (["--hours", "nan"], "argument --hours: got 'nan', allowed: more than 0, up to 240"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(project.folder)
+    return project
+
+
+def test_uncommitted_changes_are_refused_but_for_what_a_fleet_writes(here: Project) -> None:
+    commit = clean_commit()
+    (here.folder / "runs/a-kind").mkdir()
+    (here.folder / "runs/a-kind/run.json").write_text("{}", encoding="utf-8")
+    assert clean_commit() == commit
+    (here.folder / "stages/new.py").write_text("", encoding="utf-8")
+    with pytest.raises(ParameterError, match=r"not in git: stages/new\.py; commit or stash them"):
+        clean_commit()
+
+
+def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_report(here: Project) -> None:
+    first = clean_commit()
+    report = here.folder / "bench/report/table.py"
+    report.write_text(report.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    here.commit("Change the report")
+    assert measures_the_same(first, clean_commit())
+    here.set_params(lambda params: params["timing"].update(min_runs=4))
+    here.commit("Change the parameters")
+    assert not measures_the_same(first, clean_commit())
+    assert not measures_the_same("1" * 40, clean_commit()), "a commit that is not known here"
+
+
+def packed_run(name: str) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:xz") as archive:
+        info = tarfile.TarInfo(f"{name}/run.json")
+        info.size = 2
+        archive.addfile(info, io.BytesIO(b"{}"))
+    return stream.getvalue()
+
+
+def test_a_kept_run_is_current_until_its_commit_measures_something_else(here: Project) -> None:
+    commit = clean_commit()
+    assert not home.is_current("a-kind", commit)
+    home.keep("a-kind", "a-kind", nodes(1)[0], commit, packed_run("a-kind"))
+    assert home.is_current("a-kind", commit)
+    assert json.loads(here.read("runs/fleet.json"))["a-kind"]["node"] == "10.0.0.0"
+    here.set_params(lambda params: params["timing"].update(min_runs=4))
+    here.commit("Change the parameters")
+    assert not home.is_current("a-kind", clean_commit())
+
+
+def test_what_a_node_sends_cannot_be_written_outside_of_runs(here: Project) -> None:
+    with pytest.raises(tarfile.TarError):
+        home.keep("a-kind", "a-kind", nodes(1)[0], clean_commit(), packed_run("../../elsewhere"))
+    assert not (here.folder.parent / "elsewhere").exists()
+
+
+def order(here: Project, **changes: Any) -> node.Order:
+    given = node.Order(clean_commit(), "a-kind", 60.0, sys.executable, str(here.folder.parent / "node"))
+    return replace(given, **changes)
+
+
+def test_a_node_tells_its_fingerprint_from_the_commit_alone(here: Project) -> None:
+    commit = clean_commit()
+    assert node.look(order(here), bundle_of(commit)) == fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"python": "no-such-python"}, "No such file or directory: no-such-python"),
+        ({"commit": "2" * 40}, "git checkout: "),
+    ],
+)
+def test_a_node_that_cannot_do_it_says_why_in_a_line(here: Project, changes: dict[str, Any], fault: str) -> None:
+    told = node.measure(order(here, **changes), bundle_of(clean_commit()))
+    assert told["fault"].startswith(fault)
+    assert "\n" not in told["fault"]
+
+
+def program(folder: Path, text: str) -> str:
+    """Return a stand-in for a node's Python: a script that gets the arguments."""
+    path = folder / "stand-in"
+    path.write_text(f"#!{sys.executable}\nimport os, sys, time\nfrom pathlib import Path\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+posix = pytest.mark.skipif(os.name == "nt", reason="a script cannot stand for a program there")
+RECORDS = "if 'bench.runs.record' in sys.argv: Path('runs/a-kind').mkdir(parents=True); {}"
+
+
+@posix
+def test_a_finished_run_is_given_back_and_not_measured_again(here: Project, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    text = f"open({str(count)!r}, 'a').write('.')\n" + RECORDS.format("Path('runs/a-kind/run.json').write_text('{}')")
+    asked = order(here, python=program(tmp_path, text))
+    bundle = bundle_of(clean_commit())
+    first, second = node.measure(asked, bundle), node.measure(asked, bundle)
+    assert count.read_text() == "...", "check, dvc repro, record"
+    assert not first["is_from_before"]
+    assert second["is_from_before"]
+    assert first["archive"]
+
+
+@posix
+def test_a_secret_reaches_the_run_and_no_log_and_nothing_that_is_brought_back(here: Project, tmp_path: Path) -> None:
+    bundle = bundle_of(clean_commit())
+    text = "print('token', os.environ['HF_TOKEN'])\n" + RECORDS.format("Path('runs/a-kind/run.json').write_text('{}')")
+    asked = order(here, python=program(tmp_path, text), secrets={"HF_TOKEN": "hf_something_secret"})
+    told = node.measure(asked, bundle)
+    assert "token (HF_TOKEN)" in told["log"]
+    assert "hf_something_secret" not in told["log"]
+
+    leaky = RECORDS.format("Path('runs/a-kind/run.json').write_text(os.environ['HF_TOKEN'])")
+    told = node.measure(replace(asked, python=program(tmp_path, leaky), folder=str(tmp_path / "other")), bundle)
+    assert told["fault"] == "run.json holds a secret: the run is not brought back"
+
+
+@posix
+def test_the_error_of_a_failed_run_is_the_nodes_line(here: Project, tmp_path: Path) -> None:
+    text = (
+        "print('much'); print('error: no space left on the disk: free some', file=sys.stderr); print('x'); sys.exit(1)"
+    )
+    told = node.measure(order(here, python=program(tmp_path, text)), bundle_of(clean_commit()))
+    assert told["fault"] == "no space left on the disk: free some"
+    assert "much" in told["log"]
+
+
+@posix
+def test_a_run_that_hangs_is_ended_at_its_limit_with_all_that_it_started(here: Project, tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    child = f"import time\\nwhile True: open({str(beat)!r}, 'a').write('.'); time.sleep(0.05)"
+    text = f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}.replace('\\\\n', chr(10))])"
+    told = node.measure(order(here, python=program(tmp_path, text), limit_seconds=3.0), bundle_of(clean_commit()))
+    assert told["fault"].startswith("was not done after ")
+    assert stops_growing(beat)
+
+
+def stops_growing(path: Path) -> bool:
+    size = path.stat().st_size
+    time.sleep(0.5)
+    return size > 0 and path.stat().st_size == size
+
+
+def test_a_measurement_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    code = f"import time\nwhile True:\n    open({str(beat)!r}, 'a').write('.'); time.sleep(0.05)"
+    command = [sys.executable, guard.__file__, str(tmp_path / "lock"), str(tmp_path / "log"), "600"]
+    process = subprocess.Popen([*command, sys.executable, "-c", code], stdin=subprocess.PIPE)
+    while not beat.exists():
+        time.sleep(0.05)
+    busy = subprocess.run([*command, sys.executable, "-c", ""], stdin=subprocess.PIPE, check=False)
+    assert busy.returncode == guard.BUSY, "two at once in one folder"
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(30) == guard.ABANDONED
+    assert stops_growing(beat)
+
+
+def test_the_two_sides_of_the_guard_mean_the_same_by_its_exit_codes() -> None:
+    assert (guard.BUSY, guard.OVERDUE, guard.ABANDONED) == (node.BUSY, node.OVERDUE, node.ABANDONED)
+
+
+def test_what_goes_to_a_node_needs_the_standard_library_alone() -> None:
+    code = "import bench.fleet.node; print(*[name for name in sys.modules if name.startswith('bench.core')])"
+    told = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == []
