@@ -10,12 +10,14 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Project
+from filelock import FileLock
 
 from bench.core.errors import ParameterError
 from bench.fleet import guard, home, node
@@ -130,6 +132,14 @@ def test_a_node_that_does_not_tell_what_it_is_measures_nothing() -> None:
     kept, lines, missing = fleet(engine)
     assert (kept, missing) == ([kind_of(gpu_node())], [])
     assert lines.texts[one] == "failed: git is not installed"
+
+
+def test_a_node_whose_driver_shows_no_gpu_is_no_cpu_machine() -> None:
+    one, two = nodes(2)
+    engine = Scripted({one: {**gpu_node(), "cuda": None}, two: gpu_node()})
+    kept, lines, _missing = fleet(engine)
+    assert kept == [kind_of(gpu_node())]
+    assert lines.texts[one] == "failed: the cluster counts 1 GPUs here, the driver shows none"
 
 
 def test_a_repeat_measures_different_nodes_and_no_more_than_there_are() -> None:
@@ -257,6 +267,82 @@ def program(folder: Path, text: str) -> str:
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a script cannot stand for a program there")
 RECORDS = "if 'bench.runs.record' in sys.argv: Path('runs/a-kind').mkdir(parents=True); {}"
+
+
+def test_two_fleets_never_measure_in_one_folder_at_once(here: Project) -> None:
+    asked, bundle = order(here), bundle_of(clean_commit())
+    place = node.unpack(asked, bundle).parent
+    with FileLock(place / "measuring.lock"):
+        told = node.measure(asked, bundle)
+    assert told["fault"] == f"another fleet measures in {place}"
+
+
+class Cluster(Scripted):
+    """A scripted engine in the place of Ray's."""
+
+    def connected(self, _address: str | None) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def nodes(self) -> list[Node]:
+        return list(self.machines)
+
+    def RayEngine(self, *_arguments: object) -> Cluster:  # noqa: N802  (as the module has it)
+        return self
+
+
+def run_fleet(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run `python run.py fleet` on a scripted cluster; return its exit code."""
+    from bench.fleet import __main__ as command
+
+    monkeypatch.setattr(command, "ray_engine", cluster)
+    monkeypatch.setattr(command, "compare", lambda _python: None)
+    monkeypatch.setattr(sys, "argv", ["fleet", *arguments])
+    try:
+        command.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_the_command_tells_each_nodes_line_and_fails_if_a_kind_has_no_run(
+    here: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = nodes(2)
+    sound, broken = kind_of(gpu_node()), kind_of(gpu_node("NVIDIA L4"))
+    asked = {one: gpu_node(), two: gpu_node("NVIDIA L4")}
+
+    def measuring(work: Work) -> Result:
+        if work.node == two:
+            return {"fault": "no space left on the disk", "log": "much\n"}
+        return {"seconds": 600.0, "archive": packed_run(work.name), "log": ""}
+
+    assert run_fleet(Cluster(asked, measuring), monkeypatch) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-2:] == [
+        f"10.0.0.0  {sound}  measured {sound} in 10 min",
+        f"10.0.0.1  {broken}  failed: no space left on the disk",
+    ]
+    assert f"no run: {broken}" in said.err
+    assert here.read(f"artifacts/fleet/{broken}@10.0.0.1.log") == "much\n"
+
+    again = Cluster(asked, lambda work: {"seconds": 60.0, "archive": packed_run(work.name)})
+    assert run_fleet(again, monkeypatch) == 0
+    assert again.tried == [(two.id, broken)], "what is current is not measured again"
+    assert run_fleet(again, monkeypatch, "--kinds", "*a100*", "--again") == 0
+    assert again.tried[1:] == [(one.id, sound)]
+
+
+def test_what_a_node_sends_damaged_is_a_fault_of_that_node_and_loses_nothing_else(
+    here: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = nodes(2)
+    damaged = {one.id: b"no archive", two.id: packed_run(kind_of(gpu_node()))}
+    cluster = Cluster(
+        dict.fromkeys((one, two), gpu_node()), lambda work: {"seconds": 60.0, "archive": damaged[work.node.id]}
+    )
+    assert run_fleet(cluster, monkeypatch) == 0
+    assert "10.0.0.0 failed: what it sent could not be kept" in capsys.readouterr().out
+    assert (here.folder / "runs" / kind_of(gpu_node()) / "run.json").exists()
 
 
 @posix

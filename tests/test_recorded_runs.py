@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, Project, copy_of, in_front
+from scipy import stats
 from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
@@ -245,6 +246,24 @@ def test_a_run_made_by_hand_or_by_another_version_is_refused_with_the_key(
     (tmp_path / "first" / name).write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=rf"first/{name} is damaged \("):
         RecordedRun.read(tmp_path / "first")
+
+
+def test_machines_of_one_kind_stand_with_how_far_they_differ(kept: Project) -> None:
+    whole = RecordedRun.read(kept.folder / "runs/first")
+
+    def on_another(number: int, factor: float) -> RecordedRun:
+        table = whole.table.assign(p50_ms=whole.table["p50_ms"] * factor)
+        return replace(whole, name=f"node-{number}", machine=str(number), table=table)
+
+    three = [on_another(number, factor) for number, factor in enumerate((1.0, 1.1, 1.21))]
+    text = render_hardware(three)
+    assert "Machines of one kind (`node-0`, `node-1`, `node-2`):" in text
+    expected = math.expm1(stats.t.ppf(0.975, 2) * math.log(1.1) * math.sqrt(4 / 3))
+    assert f"±{expected:.1%}" in text
+    same_machine = [replace(run, machine="one") for run in three]
+    assert "Machines of one kind" not in render_hardware(same_machine)
+    other_driver = replace(three[1], environment=three[1].environment | {"os": "another"})
+    assert "(`node-0`, `node-2`)" in render_hardware([three[0], other_driver, three[2]])
 
 
 def test_a_run_that_an_older_version_kept_is_called_that(kept: Project) -> None:

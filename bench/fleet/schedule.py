@@ -61,11 +61,18 @@ def look_at(engine: Engine, nodes: Iterable[Node], lines: Lines) -> dict[Node, R
     found = {}
     for _ in range(waiting):
         work, result = engine.next_ended()
-        if "fault" in result:
-            lines.add(work.node, f"failed: {result['fault']}")
+        fault = result.get("fault") or _without_driver(work.node, result)
+        if fault:
+            lines.add(work.node, f"failed: {fault}")
         else:
             found[work.node] = result
     return found
+
+
+def _without_driver(node: Node, machine: Result) -> str:
+    """Return why a node that the cluster counts GPUs of shows none, empty if it does or has none."""
+    is_hidden = bool(node.gpus) and not machine.get("cuda")
+    return f"the cluster counts {node.gpus:g} GPUs here, the driver shows none" if is_hidden else ""
 
 
 @dataclass
