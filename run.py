@@ -3,6 +3,7 @@
 
     python run.py                 measure what is stale, then show the results
     python run.py test [TESTS]    run every check (ruff, mypy, pytest), or the named tests alone
+    python run.py show            open the page of the last run in the browser
     python run.py record NAME     keep the last run under a name and compare all kept runs
     python run.py fleet           measure each kind of machine of a Ray cluster (docs/fleet.md)
     python run.py dvc ...         run anything in the project's environment
@@ -65,12 +66,13 @@ def start(arguments: list[str]) -> int:
             return OWN.prepare(RUN) or measure()
         case ["test", *named]:
             return OWN.prepare(RUN, DEVELOP) or (OWN.run(["pytest", *named]) if named else check())
+        case ["fleet" | "fingerprint" as what, *more]:
+            module = "bench.fleet" if what == "fleet" else "bench.fleet.fingerprint"
+            return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
         case ["record", *more]:
             return OWN.prepare(RUN) or record(more)
-        case ["fleet", *more]:
-            return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", "bench.fleet", *more])
-        case ["fingerprint"]:
-            return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", "bench.fleet.fingerprint"])
+        case ["show"]:
+            return OWN.prepare(RUN) or OWN.run(["python", "-m", "bench.report.show"])
     return OWN.prepare(RUN) or OWN.run(arguments)
 
 
@@ -203,7 +205,7 @@ class Environment:
         """Run one of its programs in the project's folder, its programs first on the path; return the exit code."""
         program = self.bin / f"{command[0]}{SUFFIX}"
         if not program.exists():
-            allowed = "no argument, test, record, fleet, or a program of .venv such as dvc, python, pip, pytest"
+            allowed = "no argument, test, show, record, fleet, or a program of .venv such as dvc, python, pip, pytest"
             return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
         path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(self.folder)}

@@ -1,4 +1,4 @@
-"""Write the table, the plots and the notes from results/summary.csv."""
+"""Write the table, the plots, the notes and the page from results/summary.csv and results/serving.csv."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE, TOKEN_COUNTS
 from bench.core.schemas import TokenCount
 from bench.report.context import read_context
 from bench.report.notes.write import render_notes
+from bench.report.page.write import PAGE, render_page
 from bench.report.plots.write import write_plots
 from bench.report.table import render_table
+from bench.summary.budgets import within_budgets
 from bench.summary.serving import points_under_load, read_serving
 from bench.summary.table_file import read_samples, read_summary
 
@@ -22,14 +24,17 @@ def main() -> None:
     table = read_summary()
     serving = read_serving()
     write_text(SUMMARY_TABLE, render_table(table, context, serving))
-    write_text(NOTES, render_notes(table, context, serving))
+    notes = render_notes(table, context, serving)
+    write_text(NOTES, notes)
     measured = table[table["status"] == "measured"]
     runs = {
         str(variant): read_samples(SAMPLES / str(device) / f"{variant}.csv", rows)
         for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
-    write_plots(table, runs, counts, points_under_load(serving), context=context, folder=PLOTS)
+    under_load = points_under_load(serving)
+    write_plots(table, runs, counts, under_load, context=context, folder=PLOTS)
+    write_text(PAGE, render_page(table, serving, within_budgets(serving), under_load[1], notes, context=context))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ COPIED = (
     "dvc.yaml",
     "requirements.txt",
     "runs/README.md",
+    "results/.gitignore",
     ".dvcignore",
     ".dvc/config",
     ".dvc/plots_page.html",

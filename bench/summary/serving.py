@@ -57,7 +57,7 @@ def build_serving(params: Params, summary: pd.DataFrame, folder: Path = SERVED) 
         report = read_json(folder / f"{key}.json", mend, schemas.Served)
         rows.append(_row(key, params.all_variants()[key], report, params) | _alone(key, report, summary))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return _with_intervals(table, params)
+    return with_intervals(table, params.report.margin)
 
 
 def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV, metrics: Path = SERVING) -> None:
@@ -284,9 +284,9 @@ def _alone(key: str, report: Row, summary: pd.DataFrame) -> Row:
     return {"single_stream_p50_ms": single, "batch_1_p50_ms": None if rows.empty else float(rows.iloc[0]["p50_ms"])}
 
 
-def _with_intervals(table: pd.DataFrame, params: Params) -> pd.DataFrame:
+def with_intervals(table: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Add the interval of each rate for another run of the same row, and what comparisons need."""
-    table["margin"] = params.report.margin
+    table["margin"] = margin
     measured = table[table["status"] == "measured"]
     for _, rows in measured.groupby("device"):
         pairs = max(1, len(rows) * (len(rows) - 1) // 2)

@@ -1,0 +1,158 @@
+"""What the page knows: answers for every budget, every row in words, and the head, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.report.context import Context
+from bench.report.figures import between, mebibytes, per_second
+from bench.report.picks import memory_mib
+from bench.report.serving import pick_lines
+from bench.report.table import COLUMNS, in_order, shown_columns
+from bench.summary.budgets import budgets_around
+from bench.summary.serving import compare_served
+from bench.summary.table_file import is_missing
+
+Data = dict[str, Any]
+PROOFS = {
+    "D": "ran on the device",
+    "W": "weights of the type",
+    "K": "kernels computed in the precision",
+}
+"""What the letters of the column `proof` stand for."""
+
+
+def answers(
+    budgets: pd.DataFrame, table: pd.DataFrame, configured_ms: Mapping[str, float], prices: Mapping[Any, float | None]
+) -> Data:
+    """Return for each device its budgets, and for each of these the rows that hold a rate, most requests first.
+
+    A row has its rate with interval, memory, loss of accuracy and cost, and `fewer`: the places of the rows that hold
+    significantly fewer requests than it does.  `text`: what the report says of all of them.
+    """
+    losses = losses_of(table)
+    found: Data = {}
+    for device, budget_ms in configured_ms.items():
+        steps = [
+            _step(ms, rows_within(budgets, device, ms), losses, prices.get(device)) for ms in budgets_around(budget_ms)
+        ]
+        found[device] = {"configured_ms": budget_ms, "steps": steps}
+    return found
+
+
+def rows_within(budgets: pd.DataFrame, device: str, budget_ms: float) -> pd.DataFrame:
+    """Return the rows of a device that hold a rate within a budget, most requests first."""
+    chosen = budgets[(budgets["device"] == device) & (budgets["budget_ms"] == budget_ms)]
+    return chosen.sort_values("requests_per_s", ascending=False)
+
+
+def _step(budget_ms: float, rows: pd.DataFrame, losses: dict[str, float], price: float | None) -> Data:
+    ordered = list(rows.itertuples())
+    entries = [_entry(row, ordered, losses, price) for row in ordered]
+    return {"budget_ms": budget_ms, "rows": entries, "text": answer_text(rows, budget_ms)}
+
+
+def answer_text(rows: pd.DataFrame, budget_ms: float) -> str:
+    """Return the report's own sentence on which row to serve with."""
+    if rows.empty:
+        return f"No row holds a rate within {budget_ms:g} ms."
+    return next(pick_lines(rows.assign(closed_loop_per_s=rows["requests_per_s"]))).replace("`", "")
+
+
+def _entry(row: Any, ordered: list[Any], losses: dict[str, float], price: float | None) -> Data:
+    rate = float(row.requests_per_s)
+    memory = row.gpu_mib if row.device == "cuda" else row.host_mib
+    return {
+        "row": str(row.variant),
+        "padding": str(row.padding),
+        "per_s": rate,
+        "rate": per_second(rate),
+        "interval": between(per_second, row.requests_per_s_low, row.requests_per_s_high),
+        "low": number(row.requests_per_s_low),
+        "high": number(row.requests_per_s_high),
+        "is_least": bool(row.is_least),
+        "memory_mib": None if is_missing(memory) else float(memory),
+        "memory": mebibytes(memory),
+        "loss": losses.get(str(row.variant)),
+        "cost": None if price is None else price / 3600 / rate * 1e6,
+        "fewer": [place for place, other in enumerate(ordered) if compare_served(other, row)[1] == "slower"],
+    }
+
+
+def losses_of(table: pd.DataFrame) -> dict[str, float]:
+    """Return what each row loses of fp32's accuracy, where it is known."""
+    if "accuracy_loss" not in table:
+        return {}
+    known = table[table["accuracy_loss"].notna()]
+    return {str(name): float(loss) for name, loss in zip(known["variant"], known["accuracy_loss"], strict=True)}
+
+
+def table_of(rows: pd.DataFrame) -> Data:
+    """Return a device's rows as the report's table writes them, with numbers to sort by."""
+    timed = rows[rows["p50_ms"].notna()]
+    if timed.empty:
+        return {"columns": [], "rows": []}
+    names = shown_columns(timed)
+    lines = []
+    for row in in_order(timed):
+        cells = [COLUMNS[name](row) for name in names]
+        lines.append({"cells": cells, "proof": proof_text(row), **facts(row)})
+    return {"columns": names, "rows": lines}
+
+
+def facts(row: Any) -> Data:
+    """Return what rows are filtered by."""
+    return {"runtime": str(row.runtime), "precision": str(row.precision), "batch": int(row.batch_size)}
+
+
+def proof_text(row: Any) -> str:
+    """Return a row's proof in words."""
+    letters = "" if is_missing(row.proof) else str(row.proof)
+    seen = [text for letter, text in PROOFS.items() if letter in letters]
+    device = "GPU" if row.device == "cuda" else "CPU"
+    if not seen:
+        return "nothing of it was proved"
+    return f"{device}, {row.precision}: " + "; ".join(seen)
+
+
+def points(rows: pd.DataFrame) -> list[Data]:
+    """Return a device's measured cells as the charts need them."""
+    found = []
+    for row in rows[rows["status"] == "measured"].itertuples():
+        memory = memory_mib(row)
+        accuracy: Any = getattr(row, "accuracy", None)
+        computed: Any = getattr(row, "tokens_computed", None)
+        busy: Any = getattr(row, "gpu_busy_ms", None)
+        found.append(
+            {
+                "row": str(row.variant),
+                "padding": str(row.padding),
+                **facts(row),
+                "p50_ms": float(row.p50_ms),
+                "low_ms": number(row.p50_low_ms),
+                "high_ms": number(row.p50_high_ms),
+                "samples_per_s": float(row.samples_per_s),
+                "speedup": number(row.speedup),
+                "verdict": None if is_missing(row.verdict) else str(row.verdict),
+                "proof": proof_text(row),
+                "memory_mib": number(memory),
+                "accuracy": number(accuracy),
+                "tokens": number(computed),
+                "gpu_ms": number(busy),
+                "host_ms": None if is_missing(busy) else max(0.0, float(row.p50_ms) - float(busy)),
+            }
+        )
+    return found
+
+
+def number(value: Any) -> float | None:
+    """Return a number that JSON can hold."""
+    return None if is_missing(value) else float(value)
+
+
+def head(context: Context) -> list[str]:
+    """Return the lines on model, machine and versions."""
+    return [f"Model: {context.model()}", *context.hardware_lines()]

@@ -1,0 +1,139 @@
+"""Put the page together: one HTML file with its data, its charts and all of its code inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.core.paths import RESULTS
+from bench.report.context import Context
+from bench.report.page import charts, data
+from bench.report.page.data import Data
+from bench.report.table import PANELS, not_timed
+from bench.statistics.rate_curve import Point
+
+PAGE = RESULTS / "report.html"
+HERE = Path(__file__).resolve().parent
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+"""What the script of the libraries ends with."""
+TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
+
+
+def render_page(
+    table: pd.DataFrame,
+    serving: pd.DataFrame,
+    budgets: pd.DataFrame,
+    curves: Mapping[str, Sequence[Sequence[Point]]],
+    notes: str,
+    *,
+    context: Context,
+    is_incomplete: bool = False,
+) -> str:
+    """Return results/report.html.
+
+    `table`: results/summary.csv; `serving`: results/serving.csv; `budgets`: what rows hold within which budget;
+    `curves`: the points of each served row, process by process; `notes`: the engineering notes, in Markdown.
+    """
+    known = serving[serving["budget_ms"].notna()]
+    configured_ms = {str(device): float(rows["budget_ms"].iloc[0]) for device, rows in known.groupby("device")}
+    answers = data.answers(budgets, table, configured_ms, context.settings.price_per_hour)
+    panels = [panel for device in PANELS if (panel := _panel(device, table, answers.get(device), curves, context))]
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(TEMPLATE).render(
+        stand_in=context.stand_in(),
+        warning="" if context.is_real else f"The weights are random: {context.what_holds()}; predictions mean nothing.",
+        is_incomplete=is_incomplete,
+        head=data.head(context),
+        panels=panels,
+        quote=quote(panels, context),
+        notes=html_of(notes),
+        style=(HERE / STYLE).read_text(encoding="utf-8"),
+        data=json_for_html({panel["device"]: panel["data"] for panel in panels}),
+        libraries=libraries(),
+        script=(HERE / SCRIPT).read_text(encoding="utf-8"),
+    )
+
+
+def _panel(
+    device: str,
+    table: pd.DataFrame,
+    answers: Data | None,
+    curves: Mapping[str, Sequence[Sequence[Point]]],
+    context: Context,
+) -> Data | None:
+    """Return what the page shows of a device; None where nothing was measured on it."""
+    rows = table[table["device"] == device]
+    measured = data.points(rows)
+    if not measured:
+        return None
+    own = {str(row): curves[str(row)] for row in rows["variant"].unique() if str(row) in curves}
+    found = {
+        "served": charts.served_chart(own, answers) if answers and own else None,
+        "latency": charts.latency_chart(measured),
+        "causes": charts.causes_chart(measured) if any(each["gpu_ms"] is not None for each in measured) else None,
+        "padding": charts.padding_chart(measured),
+        "accuracy": charts.accuracy_chart(measured) if any(each["accuracy"] is not None for each in measured) else None,
+    }
+    return {
+        "device": device,
+        "title": PANELS[device],
+        "hardware": context.device(device),
+        "answers": answers,
+        "charts": [name for name, spec in found.items() if spec],
+        "table": data.table_of(rows),
+        "not_timed": list(not_timed(rows)),
+        "runtimes": sorted({each["runtime"] for each in measured}),
+        "precisions": sorted({each["precision"] for each in measured}),
+        "batches": sorted({each["batch"] for each in measured}),
+        "data": {"answers": answers, "charts": {name: spec for name, spec in found.items() if spec}},
+    }
+
+
+def quote(panels: Sequence[Data], context: Context) -> str:
+    """Return how to quote the run: the first answer of each device, on what, with which versions."""
+    parts = []
+    for panel in panels:
+        answers = panel["answers"]
+        rows: list[Data] = next(
+            (each["rows"] for each in steps_of(answers) if each["budget_ms"] == answers["configured_ms"]), []
+        )
+        if rows:
+            first = rows[0]
+            parts.append(
+                f"{first['row']} holds {first['rate']} requests/s ({first['interval']}) with p99 within "
+                f"{answers['configured_ms']:g} ms on {panel['hardware'].split(', driver')[0]}"
+            )
+    versions = context.libraries()
+    return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {versions}."
+
+
+def steps_of(answers: Data | None) -> list[Data]:
+    """Return the budgets of a device that was served, none for another."""
+    return list(answers["steps"]) if answers else []
+
+
+def html_of(markdown: str) -> str:
+    """Return Markdown as HTML; HTML in it is shown as text."""
+    from markdown_it import MarkdownIt
+
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown))
+
+
+def json_for_html(content: Any) -> str:
+    """Return JSON that cannot end the script element that it stands in."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def libraries() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle(SNIPPET)).replace("</script", "<\\/script")

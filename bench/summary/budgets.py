@@ -1,0 +1,83 @@
+"""What rows hold within other latency budgets than the configured one, from the rates that were tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import pandas as pd
+
+from bench.core import schemas
+from bench.core.files import read_json
+from bench.core.paths import SERVED
+from bench.statistics.rate_curve import crossing
+from bench.summary.panels import NOISE
+from bench.summary.serving import points_of, with_intervals
+from bench.summary.table_file import Row, is_missing
+
+STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+"""Budgets are these multiples of powers of ten."""
+LEAST, MOST = 0.1, 5.0
+"""As shares of the configured budget: further off nothing was searched for."""
+CARRIED = ("variant", "device", "padding", "precision", "runtime", "session", "margin", "gpu_mib", "host_mib")
+COLUMNS = (
+    *CARRIED,
+    *(
+        "status",
+        "budget_ms",
+        "requests_per_s",
+        "process_per_s",
+        "is_least",
+        "requests_per_s_low",
+        "requests_per_s_high",
+    ),
+    *("comparisons", *NOISE),
+)
+
+
+def budgets_around(configured_ms: float) -> list[float]:
+    """Return round budgets around the configured one, and itself, in milliseconds."""
+    powers = (10.0**power for power in range(-3, 7))
+    steps = (step * power for power in powers for step in STEPS)
+    found = {float(f"{ms:.6g}") for ms in steps if LEAST * configured_ms <= ms <= MOST * configured_ms}
+    return sorted(found | {configured_ms})
+
+
+def within_budgets(serving: pd.DataFrame, folder: Path = SERVED) -> pd.DataFrame:
+    """Return a row for each served variant and budget within which every process of it holds a rate.
+
+    `serving`: results/serving.csv.  The columns are those that a comparison of rates needs, with the budget.
+    """
+    served = [row for row in serving.to_dict("records") if not is_missing(row["budget_ms"])]
+    curves = {row["variant"]: _curves(str(row["variant"]), folder) for row in served}
+    tables = []
+    for budget_ms in sorted({ms for row in served for ms in budgets_around(float(row["budget_ms"]))}):
+        rows = list(_rows(served, curves, budget_ms))
+        if rows:
+            margin = float(rows[0]["margin"])
+            tables.append(with_intervals(pd.DataFrame(rows, columns=list(COLUMNS)), margin))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _curves(key: str, folder: Path) -> list[Any]:
+    report = read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
+    return [points_of(process) for process in report["processes"]]
+
+
+def _rows(served: list[Row], curves: dict[Any, list[Any]], budget_ms: float) -> Iterator[Row]:
+    for row in served:
+        if budget_ms not in budgets_around(float(row["budget_ms"])):
+            continue
+        held = [crossing(points, budget_ms) for points in curves[row["variant"]]]
+        found = [each for each in held if each]
+        if held and len(found) == len(held):
+            yield {
+                **{name: row[name] for name in CARRIED},
+                "status": "measured",
+                "budget_ms": budget_ms,
+                "requests_per_s": geometric_mean(each.rate for each in found),
+                "process_per_s": " ".join(f"{each.rate:.6g}" for each in found),
+                "is_least": any(each.is_least for each in found),
+            }

@@ -1,0 +1,282 @@
+"""The page: what it says is what the report's code says, in a real browser, without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import test_serving_report as made_up
+from conftest import ROOT, Project
+
+from bench.core.params import Params
+from bench.report.context import Context
+from bench.report.page.data import answer_text, proof_text, rows_within
+from bench.report.page.write import libraries, render_page
+from bench.runs.recorded_runs import RecordedRun
+from bench.summary.budgets import budgets_around, within_budgets
+from bench.summary.serving import build_serving, points_under_load
+
+RUN = "cpu-2-minilm"
+ROWS = {"torch_cpu_fp32": 20.0, "ort_cpu_int8_longest": 400.0, "openvino_cpu_int8_longest": 410.0}
+"""The rows that are served in these tests, and the requests a second that they hold within the budget."""
+NOTES = "# What this run shows\n\n- one <b>thing</b>\n"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+in_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver")
+
+
+class Report:
+    """A recorded run's rows with made-up loads: what the page is made of, and the page."""
+
+    def __init__(self, folder: Path) -> None:
+        run = RecordedRun.read(ROOT / "runs" / RUN)
+        content = {**run.params, "baselines": {"cpu": "torch_cpu_fp32"}}
+        content["serving"] = {**content["serving"], "variants": list(ROWS)}
+        params = Params.model_validate(content)
+        for number, (name, rate) in enumerate(ROWS.items()):
+            spread = [1.0, 1.01, 0.99] if number else [1.0, 1.02, 0.98]
+            points = [self._process(rate * each, number) for each in spread]
+            (folder / f"{name}.json").write_text(json.dumps(self._served(points, 600.0)), encoding="utf-8")
+        self.table = run.table
+        self.serving = build_serving(params, run.table, folder)
+        self.budgets = within_budgets(self.serving, folder)
+        self.curves = points_under_load(self.serving, folder)[1]
+        self.context = run.context()
+        self.html = self.render()
+        self.path = folder / "report.html"
+        self.path.write_text(self.html, encoding="utf-8")
+
+    @staticmethod
+    def _process(rate: float, number: int) -> dict[str, Any]:
+        steep = (0.5, 2.0, 8.0) if number == 2 else (0.2, 1.0, 4.0)
+        shares = zip((0.5, 1.0, 1.2), steep, strict=True)
+        points = [made_up.point(rate * share, made_up.BUDGET_MS * late) for share, late in shares]
+        return {
+            **made_up.report([rate], 600.0)["processes"][0],
+            "points": points,
+            "peak_host_mib": 200.0 + 300 * number,
+        }
+
+    @staticmethod
+    def _served(processes: list[dict[str, Any]], closed_loop_per_s: float) -> dict[str, Any]:
+        numbered = [{**process, "process": number} for number, process in enumerate(processes)]
+        return {**made_up.report([1.0], closed_loop_per_s), "processes": numbered}
+
+    def render(self, notes: str = NOTES, context: Context | None = None, is_incomplete: bool = False) -> str:
+        shown = (self.table, self.serving, self.budgets, self.curves, notes)
+        return render_page(*shown, context=context or self.context, is_incomplete=is_incomplete)
+
+    def answer(self, budget_ms: float, most_mib: float | None = None, most_loss: float | None = None) -> str:
+        """Return what the report's own code says for a budget, of the rows that fit the limits."""
+        rows = rows_within(self.budgets, "cpu", budget_ms)
+        losses = self.table.groupby("variant")["accuracy_loss"].first()
+        if most_mib is not None:
+            rows = rows[rows["host_mib"] <= most_mib]
+        if most_loss is not None:
+            rows = rows[[losses[name] <= most_loss for name in rows["variant"]]]
+        return answer_text(rows, budget_ms)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return Report(tmp_path_factory.mktemp("page"))
+
+
+def test_the_page_is_small_complete_and_the_same_for_the_same_run(report: Report) -> None:
+    assert len(report.html.encode()) < 2_000_000
+    assert report.html == report.render()
+    for row in report.table[report.table["p50_ms"].notna()]["variant"].unique():
+        assert row in report.html
+    own = report.html.replace(libraries(), "")
+    assert len(own) < len(report.html)
+    assert not re.search(r"(?:src|href)=\"(?!#)|url\(|import ", own), "something would be fetched"
+
+
+def test_what_a_model_is_called_cannot_run_as_code(report: Report) -> None:
+    name = "</script><script>alert(1)</script>"
+    context = replace(report.context, provenance={**report.context.provenance, "model": name})
+    html = report.render(context=context, notes=f"# {name}")
+    assert name not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_a_run_that_is_under_way_is_marked(report: Report) -> None:
+    assert "This run is under way" in report.render(is_incomplete=True)
+    assert "This run is under way" not in report.html
+
+
+def test_proof_is_told_in_words(report: Report) -> None:
+    row = next(report.table[report.table["proof"] == "DW"].itertuples())
+    label = f"CPU, {row.precision}: "
+    assert proof_text(row) == f"{label}ran on the device; weights of the type"
+    assert proof_text(row._replace(proof="DWK")).endswith("; kernels computed in the precision")
+    assert proof_text(row._replace(proof="D--")) == f"CPU, {row.precision}: ran on the device"
+    assert proof_text(row._replace(proof=None)) == "nothing of it was proved"
+
+
+def test_budgets_are_round_and_hold_the_configured_one() -> None:
+    assert budgets_around(10) == [1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50]
+    assert 8.5 in budgets_around(8.5)
+
+
+def test_every_chart_is_a_specification_that_vega_lite_compiles(report: Report) -> None:
+    import vl_convert
+
+    data = json.loads(re.search(r'id="data">(.*?)</script>', report.html, re.S)[1])  # type: ignore[index]
+    charts = data["cpu"]["charts"]
+    assert set(charts) == {"served", "latency", "padding", "accuracy"}
+    for chart in charts.values():
+        assert chart["description"]
+        assert vl_convert.vegalite_to_vega(chart)["marks"]
+
+
+def test_the_libraries_ask_for_nothing_and_end_no_script_element() -> None:
+    assert "</script" not in libraries()
+
+
+@pytest.fixture(scope="module")
+def browser(report: Report) -> Iterator[Any]:
+    """The page in headless Chromium, for which no name resolves."""
+    from selenium import webdriver
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in ("--headless=new", "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver.get(report.path.as_uri())
+    WebDriverWait(driver, 60).until(lambda each: each.find_elements("css selector", "body.drawn"))
+    yield driver
+    driver.quit()
+
+
+def put(browser: Any, selector: str, value: str) -> None:
+    """Give a control a value, as a user's hand does."""
+    code = (
+        "const c = document.querySelector(arguments[0]); c.value = arguments[1];"
+        "c.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    browser.execute_script(code, selector, value)
+
+
+def text(browser: Any, selector: str) -> str:
+    return str(browser.find_element("css selector", selector).text)
+
+
+@in_browser
+def test_the_page_draws_every_chart_without_a_request_or_an_error(browser: Any, report: Report) -> None:
+    drawn = browser.find_elements("css selector", ".chart svg")
+    assert len(drawn) == len(browser.find_elements("css selector", ".chart")) == 4
+    assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
+    sent = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    asked = {each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"}
+    assert {url for url in asked if not url.startswith("data:")} <= {report.path.as_uri()}
+
+
+@in_browser
+def test_moving_the_budget_gives_what_the_report_says_for_it(browser: Any, report: Report) -> None:
+    said = []
+    for place, budget_ms in enumerate(budgets_around(made_up.BUDGET_MS)):
+        put(browser, ".budget", str(place))
+        assert text(browser, ".answer") == report.answer(budget_ms)
+        assert text(browser, ".budget-text") == f"{budget_ms:g} ms"
+        said.append(text(browser, ".answer").split(",")[0])
+    assert len(set(said)) > 2, "the budget decides"
+
+
+@in_browser
+def test_limits_on_memory_and_accuracy_change_the_answer_as_the_report_would(browser: Any, report: Report) -> None:
+    put(browser, ".budget", "6")
+    put(browser, ".memory", str(300 / 1024))
+    assert text(browser, ".answer") == report.answer(10, most_mib=300) != report.answer(10)
+    put(browser, ".memory", "")
+    put(browser, ".loss", "0")
+    assert text(browser, ".answer") == report.answer(10, most_loss=0.0)
+    put(browser, ".loss", "")
+    put(browser, ".price", "3.6")
+    cells = [cell.text for cell in browser.find_elements("css selector", ".held tbody tr:first-child td")]
+    rate = rows_within(report.budgets, "cpu", 10).iloc[0]["requests_per_s"]
+    assert float(cells[-1]) == pytest.approx(1000 / rate, rel=0.01)
+    put(browser, ".memory", "0")
+    assert text(browser, ".answer") == "No row holds a rate within 10 ms and these limits."
+    for control in (".memory", ".price"):
+        put(browser, control, "")
+
+
+def shown(browser: Any) -> list[Any]:
+    return [row for row in browser.find_elements("css selector", ".rows tbody tr") if row.is_displayed()]
+
+
+@in_browser
+def test_filters_and_the_search_leave_the_rows_that_fit(browser: Any) -> None:
+    everything = len(shown(browser))
+    box = browser.find_element("css selector", 'input[name="runtime"][value="pytorch"]')
+    box.click()
+    assert 0 < len(shown(browser)) < everything
+    assert all(row.get_attribute("data-runtime") != "pytorch" for row in shown(browser))
+    put(browser, ".find", "int8_bf16")
+    assert all("int8_bf16" in row.text for row in shown(browser))
+    put(browser, ".find", "")
+    box.click()
+    assert len(shown(browser)) == everything
+
+
+@in_browser
+def test_a_columns_name_sorts_by_its_numbers_up_and_down(browser: Any) -> None:
+    names = [head.text for head in browser.find_elements("css selector", ".rows th button")]
+    column = names.index("samples/s")
+
+    def values() -> list[float]:
+        cells = (row.find_elements("css selector", "td")[column].text for row in shown(browser))
+        return [float(cell.replace(",", "")) for cell in cells if cell not in ("", "-", "–")]
+
+    button = browser.find_elements("css selector", ".rows th button")[column]
+    button.send_keys("\n")
+    assert values() == sorted(values())
+    button.send_keys("\n")
+    assert values() == sorted(values(), reverse=True)
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 400])
+def test_nothing_is_wider_than_the_window_and_text_is_readable(browser: Any, width: int, scheme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    code = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+    ink, paper = (sum(map(int, re.findall(r"\d+", each)[:3])) / 3 for each in browser.execute_script(code))
+    assert abs(ink - paper) > 150
+    assert (paper > ink) is (scheme == "light")
+
+
+def test_the_pipeline_writes_the_page_and_keeps_it_out_of_git(measured: Project) -> None:
+    html = measured.read("results/report.html")
+    assert "ort_cpu_fp32" in html
+    assert "results/report.html" not in measured.run("git", "ls-files").stdout
+
+
+def test_show_says_where_the_page_is_or_how_to_get_it(measured_copy: Project) -> None:
+    nowhere = {"BROWSER": "no-such-browser", "DISPLAY": ""}
+    told = measured_copy.python("-m", "bench.report.show", environment=nowhere)
+    assert (measured_copy.folder / "results/report.html").resolve().as_uri() in told.stdout
+    (measured_copy.folder / "results/report.html").unlink()
+    told = measured_copy.python("-m", "bench.report.show", code=1, environment=nowhere)
+    assert told.stderr.strip() == "error: results/report.html is missing: `python run.py` measures and writes it"
+
+
+def test_without_rows_under_load_the_page_says_so(report: Report) -> None:
+    nothing = pd.DataFrame(columns=report.serving.columns)
+    html = render_page(report.table, nothing, within_budgets(nothing), {}, NOTES, context=report.context)
+    assert "No row was served" in html
