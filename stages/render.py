@@ -14,7 +14,7 @@ from bench.report.notes.write import render_notes
 from bench.report.page.write import PAGE, render_page
 from bench.report.plots.write import write_plots
 from bench.report.table import render_table
-from bench.summary.budgets import within_budgets
+from bench.summary.budgets import read_curves
 from bench.summary.serving import points_under_load, read_serving
 from bench.summary.table_file import read_samples, read_summary
 
@@ -32,9 +32,9 @@ def main() -> None:
         for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
-    under_load = points_under_load(serving)
+    under_load, curves = points_under_load(serving), read_curves(serving)
     write_plots(table, runs, counts, under_load, context=context, folder=PLOTS)
-    write_text(PAGE, render_page(table, serving, within_budgets(serving), under_load[1], notes, context=context))
+    write_text(PAGE, render_page(table, serving, curves, notes, context=context))
 
 
 if __name__ == "__main__":

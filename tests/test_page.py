@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from bench.core.params import Params
 from bench.report.context import Context
 from bench.report.page.data import answer_text, proof_text, rows_within
 from bench.report.page.write import libraries, render_page
+from bench.report.serving import served
+from bench.runs.hardware_page import render_hardware_page, served_entries
 from bench.runs.recorded_runs import RecordedRun
-from bench.summary.budgets import budgets_around, within_budgets
-from bench.summary.serving import build_serving, points_under_load
+from bench.summary.budgets import budgets_around, read_curves, within_budgets
+from bench.summary.serving import build_serving
 
 RUN = "cpu-2-minilm"
 ROWS = {"torch_cpu_fp32": 20.0, "ort_cpu_int8_longest": 400.0, "openvino_cpu_int8_longest": 410.0}
@@ -46,8 +49,8 @@ class Report:
             (folder / f"{name}.json").write_text(json.dumps(self._served(points, 600.0)), encoding="utf-8")
         self.table = run.table
         self.serving = build_serving(params, run.table, folder)
-        self.budgets = within_budgets(self.serving, folder)
-        self.curves = points_under_load(self.serving, folder)[1]
+        self.curves = read_curves(self.serving, folder)
+        self.budgets = within_budgets(self.serving, self.curves)
         self.context = run.context()
         self.html = self.render()
         self.path = folder / "report.html"
@@ -70,7 +73,7 @@ class Report:
         return {**made_up.report([1.0], closed_loop_per_s), "processes": numbered}
 
     def render(self, notes: str = NOTES, context: Context | None = None, is_incomplete: bool = False) -> str:
-        shown = (self.table, self.serving, self.budgets, self.curves, notes)
+        shown = (self.table, self.serving, self.curves, notes)
         return render_page(*shown, context=context or self.context, is_incomplete=is_incomplete)
 
     def answer(self, budget_ms: float, most_mib: float | None = None, most_loss: float | None = None) -> str:
@@ -141,9 +144,9 @@ def test_the_libraries_ask_for_nothing_and_end_no_script_element() -> None:
     assert "</script" not in libraries()
 
 
-@pytest.fixture(scope="module")
-def browser(report: Report) -> Iterator[Any]:
-    """The page in headless Chromium, for which no name resolves."""
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Give a page in headless Chromium, for which no name resolves."""
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -153,10 +156,19 @@ def browser(report: Report) -> Iterator[Any]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    driver.get(report.path.as_uri())
-    WebDriverWait(driver, 60).until(lambda each: each.find_elements("css selector", "body.drawn"))
-    yield driver
-    driver.quit()
+    try:
+        driver.get(path.as_uri())
+        WebDriverWait(driver, 60).until(lambda each: each.find_elements("css selector", "body.drawn"))
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def browser(report: Report) -> Iterator[Any]:
+    """The report's page."""
+    with opened(report.path) as driver:
+        yield driver
 
 
 def put(browser: Any, selector: str, value: str) -> None:
@@ -278,5 +290,31 @@ def test_show_says_where_the_page_is_or_how_to_get_it(measured_copy: Project) ->
 
 def test_without_rows_under_load_the_page_says_so(report: Report) -> None:
     nothing = pd.DataFrame(columns=report.serving.columns)
-    html = render_page(report.table, nothing, within_budgets(nothing), {}, NOTES, context=report.context)
+    html = render_page(report.table, nothing, {}, NOTES, context=report.context)
     assert "No row was served" in html
+
+
+def test_the_page_of_machines_names_the_winner_of_each_run_and_what_a_million_requests_cost(tmp_path: Path) -> None:
+    runs = [RecordedRun.read(ROOT / "runs" / name) for name in (RUN, "h100-lengths")]
+    html = render_hardware_page(runs, ROOT / "runs")
+    assert "Without rows under load: h100-lengths." in html
+    assert html == render_hardware_page(runs, ROOT / "runs")
+    entry = next(served_entries(runs[0], ROOT / "runs" / RUN))
+    configured = next(step for step in entry["steps"] if step["budget_ms"] == entry["configured_ms"])
+    best = served(runs[0].serving).iloc[0]
+    assert configured["rows"][0]["row"] == best["variant"]
+    assert configured["rows"][0]["per_s"] == pytest.approx(best["requests_per_s"])
+    if not (CHROMIUM and DRIVER):
+        return
+    path = tmp_path / "hardware.html"
+    path.write_text(html, encoding="utf-8")
+    with opened(path) as browser:
+        assert text(browser, ".held .row") == best["variant"]
+        put(browser, ".held .price", "3.6")
+        assert float(text(browser, ".held .cost")) == pytest.approx(1000 / best["requests_per_s"], rel=0.01)
+        browser.find_element("css selector", 'input[name="run"]').click()
+        assert text(browser, ".answer").startswith("No chosen run knows a rate within")
+
+
+def test_no_recorded_run_gives_a_page_that_says_so() -> None:
+    assert "No recorded run has rows under load" in render_hardware_page([])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any
 
 import pandas as pd
 
 from bench.core import schemas
 from bench.core.files import read_json
 from bench.core.paths import SERVED
-from bench.statistics.rate_curve import crossing
+from bench.statistics.rate_curve import Point, crossing
 from bench.summary.panels import NOISE
 from bench.summary.serving import points_of, with_intervals
 from bench.summary.table_file import Row, is_missing
 
+Curves = Mapping[str, Sequence[Sequence[Point]]]
+"""The points of each served row, process by process."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
 LEAST, MOST = 0.1, 5.0
@@ -45,13 +46,22 @@ def budgets_around(configured_ms: float) -> list[float]:
     return sorted(found | {configured_ms})
 
 
-def within_budgets(serving: pd.DataFrame, folder: Path = SERVED) -> pd.DataFrame:
+def read_curves(serving: pd.DataFrame, folder: Path = SERVED) -> Curves:
+    """Return the points of each row that was served, process by process, as the last run wrote them."""
+    keys = [str(name) for name in serving[serving["budget_ms"].notna()]["variant"]]
+    reports = {
+        key: read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
+        for key in keys
+    }
+    return {key: [points_of(process) for process in report["processes"]] for key, report in reports.items()}
+
+
+def within_budgets(serving: pd.DataFrame, curves: Curves) -> pd.DataFrame:
     """Return a row for each served variant and budget within which every process of it holds a rate.
 
     `serving`: results/serving.csv.  The columns are those that a comparison of rates needs, with the budget.
     """
     served = [row for row in serving.to_dict("records") if not is_missing(row["budget_ms"])]
-    curves = {row["variant"]: _curves(str(row["variant"]), folder) for row in served}
     tables = []
     for budget_ms in sorted({ms for row in served for ms in budgets_around(float(row["budget_ms"]))}):
         rows = list(_rows(served, curves, budget_ms))
@@ -61,12 +71,7 @@ def within_budgets(serving: pd.DataFrame, folder: Path = SERVED) -> pd.DataFrame
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
-def _curves(key: str, folder: Path) -> list[Any]:
-    report = read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
-    return [points_of(process) for process in report["processes"]]
-
-
-def _rows(served: list[Row], curves: dict[Any, list[Any]], budget_ms: float) -> Iterator[Row]:
+def _rows(served: list[Row], curves: Curves, budget_ms: float) -> Iterator[Row]:
     for row in served:
         if budget_ms not in budgets_around(float(row["budget_ms"])):
             continue

@@ -12,7 +12,7 @@ from bench.report.figures import between, mebibytes, per_second
 from bench.report.picks import memory_mib
 from bench.report.serving import pick_lines
 from bench.report.table import COLUMNS, in_order, shown_columns
-from bench.summary.budgets import budgets_around
+from bench.summary.budgets import Curves, budgets_around, within_budgets
 from bench.summary.serving import compare_served
 from bench.summary.table_file import is_missing
 
@@ -25,15 +25,15 @@ PROOFS = {
 """What the letters of the column `proof` stand for."""
 
 
-def answers(
-    budgets: pd.DataFrame, table: pd.DataFrame, configured_ms: Mapping[str, float], prices: Mapping[Any, float | None]
-) -> Data:
+def answers(serving: pd.DataFrame, curves: Curves, table: pd.DataFrame, prices: Mapping[Any, float | None]) -> Data:
     """Return for each device its budgets, and for each of these the rows that hold a rate, most requests first.
 
     A row has its rate with interval, memory, loss of accuracy and cost, and `fewer`: the places of the rows that hold
     significantly fewer requests than it does.  `text`: what the report says of all of them.
     """
-    losses = losses_of(table)
+    known = serving[serving["budget_ms"].notna()]
+    configured_ms = {str(device): float(rows["budget_ms"].iloc[0]) for device, rows in known.groupby("device")}
+    budgets, losses = within_budgets(serving, curves), losses_of(table)
     found: Data = {}
     for device, budget_ms in configured_ms.items():
         steps = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bench.report.context import Context
 from bench.report.page import charts, data
 from bench.report.page.data import Data
 from bench.report.table import PANELS, not_timed
-from bench.statistics.rate_curve import Point
+from bench.summary.budgets import Curves
 
 PAGE = RESULTS / "report.html"
 HERE = Path(__file__).resolve().parent
@@ -26,8 +27,7 @@ TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
 def render_page(
     table: pd.DataFrame,
     serving: pd.DataFrame,
-    budgets: pd.DataFrame,
-    curves: Mapping[str, Sequence[Sequence[Point]]],
+    curves: Curves,
     notes: str,
     *,
     context: Context,
@@ -35,19 +35,12 @@ def render_page(
 ) -> str:
     """Return results/report.html.
 
-    `table`: results/summary.csv; `serving`: results/serving.csv; `budgets`: what rows hold within which budget;
-    `curves`: the points of each served row, process by process; `notes`: the engineering notes, in Markdown.
+    `table`: results/summary.csv; `serving`: results/serving.csv; `curves`: the points of each served row;
+    `notes`: the engineering notes, in Markdown.
     """
-    known = serving[serving["budget_ms"].notna()]
-    configured_ms = {str(device): float(rows["budget_ms"].iloc[0]) for device, rows in known.groupby("device")}
-    answers = data.answers(budgets, table, configured_ms, context.settings.price_per_hour)
+    answers = data.answers(serving, curves, table, context.settings.price_per_hour)
     panels = [panel for device in PANELS if (panel := _panel(device, table, answers.get(device), curves, context))]
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(TEMPLATE).render(
+    html: str = template_in(HERE, TEMPLATE).render(
         stand_in=context.stand_in(),
         warning="" if context.is_real else f"The weights are random: {context.what_holds()}; predictions mean nothing.",
         is_incomplete=is_incomplete,
@@ -60,13 +53,27 @@ def render_page(
         libraries=libraries(),
         script=(HERE / SCRIPT).read_text(encoding="utf-8"),
     )
+    return html
+
+
+def template_in(folder: Path, name: str) -> Any:
+    """Return a jinja2 template that escapes what it is given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
 
 
 def _panel(
     device: str,
     table: pd.DataFrame,
     answers: Data | None,
-    curves: Mapping[str, Sequence[Sequence[Point]]],
+    curves: Curves,
     context: Context,
 ) -> Data | None:
     """Return what the page shows of a device; None where nothing was measured on it."""
@@ -121,10 +128,11 @@ def steps_of(answers: Data | None) -> list[Data]:
 
 
 def html_of(markdown: str) -> str:
-    """Return Markdown as HTML; HTML in it is shown as text."""
+    """Return Markdown as HTML, headings one level lower; HTML in it is shown as text."""
     from markdown_it import MarkdownIt
 
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown))
+    lower = re.sub(r"^#", "##", markdown, flags=re.MULTILINE)
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(lower))
 
 
 def json_for_html(content: Any) -> str:
