@@ -85,7 +85,8 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
-    yield FLEET, with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
+    text = with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
+    yield FLEET, with_block(text, "ray beside", beside_ray())
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
@@ -197,6 +198,24 @@ def simulated_fleets() -> str:
         for each in found
     )
     return "\n".join(table_lines(names, (), cells))
+
+
+def beside_ray() -> str:
+    """Return what a row with Ray beside it took, as a multiple of the same row without."""
+    found = json.loads((VALIDATED / "cpu2/ray.json").read_text(encoding="utf-8"))
+    names = ("row", "batch", "rounds", "with Ray / without", "without / without")
+    cells = (
+        [f"`{found['variant']}`", size, str(found["rounds"]), *(_interval_text(found[name][size]) for name in RATIOS)]
+        for size in found["with_over_without"]
+    )
+    return "\n".join(table_lines(names, names[:1], cells))
+
+
+RATIOS = ("with_over_without", "without_over_without")
+
+
+def _interval_text(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} ({interval['low']:.3f} – {interval['high']:.3f})"
 
 
 def recorded_names() -> list[str]:
