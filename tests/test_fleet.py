@@ -196,6 +196,27 @@ def test_uncommitted_changes_are_refused_but_for_what_a_fleet_writes(here: Proje
         clean_commit()
 
 
+def test_a_clone_without_history_is_refused_with_the_command_that_gets_it(
+    here: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.run("git", "commit", "--quiet", "--allow-empty", "-m", "Another")
+    shallow = here.folder.with_name("shallow")
+    here.run("git", "clone", "--quiet", "--depth", "1", here.folder.as_uri(), str(shallow))
+    monkeypatch.chdir(shallow)
+    with pytest.raises(ParameterError, match="`git fetch --unshallow`"):
+        clean_commit()
+    here.run("git", "-C", str(shallow), "fetch", "--quiet", "--unshallow")
+    assert clean_commit()
+
+
+def test_what_ray_sets_for_its_tasks_does_not_reach_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert not {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"} & set(node.environment(ORDER))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert node.environment(ORDER)["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
 def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_report(here: Project) -> None:
     first = clean_commit()
     report = here.folder / "bench/report/table.py"

@@ -23,13 +23,15 @@ SHOWN = 5
 
 
 def clean_commit() -> str:
-    """Return the commit that is checked out; ParameterError if a file that nodes would run differs from it."""
+    """Return the commit that is checked out; ParameterError if what nodes would run differs from it, or cannot be sent."""
     changed = git("status", "--porcelain", "--", *MEASURED).splitlines()
     if changed:
         files = ", ".join(line[3:] for line in changed[:SHOWN]) + (", …" if len(changed) > SHOWN else "")
         raise ParameterError(
             f"fleet: nodes measure a commit, and these files are changed or not in git: {files}; commit or stash them"
         )
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise ParameterError("fleet: this clone has no history to send to nodes: `git fetch --unshallow`, then again")
     return git("rev-parse", "HEAD").strip()
 
 

@@ -138,9 +138,11 @@ def call(command: list[str], checkout: Path, order: Order) -> subprocess.Complet
 def environment(order: Order) -> dict[str, str]:
     """Return the variables of the processes that are started: the node's own, and those of the order.
 
-    Ray hides all GPUs from a task that asks for none with an empty CUDA_VISIBLE_DEVICES: that is taken back.
+    What Ray sets for its tasks is taken back: an empty CUDA_VISIBLE_DEVICES, which hides all GPUs from a task that asks
+    for none, and OMP_NUM_THREADS.
     """
     own = dict(os.environ)
+    own.pop("OMP_NUM_THREADS", None)
     if own.get("CUDA_VISIBLE_DEVICES") == "":
         del own["CUDA_VISIBLE_DEVICES"]
     if order.python:  # stages are run as `python`
