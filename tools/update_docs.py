@@ -25,11 +25,15 @@ from bench.core.files import replacing_file, write_text
 from bench.report.figures import MISSING, milliseconds
 from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
+from bench.report.page.charts import picture, served_chart
+from bench.report.page.data import answers
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.style import caption
 from bench.report.serving import pick_lines, served, served_table, terms
 from bench.report.table import accuracy_text, loss_text, render_summary, render_table
-from bench.runs.recorded_runs import RecordedRun
+from bench.runs.hardware_page import kept_curves
+from bench.runs.packed import unpack_samples
+from bench.runs.recorded_runs import MEND, RecordedRun
 from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +42,7 @@ RECORDED = ROOT / "docs/recorded_runs.md"
 STATISTICS = ROOT / "docs/statistics.md"
 MACHINES = ROOT / "docs/comparing_machines.md"
 PICTURE = ROOT / "docs/latency_by_batch.png"
+SERVED_PICTURE = ROOT / "docs/p99_by_load.png"
 RUNS = ROOT / "runs"
 VALIDATED = ROOT / "validation/recorded"
 OWN_MODEL = ROOT / "docs/own_model.md"
@@ -69,6 +74,7 @@ def main() -> int:
     stale = {path: text for path, text in filled() if text != path.read_text(encoding="utf-8")}
     if not given.check:
         draw(FIRST_RUN)
+        draw_served(next(iter(SERVED_RUNS)))
     for path, text in stale.items():
         if not given.check:
             write_text(path, text)
@@ -241,6 +247,19 @@ def draw(name: str) -> None:
     run = RecordedRun.read(RUNS / name)
     with replacing_file(PICTURE) as temporary:
         write_by_batch(run.measured("cuda"), "p50_ms", "p50 latency (ms)", caption("cuda", run.context()), temporary)
+
+
+def draw_served(name: str) -> None:
+    """Draw p99 by offered load of a kept run for README.md: the chart of the page."""
+    run = RecordedRun.read(RUNS / name)
+    kept = unpack_samples(RUNS / name, MEND)
+    if kept is None or run.serving is None:
+        raise ValueError(f"{name} has no rows under load")
+    curves = kept_curves(kept)
+    answer = answers(run.serving, curves, run.table, {})[SERVED_RUNS[name]]
+    held = {str(key): curves[str(key)] for key in served(run.serving)["variant"]}
+    with replacing_file(SERVED_PICTURE) as temporary:
+        temporary.write_bytes(picture(served_chart(held, answer)))
 
 
 def with_block(text: str, name: str, content: str) -> str:

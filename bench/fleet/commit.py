@@ -23,7 +23,7 @@ SHOWN = 5
 
 
 def clean_commit() -> str:
-    """Return the commit that is checked out; ParameterError if what nodes would run differs from it, or cannot be sent."""
+    """Return the commit that is checked out; ParameterError if files that nodes would run differ or cannot be sent."""
     changed = git("status", "--porcelain", "--", *MEASURED).splitlines()
     if changed:
         files = ", ".join(line[3:] for line in changed[:SHOWN]) + (", …" if len(changed) > SHOWN else "")

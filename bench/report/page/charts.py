@@ -49,6 +49,14 @@ def log(field: str, title: str) -> Data:
     }
 
 
+def picture(spec: Data, width: int = 900) -> bytes:
+    """Return a chart as a PNG."""
+    import vl_convert
+
+    fixed = {**spec, "width": width, "autosize": "pad", "background": "white"}
+    return bytes(vl_convert.vegalite_to_png(fixed, scale=1.5))
+
+
 def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data) -> Data:
     """Return p99 by offered load, a line a process, the budget and what each row holds within it with its interval."""
     lines = [
