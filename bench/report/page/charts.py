@@ -44,7 +44,7 @@ def log(field: str, title: str) -> Data:
         "field": field,
         "type": "quantitative",
         "title": title,
-        "scale": {"type": "log"},
+        "scale": {"type": "log", "nice": False, "padding": 12},
         "axis": {"format": "~s", "labelOverlap": "greedy"},
     }
 
