@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -284,8 +286,21 @@ def test_show_says_where_the_page_is_or_how_to_get_it(measured_copy: Project) ->
     told = measured_copy.python("-m", "bench.report.show", environment=nowhere)
     assert (measured_copy.folder / "results/report.html").resolve().as_uri() in told.stdout
     (measured_copy.folder / "results/report.html").unlink()
+    shutil.rmtree(measured_copy.folder / "artifacts/samples")
+    shutil.rmtree(measured_copy.folder / "artifacts/served")
     told = measured_copy.python("-m", "bench.report.show", code=1, environment=nowhere)
     assert told.stderr.strip() == "error: results/report.html is missing: `python run.py` measures and writes it"
+
+
+def test_show_gives_a_run_that_is_under_way_marked_and_without_rows_of_the_run_before(measured_copy: Project) -> None:
+    later = time.time() + 10
+    os.utime(measured_copy.folder / "artifacts/samples/cpu/torch_cpu_fp32.json", (later, later))
+    told = measured_copy.python("-m", "bench.report.show", environment={"BROWSER": "no-such-browser", "DISPLAY": ""})
+    assert "this run is under way" in told.stdout
+    html = measured_copy.read("artifacts/report_so_far.html")
+    assert "This run is under way" in html
+    assert "torch_cpu_fp32" in html
+    assert "ort_cpu_int8" not in html
 
 
 def test_without_rows_under_load_the_page_says_so(report: Report) -> None:
