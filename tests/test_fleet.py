@@ -287,7 +287,7 @@ def program(folder: Path, text: str) -> str:
 
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a script cannot stand for a program there")
-RECORDS = "if 'bench.runs.record' in sys.argv: Path('runs/a-kind').mkdir(parents=True); {}"
+RECORDS = "if 'bench.runs.record' in sys.argv: Path('runs/a-kind').mkdir(parents=True, exist_ok=True); {}"
 
 
 def test_two_fleets_never_measure_in_one_folder_at_once(here: Project) -> None:
@@ -377,6 +377,8 @@ def test_a_finished_run_is_given_back_and_not_measured_again(here: Project, tmp_
     assert not first["is_from_before"]
     assert second["is_from_before"]
     assert first["archive"]
+    assert not node.measure(replace(asked, again=True), bundle)["is_from_before"]
+    assert count.read_text() == "......"
 
 
 @posix

@@ -20,6 +20,7 @@ from conftest import ROOT, Project
 
 from bench.core.params import Params
 from bench.report.context import Context
+from bench.report.figures import milliseconds, per_second
 from bench.report.page.data import answer_text, proof_text, rows_within
 from bench.report.page.write import libraries, render_page
 from bench.report.serving import served
@@ -102,6 +103,12 @@ def test_the_page_is_small_complete_and_the_same_for_the_same_run(report: Report
     own = report.html.replace(libraries(), "")
     assert len(own) < len(report.html)
     assert not re.search(r"(?:src|href)=\"(?!#)|url\(|import ", own), "something would be fetched"
+
+
+def test_the_numbers_of_the_load_chart_stand_in_a_table_too(report: Report) -> None:
+    first = report.curves["ort_cpu_int8_longest"][0][0]
+    cells = ["ort_cpu_int8_longest 1", per_second(first.rate), milliseconds(first.p50_ms), milliseconds(first.p99_ms)]
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in report.html
 
 
 def test_what_a_model_is_called_cannot_run_as_code(report: Report) -> None:

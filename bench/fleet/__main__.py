@@ -116,6 +116,7 @@ def order_of(given: argparse.Namespace, commit: str) -> Order:
         given.folder,
         offline if house else {},
         {name: os.environ[name] for name in SECRETS if os.environ.get(name)},
+        given.again,
     )
 
 

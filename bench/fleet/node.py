@@ -44,6 +44,8 @@ class Order:
     folder: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    again: bool = False
+    """Measure, even if a run of that name was finished here before."""
 
 
 class Fault(Exception):
@@ -75,7 +77,7 @@ def measure(order: Order, bundle: bytes) -> dict[str, Any]:
     try:
         checkout = unpack(order, bundle)
         run = checkout / "runs" / order.name
-        is_there = (run / "run.json").exists()
+        is_there = (run / "run.json").exists() and not order.again
         if not is_there:
             try:
                 measure_here(checkout, order)

@@ -57,14 +57,25 @@ def picture(spec: Data, width: int = 900) -> bytes:
     return bytes(vl_convert.vegalite_to_png(fixed, scale=1.5))
 
 
-def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data) -> Data:
-    """Return p99 by offered load, a line a process, the budget and what each row holds within it with its interval."""
-    lines = [
-        {"row": row, "process": f"{row} {number}", "rate": point.rate, "p99_ms": point.p99_ms}
+def loads(curves: Mapping[str, Sequence[Sequence[Point]]]) -> list[Data]:
+    """Return every rate that was tried without overload, with its latencies, process by process."""
+    return [
+        {
+            "row": row,
+            "process": f"{row} {number + 1}",
+            "rate": point.rate,
+            "p50_ms": point.p50_ms,
+            "p99_ms": point.p99_ms,
+        }
         for row, processes in curves.items()
         for number, process in enumerate(processes)
         for point in steady_points(process)[0]
     ]
+
+
+def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data) -> Data:
+    """Return p99 by offered load, a line a process, the budget and what each row holds within it with its interval."""
+    lines = loads(curves)
     held = [
         {"row": entry["row"], "budget_ms": step["budget_ms"], **dict(zip(("low", "high"), ends(entry), strict=True))}
         for step in answers["steps"]

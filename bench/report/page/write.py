@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.core.paths import RESULTS
 from bench.report.context import Context
+from bench.report.figures import milliseconds, per_second
 from bench.report.page import charts, data
 from bench.report.page.data import Data
 from bench.report.table import PANELS, not_timed
@@ -95,6 +96,7 @@ def _panel(
         "hardware": context.device(device),
         "answers": answers,
         "charts": [name for name, spec in found.items() if spec],
+        "loads": [_load_cells(load) for load in charts.loads(own)] if answers else [],
         "table": data.table_of(rows),
         "not_timed": list(not_timed(rows)),
         "runtimes": sorted({each["runtime"] for each in measured}),
@@ -102,6 +104,10 @@ def _panel(
         "batches": sorted({each["batch"] for each in measured}),
         "data": {"answers": answers, "charts": {name: spec for name, spec in found.items() if spec}},
     }
+
+
+def _load_cells(load: Data) -> list[str]:
+    return [load["process"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
 
 
 def quote(panels: Sequence[Data], context: Context) -> str:
