@@ -108,12 +108,17 @@ class RayEngine:
                 work, _began = self._running.pop(overdue)
                 ray.cancel(overdue, force=True)
                 return work, {"fault": "gave no answer within its limit"}
-            self._say(f"waiting for {', '.join(sorted({work.node.address for work, _ in self._running.values()}))}")
+            self._say(f"waiting for {', '.join(sorted(map(_waited_for, self._running.values())))}")
 
     def _overdue(self) -> Any | None:
         limit = self._order.limit_seconds + GRACE_SECONDS
         now = time.monotonic()
         return next((task for task, (_work, began) in self._running.items() if now - began > limit), None)
+
+
+def _waited_for(started: tuple[Work, float]) -> str:
+    work, began = started
+    return f"{work.node.address} ({work.name}, {(time.monotonic() - began) / 60:.0f} min)"
 
 
 def _result(task: Any) -> Result:
