@@ -94,7 +94,7 @@ def run(given: argparse.Namespace, commit: str) -> list[str]:
         missing = measure_all(engine, wanted, lines, partial(take, commit), say)
     for node in there:
         kind = kind_of(found[node]) if node in found else "unknown"
-        print(f"{node.address}  {kind}  {lines.texts.get(node, 'not asked for')}")
+        say(f"{node.address}  {kind}  {lines.texts.get(node, 'not asked for')}")
     if any((home.RUNS / name).exists() for name in home.read_book()):
         compare(given.python)
     for name in missing:
