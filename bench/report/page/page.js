@@ -105,7 +105,7 @@ class Panel {
       const cost = price === null ? row.cost : (price / 3600 / row.per_s) * 1e6;
       const line = document.createElement("tr");
       const cells = [
-        row.row, row.padding, (row.is_least ? "at least " : "") + row.rate, row.interval, against, row.memory,
+        row.row, (row.is_least ? "at least " : "") + row.rate, row.interval, against, row.padding, row.memory,
         row.loss === null ? "" : `${(row.loss * 100).toFixed(2)}%`, cost === null ? "" : cost.toPrecision(3),
       ];
       line.append(...cells.filter((_, column) => isShown[column]).map((text) => element("td", text)));
