@@ -15,7 +15,7 @@ from bench.report.page.write import PAGE, render_page
 from bench.report.plots.write import write_plots
 from bench.report.table import render_table
 from bench.summary.budgets import read_curves
-from bench.summary.serving import points_under_load, read_serving
+from bench.summary.serving import read_serving
 from bench.summary.table_file import read_samples, read_summary
 
 
@@ -32,7 +32,8 @@ def main() -> None:
         for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
-    under_load, curves = points_under_load(serving), read_curves(serving)
+    curves = read_curves(serving)
+    under_load = serving[serving["status"] == "measured"], curves
     write_plots(table, runs, counts, under_load, context=context, folder=PLOTS)
     write_text(PAGE, render_page(table, serving, curves, notes, context=context))
 

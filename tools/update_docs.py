@@ -22,7 +22,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
-from bench.report.figures import MISSING, milliseconds
+from bench.report.figures import MISSING, milliseconds, with_interval
 from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
 from bench.report.page.charts import picture, served_chart
@@ -211,17 +211,18 @@ def beside_ray() -> str:
     found = json.loads((VALIDATED / "cpu2/ray.json").read_text(encoding="utf-8"))
     names = ("row", "batch", "rounds", "with Ray / without", "without / without")
     cells = (
-        [f"`{found['variant']}`", size, str(found["rounds"]), *(_interval_text(found[name][size]) for name in RATIOS)]
+        [
+            f"`{found['variant']}`",
+            size,
+            str(found["rounds"]),
+            *(with_interval("{:.3f}".format, **found[name][size]) for name in RATIOS),
+        ]
         for size in found["with_over_without"]
     )
     return "\n".join(table_lines(names, names[:1], cells))
 
 
 RATIOS = ("with_over_without", "without_over_without")
-
-
-def _interval_text(interval: dict[str, float]) -> str:
-    return f"{interval['value']:.3f} ({interval['low']:.3f} – {interval['high']:.3f})"
 
 
 def recorded_names() -> list[str]:

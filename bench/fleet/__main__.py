@@ -160,6 +160,7 @@ def compare(python: str | None) -> None:
 
 
 def say(text: str) -> None:
+    """Print one line at once; bench.core.progress needs a package that the environment of fleets does not have."""
     print(text, flush=True)
 
 

@@ -47,11 +47,10 @@ def bundle_of(commit: str) -> bytes:
 
 def measures_the_same(older: str, newer: str) -> bool:
     """Tell whether two commits measure the same: equal in parameters, versions and code that a run depends on."""
-    known = subprocess.run(["git", "cat-file", "-e", f"{older}^{{commit}}"], capture_output=True, check=False)
-    if known.returncode:
-        return False
-    differs = subprocess.run(["git", "diff", "--quiet", older, newer, "--", *MEASURED], check=False)
-    return differs.returncode == 0
+    compared = subprocess.run(
+        ["git", "diff", "--quiet", older, newer, "--", *MEASURED], capture_output=True, check=False
+    )
+    return compared.returncode == 0  # 1: they differ; 128: the older one is not known here
 
 
 def git(*arguments: str) -> str:

@@ -1,4 +1,7 @@
-"""What comes home: runs into runs/, logs beside them, and which commit each run is of."""
+"""What comes home: runs into runs/, logs beside them, and which commit each run is of.
+
+Writes by itself: bench.core.files needs packages that the environment of fleets does not have.
+"""
 
 from __future__ import annotations
 

@@ -107,6 +107,11 @@ def alone_ratio(row: Any) -> float:
     return float(row.single_stream_p50_ms / row.batch_1_p50_ms)
 
 
+def memory_under_load_mib(row: Any) -> Any:
+    """Return the memory that a served row took: the GPU's for GPU rows, else the host's."""
+    return row.gpu_mib if row.device == "cuda" else row.host_mib
+
+
 def _latencies(row: Any, at: int) -> str:
     p50_ms, p99_ms = getattr(row, f"p50_ms_at_{at}"), getattr(row, f"p99_ms_at_{at}")
     return MISSING if is_missing(p50_ms) else f"{milliseconds(p50_ms)} / {milliseconds(p99_ms)}"
@@ -126,7 +131,7 @@ COLUMNS: dict[str, Callable[[Any, Any], str]] = {
     "tokens computed": lambda row, _: f"{row.tokens_per_request:.1f}",
     "GPU busy": lambda row, _: MISSING if is_missing(row.gpu_busy_percent) else f"{row.gpu_busy_percent:.0f}%",
     "mJ/request": lambda row, _: millijoules(row.energy_mj_per_request),
-    "memory": lambda row, _: mebibytes(row.gpu_mib if row.device == "cuda" else row.host_mib),
+    "memory": lambda row, _: mebibytes(memory_under_load_mib(row)),
     "cost of a million": lambda row, _: MISSING if is_missing(row.usd_per_million) else f"{row.usd_per_million:.3g}",
     "remarks": lambda row, _: remarks(row),
 }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bench.core.paths import RESULTS, RUNS
 from bench.report.page.data import Data, answers
@@ -12,8 +13,7 @@ from bench.report.page.write import STYLE, json_for_html, template_in
 from bench.report.table import PANELS
 from bench.runs.packed import unpack_samples
 from bench.runs.recorded_runs import MEND, RecordedRun
-from bench.summary.budgets import Curves
-from bench.summary.serving import points_of
+from bench.summary.budgets import Curves, curves_of
 
 HARDWARE_PAGE = RESULTS / "hardware.html"
 HERE = Path(__file__).resolve().parent
@@ -41,7 +41,8 @@ def served_entries(run: RecordedRun, folder: Path) -> Iterator[Data]:
     if run.serving is None or kept is None:
         return
     context = run.context()
-    found = answers(run.serving, kept_curves(kept), run.table, context.settings.price_per_hour)
+    prices: Mapping[Any, float | None] = context.settings.price_per_hour
+    found = answers(run.serving, kept_curves(kept), run.table, prices)
     for device, answer in found.items():
         if any(step["rows"] for step in answer["steps"]):
             yield {
@@ -50,15 +51,11 @@ def served_entries(run: RecordedRun, folder: Path) -> Iterator[Data]:
                 "hardware": run.hardware(device),
                 "model": run.provenance["model"],
                 "sentences": run.provenance["sentences"],
-                "price": context.settings.price_per_hour.get("cuda" if device == "cuda" else "cpu"),
+                "price": prices.get(device),
                 **answer,
             }
 
 
 def kept_curves(kept: Data) -> Curves:
     """Return the points of each served row of a kept run, process by process."""
-    return {
-        key: [points_of(process) for process in content["served"]["processes"]]
-        for key, content in kept.items()
-        if "served" in content
-    }
+    return curves_of({key: content["served"] for key, content in kept.items() if "served" in content})

@@ -14,7 +14,7 @@ from bench.core.paths import SERVED
 from bench.statistics.rate_curve import Point, crossing
 from bench.summary.panels import NOISE
 from bench.summary.serving import points_of, with_intervals
-from bench.summary.table_file import Row, is_missing
+from bench.summary.table_file import Row
 
 Curves = Mapping[str, Sequence[Sequence[Point]]]
 """The points of each served row, process by process."""
@@ -48,12 +48,22 @@ def budgets_around(configured_ms: float) -> list[float]:
 
 def read_curves(serving: pd.DataFrame, folder: Path = SERVED) -> Curves:
     """Return the points of each row that was served, process by process, as the last run wrote them."""
-    keys = [str(name) for name in serving[serving["budget_ms"].notna()]["variant"]]
-    reports = {
-        key: read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
-        for key in keys
+    keys = [str(name) for name in serving["variant"]]
+    return curves_of(
+        {
+            key: read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
+            for key in keys
+        }
+    )
+
+
+def curves_of(reports: Mapping[str, Row]) -> Curves:
+    """Return the points of the rows that were served, process by process, from their reports under load."""
+    return {
+        key: [points_of(process) for process in report["processes"]]
+        for key, report in reports.items()
+        if report["processes"]
     }
-    return {key: [points_of(process) for process in report["processes"]] for key, report in reports.items()}
 
 
 def within_budgets(serving: pd.DataFrame, curves: Curves) -> pd.DataFrame:
@@ -61,28 +71,25 @@ def within_budgets(serving: pd.DataFrame, curves: Curves) -> pd.DataFrame:
 
     `serving`: results/serving.csv.  The columns are those that a comparison of rates needs, with the budget.
     """
-    served = [row for row in serving.to_dict("records") if not is_missing(row["budget_ms"])]
-    tables = []
-    for budget_ms in sorted({ms for row in served for ms in budgets_around(float(row["budget_ms"]))}):
-        rows = list(_rows(served, curves, budget_ms))
-        if rows:
-            margin = float(rows[0]["margin"])
-            tables.append(with_intervals(pd.DataFrame(rows, columns=list(COLUMNS)), margin))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+    rows = pd.DataFrame(_rows(serving.to_dict("records"), curves), columns=list(COLUMNS))
+    tables = [
+        with_intervals(together.reset_index(drop=True), float(together["margin"].iloc[0]))
+        for _, together in rows.groupby("budget_ms")
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else rows
 
 
-def _rows(served: list[Row], curves: Curves, budget_ms: float) -> Iterator[Row]:
-    for row in served:
-        if budget_ms not in budgets_around(float(row["budget_ms"])):
-            continue
-        held = [crossing(points, budget_ms) for points in curves[row["variant"]]]
-        found = [each for each in held if each]
-        if held and len(found) == len(held):
-            yield {
-                **{name: row[name] for name in CARRIED},
-                "status": "measured",
-                "budget_ms": budget_ms,
-                "requests_per_s": geometric_mean(each.rate for each in found),
-                "process_per_s": " ".join(f"{each.rate:.6g}" for each in found),
-                "is_least": any(each.is_least for each in found),
-            }
+def _rows(serving: list[Row], curves: Curves) -> Iterator[Row]:
+    for row in serving:
+        processes = curves.get(str(row["variant"]), ())
+        for budget_ms in budgets_around(float(row["budget_ms"])) if processes else ():
+            found = [each for each in (crossing(points, budget_ms) for points in processes) if each]
+            if len(found) == len(processes):
+                yield {
+                    **{name: row[name] for name in CARRIED},
+                    "status": "measured",
+                    "budget_ms": budget_ms,
+                    "requests_per_s": geometric_mean(each.rate for each in found),
+                    "process_per_s": " ".join(f"{each.rate:.6g}" for each in found),
+                    "is_least": any(each.is_least for each in found),
+                }

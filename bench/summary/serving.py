@@ -124,7 +124,7 @@ def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
         **_generator(report, rate),
         "late_captures": max(process.get("late_captures", 0) for process in processes),
         "offline_per_s": geometric_mean(process["offline"]["per_s"] for process in processes),
-        "usd_per_million": _cost(params.report.price_per_hour.get(variant.device), rate),
+        "usd_per_million": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
     }
 
 
@@ -144,16 +144,6 @@ def points_of(process: Row) -> list[Point]:
         Point(each["sent_per_s"], each["p50_ms"], each["p95_ms"], each["p99_ms"], each["is_overloaded"])
         for each in process["points"]
     ]
-
-
-def points_under_load(table: pd.DataFrame, folder: Path = SERVED) -> tuple[pd.DataFrame, dict[str, list[list[Point]]]]:
-    """Return the rows of the table that hold a rate, and each one's points, process by process."""
-    held = table[table["status"] == "measured"]
-    points = {}
-    for key in held["variant"]:
-        report = read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
-        points[str(key)] = [points_of(process) for process in report["processes"]]
-    return held, points
 
 
 def _kinds(held: Iterable[Crossing]) -> Row:
@@ -271,7 +261,8 @@ def _generator(report: Row, rate: float) -> Row:
     }
 
 
-def _cost(price_per_hour: float | None, rate: float) -> float | None:
+def cost_of_a_million(price_per_hour: float | None, rate: float) -> float | None:
+    """Return what a million requests cost at a rate a second; None without a price."""
     return None if price_per_hour is None else price_per_hour / 3600 / rate * 1e6
 
 

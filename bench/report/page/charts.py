@@ -75,15 +75,13 @@ def loads(curves: Mapping[str, Sequence[Sequence[Point]]]) -> list[Data]:
 
 def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data) -> Data:
     """Return p99 by offered load, a line a process, the budget and what each row holds within it with its interval."""
-    lines = loads(curves)
     held = [
-        {"row": entry["row"], "budget_ms": step["budget_ms"], **dict(zip(("low", "high"), ends(entry), strict=True))}
+        {"row": entry["row"], "budget_ms": step["budget_ms"], **ends(entry)}
         for step in answers["steps"]
         for entry in step["rows"]
     ]
     rate, p99 = log("rate", "offered load (requests/s)"), log("p99_ms", "p99 latency (ms)")
     style = styles(list(curves))
-    at_budget = {"data": {"values": held}, "transform": [{"filter": "datum.budget_ms == budget_ms"}]}
     budget = {"calculate": "budget_ms", "as": "p99_ms"}
     return chart(
         "p99 by offered load",
@@ -92,7 +90,7 @@ def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data)
         params=[{"name": "budget_ms", "value": answers["configured_ms"]}],
         layer=[
             {
-                "data": {"values": lines},
+                "data": {"values": loads(curves)},
                 "mark": {"type": "line", "point": True, "tooltip": True},
                 "encoding": {"x": rate, "y": p99, **style, "detail": {"field": "process"}},
             },
@@ -103,8 +101,8 @@ def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data)
                 "encoding": {"y": p99},
             },
             {
-                **at_budget,
-                "transform": [*at_budget["transform"], budget],
+                "data": {"values": held},
+                "transform": [{"filter": "datum.budget_ms == budget_ms"}, budget],
                 "mark": {"type": "rule", "strokeWidth": 5, "tooltip": True},
                 "encoding": {"x": {**rate, "field": "low"}, "x2": {"field": "high"}, "y": p99, "color": style["color"]},
             },
@@ -112,10 +110,9 @@ def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data)
     )
 
 
-def ends(entry: Data) -> tuple[float, float]:
-    """Return the interval of a rate, the rate twice where there is none."""
-    low, high = entry["low"], entry["high"]
-    return (entry["per_s"], entry["per_s"]) if low is None or high is None else (low, high)
+def ends(entry: Data) -> Data:
+    """Return the limits of a rate's interval, the rate itself where there is none."""
+    return {name: entry["per_s"] if entry[name] is None else entry[name] for name in ("low", "high")}
 
 
 def latency_chart(points: Sequence[Data]) -> Data:

@@ -9,11 +9,10 @@ import pandas as pd
 
 from bench.report.context import Context
 from bench.report.figures import between, mebibytes, per_second
-from bench.report.picks import memory_mib
-from bench.report.serving import pick_lines
+from bench.report.serving import memory_under_load_mib, pick_lines
 from bench.report.table import COLUMNS, in_order, shown_columns
 from bench.summary.budgets import Curves, budgets_around, within_budgets
-from bench.summary.serving import compare_served
+from bench.summary.serving import compare_served, cost_of_a_million
 from bench.summary.table_file import is_missing
 
 Data = dict[str, Any]
@@ -64,7 +63,7 @@ def answer_text(rows: pd.DataFrame, budget_ms: float) -> str:
 
 def _entry(row: Any, ordered: list[Any], losses: dict[str, float], price: float | None) -> Data:
     rate = float(row.requests_per_s)
-    memory = row.gpu_mib if row.device == "cuda" else row.host_mib
+    memory = memory_under_load_mib(row)
     return {
         "row": str(row.variant),
         "padding": str(row.padding),
@@ -74,10 +73,10 @@ def _entry(row: Any, ordered: list[Any], losses: dict[str, float], price: float 
         "low": number(row.requests_per_s_low),
         "high": number(row.requests_per_s_high),
         "is_least": bool(row.is_least),
-        "memory_mib": None if is_missing(memory) else float(memory),
+        "memory_mib": number(memory),
         "memory": mebibytes(memory),
         "loss": losses.get(str(row.variant)),
-        "cost": None if price is None else price / 3600 / rate * 1e6,
+        "cost": cost_of_a_million(price, rate),
         "fewer": [place for place, other in enumerate(ordered) if compare_served(other, row)[1] == "slower"],
     }
 
@@ -122,7 +121,6 @@ def points(rows: pd.DataFrame) -> list[Data]:
     """Return a device's measured cells as the charts need them."""
     found = []
     for row in rows[rows["status"] == "measured"].itertuples():
-        memory = memory_mib(row)
         accuracy: Any = getattr(row, "accuracy", None)
         computed: Any = getattr(row, "tokens_computed", None)
         busy: Any = getattr(row, "gpu_busy_ms", None)
@@ -135,10 +133,8 @@ def points(rows: pd.DataFrame) -> list[Data]:
                 "low_ms": number(row.p50_low_ms),
                 "high_ms": number(row.p50_high_ms),
                 "samples_per_s": float(row.samples_per_s),
-                "speedup": number(row.speedup),
                 "verdict": None if is_missing(row.verdict) else str(row.verdict),
                 "proof": proof_text(row),
-                "memory_mib": number(memory),
                 "accuracy": number(accuracy),
                 "tokens": number(computed),
                 "gpu_ms": number(busy),

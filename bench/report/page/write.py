@@ -83,26 +83,27 @@ def _panel(
     if not measured:
         return None
     own = {str(row): curves[str(row)] for row in rows["variant"].unique() if str(row) in curves}
-    found = {
+    possible = {
         "served": charts.served_chart(own, answers) if answers and own else None,
         "latency": charts.latency_chart(measured),
         "causes": charts.causes_chart(measured) if any(each["gpu_ms"] is not None for each in measured) else None,
         "padding": charts.padding_chart(measured),
         "accuracy": charts.accuracy_chart(measured) if any(each["accuracy"] is not None for each in measured) else None,
     }
+    specs = {name: spec for name, spec in possible.items() if spec}
     return {
         "device": device,
         "title": PANELS[device],
         "hardware": context.device(device),
         "answers": answers,
-        "charts": [name for name, spec in found.items() if spec],
+        "charts": list(specs),
         "loads": [_load_cells(load) for load in charts.loads(own)] if answers else [],
         "table": data.table_of(rows),
         "not_timed": list(not_timed(rows)),
         "runtimes": sorted({each["runtime"] for each in measured}),
         "precisions": sorted({each["precision"] for each in measured}),
         "batches": sorted({each["batch"] for each in measured}),
-        "data": {"answers": answers, "charts": {name: spec for name, spec in found.items() if spec}},
+        "data": {"answers": answers, "charts": specs},
     }
 
 
