@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +76,20 @@ def check_fits(key: str, record: dict[str, Any], environment: dict[str, Any]) ->
 
 @contextmanager
 def with_timing_cache(folder: Path, shared: Path) -> Iterator[None]:
-    """Give `folder` the layer timings of earlier builds, and keep those of this one: later builds are faster."""
+    """Give `folder` the layer timings of earlier builds, and keep those of this one: later builds are faster.
+
+    Builds on other GPUs may do the same at the same time: each finds a whole file, and the last one's stays.
+    """
     shared.mkdir(parents=True, exist_ok=True)
     for cache in shared.glob(TIMING_CACHES):
         shutil.copyfile(cache, folder / cache.name)
     yield
     for cache in sorted(folder.rglob(TIMING_CACHES)):
-        shutil.copyfile(cache, shared / cache.name)
+        new = shared / f"{cache.name}.{folder.name}"
+        shutil.copyfile(cache, new)
+        with suppress(PermissionError):  # on Windows, while another build reads it
+            new.replace(shared / cache.name)
+        new.unlink(missing_ok=True)
 
 
 def engine_bytes(folder: Path) -> int:
