@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,7 @@ def busy_gpu(job: Job, entry: str) -> Iterator[None]:
     """Let the row run on another GPU at batch size 1, once it is warmed up there."""
     endless = replace(job, gpu=entry, batch_sizes=SIZES[:1], min_seconds=1e6, max_seconds=1e6)
     is_timing = threading.Event()
+    ends: list[WorkerError] = []
 
     def listen(event: dict[str, Any]) -> None:
         if event["event"] == "time":
@@ -78,8 +79,10 @@ def busy_gpu(job: Job, entry: str) -> Iterator[None]:
         worker = WorkerProcess(endless, Path(scratch))
 
         def run() -> None:
-            with suppress(WorkerError):  # it is ended below
+            try:
                 worker.run(1e6, listen)
+            except WorkerError as problem:
+                ends.append(problem)
             is_timing.set()
 
         thread = threading.Thread(target=run, daemon=True)
@@ -87,7 +90,7 @@ def busy_gpu(job: Job, entry: str) -> Iterator[None]:
         is_timing.wait()
         try:
             if not thread.is_alive():
-                raise SystemExit(f"error: the row does not run on GPU {entry}")
+                raise SystemExit(f"error: the row does not run on GPU {entry}: {', '.join(map(str, ends))}")
             yield
         finally:
             worker.end()
