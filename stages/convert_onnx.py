@@ -47,6 +47,9 @@ def make(recipe: str, sentences: int) -> dict[str, Any]:
             check_loads(made)
     except (BenchError, OSError, MemoryError):
         raise
+    except ModuleNotFoundError as problem:
+        advice = f"install it, then `dvc repro -f convert_onnx@{recipe}` and `dvc repro`"
+        return not_made(recipe, f"ONNX Runtime's converter needs the package {problem.name}: {advice}")
     except Exception as problem:  # what ONNX Runtime's converters raise on a graph that they do not know
         return not_made(recipe, f"{type(problem).__name__}: {shortened(' '.join(str(problem).split()))}")
     return {"seconds": seconds, **(attention_of(model) if recipe == "fp16_fused" else {})}

@@ -93,7 +93,7 @@ def test_builds_are_dealt_out_over_equal_gpus_and_then_count_as_done(project: Pr
     assert set(on) == keys
     assert set(on.values()) == {"0", "1"}
     for key, gpu in on.items():
-        assert f"{key}: done on GPU {gpu}" in told
+        assert f"{key}: built on GPU {gpu}" in told
     assert not [stage for stage in project.repro("build_engine") if stage.startswith("build_engine")]
 
 

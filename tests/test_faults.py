@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, shim
 from hub_server import COMMIT, Hub, serving
 
 from bench.core.errors import describe_os_error
@@ -236,6 +236,25 @@ def test_a_read_only_folder_is_named(measured_copy: Project) -> None:
     assert "error: not allowed to write" in ended.stderr
     assert "fp16.onnx" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+REFUSED = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name == "packaging":
+            raise ModuleNotFoundError("No module named 'sympy'", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def test_a_package_that_a_converter_lacks_is_named_with_what_to_do(measured_copy: Project) -> None:
+    (measured_copy.folder / "artifacts/wanted/fp16").write_text("yes\n", encoding="utf-8")
+    convert = ("stages/convert_onnx.py", "fp16")
+    told = measured_copy.python(*convert, environment=shim(measured_copy, "sitecustomize.py", REFUSED)).stdout
+    assert "fp16: not made: ONNX Runtime's converter needs the package packaging: install it, then" in told
+    assert "not made" not in measured_copy.python(*convert).stdout
+    assert (measured_copy.folder / "artifacts/onnx/fp16.onnx").stat().st_size > 10_000
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from bench.proof.quality import reference_spread
 from bench.runtimes import pytorch
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
+from bench.runtimes.tensorrt import with_int32_inputs
 from bench.sources.builtin import builtin_sentences
 from bench.sources.kinds import SUPPORTED
 from bench.sources.model_files import check_model
@@ -146,6 +147,19 @@ def error_of(made: Made, session: Any) -> float:
     return float(np.max(errors) / reference_spread(made.wanted))
 
 
+def error_of_int32(made: Made, graph: bytes) -> float:
+    """Return the largest error of a graph whose inputs are INT32."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    rows = made.encoded.rows(np.arange(3))
+    names = [value.name for value in session.get_inputs()]
+    given = {name: value.astype(np.int32) for name, value in zip(names, rows, strict=True)}
+    logits = session.run(["logits"], given)[0]
+    return float(np.abs(logits - made.wanted[:3]).max() / reference_spread(made.wanted))
+
+
+LARGEST = {graph: tolerance for _, _, graph, tolerance in PATHS}
 UNLIKE_INT8 = {("squeezebert", "model"), ("squeezebert", "int8_static.onnx"), ("squeezebert", "int8_qdq.onnx")}
 """Kinds whose products are convolutions, and what leaves these in float32: such rows are rejected for it."""
 
@@ -160,6 +174,17 @@ def test_every_runtime_gives_the_models_own_logits_and_proves_its_precision(made
             assert "float" in found
         else:
             assert found == "", (runtime, graph)
+
+
+def test_every_graph_is_what_onnx_asks_for_with_int32_inputs_too(made: Made) -> None:
+    import onnx
+
+    for name in ("fp32", *CONVERTED):
+        if name == "fp16_fused":  # has operators of ONNX Runtime's own
+            continue
+        onnx.checker.check_model(str(made.folder / f"{name}.onnx"))
+    for name in ("fp32", "fp16", "int8_qdq"):
+        assert error_of_int32(made, with_int32_inputs(made.folder / f"{name}.onnx")) < LARGEST[f"{name}.onnx"]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SUPPORTED if kind not in THROUGH_ALL])

@@ -18,7 +18,9 @@ from typing import Any
 
 from bench.core.errors import BenchError, run_stage
 from bench.core.params import load_params
+from bench.core.paths import ENGINES
 from bench.core.progress import say
+from bench.engines.folders import read_record
 from bench.machine.gpus import VISIBLE, ask, handle_of, nvml, visible_gpus
 
 ALIKE = ("nvmlDeviceGetName", "nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetEnforcedPowerLimit")
@@ -54,7 +56,7 @@ def kind_of(library: Any, handle: Any) -> list[Any]:
 
 
 def build_all(keys: Iterable[str], visible: Sequence[str], place: int, entries: Sequence[str]) -> None:
-    """Build each engine once, one at a time on each GPU; `dvc repro` tries one that fails again, and tells why."""
+    """Build each engine once, one at a time on each GPU; `dvc repro` tells why one failed."""
     waiting = deque(keys)
     say(f"building {len(waiting)} engines on {len(entries)} GPUs")
     with ThreadPoolExecutor(len(entries)) as threads:
@@ -74,8 +76,8 @@ def build_waiting(waiting: deque[str], visible: Sequence[str], place: int, entry
             return
         began = time.monotonic()
         ended = dvc("repro", "--single-item", f"{STAGE}@{key}", visible=order, is_told=False)
-        word = "failed" if ended.returncode else "done"
-        say(f"  {key}: {word} on GPU {entry} after {time.monotonic() - began:.0f} s")
+        status = "failed" if ended.returncode else read_record(ENGINES / key)["status"]
+        say(f"  {key}: {status} on GPU {entry} after {time.monotonic() - began:.0f} s")
 
 
 def with_at(visible: Sequence[str], place: int, entry: str) -> str:

@@ -15,15 +15,25 @@ def to_half(model: Any) -> Any:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     made = convert_float_to_float16(model, keep_io_types=True, node_block_list=nodes_of_the_length(model))
-    _drop_repeated_casts(made)
-    return made
+    return _in_order(made)
 
 
 def fused_to_half(fused: Any) -> Any:
     """Return the graph of an OnnxModel of ONNX Runtime, with operators of its own, in float16 as `to_half` does."""
     fused.convert_float_to_float16(keep_io_types=True, node_block_list=nodes_of_the_length(fused.model))
-    _drop_repeated_casts(fused.model)
-    return fused.model
+    return _in_order(fused.model)
+
+
+def _in_order(model: Any) -> Any:
+    """Return what the converter made without its repeated casts, each node after those whose results it takes.
+
+    ONNX asks for that order; the converter puts the cast of a node that it keeps in float32 after the last node.
+    """
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    _drop_repeated_casts(model)
+    OnnxModel.graph_topological_sort(model.graph)
+    return model
 
 
 def _drop_repeated_casts(model: Any) -> None:

@@ -185,6 +185,38 @@ def with_int32_inputs(path: Path) -> bytes:
     model = _load(path)
     for value in model.graph.input:
         value.type.tensor_type.elem_type = onnx.TensorProto.INT32
+    _widen_where_needed(model)
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _widen_where_needed(model: Any) -> None:
+    """Cast an input back to INT64, inside the graph, for the nodes that compare or add it to INT64.
+
+    RoBERTa's positions are counted from where the tokens are not the padding token.
+    """
+    import onnx
+
+    graph, opset = model.graph, next(each.version for each in model.opset_import if each.domain == "")
+    names = {value.name for value in graph.input}
+    widened: dict[str, Any] = {}
+    for node in graph.node:
+        types = _type_names(node, opset)
+        for place, name in enumerate(node.input):
+            others = [other for other, kind in zip(node.input, types, strict=True) if kind == types[place]]
+            if name in names and not names.issuperset(others):
+                wide = f"{name}_int64"
+                widened[name] = onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.INT64, name=wide)
+                node.input[place] = wide
+    nodes = [*widened.values(), *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _type_names(node: Any, opset: int) -> list[str]:
+    """Return a name for the type of each of a node's inputs: those of one name are of one type."""
+    import onnx
+
+    formal = onnx.defs.get_schema(node.op_type, opset, node.domain).inputs
+    return [formal[min(place, len(formal) - 1)].type_str for place in range(len(node.input))]
