@@ -208,12 +208,13 @@ def simulated_fleets() -> str:
 
 def beside(what: str, pattern: str) -> str:
     """Return what rows with something beside them took, as a multiple of the same rows without."""
-    names = ("row", "batch", "rounds", f"with {what} / without", "without / without")
+    names = ("row", "batch", "processes", "rounds of each", f"with {what} / without", "without / without")
     controls = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(VALIDATED.glob(pattern)))
     cells = (
         [
             f"`{found['variant']}`",
             size,
+            str(found["processes"]),
             str(found["rounds"]),
             *(with_interval("{:.3f}".format, **found[name][size]) for name in RATIOS),
         ]

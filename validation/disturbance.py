@@ -1,44 +1,55 @@
-"""Does something that runs beside a row move it?  The same row with and without it, in random order.
+"""Does something that runs beside a row move it?  A row is timed while the other thing by turns runs and is held still.
 
-    python run.py python validation/disturbance.py ray [VARIANT] [--rounds N] [--write FILE]
-    python run.py python validation/disturbance.py gpu [VARIANT] [--other ENTRY] [--rounds N] [--write FILE]
+    python run.py python validation/disturbance.py ray [VARIANT] [--seconds S] [--processes N] [--rounds N]
+    python run.py python validation/disturbance.py gpu [VARIANT] [--other ENTRY] [--write FILE]
 
 `ray`: a Ray of this machine, one of whose tasks waits, as on a node of a fleet (`pip install ray` first).  `gpu`: the
-same row, timed without end on another GPU (an entry of CUDA_VISIBLE_DEVICES).
+same row without end on another GPU (an entry of CUDA_VISIBLE_DEVICES).  Needs the artifacts of a finished `dvc repro`.
 
-Needs the artifacts of a finished `dvc repro`.  In each round the row gets three processes in random order: one with the
-disturbance and two without.  Those two are the control: what they differ by is what this machine does by itself.
+Two processes of a row differ by more than what is looked for, so both conditions are timed within one process: in each
+round, in random order, one block with the other thing running and two without.  Those two are the control.  Intervals
+are over processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.errors import WorkerError
+import psutil
+
 from bench.core.params import load_params
+from bench.inputs.batches import make_batches
+from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
+from bench.runtimes.base.registry import import_runtime
 from bench.statistics.intervals import around, t_quantile
 from bench.workers.jobs import make_job
-from bench.workers.launcher import WorkerProcess, run_worker
+from bench.workers.launcher import worker_environment
 from bench.workers.protocol import Job
 from validation.found import tell
 
 SIZES = [1, 8]
+SETTLING_SECONDS = 0.05
+WARM_UPS = 20
+BESIDE, FIRST, SECOND = "beside", "first", "second"
+ROW = "row"
+MARK = "median "
 RAY = """
 import os, sys, time
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -55,63 +66,126 @@ ray.shutdown()
 """
 
 
+Others = list[psutil.Process]
+"""The processes of what runs beside the row."""
+
+
+def row(job: Job) -> None:
+    """Open a session; for each line `SIZE SECONDS` of standard input time it so long and print the median latency."""
+    import_runtime(job.runtime).import_libraries()
+    session = import_runtime(job.runtime).open_session(job.session_spec())
+    encoded = load_encoded(Path(job.inputs))
+    batches = {}
+    for size in SIZES:
+        session.prepare(size)
+        batches[size] = cycle(make_batches(encoded, size, job.min_runs, job.padding, job.multiple_of))
+        for _ in range(WARM_UPS):
+            session.run(*next(batches[size]).inputs)
+    print(f"{MARK}0", flush=True)
+    for line in sys.stdin:
+        size, seconds = int(line.split()[0]), float(line.split()[1])
+        latencies, end = [], time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            inputs = next(batches[size]).inputs
+            began = time.perf_counter_ns()
+            session.run(*inputs)
+            latencies.append(time.perf_counter_ns() - began)
+        print(f"{MARK}{statistics.median(latencies)}", flush=True)
+
+
+class Running:
+    """A process of the row."""
+
+    def __init__(self, job: Job, scratch: Path) -> None:
+        file = scratch / f"{job.gpu}.json"
+        job.write(file)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, ROW, str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=worker_environment(job, os.environ, scratch / f"of_{job.gpu}"),
+            text=True,
+        )
+        self.gpu = job.gpu
+
+    def answer(self) -> float:
+        """Return the next median that it prints."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                return float(line.removeprefix(MARK))
+        raise SystemExit(f"error: the row does not run on GPU {self.gpu}: its last words stand above")
+
+    def ask(self, size: int, seconds: float) -> None:
+        """Let it time a batch size for so long."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{size} {seconds}\n")
+        self.process.stdin.flush()
+
+
 @contextmanager
-def ray_beside() -> Iterator[None]:
+def running(job: Job) -> Iterator[Running]:
+    """Give a process of the row that is ready."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        process = Running(job, Path(scratch))
+        try:
+            process.answer()
+            yield process
+        finally:
+            process.process.kill()
+            process.process.wait()
+
+
+@contextmanager
+def on_another_gpu(job: Job, entry: str) -> Iterator[Others]:
+    """Let the row run on another GPU at the smallest batch size, without end."""
+    with running(replace(job, gpu=entry)) as process:
+        process.ask(SIZES[0], 1e6)
+        yield [psutil.Process(process.process.pid)]
+
+
+@contextmanager
+def ray_beside() -> Iterator[Others]:
     """Let a Ray of this machine run, with a task that waits."""
     with subprocess.Popen([sys.executable, "-c", RAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         if process.stdout is None or process.stdout.readline() != b"ready\n":
             raise SystemExit("error: Ray did not start; is it installed here?")
-        yield
-
-
-@contextmanager
-def busy_gpu(job: Job, entry: str) -> Iterator[None]:
-    """Let the row run on another GPU at batch size 1, once it is warmed up there."""
-    endless = replace(job, gpu=entry, batch_sizes=SIZES[:1], min_seconds=1e6, max_seconds=1e6)
-    is_timing = threading.Event()
-    ends: list[WorkerError] = []
-
-    def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "time":
-            is_timing.set()
-
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        worker = WorkerProcess(endless, Path(scratch))
-
-        def run() -> None:
-            try:
-                worker.run(1e6, listen)
-            except WorkerError as problem:
-                ends.append(problem)
-            is_timing.set()
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        is_timing.wait()
+        driver = psutil.Process(process.pid)
+        others = [*driver.children(recursive=True), driver]
         try:
-            if not thread.is_alive():
-                raise SystemExit(f"error: the row does not run on GPU {entry}: {', '.join(map(str, ends))}")
-            yield
+            yield others
         finally:
-            worker.end()
-            thread.join()
+            for each in others:
+                each.resume()
 
 
-def medians(job: Job) -> dict[int, float]:
-    """Return the median latency of one process at each batch size, in nanoseconds."""
-    with tempfile.TemporaryDirectory() as scratch:
-        result = run_worker(job, Path(scratch), 1800, lambda _event: None)
-    return {size: statistics.median(result["cells"][str(size)]["latencies_ns"]) for size in SIZES}
+def block(timed: Running, others: Others, condition: str, size: int, seconds: float) -> float:
+    """Return the median latency of one block."""
+    for each in others:
+        each.resume() if condition == BESIDE else each.suspend()
+    time.sleep(SETTLING_SECONDS)
+    timed.ask(size, seconds)
+    return timed.answer()
 
 
-def ratios(over: list[dict[int, float]], under: list[dict[int, float]]) -> dict[str, Any]:
-    """Return the ratio of two conditions at each batch size, with Student's 95% interval over rounds."""
-    found = {}
-    for size in SIZES:
-        logs = [math.log(one[size] / other[size]) for one, other in zip(over, under, strict=True)]
-        half = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-        found[str(size)] = around(statistics.mean(logs), half).__dict__
-    return found
+def of_one_process(
+    timed: Running, others: Others, given: argparse.Namespace, chance: random.Random
+) -> dict[int, dict[str, float]]:
+    """Return by batch size the mean log ratio of `beside` and of `second` to `first`."""
+    found: dict[int, dict[str, list[float]]] = {size: {BESIDE: [], SECOND: []} for size in SIZES}
+    for _ in range(given.rounds):
+        for size in SIZES:
+            order = chance.sample((BESIDE, FIRST, SECOND), 3)
+            took = {condition: block(timed, others, condition, size, given.seconds) for condition in order}
+            for condition in (BESIDE, SECOND):
+                found[size][condition].append(math.log(took[condition] / took[FIRST]))
+    return {size: {name: statistics.mean(logs) for name, logs in by_name.items()} for size, by_name in found.items()}
+
+
+def interval(logs: list[float]) -> dict[str, Any]:
+    """Return the ratio with Student's 95% interval over processes."""
+    half = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return around(statistics.mean(logs), half).__dict__
 
 
 def main() -> int:
@@ -119,30 +193,34 @@ def main() -> int:
     parser.add_argument("beside", choices=["ray", "gpu"])
     parser.add_argument("variant", nargs="?", default="ort_cpu_int8")
     parser.add_argument("--other", default="1", help="the other GPU (default: 1)")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=12, help="of each process")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each block")
     parser.add_argument("--write", type=Path, help="write the ratios to this file as well")
     given = parser.parse_args()
     params = load_params()
     job = make_job(given.variant, params.all_variants()[given.variant], params, process=1, measure_accuracy=False)
     job = replace(job, batch_sizes=SIZES)
-    disturb = ray_beside if given.beside == "ray" else partial(busy_gpu, job, given.other)
-    taken: dict[str, list[dict[int, float]]] = {"beside": [], "first": [], "second": []}
-    chance = random.Random(0)
-    with timing_lock():
-        for _ in range(given.rounds):
-            for condition in chance.sample(sorted(taken), len(taken)):
-                with disturb() if condition == "beside" else nullcontext():
-                    taken[condition].append(medians(job))
+    chance, each = random.Random(0), []
+    with timing_lock(), ray_beside() if given.beside == "ray" else on_another_gpu(job, given.other) as others:
+        for _ in range(given.processes):
+            with running(job) as timed:
+                each.append(of_one_process(timed, others, given, chance))
     found = {
         "beside": given.beside,
         "variant": given.variant,
+        "processes": given.processes,
         "rounds": given.rounds,
-        "with_over_without": ratios(taken["beside"], taken["first"]),
-        "without_over_without": ratios(taken["second"], taken["first"]),
+        "block_seconds": given.seconds,
+        "with_over_without": {str(size): interval([one[size][BESIDE] for one in each]) for size in SIZES},
+        "without_over_without": {str(size): interval([one[size][SECOND] for one in each]) for size in SIZES},
     }
     tell(found, given.write)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == [ROW]:
+        row(Job.read(Path(sys.argv[2])))
+    else:
+        sys.exit(main())
