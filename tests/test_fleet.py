@@ -203,7 +203,7 @@ class MadeUpCards:
 @pytest.mark.parametrize(("place", "equal"), [(0, ["0", "1"]), (1, ["1", "0"]), (2, ["2"])])
 def test_a_card_of_another_kind_builds_no_engine_of_the_timed_one(place: int, equal: list[str]) -> None:
     visible = ["0", "1", "2"]
-    assert equal_gpus(MadeUpCards, visible, place) == equal
+    assert equal_gpus(MadeUpCards, visible, visible[place]) == equal
     assert [with_at(visible, place, entry).split(",")[place] for entry in equal] == equal
 
 

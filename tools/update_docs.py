@@ -92,7 +92,7 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
     text = with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
-    yield FLEET, with_block(text, "ray beside", beside("Ray", "cpu2/ray.json"))
+    yield FLEET, with_block(text, "ray beside", beside_ray())
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
@@ -206,10 +206,10 @@ def simulated_fleets() -> str:
     return "\n".join(table_lines(names, (), cells))
 
 
-def beside(what: str, pattern: str) -> str:
-    """Return what rows with something beside them took, as a multiple of the same rows without."""
-    names = ("row", "batch", "processes", "rounds of each", f"with {what} / without", "without / without")
-    controls = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(VALIDATED.glob(pattern)))
+def beside_ray() -> str:
+    """Return what a row with Ray beside it took, as a multiple of the same row without."""
+    found = json.loads((VALIDATED / "cpu2/ray.json").read_text(encoding="utf-8"))
+    names = ("row", "batch", "processes", "rounds of each", "with Ray / without", "without / without")
     cells = (
         [
             f"`{found['variant']}`",
@@ -218,7 +218,6 @@ def beside(what: str, pattern: str) -> str:
             str(found["rounds"]),
             *(with_interval("{:.3f}".format, **found[name][size]) for name in RATIOS),
         ]
-        for found in controls
         for size in found["with_over_without"]
     )
     return "\n".join(table_lines(names, names[:1], cells))

@@ -114,7 +114,8 @@ class Running:
         for line in self.process.stdout:
             if line.startswith(MARK):
                 return float(line.removeprefix(MARK))
-        raise SystemExit(f"error: the row does not run on GPU {self.gpu}: its last words stand above")
+        where = "" if self.gpu is None else f" on GPU {self.gpu}"
+        raise SystemExit(f"error: the row does not run{where}: its last words stand above")
 
     def ask(self, size: int, seconds: float) -> None:
         """Let it time a batch size for so long."""

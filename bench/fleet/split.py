@@ -21,7 +21,7 @@ from bench.core.params import load_params
 from bench.core.paths import ENGINES
 from bench.core.progress import say
 from bench.engines.folders import read_record
-from bench.machine.gpus import VISIBLE, ask, handle_of, nvml, visible_gpus
+from bench.machine.gpus import VISIBLE, ask, chosen_gpu, handle_of, nvml, visible_gpus
 
 ALIKE = ("nvmlDeviceGetName", "nvmlDeviceGetCudaComputeCapability", "nvmlDeviceGetEnforcedPowerLimit")
 """What two GPUs must have in common, beside their memory, for one to build the other's engines."""
@@ -33,7 +33,7 @@ def main() -> None:
     keys, place = list(params.tensorrt_variants), params.timing.gpu_index
     with nvml() as library:
         visible = visible_gpus(library) if library else []
-        entries = equal_gpus(library, visible, place) if visible else []
+        entries = equal_gpus(library, visible, chosen_gpu(library, place)) if visible else []
     if len(entries) < 2 or len(keys) < 2:
         say(f"nothing to deal out: {len(keys)} engines, {len(entries)} equal GPUs")
         return
@@ -42,9 +42,9 @@ def main() -> None:
     build_all(keys, visible, place, entries)
 
 
-def equal_gpus(library: Any, visible: Sequence[str], place: int) -> list[str]:
+def equal_gpus(library: Any, visible: Sequence[str], timed: str | None) -> list[str]:
     """Return those of the visible GPUs that are equal to the one that is timed, which is the first of them."""
-    entries = [visible[place], *(entry for entry in visible if entry != visible[place])]
+    entries = sorted(visible, key=lambda entry: entry != timed)
     kinds = [kind_of(library, handle_of(library, entry)) for entry in entries]
     return [entry for entry, kind in zip(entries, kinds, strict=True) if kind == kinds[0]]
 
@@ -75,7 +75,7 @@ def build_waiting(waiting: deque[str], visible: Sequence[str], place: int, entry
         except IndexError:  # another thread was quicker
             return
         began = time.monotonic()
-        ended = dvc("repro", "--single-item", f"{STAGE}@{key}", visible=order, is_told=False)
+        ended = dvc("repro", "--single-item", f"{STAGE}@{key}", visible=order)
         status = "failed" if ended.returncode else read_record(ENGINES / key)["status"]
         say(f"  {key}: {status} on GPU {entry} after {time.monotonic() - began:.0f} s")
 
@@ -88,13 +88,13 @@ def with_at(visible: Sequence[str], place: int, entry: str) -> str:
     return ",".join(order)
 
 
-def dvc(*arguments: str, visible: str | None = None, is_told: bool = True) -> subprocess.CompletedProcess[bytes]:
-    """Run DVC, which waits for its own lock where another of these holds it."""
+def dvc(*arguments: str, visible: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Run DVC, which waits for its own lock where another of these holds it; silent where it is one of several."""
     return subprocess.run(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
-        env=os.environ if visible is None else {**os.environ, VISIBLE: visible},
-        stdout=None if is_told else subprocess.DEVNULL,
-        stderr=None if is_told else subprocess.DEVNULL,
+        env={**os.environ, VISIBLE: visible} if visible else None,
+        stdout=subprocess.DEVNULL if visible else None,
+        stderr=subprocess.DEVNULL if visible else None,
         check=False,
     )
 
