@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -63,6 +64,8 @@ CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
 FLEET = ROOT / "docs/fleet.md"
+BESIDE = {"ray beside": (["cpu2/ray.json"], "Ray")}
+"""What `validation/disturbance.py` found: block, files, and what was beside the row."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -92,7 +95,9 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
     text = with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
-    yield FLEET, with_block(text, "ray beside", beside_ray())
+    for name, (files, what) in BESIDE.items():
+        text = with_block(text, name, beside((VALIDATED / file for file in files), what))
+    yield FLEET, text
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
@@ -206,19 +211,20 @@ def simulated_fleets() -> str:
     return "\n".join(table_lines(names, (), cells))
 
 
-def beside_ray() -> str:
-    """Return what a row with Ray beside it took, as a multiple of the same row without."""
-    found = json.loads((VALIDATED / "cpu2/ray.json").read_text(encoding="utf-8"))
-    names = ("row", "batch", "processes", "rounds of each", "with Ray / without", "without / without")
+def beside(files: Iterable[Path], what: str) -> str:
+    """Return what rows took with something beside them, as multiples of the same rows without."""
+    names = ("row", "batch", "processes", "rounds of each", f"with {what} / without", "without / without")
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     cells = (
         [
-            f"`{found['variant']}`",
+            f"`{one['variant']}`",
             size,
-            str(found["processes"]),
-            str(found["rounds"]),
-            *(with_interval("{:.3f}".format, **found[name][size]) for name in RATIOS),
+            str(one["processes"]),
+            str(one["rounds"]),
+            *(with_interval("{:.3f}".format, **one[name][size]) for name in RATIOS),
         ]
-        for size in found["with_over_without"]
+        for one in found
+        for size in one["with_over_without"]
     )
     return "\n".join(table_lines(names, names[:1], cells))
 
@@ -274,7 +280,8 @@ def with_block(text: str, name: str, content: str) -> str:
 
 
 def _console(command: list[str]) -> str:
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8").stdout
+    same_order = {**os.environ, "PYTHONHASHSEED": "0"}  # DVC lists files in the order of a set
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8", env=same_order).stdout
     lines = [line.rstrip() for line in output.splitlines()]
     return "\n".join(["```console", f"$ python run.py {' '.join(command)}", *lines, "```"])
 
