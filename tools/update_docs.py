@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,17 @@ CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
 FLEET = ROOT / "docs/fleet.md"
-BESIDE = {"ray beside": (["cpu2/ray.json"], "Ray")}
-"""What `validation/disturbance.py` found: block, files, and what was beside the row."""
+BESIDE = {
+    "ray beside": ("Ray", {"cpu2/ray": "2 CPU cores", "h200/ray_beside_distilbert": "H200, DistilBERT"}),
+    "gpu beside": (
+        "the other GPU",
+        {
+            "h200/gpu_beside_distilbert": "two H200s, DistilBERT",
+            "h200/gpu_beside_minilm": "two H200s, the trained BERT",
+        },
+    ),
+}
+"""What `validation/disturbance.py` found: block, what was beside the row, and for each file where that was."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -95,8 +104,8 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
     text = with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
-    for name, (files, what) in BESIDE.items():
-        text = with_block(text, name, beside((VALIDATED / file for file in files), what))
+    for name, (what, files) in BESIDE.items():
+        text = with_block(text, name, beside(what, files))
     yield FLEET, text
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
@@ -211,22 +220,26 @@ def simulated_fleets() -> str:
     return "\n".join(table_lines(names, (), cells))
 
 
-def beside(files: Iterable[Path], what: str) -> str:
+def beside(what: str, files: Mapping[str, str]) -> str:
     """Return what rows took with something beside them, as multiples of the same rows without."""
-    names = ("row", "batch", "processes", "rounds of each", f"with {what} / without", "without / without")
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    names = ("where", "row", "batch", "processes", "rounds of each", "a block", f"with {what} / without", "control")
+    found = [
+        (where, json.loads((VALIDATED / f"{file}.json").read_text(encoding="utf-8"))) for file, where in files.items()
+    ]
     cells = (
         [
+            where,
             f"`{one['variant']}`",
             size,
             str(one["processes"]),
             str(one["rounds"]),
+            f"{one['block_seconds']:g} s",
             *(with_interval("{:.3f}".format, **one[name][size]) for name in RATIOS),
         ]
-        for one in found
+        for where, one in found
         for size in one["with_over_without"]
     )
-    return "\n".join(table_lines(names, names[:1], cells))
+    return "\n".join(table_lines(names, names[:2], cells))
 
 
 RATIOS = ("with_over_without", "without_over_without")
