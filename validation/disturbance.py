@@ -7,8 +7,9 @@
 same row without end on another GPU (an entry of CUDA_VISIBLE_DEVICES).  Needs the artifacts of a finished `dvc repro`.
 
 Two processes of a row differ by more than what is looked for, so both conditions are timed within one process: in each
-round, in random order, one block with the other thing running and two without.  Those two are the control.  Intervals
-are over processes.
+round, in random order, one block with the other thing running and two without.  Those two are the control.  The row
+itself runs on without a pause, since after one it may find itself on another core, which changes more.  Intervals are
+over processes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -34,10 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import psutil
 
 from bench.core.params import load_params
-from bench.inputs.batches import make_batches
+from bench.inputs.batches import Batch, make_batches
 from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
 from bench.runtimes.base.registry import import_runtime
+from bench.runtimes.base.session import Session
 from bench.statistics.intervals import around, t_quantile
 from bench.workers.jobs import make_job
 from bench.workers.launcher import worker_environment
@@ -47,7 +49,9 @@ from validation.found import tell
 SIZES = [1, 8]
 SETTLING_SECONDS = 0.05
 WARM_UPS = 20
-BESIDE, FIRST, SECOND = "beside", "first", "second"
+CONDITIONS = BESIDE, FIRST, SECOND = "beside", "first", "second"
+SLACK = 1.25
+"""How much longer the row runs than its blocks should take, since a sleep may take longer."""
 ROW = "row"
 MARK = "median "
 RAY = """
@@ -71,7 +75,11 @@ Others = list[psutil.Process]
 
 
 def row(job: Job) -> None:
-    """Open a session; for each line `SIZE SECONDS` of standard input time it so long and print the median latency."""
+    """Open a session and answer pairs of lines of standard input.
+
+    `SIZE SECONDS`: run it so long at that batch size.  Then `BEGIN END BEGIN END …`, times of `perf_counter_ns`: print
+    the median latency of the calls within each of these blocks.
+    """
     import_runtime(job.runtime).import_libraries()
     session = import_runtime(job.runtime).open_session(job.session_spec())
     encoded = load_encoded(Path(job.inputs))
@@ -83,14 +91,32 @@ def row(job: Job) -> None:
             session.run(*next(batches[size]).inputs)
     print(f"{MARK}0", flush=True)
     for line in sys.stdin:
-        size, seconds = int(line.split()[0]), float(line.split()[1])
-        latencies, end = [], time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            inputs = next(batches[size]).inputs
-            began = time.perf_counter_ns()
-            session.run(*inputs)
-            latencies.append(time.perf_counter_ns() - began)
-        print(f"{MARK}{statistics.median(latencies)}", flush=True)
+        at, seconds = line.split()
+        calls = calls_of(session, batches[int(at)], float(seconds))
+        times = list(map(int, sys.stdin.readline().split()))
+        medians = [median_within(calls, begin, end) for begin, end in zip(times[::2], times[1::2], strict=True)]
+        print(MARK + " ".join(map(str, medians)), flush=True)
+
+
+def calls_of(session: Session, batches: Iterator[Batch], seconds: float) -> list[tuple[int, int]]:
+    """Run a session so long and return when each call began and ended."""
+    calls, now = [], time.perf_counter_ns()
+    last = now + seconds * 1e9
+    while now < last:
+        inputs = next(batches).inputs
+        began = time.perf_counter_ns()
+        session.run(*inputs)
+        now = time.perf_counter_ns()
+        calls.append((began, now))
+    return calls
+
+
+def median_within(calls: list[tuple[int, int]], begin: int, end: int) -> float:
+    """Return the median latency of the calls within a block."""
+    within = [ended - began for began, ended in calls if begin <= began and ended <= end]
+    if not within:
+        raise SystemExit("error: a call of the row is longer than a block: give longer ones with --seconds")
+    return statistics.median(within)
 
 
 class Running:
@@ -108,19 +134,19 @@ class Running:
         )
         self.gpu = job.gpu
 
-    def answer(self) -> float:
-        """Return the next median that it prints."""
+    def answer(self) -> list[float]:
+        """Return the next medians that it prints."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith(MARK):
-                return float(line.removeprefix(MARK))
+                return list(map(float, line.removeprefix(MARK).split()))
         where = "" if self.gpu is None else f" on GPU {self.gpu}"
         raise SystemExit(f"error: the row does not run{where}: its last words stand above")
 
-    def ask(self, size: int, seconds: float) -> None:
-        """Let it time a batch size for so long."""
+    def tell(self, *words: float) -> None:
+        """Give it a line."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{size} {seconds}\n")
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
 
 
@@ -141,7 +167,7 @@ def running(job: Job) -> Iterator[Running]:
 def on_another_gpu(job: Job, entry: str) -> Iterator[Others]:
     """Let the row run on another GPU at the smallest batch size, without end."""
     with running(replace(job, gpu=entry)) as process:
-        process.ask(SIZES[0], 1e6)
+        process.tell(SIZES[0], 1e6)
         yield [psutil.Process(process.process.pid)]
 
 
@@ -157,30 +183,35 @@ def ray_beside() -> Iterator[Others]:
             yield others
         finally:
             for each in others:
-                each.resume()
+                with suppress(psutil.NoSuchProcess):
+                    each.resume()
 
 
-def block(timed: Running, others: Others, condition: str, size: int, seconds: float) -> float:
-    """Return the median latency of one block."""
+def block(others: Others, condition: str, seconds: float) -> tuple[int, int]:
+    """Let the others run or hold them still for so long, and return when that began and ended."""
     for each in others:
-        each.resume() if condition == BESIDE else each.suspend()
+        with suppress(psutil.NoSuchProcess):
+            each.resume() if condition == BESIDE else each.suspend()
     time.sleep(SETTLING_SECONDS)
-    timed.ask(size, seconds)
-    return timed.answer()
+    began = time.perf_counter_ns()
+    time.sleep(seconds)
+    return began, time.perf_counter_ns()
 
 
-def of_one_process(
-    timed: Running, others: Others, given: argparse.Namespace, chance: random.Random
-) -> dict[int, dict[str, float]]:
-    """Return by batch size the mean log ratio of `beside` and of `second` to `first`."""
-    found: dict[int, dict[str, list[float]]] = {size: {BESIDE: [], SECOND: []} for size in SIZES}
-    for _ in range(given.rounds):
-        for size in SIZES:
-            order = chance.sample((BESIDE, FIRST, SECOND), 3)
-            took = {condition: block(timed, others, condition, size, given.seconds) for condition in order}
-            for condition in (BESIDE, SECOND):
-                found[size][condition].append(math.log(took[condition] / took[FIRST]))
-    return {size: {name: statistics.mean(logs) for name, logs in by_name.items()} for size, by_name in found.items()}
+def at_one_size(
+    timed: Running, size: int, others: Others, given: argparse.Namespace, chance: random.Random
+) -> dict[str, float]:
+    """Return the mean log ratio of `beside` and of `second` to `first` over the rounds of one process."""
+    orders = [chance.sample(CONDITIONS, len(CONDITIONS)) for _ in range(given.rounds)]
+    timed.tell(size, SLACK * given.rounds * len(CONDITIONS) * (given.seconds + SETTLING_SECONDS))
+    blocks = [block(others, condition, given.seconds) for order in orders for condition in order]
+    timed.tell(*(edge for edges in blocks for edge in edges))
+    medians = iter(timed.answer())
+    rounds = [dict(zip(order, medians, strict=False)) for order in orders]
+    return {
+        condition: statistics.mean(math.log(took[condition] / took[FIRST]) for took in rounds)
+        for condition in (BESIDE, SECOND)
+    }
 
 
 def interval(logs: list[float]) -> dict[str, Any]:
@@ -195,8 +226,8 @@ def main() -> int:
     parser.add_argument("variant", nargs="?", default="ort_cpu_int8")
     parser.add_argument("--other", default="1", help="the other GPU (default: 1)")
     parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=12, help="of each process")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each block")
+    parser.add_argument("--rounds", type=int, default=24, help="of each process")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each block")
     parser.add_argument("--write", type=Path, help="write the ratios to this file as well")
     given = parser.parse_args()
     params = load_params()
@@ -206,7 +237,7 @@ def main() -> int:
     with timing_lock(), ray_beside() if given.beside == "ray" else on_another_gpu(job, given.other) as others:
         for _ in range(given.processes):
             with running(job) as timed:
-                each.append(of_one_process(timed, others, given, chance))
+                each.append({size: at_one_size(timed, size, others, given, chance) for size in SIZES})
     found = {
         "beside": given.beside,
         "variant": given.variant,
