@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.params import ReportSettings
+from bench.report.comparison_text import comparison_text
 from bench.report.fastest import padding_of
 from bench.report.figures import (
     MISSING,
@@ -20,7 +21,7 @@ from bench.report.figures import (
     with_interval,
 )
 from bench.report.markdown import table_lines
-from bench.summary.comparisons import not_significantly_different
+from bench.summary.comparisons import compare, not_significantly_different
 from bench.summary.table_file import is_missing
 
 COLUMNS = (
@@ -35,6 +36,8 @@ COLUMNS = (
     "significant?",
 )
 LEFT_ALIGNED = ("pick", "padding", "significant?")
+MOST_TIES = 3
+"""How many of the rows that may be as good have a line of their own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Pick:
         doubts = []
         if self.ties:
             doubts.append("the rows below may be as good")
+        more = len(self.ties) - MOST_TIES
+        if more > 0:
+            doubts.append(f"{more} slower {'one' if more == 1 else 'ones'} cannot be told apart from it either")
         if is_missing(self.best.p95_high_ms):
             doubts.append("p95 from few runs")
         elif self.best.p95_high_ms > self.budget_ms:
@@ -130,7 +136,7 @@ def _pick_lines(pick: Pick | None, unknown_variants: list[str]) -> list[list[str
             f"unknown: too few runs for {', '.join(unknown_variants)}" if unknown_variants else "no row stays within it"
         )
         return [[why, *[MISSING] * (len(COLUMNS) - 2)]]
-    ties = [[*_figures(row), "no significant difference"] for row in pick.ties]
+    ties = [[*_figures(row), comparison_text(compare(row, pick.best, "throughput"))] for row in pick.ties[:MOST_TIES]]
     return [[*_figures(pick.best), pick.doubts()], *ties]
 
 
