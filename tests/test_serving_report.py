@@ -161,12 +161,12 @@ def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path)
     cliff, least = report(STEADY, 2000.0), report(HALF, 1000.0)
     for process in cliff["processes"]:
         process["points"][1]["is_overloaded"] = True
+    least["processes"][0]["points"].pop()
     for process in least["processes"]:
-        process["points"].pop()
         process["late_captures"] = 2
     text = said(table(tmp_path, cliff, least))
-    assert "overloaded at the next rate" in text
-    assert "at least: every rate that was tried keeps the budget; 2 shapes captured while serving" in text
+    assert "a process was overloaded at its next rate" in text
+    assert "at least: a process kept the budget at every rate that it tried; 2 shapes captured while serving" in text
 
 
 def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:

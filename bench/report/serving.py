@@ -92,9 +92,9 @@ def remarks(row: Any) -> str:
     if not is_missing(row.generator_share) and row.generator_share > GENERATOR_BOUND:
         found.append(f"generator-bound: a session that computes nothing holds {per_second(row.null_per_s)}/s here")
     if row.is_cliff:
-        found.append("overloaded at the next rate")
+        found.append("a process was overloaded at its next rate")
     if row.is_least:
-        found.append("at least: every rate that was tried keeps the budget")
+        found.append("at least: a process kept the budget at every rate that it tried")
     if row.late_captures:
         found.append(f"{row.late_captures:.0f} shapes captured while serving")
     if not is_missing(row.batch_1_p50_ms) and alone_ratio(row) > 1 + AGREES:
