@@ -7,7 +7,8 @@ import re
 import pytest
 from test_report import row, settings, table
 
-from bench.report.picks import MOST_TIES, Pick, pick_lines, pick_table, picks
+from bench.report.comparison_text import NEAREST
+from bench.report.picks import Pick, pick_lines, pick_table, picks
 
 SMALL = row("ort_cuda_fp16", 1, (0.5, 0.501, 0.502), peak_gpu_mib=500.0)
 LARGE = row("ort_cuda_fp16", 16, (2.0, 2.01, 2.02), peak_gpu_mib=500.0)
@@ -49,9 +50,9 @@ def test_a_row_that_may_be_as_good_says_by_how_much_it_was_measured_slower() -> 
 
 
 def test_rows_that_cannot_be_told_apart_do_not_fill_the_table() -> None:
-    unsteady = [row(f"torch_cuda_fp16_{n}", 16, (1.9, 4.0 + n, 9.0), peak_gpu_mib=500.0) for n in range(MOST_TIES + 2)]
+    unsteady = [row(f"torch_cuda_fp16_{n}", 16, (1.9, 4.0 + n, 9.0), peak_gpu_mib=500.0) for n in range(NEAREST + 2)]
     _, (pick, *ties) = pick_table(table(LARGE, *unsteady), settings(slo_p95_ms=[50.0]))
-    assert [tie[1] for tie in ties] == [f"torch_cuda_fp16_{n}" for n in range(MOST_TIES)]
+    assert [tie[1] for tie in ties] == [f"torch_cuda_fp16_{n}" for n in range(NEAREST)]
     assert pick[-1] == "the rows below may be as good; 2 slower ones cannot be told apart from it either"
 
 

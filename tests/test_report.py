@@ -125,6 +125,14 @@ def test_the_fastest_variant_is_named_with_those_that_are_not_surely_slower() ->
     assert "no significant difference to `torch_cpu_fp32`" in render_notes(overlapping, context())
 
 
+def test_rows_that_cannot_be_told_from_the_fastest_are_counted_where_they_are_many() -> None:
+    ties = [row(f"torch_cpu_fp32_{n}", 1, (8.0, 9.5 + n / 10, 11.0)) for n in range(5)]
+    several = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), *ties)
+    named = "`torch_cpu_fp32_0`, `torch_cpu_fp32_1`, `torch_cpu_fp32_2` and 2 more"
+    assert f"no significant difference to {named}." in render_notes(several, context())
+    assert f"not significantly faster than {named} |" in render_table(several, context())
+
+
 def test_the_verdict_on_int8_flips_with_the_data() -> None:
     faster = table(row("ort_cpu_int8", 1, (5.0, 5.1)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
     slower = table(row("ort_cpu_int8", 1, (20.0, 20.2)), row("ort_cpu_fp32", 1, (10.0, 10.1)))

@@ -1,9 +1,15 @@
-"""How a comparison of two rows is written."""
+"""How a comparison of two rows is written, and which rows another one cannot be told apart from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from bench.report.figures import between, ratio
 from bench.summary.comparisons import Comparison
+
+NEAREST = 3
+"""How many of the rows that cannot be told apart from the best one are named, the nearest first."""
 
 
 def comparison_text(found: Comparison) -> str:
@@ -17,3 +23,9 @@ def verdict_text(found: Comparison) -> str:
     """Return the verdict, with why it could be nothing else, or that the two were not timed together."""
     apart = ", timed apart" if found.is_apart and not found.reason else ""
     return f"{found.verdict}{apart}{f': {found.reason}' if found.reason else ''}"
+
+
+def nearest_text(rows: Sequence[Any]) -> str:
+    """Name the nearest of some rows and count the others: `a`, `b`, `c` and 4 more."""
+    names = ", ".join(f"`{row.variant}`" for row in rows[:NEAREST])
+    return names + (f" and {len(rows) - NEAREST} more" if len(rows) > NEAREST else "")

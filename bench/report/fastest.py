@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.comparison_text import nearest_text
 from bench.report.figures import (
     MISSING,
     mebibytes,
@@ -64,11 +65,10 @@ def _columns(best: Any, others: list[Any]) -> Iterator[str]:
 
 def significance(best: Any, others: list[Any]) -> str:
     """Say whether the fastest row is significantly faster than each other one, or than which ones it is not."""
-    same = [row.variant for row in others if compare(best, row).verdict != "faster"]
+    same = [row for row in others if compare(best, row).verdict != "faster"]
     if not others:
         return "the only row"
-    names = ", ".join(f"`{name}`" for name in same)
-    return f"not significantly faster than {names}" if same else "yes, against every other row"
+    return f"not significantly faster than {nearest_text(same)}" if same else "yes, against every other row"
 
 
 def bottleneck_text(row: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.params import ReportSettings
-from bench.report.comparison_text import comparison_text
+from bench.report.comparison_text import NEAREST, comparison_text
 from bench.report.fastest import padding_of
 from bench.report.figures import (
     MISSING,
@@ -36,8 +36,6 @@ COLUMNS = (
     "significant?",
 )
 LEFT_ALIGNED = ("pick", "padding", "significant?")
-MOST_TIES = 3
-"""How many of the rows that may be as good have a line of their own."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Pick:
         doubts = []
         if self.ties:
             doubts.append("the rows below may be as good")
-        more = len(self.ties) - MOST_TIES
+        more = len(self.ties) - NEAREST
         if more > 0:
             doubts.append(f"{more} slower {'one' if more == 1 else 'ones'} cannot be told apart from it either")
         if is_missing(self.best.p95_high_ms):
@@ -136,7 +134,7 @@ def _pick_lines(pick: Pick | None, unknown_variants: list[str]) -> list[list[str
             f"unknown: too few runs for {', '.join(unknown_variants)}" if unknown_variants else "no row stays within it"
         )
         return [[why, *[MISSING] * (len(COLUMNS) - 2)]]
-    ties = [[*_figures(row), comparison_text(compare(row, pick.best, "throughput"))] for row in pick.ties[:MOST_TIES]]
+    ties = [[*_figures(row), comparison_text(compare(row, pick.best, "throughput"))] for row in pick.ties[:NEAREST]]
     return [[*_figures(pick.best), pick.doubts()], *ties]
 
 

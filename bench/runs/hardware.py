@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.comparison_text import nearest_text
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
 from bench.report.markdown import table_lines
 from bench.report.serving import served
@@ -113,7 +114,7 @@ def _winners_text(rows: list[Any]) -> str:
     if not rows:
         return MISSING
     row, *ties = rows
-    same = f"; no significant difference to {', '.join(f'`{tie.variant}`' for tie in ties)}" if ties else ""
+    same = f"; no significant difference to {nearest_text(ties)}" if ties else ""
     return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
 
 

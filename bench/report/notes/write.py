@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparison_text import verdict_text
+from bench.report.comparison_text import nearest_text, verdict_text
 from bench.report.context import Context
 from bench.report.fastest import start_up_text
 from bench.report.figures import (
@@ -86,8 +86,7 @@ def _fastest(rows: pd.DataFrame) -> Iterator[str]:
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
-        names = ", ".join(f"`{row.variant}`" for row in ties)
-        yield line + (f"; no significant difference to {names}." if ties else ".")
+        yield line + (f"; no significant difference to {nearest_text(ties)}." if ties else ".")
 
 
 def _precision(rows: pd.DataFrame, low: str, high: str) -> Iterator[str]:
