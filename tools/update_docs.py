@@ -65,7 +65,14 @@ CPU_BEST_BEFORE = "ort_cpu_int8"
 CPU_SIZES = (1, 8)
 FLEET = ROOT / "docs/fleet.md"
 BESIDE = {
-    "ray beside": ("Ray", {"cpu2/ray": "2 CPU cores", "h200/ray_beside_distilbert": "H200, DistilBERT"}),
+    "ray beside": (
+        "Ray",
+        {
+            "cpu2/ray": "2 CPU cores",
+            "cpu2/ray_without_pause": "the same, no pause",
+            "h200/ray_beside_distilbert": "H200, DistilBERT",
+        },
+    ),
     "gpu beside": (
         "the other GPU",
         {
