@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +110,7 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
-    text = with_block(FLEET.read_text(encoding="utf-8"), "simulated", simulated_fleets())
-    for name, (what, files) in BESIDE.items():
-        text = with_block(text, name, beside(what, files))
-    yield FLEET, text
+    yield FLEET, with_block(with_runs(FLEET, BESIDE, beside), "simulated", simulated_fleets())
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
@@ -125,7 +122,7 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
 
 
 def with_runs(path: Path, names: Iterable[str], content: Callable[[str], str]) -> str:
-    """Return a file's text with the content of each run in the block of its name."""
+    """Return a file's text with the content of each run, or record, in the block of its name."""
     text = path.read_text(encoding="utf-8")
     for name in names:
         text = with_block(text, name, content(name))
@@ -197,7 +194,7 @@ def order_effect() -> str:
 
 def _order_rows() -> Iterator[list[str]]:
     for title, machine in (("H100", "h100"), ("2 cores", "cpu2")):
-        found = json.loads((VALIDATED / machine / "order_effect.json").read_text(encoding="utf-8"))
+        found = validated(f"{machine}/order_effect")
         for device, panel in found.items():
             apart = [f"{each['ratio'] - 1:+.1%}" for each in panel["rounds"]]
             yield [f"{title}, {device} rows", str(panel["cells"]), *apart]
@@ -205,7 +202,7 @@ def _order_rows() -> Iterator[list[str]]:
 
 def one_row_again() -> str:
     """Return what one row gave in two stages of an old version, one after the other."""
-    found = json.loads((VALIDATED / "cpu2/one_row_again_and_again.json").read_text(encoding="utf-8"))["measured"]
+    found = validated("cpu2/one_row_again_and_again")["measured"]
     names = ("stage", *("row" if each["stage"] == "infer" else "control" for each in found))
     rows = ([f"batch {size}", *(f"{each['p50_ms'][size]:.0f}" for each in found)] for size in found[0]["p50_ms"])
     return "\n".join(table_lines(names, names[:1], rows))
@@ -213,7 +210,7 @@ def one_row_again() -> str:
 
 def simulated_fleets() -> str:
     """Return what came of made-up fleets, a line for each size."""
-    found = json.loads((VALIDATED / "fleet_simulation.json").read_text(encoding="utf-8"))["simulated"]
+    found = validated("fleet_simulation")["simulated"]
     names = ("nodes", "kinds", "a node fails", "runs a kind", "all kinds", "hours", "95% within", "node hours")
     cells = (
         [
@@ -227,12 +224,11 @@ def simulated_fleets() -> str:
     return "\n".join(table_lines(names, (), cells))
 
 
-def beside(what: str, files: Mapping[str, str]) -> str:
-    """Return what rows took with something beside them, as multiples of the same rows without."""
+def beside(name: str) -> str:
+    """Return what rows took with something beside them, as multiples of the same rows without; `name`: of BESIDE."""
+    what, files = BESIDE[name]
     names = ("where", "row", "batch", "processes", "rounds of each", "a block", f"with {what} / without", "control")
-    found = [
-        (where, json.loads((VALIDATED / f"{file}.json").read_text(encoding="utf-8"))) for file, where in files.items()
-    ]
+    found = [(where, validated(file)) for file, where in files.items()]
     cells = (
         [
             where,
@@ -241,12 +237,17 @@ def beside(what: str, files: Mapping[str, str]) -> str:
             str(one["processes"]),
             str(one["rounds"]),
             f"{one['block_seconds']:g} s",
-            *(with_interval("{:.3f}".format, **one[name][size]) for name in RATIOS),
+            *(with_interval("{:.3f}".format, **one[which][size]) for which in RATIOS),
         ]
         for where, one in found
         for size in one["with_over_without"]
     )
     return "\n".join(table_lines(names, names[:2], cells))
+
+
+def validated(name: str) -> Any:
+    """Return what a check in validation/ wrote, by its file's name without the ending."""
+    return json.loads((VALIDATED / f"{name}.json").read_text(encoding="utf-8"))
 
 
 RATIOS = ("with_over_without", "without_over_without")

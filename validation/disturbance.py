@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -182,16 +182,19 @@ def ray_beside() -> Iterator[Others]:
         try:
             yield others
         finally:
-            for each in others:
-                with suppress(psutil.NoSuchProcess):
-                    each.resume()
+            switch(others, on=True)
+
+
+def switch(others: Others, on: bool) -> None:
+    """Let the others run, or hold them still; those that have ended are left out."""
+    for each in others:
+        with suppress(psutil.NoSuchProcess):
+            each.resume() if on else each.suspend()
 
 
 def block(others: Others, condition: str, seconds: float) -> tuple[int, int]:
     """Let the others run or hold them still for so long, and return when that began and ended."""
-    for each in others:
-        with suppress(psutil.NoSuchProcess):
-            each.resume() if condition == BESIDE else each.suspend()
+    switch(others, on=condition == BESIDE)
     time.sleep(SETTLING_SECONDS)
     began = time.perf_counter_ns()
     time.sleep(seconds)
@@ -207,7 +210,7 @@ def at_one_size(
     blocks = [block(others, condition, given.seconds) for order in orders for condition in order]
     timed.tell(*(edge for edges in blocks for edge in edges))
     medians = iter(timed.answer())
-    rounds = [dict(zip(order, medians, strict=False)) for order in orders]
+    rounds = [dict(zip(order, islice(medians, len(order)), strict=True)) for order in orders]
     return {
         condition: statistics.mean(math.log(took[condition] / took[FIRST]) for took in rounds)
         for condition in (BESIDE, SECOND)
