@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import ROOT, Project, copy_of, in_front
 from scipy import stats
@@ -25,6 +26,7 @@ from bench.runs.packed import unpack_samples
 from bench.runs.record import record
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.summary.build import build_summary
+from bench.summary.serving import build_serving, read_serving, write_serving
 from bench.summary.table_file import read_summary, write_summary
 from bench.timing.latencies import summarize_latencies
 
@@ -159,6 +161,7 @@ def check_figures(folder: Path) -> None:
 
 
 WITH_SINGLE_RUNS = [path.parent.name for path in sorted((ROOT / "runs").glob("*/samples.json.xz"))]
+WITH_RATES = [name for name in WITH_SINGLE_RUNS if (ROOT / "runs" / name / "serving.csv").exists()]
 
 
 @pytest.mark.parametrize("name", WITH_SINGLE_RUNS)
@@ -166,6 +169,21 @@ def test_every_latency_of_the_recorded_runs_is_of_their_single_runs(name: str) -
     assert RecordedRun.read(ROOT / "runs" / name).machine
     assert (ROOT / "runs" / name / "samples.json.xz").stat().st_size < 2**20
     check_figures(ROOT / "runs" / name)
+
+
+@pytest.mark.parametrize("name", WITH_RATES)
+def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: str, tmp_path: Path) -> None:
+    folder = ROOT / "runs" / name
+    content = unpack_samples(folder, "")
+    assert content is not None
+    for key, each in content.items():
+        if "served" in each:
+            write_json(tmp_path / f"{key}.json", each["served"])
+    again = build_serving(load_params(folder / "params.yaml"), read_summary(folder / "summary.csv"), tmp_path)
+    write_serving(again, tmp_path / "serving.csv", tmp_path / "metrics")
+    pd.testing.assert_frame_equal(
+        read_serving(tmp_path / "serving.csv"), read_serving(folder / "serving.csv"), check_dtype=False, rtol=1e-9
+    )
 
 
 def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(

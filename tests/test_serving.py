@@ -376,5 +376,14 @@ def test_requests_of_all_processes_together_show_a_p99() -> None:
     assert confirmed(three) is None
 
 
+def test_a_process_that_was_tried_at_lower_rates_alone_shows_nothing_of_a_higher_one() -> None:
+    far = process((100.0, 100.0, 459, 0), (110.0, 110.0, 1000, 0))
+    near = process((100.0, 100.0, 459, 0))
+    assert confirmed([far, far]) == pytest.approx(110.0)
+    assert confirmed([far, near]) == pytest.approx(100.0)
+    near["points"][0]["is_overloaded"] = True
+    assert confirmed([far, near]) is None
+
+
 def test_a_rate_counts_as_it_was_sent() -> None:
     assert [point.rate for point in points_of(process((100.0, 113.0, 153, 0)))] == [113.0]

@@ -152,9 +152,20 @@ def test_a_process_that_keeps_the_budget_nowhere_leaves_the_row_without_a_rate(t
     rows = table(tmp_path, lost, report(HALF, 1000.0)).set_index("variant")
     assert rows.loc[FIRST].status == "over_budget"
     assert rows.loc[FIRST].reason == (
-        "holds no rate within 10 ms: 1 of 4 processes kept it at none that was tried, down to 30/s"
+        "holds no rate within 10 ms: 1 of 4 processes kept it at none that was tried, down to 30.0/s"
     )
     assert rows.loc[SECOND].status == "measured"
+
+
+def test_a_budget_that_is_kept_above_a_rate_that_misses_it_is_told_with_both(tmp_path: Path) -> None:
+    mixed = report(STEADY, 2000.0)
+    mixed["processes"][0]["points"] = [point(2000.0, 12.0), point(4000.0, 9.0)]
+    mixed["processes"][1]["points"] = [point(3000.0, 12.0)]
+    mixed["processes"][2]["points"] = [point(2000.0, 50.0, is_overloaded=True), point(5000.0, 9.0)]
+    reason = table(tmp_path, mixed, report(HALF, 1000.0)).set_index("variant").loc[FIRST].reason
+    assert "1 of 4 processes kept it at 4000/s (p99 9.00 ms), not at 2000/s (p99 12.00 ms)" in reason
+    assert "1 of 4 processes kept it at 5000/s (p99 9.00 ms), not at 2000/s (overloaded)" in reason
+    assert "1 of 4 processes kept it at none that was tried, down to 3000/s" in reason
 
 
 def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path) -> None:

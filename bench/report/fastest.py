@@ -11,10 +11,10 @@ from bench.report.comparison_text import nearest_text
 from bench.report.figures import (
     MISSING,
     mebibytes,
-    millijoules,
     milliseconds,
     seconds,
     share,
+    three_digits,
     with_interval,
 )
 from bench.report.markdown import table_lines
@@ -114,7 +114,7 @@ def _energy(row: Any) -> str:
     if is_missing(row.gross_energy_mj_per_sample):
         return "not measured"
     low, high = getattr(row, "gross_energy_low", None), getattr(row, "gross_energy_high", None)
-    return f"{with_interval(millijoules, row.gross_energy_mj_per_sample, low, high)} mJ/sample"
+    return f"{with_interval(three_digits, row.gross_energy_mj_per_sample, low, high)} mJ/sample"
 
 
 def _gpu_memory(row: Any) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from bench.core.rates import rate_text
 from bench.summary.table_file import is_missing
 
 MISSING = "–"
@@ -34,11 +35,7 @@ def with_interval(write: Callable[[Any], str], value: Any, low: Any, high: Any) 
 
 def per_second(value: Any) -> str:
     """Write a throughput in samples per second: 0.042, 38.2, 1205."""
-    if is_missing(value):
-        return MISSING
-    if value < 1:
-        return f"{value:.2g}"
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return MISSING if is_missing(value) else rate_text(value)
 
 
 def ratio(value: Any) -> str:
@@ -71,8 +68,8 @@ def share(value: Any) -> str:
     return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
 
 
-def millijoules(value: Any) -> str:
-    """Write an energy in mJ: 4.21, 38.2, 512, 48,600."""
+def three_digits(value: Any) -> str:
+    """Write an energy in mJ, or what something costs: 4.21, 38.2, 512, 48,600."""
     if is_missing(value):
         return MISSING
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -15,9 +15,9 @@ from bench.report.fastest import padding_of
 from bench.report.figures import (
     MISSING,
     mebibytes,
-    millijoules,
     milliseconds,
     per_second,
+    three_digits,
     with_interval,
 )
 from bench.report.markdown import table_lines
@@ -146,7 +146,7 @@ def _figures(row: Any) -> list[str]:
         per_second(row.samples_per_s),
         with_interval(milliseconds, row.p95_ms, row.p95_low_ms, row.p95_high_ms),
         mebibytes(memory_mib(row)),
-        millijoules(row.gross_energy_mj_per_sample),
+        three_digits(row.gross_energy_mj_per_sample),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.fastest import padding_of
-from bench.report.figures import MISSING, between, mebibytes, millijoules, milliseconds, per_second, ratio, share
+from bench.report.figures import MISSING, between, mebibytes, milliseconds, per_second, ratio, share, three_digits
 from bench.report.markdown import table_lines
 from bench.summary.serving import GENERATOR_BOUND, compare_served
 from bench.summary.table_file import is_missing
@@ -130,9 +130,9 @@ COLUMNS: dict[str, Callable[[Any, Any], str]] = {
     "mean batch": lambda row, _: f"{row.mean_batch:.1f}",
     "tokens computed": lambda row, _: f"{row.tokens_per_request:.1f}",
     "GPU busy": lambda row, _: MISSING if is_missing(row.gpu_busy_percent) else f"{row.gpu_busy_percent:.0f}%",
-    "mJ/request": lambda row, _: millijoules(row.energy_mj_per_request),
+    "mJ/request": lambda row, _: three_digits(row.energy_mj_per_request),
     "memory": lambda row, _: mebibytes(memory_under_load_mib(row)),
-    "cost of a million": lambda row, _: MISSING if is_missing(row.usd_per_million) else f"{row.usd_per_million:.3g}",
+    "cost of a million": lambda row, _: three_digits(row.usd_per_million),
     "remarks": lambda row, _: remarks(row),
 }
 """How each column of the table is written, from a row and the first one."""

@@ -19,12 +19,12 @@ from bench.report.fastest import (
 from bench.report.figures import (
     MISSING,
     between,
-    millijoules,
     milliseconds,
     per_second,
     percent,
     ratio,
     seconds,
+    three_digits,
 )
 from bench.report.markdown import table_lines
 from bench.report.picks import pick_lines
@@ -183,7 +183,7 @@ COLUMNS: dict[str, Callable[[Any], str]] = {
     "bottleneck": bottleneck_text,
     "of roofline": roofline_text,
     "of roofline without padding": roofline_without_padding_text,
-    "mJ/sample": lambda row: millijoules(row.gross_energy_mj_per_sample),
+    "mJ/sample": lambda row: three_digits(row.gross_energy_mj_per_sample),
     "agreement": lambda row: percent(row.agreement),
     "accuracy, 95% interval": accuracy_text,
     "loss against fp32": loss_text,

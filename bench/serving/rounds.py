@@ -14,6 +14,7 @@ from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
+from bench.core.rates import rate_text
 from bench.engines.folders import check_unchanged, copy_engine, read_record
 from bench.machine.cores import physical_cores
 from bench.serving.combine import Report, combine, without_load
@@ -96,7 +97,7 @@ class ServingRounds:
         if event["event"] == "load":
             current[0] = next(waiting, current[0])
         if event["event"] != "ready":
-            rate = f" {event['per_s']:.4g}/s" if "per_s" in event else ""
+            rate = f" {rate_text(event['per_s'])}/s" if "per_s" in event else ""
             self.steps.start(f"{current[0]}: {event['event']}{rate}")
 
     def _start(self, key: str, number: int) -> WorkerProcess:

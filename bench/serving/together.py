@@ -16,6 +16,7 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import say
 from bench.core.provenance import read_environment, read_provenance
+from bench.core.rates import rate_text
 from bench.core.schemas import Served
 from bench.machine.lock import timing_lock
 from bench.machine.repro import Request, current_request
@@ -93,13 +94,13 @@ def row_of(key: str, params: Params) -> Row | Report:
     rate = expected_rate(mean_ms, serving.max_batch[device], budget_ms)
     alone_ms = mean_ms[min(mean_ms)]
     if not rate:
-        reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.4g} ms"
+        reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.2f} ms"
         return without_load("over_budget", reason)
     seconds = least_queries(serving) / rate
     if seconds > serving.max_seconds:
         return without_load(
             "skipped",
-            f"too slow to be tried: it should hold about {rate:.2g} requests/s, of which a process needs "
+            f"too slow to be tried: it should hold about {rate_text(rate)} requests/s, of which a process needs "
             f"{least_queries(serving)}: {seconds:.0f} s, more than serving.max_seconds = {serving.max_seconds:g}",
         )
     most = max(cell["samples_per_s"] for size, cell in measured.items() if size <= serving.max_batch[device])

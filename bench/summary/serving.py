@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
 from typing import Any
@@ -14,6 +14,7 @@ from bench.core import schemas
 from bench.core.files import checked, damaged, read_json, replacing_file, replacing_folder, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING, SERVING_CSV
+from bench.core.rates import rate_text
 from bench.statistics.intervals import Interval, verdict
 from bench.statistics.late import shows_p99
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at
@@ -108,7 +109,7 @@ def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
     crossings = {number: crossing(points, budget_ms) for number, points in curves.items()}
     held = {number: found for number, found in crossings.items() if found}
     if len(held) < len(crossings):
-        return {**row, "status": "over_budget", "reason": _none_held(budget_ms, curves, held)}
+        return {**row, "status": "over_budget", "reason": _none_held(budget_ms, processes, held)}
     rate = geometric_mean(found.rate for found in held.values())
     return {
         **row,
@@ -128,10 +129,30 @@ def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
     }
 
 
-def _none_held(budget_ms: float, curves: dict[int, list[Point]], held: dict[int, Crossing]) -> str:
-    lowest = min(point.rate for number, points in curves.items() if number not in held for point in points)
-    processes = f"{len(curves) - len(held)} of {len(curves)} processes"
-    return f"holds no rate within {budget_ms:g} ms: {processes} kept it at none that was tried, down to {lowest:.3g}/s"
+def _none_held(budget_ms: float, processes: Sequence[Row], held: Collection[int]) -> str:
+    """Return why a row has no rate, with what each process saw that has none."""
+    without = [process["points"] for process in processes if process["process"] not in held]
+    never = [points for points in without if not any(point["keeps"] for point in points)]
+    of = f"of {len(processes)} processes"
+    parts = [_kept_above_a_miss(points, of) for points in without if points not in never]
+    if never:
+        lowest = min(point["sent_per_s"] for points in never for point in points)
+        parts.append(f"{len(never)} {of} kept it at none that was tried, down to {rate_text(lowest)}/s")
+    return f"holds no rate within {budget_ms:g} ms: {'; '.join(parts)}"
+
+
+def _kept_above_a_miss(points: Sequence[Row], of: str) -> str:
+    """Return at which rate a process kept the budget, and at which lower one it did not.
+
+    The lowest rate of such a process is missed: else the curve, which never falls, would begin within the budget.
+    """
+    kept = max((point for point in points if point["keeps"]), key=lambda point: float(point["rate"]))
+    missed = min(points, key=lambda point: float(point["rate"]))
+    seen = "overloaded" if missed["is_overloaded"] else f"p99 {missed['p99_ms']:.2f} ms"
+    return (
+        f"1 {of} kept it at {rate_text(kept['sent_per_s'])}/s (p99 {kept['p99_ms']:.2f} ms), not at "
+        f"{rate_text(missed['sent_per_s'])}/s ({seen}), so that its p99 does not follow the rate"
+    )
 
 
 def points_of(process: Row) -> list[Point]:
@@ -154,15 +175,14 @@ def _kinds(held: Iterable[Crossing]) -> Row:
 def confirmed(processes: Sequence[Row]) -> float | None:
     """Return the highest rate whose requests, of all processes together, show a p99 within the budget; None without.
 
-    Of each process the requests at the lowest rate that is not below count: they are late at least as often.
+    Of each process the requests at the lowest rate that is not below count: they are late at least as often.  A process
+    that was tried at lower rates alone shows nothing of this one, so that nothing is shown there.
     """
-    for rate in sorted({point["rate"] for process in processes for point in process["points"]}, reverse=True):
-        chosen = [
-            min((point for point in process["points"] if point["rate"] >= rate), key=lambda p: p["rate"], default=None)
-            for process in processes
-        ]
-        known = [point for point in chosen if point]
-        if any(point["is_overloaded"] for point in known):
+    curves = [sorted(process["points"], key=lambda point: float(point["rate"])) for process in processes]
+    for rate in sorted({point["rate"] for points in curves for point in points}, reverse=True):
+        chosen = [next((point for point in points if point["rate"] >= rate), None) for points in curves]
+        known = [point for point in chosen if point and not point["is_overloaded"]]
+        if len(known) < len(curves):
             continue
         queries = sum(point["queries"] for point in known)
         if shows_p99(sum(point["late"] for point in known), queries):

@@ -14,12 +14,12 @@ from bench.report.fastest import start_up_text
 from bench.report.figures import (
     calls,
     mebibytes,
-    millijoules,
     milliseconds,
     per_second,
     ratio,
     seconds,
     share,
+    three_digits,
     watts,
 )
 from bench.report.notes.assumptions import assumption_lines, by_padding, ends, padding_text, plain, precision_pair
@@ -162,13 +162,13 @@ def _energy(rows: pd.DataFrame) -> Iterator[str]:
     beyond = "" if is_missing(least.energy_mj_per_sample) else f" ({_beyond_idle(least)})"
     yield (
         f"- Least energy a sample: `{least.variant}` at batch {least.batch_size}, "
-        f"{millijoules(least.gross_energy_mj_per_sample)} mJ{beyond}; most: `{most.variant}` at batch "
-        f"{most.batch_size}, {millijoules(most.gross_energy_mj_per_sample)} mJ."
+        f"{three_digits(least.gross_energy_mj_per_sample)} mJ{beyond}; most: `{most.variant}` at batch "
+        f"{most.batch_size}, {three_digits(most.gross_energy_mj_per_sample)} mJ."
     )
 
 
 def _beyond_idle(row: Any) -> str:
-    return f"{millijoules(row.energy_mj_per_sample)} mJ of it beyond the idle power of {watts(row.idle_w)}"
+    return f"{three_digits(row.energy_mj_per_sample)} mJ of it beyond the idle power of {watts(row.idle_w)}"
 
 
 def _start_up(rows: pd.DataFrame) -> Iterator[str]:
