@@ -33,8 +33,7 @@ def main() -> None:
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
     curves = read_curves(serving)
-    under_load = serving[serving["status"] == "measured"], curves
-    write_plots(table, runs, counts, under_load, context=context, folder=PLOTS)
+    write_plots(table, runs, counts, (serving, curves), context=context, folder=PLOTS)
     write_text(PAGE, render_page(table, serving, curves, notes, context=context))
 
 

@@ -122,13 +122,13 @@ def test_the_fastest_variant_is_named_with_those_that_are_not_surely_slower() ->
     clear = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2)))
     overlapping = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 10.1)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2)))
     assert "`ort_cpu_fp32` has the lowest p50, 9.100 ms." in render_notes(clear, context())
-    assert "no significant difference to `torch_cpu_fp32`" in render_notes(overlapping, context())
+    assert "no significant difference to `torch_cpu_fp32` (10.10 ms)." in render_notes(overlapping, context())
 
 
 def test_rows_that_cannot_be_told_from_the_fastest_are_counted_where_they_are_many() -> None:
     ties = [row(f"torch_cpu_fp32_{n}", 1, (8.0, 9.5 + n / 10, 11.0)) for n in range(5)]
     several = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), *ties)
-    named = "`torch_cpu_fp32_0`, `torch_cpu_fp32_1`, `torch_cpu_fp32_2` and 2 more"
+    named = "`torch_cpu_fp32_0` (9.500 ms), `torch_cpu_fp32_1` (9.600 ms), `torch_cpu_fp32_2` (9.700 ms) and 2 more"
     assert f"no significant difference to {named}." in render_notes(several, context())
     assert f"not significantly faster than {named} |" in render_table(several, context())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.report.figures import between, ratio
+from bench.report.figures import between, milliseconds, ratio
 from bench.summary.comparisons import Comparison
 
 NEAREST = 3
@@ -26,6 +26,6 @@ def verdict_text(found: Comparison) -> str:
 
 
 def nearest_text(rows: Sequence[Any]) -> str:
-    """Name the nearest of some rows and count the others: `a`, `b`, `c` and 4 more."""
-    names = ", ".join(f"`{row.variant}`" for row in rows[:NEAREST])
+    """Name the nearest of some rows with their p50, and count the others: `a` (0.210 ms) and 4 more."""
+    names = ", ".join(f"`{row.variant}` ({milliseconds(row.p50_ms)} ms)" for row in rows[:NEAREST])
     return names + (f" and {len(rows) - NEAREST} more" if len(rows) > NEAREST else "")

@@ -10,12 +10,15 @@ import pandas as pd
 from bench.report.plots.style import legend_below, new_figure, save, set_log_ticks, tidy, variant_styles
 from bench.statistics.rate_curve import Point, steady_points
 
+DRAWN = ("measured", "over_budget")
+
 
 def write_served(rows: pd.DataFrame, points: Mapping[str, Sequence[Sequence[Point]]], caption: str, path: Path) -> None:
-    """Write the picture of one device; `rows` are those of results/serving.csv that hold a rate.
+    """Write the picture of one device; `rows` are those of results/serving.csv, drawn where rates were tried.
 
     `points`: each variant's points, process by process.
     """
+    rows = rows[rows["status"].isin(DRAWN) & rows["variant"].isin(list(points))]
     if rows.empty:
         return
     figure, panels = new_figure()

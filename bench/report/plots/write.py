@@ -33,8 +33,8 @@ def write_plots(
 ) -> None:
     """Write the PNGs into `folder`; `runs` are the single runs of each variant: process, batch, run, latency_ms.
 
-    `counts`: how many sentences have how many tokens.  `served`: the rows that hold a rate under load, and the points
-    of each one's processes.
+    `counts`: how many sentences have how many tokens.  `served`: results/serving.csv, and the points of each row's
+    processes.
     """
     with replacing_folder(folder) as target:
         write_lengths(counts, context.sequence_length, context.model(), target / "lengths.png")
@@ -44,8 +44,8 @@ def write_plots(
             if rows.empty:
                 continue
             text = caption(device, context)
-            held, points = served
-            write_served(held[held["device"] == device], points, text, target / f"{device}_served.png")
+            serving, points = served
+            write_served(serving[serving["device"] == device], points, text, target / f"{device}_served.png")
             write_by_batch(rows, "p50_ms", "p50 latency (ms)", text, target / f"{device}_latency_by_batch.png")
             write_by_batch(
                 rows, "samples_per_s", "throughput (samples/s)", text, target / f"{device}_throughput_by_batch.png"
