@@ -4,8 +4,9 @@
 
 Counts how many of the second run's p50, p95 and means lie in the intervals that the first gives for them, how many
 cells are called faster or slower than themselves (timed apart: the move of the device's baseline and of its fastest row
-widens each interval), and how many comparisons with the baseline are decided.  Exits with 1 if fewer than 90% of p50 or
-85% of p95 lie inside, or if more than 5% of cells differ from themselves.
+widens each interval), how many comparisons with the baseline are decided, and how many pairs of rows of one batch size
+that the first run decides come out the other way in the second.  Exits with 1 if fewer than 90% of p50 or 85% of p95
+lie inside, if more than 5% of cells differ from themselves, or if a pair is turned round.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
         "cells_called_faster_or_slower_than_themselves": sum(said in ("faster", "slower") for said in verdicts),
         "comparisons_with_the_baseline": len(decided),
         "decided": int((decided != "inconclusive").sum()),
+        **_pairs(first, second),
         "median_difference_of_p50": math.expm1(float(pd.Series(differences).median())),
         "largest_difference_of_p50": math.expm1(max(differences)),
     }
@@ -56,6 +59,28 @@ def _inside(ours: pd.DataFrame, theirs: pd.DataFrame, cells: list[Any], quantity
         if ours[f"{quantity}_low_ms"][key] <= theirs[f"{quantity}_ms"][key] <= ours[f"{quantity}_high_ms"][key]
     ]
     return {"known": len(known), "inside": len(kept)}
+
+
+def _pairs(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, int]:
+    """Return how many pairs of rows of one batch size there are in both runs, and what became of those decided."""
+    before, after = _verdicts(first), _verdicts(second)
+    both = [pair for pair in before if pair in after]
+    decided = [pair for pair in both if before[pair] in ("faster", "slower")]
+    return {
+        "pairs": len(both),
+        "pairs_faster_or_slower": len(decided),
+        "the_same_again": sum(after[pair] == before[pair] for pair in decided),
+        "turned_round": sum({before[pair], after[pair]} == {"faster", "slower"} for pair in decided),
+    }
+
+
+def _verdicts(rows: pd.DataFrame) -> dict[tuple[str, str, int], str]:
+    """Return the verdict on each pair of rows at each batch size, the names in alphabetical order."""
+    return {
+        (one.variant, other.variant, int(one.batch_size)): compare(one, other).verdict
+        for _, cells in rows.sort_values("variant").groupby("batch_size")
+        for one, other in combinations(cells.itertuples(), 2)
+    }
 
 
 def _against_itself(ours: pd.DataFrame, theirs: pd.DataFrame, key: Any) -> str:
@@ -92,7 +117,8 @@ def main() -> int:
 def _is_good(result: dict[str, Any]) -> bool:
     inside = result["in_the_interval_for_another_run"]
     keeps = all(inside[name]["inside"] >= share * inside[name]["known"] for name, share in WANTED.items())
-    return keeps and result["cells_called_faster_or_slower_than_themselves"] <= ALLOWED_DIFFERENT * result["cells"]
+    agrees = result["cells_called_faster_or_slower_than_themselves"] <= ALLOWED_DIFFERENT * result["cells"]
+    return keeps and agrees and not result["turned_round"]
 
 
 if __name__ == "__main__":
