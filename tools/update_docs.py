@@ -30,7 +30,7 @@ from bench.report.page.charts import picture, served_chart
 from bench.report.page.data import answers
 from bench.report.plots.by_batch import write_by_batch
 from bench.report.plots.style import caption
-from bench.report.serving import pick_lines, served, served_table, terms
+from bench.report.serving import not_served, pick_lines, served, served_table, terms
 from bench.report.table import accuracy_text, loss_text, render_summary, render_table
 from bench.runs.hardware_page import kept_curves
 from bench.runs.packed import unpack_samples
@@ -55,7 +55,13 @@ LENGTHS = ROOT / "docs/lengths.md"
 PADDED_RUNS = {"h100-lengths": "cuda", "h100-minilm": "cuda", "cpu-2-minilm": "cpu", "cpu-2": "cpu"}
 """The kept runs that show what padding costs."""
 SERVING = ROOT / "docs/serving.md"
-SERVED_RUNS = {"h100-served": "cuda", "h200-minilm-tensorrt": "cuda", "cpu-2": "cpu", "cpu-2-minilm": "cpu"}
+SERVED_RUNS = {
+    "h100-served": "cuda",
+    "h100-minilm-tensorrt": "cuda",
+    "h200-minilm-tensorrt": "cuda",
+    "cpu-2": "cpu",
+    "cpu-2-minilm": "cpu",
+}
 """The kept runs that show what rows hold under load; README.md shows the first."""
 CPU = ROOT / "docs/cpu.md"
 CPU_RUNS = ("cpu-2", "cpu-2-minilm")
@@ -82,6 +88,13 @@ BESIDE = {
     ),
 }
 """What `validation/disturbance.py` found: block, what was beside the row, and for each file where that was."""
+TWICE = {
+    "h100/repeatability": "16 virtual cores, H100, GPU rows, one after the other",
+    "cpu2/repeatability": "2 cores, CPU rows, one after the other",
+    "cpu2/six_hours_apart": "2 cores, CPU rows, six hours apart",
+    "cpu2/another_day": "2 cores, CPU rows, a day apart",
+}
+"""What `validation/repeatability.py` found of two runs of one machine, and which."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -113,6 +126,7 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield FLEET, with_block(with_runs(FLEET, BESIDE, beside), "simulated", simulated_fleets())
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
+    text = with_block(text, "two runs", two_runs())
     yield STATISTICS, with_block(text, "one row again and again", one_row_again())
     if with_dvc:
         text = MACHINES.read_text(encoding="utf-8")
@@ -182,8 +196,10 @@ def served_in_run(name: str) -> str:
     run = RecordedRun.read(RUNS / name)
     if run.serving is None:
         raise ValueError(f"{name} has no rows under load")
-    rows = served(run.serving[run.serving["device"] == SERVED_RUNS[name]])
-    return "\n".join([f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)])
+    tried = run.serving[run.serving["device"] == SERVED_RUNS[name]]
+    rows, others = served(tried), [f"- {line}" for line in not_served(tried)]
+    said = [f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)]
+    return "\n".join([*said, *(["", *others] if others else [])])
 
 
 def order_effect() -> str:
@@ -198,6 +214,30 @@ def _order_rows() -> Iterator[list[str]]:
         for device, panel in found.items():
             apart = [f"{each['ratio'] - 1:+.1%}" for each in panel["rounds"]]
             yield [f"{title}, {device} rows", str(panel["cells"]), *apart]
+
+
+def two_runs() -> str:
+    """Return what of one run held in a second one."""
+    inside = ("p50 inside", "p95 inside", "called different from themselves")
+    names = ("machine", *inside, "pairs decided", "the same again", "turned round", "median difference of p50")
+    return "\n".join(table_lines(names, names[:1], _two_runs_rows()))
+
+
+def _two_runs_rows() -> Iterator[list[str]]:
+    for name, title in TWICE.items():
+        [found] = validated(name).values()
+        inside = found["in_the_interval_for_another_run"]
+        p50, p95 = (f"{inside[each]['inside']} of {inside[each]['known']}" for each in ("p50", "p95"))
+        yield [
+            f"{title} ([as written](../validation/recorded/{name}.json))",
+            p50,
+            p95 if inside["p95"]["known"] else "unknown",
+            f"{found['cells_called_faster_or_slower_than_themselves']} of {found['cells']}",
+            f"{found['pairs_faster_or_slower']} of {found['pairs']}",
+            str(found["the_same_again"]),
+            str(found["turned_round"]),
+            f"{found['median_difference_of_p50']:.1%}",
+        ]
 
 
 def one_row_again() -> str:

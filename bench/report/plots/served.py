@@ -11,6 +11,9 @@ from bench.report.plots.style import legend_below, new_figure, save, set_log_tic
 from bench.statistics.rate_curve import Point, steady_points
 
 DRAWN = ("measured", "over_budget")
+FARTHEST = 30
+"""A row that holds no rate is tried down to a hundredth of the first: drawn is what lies within this factor below the
+lowest rate that a row holds, so that the others are not pressed together."""
 
 
 def write_served(rows: pd.DataFrame, points: Mapping[str, Sequence[Sequence[Point]]], caption: str, path: Path) -> None:
@@ -24,10 +27,11 @@ def write_served(rows: pd.DataFrame, points: Mapping[str, Sequence[Sequence[Poin
     figure, panels = new_figure()
     axes = panels[0, 0]
     styles = variant_styles(rows)
+    lowest = rows["requests_per_s"].min() / FARTHEST
     for row in rows.itertuples():
         style = styles[str(row.variant)]
         for number, process in enumerate(points[str(row.variant)]):
-            steady, _ = steady_points(process)
+            steady = [point for point in steady_points(process)[0] if not point.rate < lowest]
             rates, p99_ms = [point.rate for point in steady], [point.p99_ms for point in steady]
             name = str(row.variant) if number == 0 else None
             axes.plot(rates, p99_ms, markersize=4, linewidth=1.1, label=name, **style)
