@@ -15,6 +15,9 @@ FARTHEST = 30
 """A row that holds no rate is tried down to a hundredth of the first: drawn is what lies within this factor below the
 lowest rate that a row holds, so that the others are not pressed together."""
 
+APART = 1.05
+"""The bars of two rows stand apart by this factor, around the budget: on one line they would hide one another."""
+
 
 def write_served(rows: pd.DataFrame, points: Mapping[str, Sequence[Sequence[Point]]], caption: str, path: Path) -> None:
     """Write the picture of one device; `rows` are those of results/serving.csv, drawn where rates were tried.
@@ -39,11 +42,12 @@ def write_served(rows: pd.DataFrame, points: Mapping[str, Sequence[Sequence[Poin
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.axhline(budget_ms, color="black", linewidth=1, linestyle=":")
-    for row in rows.dropna(subset=["requests_per_s_low"]).itertuples():
+    held = rows.dropna(subset=["requests_per_s_low"])
+    for place, row in enumerate(held.itertuples()):
         limits = [[row.requests_per_s - row.requests_per_s_low], [row.requests_per_s_high - row.requests_per_s]]
         axes.errorbar(
             [row.requests_per_s],
-            [budget_ms],
+            [budget_ms * APART ** ((len(held) - 1) / 2 - place)],
             xerr=limits,
             capsize=4,
             linewidth=2,
