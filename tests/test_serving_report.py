@@ -179,6 +179,11 @@ def test_the_picture_shows_what_was_tried_of_a_row_that_holds_no_rate(tmp_path: 
     write_served(rows, read_curves(rows, tmp_path), "a machine", both)
     write_served(rows[rows["variant"] == SECOND], read_curves(rows, tmp_path), "a machine", one)
     assert both.read_bytes() != one.read_bytes()
+    for process in lost["processes"]:
+        process["points"] = [point(300.0, 50.0, is_overloaded=True)]
+    overloaded = table(tmp_path, lost, lost)
+    write_served(overloaded, read_curves(overloaded, tmp_path), "a machine", tmp_path / "overloaded.png")
+    assert (tmp_path / "overloaded.png").exists()
     skipped = rows.assign(status="skipped")
     write_served(skipped, read_curves(rows, tmp_path), "a machine", tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -19,14 +18,14 @@ from bench.report.plots.served import write_served
 from bench.report.plots.style import caption
 from bench.report.plots.toggles import write_toggles
 from bench.report.table import PANELS
-from bench.statistics.rate_curve import Point
+from bench.summary.budgets import Curves
 
 
 def write_plots(
     table: pd.DataFrame,
     runs: dict[str, pd.DataFrame],
     counts: pd.DataFrame,
-    served: tuple[pd.DataFrame, Mapping[str, Sequence[Sequence[Point]]]],
+    served: tuple[pd.DataFrame, Curves],
     *,
     context: Context,
     folder: Path,
