@@ -58,8 +58,8 @@ def _draw_curves(axes: Any, rows: pd.DataFrame, points: Curves, styles: Styles) 
 
 def _draw_budget(axes: Any, budget_ms: float) -> None:
     axes.axhline(budget_ms, color="black", linewidth=1, linestyle=":")
-    place = {"xy": (0, budget_ms), "xycoords": ("axes fraction", "data")}
-    axes.annotate(f"budget {budget_ms:g} ms", **place, xytext=(3, 3), textcoords="offset points", fontsize=8)
+    place = {"xy": (1, budget_ms), "xycoords": ("axes fraction", "data"), "ha": "right"}
+    axes.annotate(f"budget {budget_ms:g} ms", **place, xytext=(0, 4), textcoords="offset points", fontsize=8)
 
 
 def _draw_bars(axes: Any, held: pd.DataFrame, budget_ms: float, styles: Styles) -> None:
