@@ -47,7 +47,7 @@ SERVED_PICTURE = ROOT / "docs/p99_by_load.png"
 RUNS = ROOT / "runs"
 VALIDATED = ROOT / "validation/recorded"
 OWN_MODEL = ROOT / "docs/own_model.md"
-TRAINED_RUNS = {"cpu-2-minilm": "cpu", "h100-minilm": "cuda"}
+TRAINED_RUNS = {"cpu-2-minilm": "cpu", "h100-minilm": "cuda", "h100-minilm-tensorrt": "cuda"}
 """The kept runs of a trained model, and the device whose rows show what a precision costs in right answers."""
 FIRST_RUN = "h100-lengths"
 """The kept run that README.md shows."""
