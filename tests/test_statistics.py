@@ -14,6 +14,7 @@ from bench.statistics.moderation import steadied
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import compare
 from bench.summary.table_file import read_summary
+from validation.repeatability import held
 from validation.verdicts_on_equal_rows import WORLDS, holds, simulate
 
 
@@ -148,3 +149,12 @@ def as_two_sessions(row: pd.Series, again: pd.Series, first: pd.DataFrame, secon
     theirs = again.to_dict() | shared | {"session": "2", "moved": 0.0, "rounds": None}
     [one, other] = pd.DataFrame([ours, theirs]).itertuples()
     return compare(one, other).verdict
+
+
+def test_a_pair_of_rows_that_a_second_run_turns_round_is_counted() -> None:
+    tables = (read_summary(ROOT / f"validation/recorded/cpu2/rounds_{which}.csv") for which in ("first", "second"))
+    first, second = (rows[(rows["device"] == "cpu") & (rows["status"] == "measured")] for rows in tables)
+    assert held(first, second)["turned_round"] == 0
+    names = {"ort_cpu_fp32": "ort_cpu_int8", "ort_cpu_int8": "ort_cpu_fp32"}
+    swapped = second.assign(variant=second["variant"].replace(names))
+    assert held(first, swapped)["turned_round"] >= second["batch_size"].nunique()
