@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.summary.comparisons import compare
 from bench.summary.table_file import read_summary
-from validation.found import tell
+from validation.found import tell, turned_round
 
 WANTED = {"p50": 0.9, "p95": 0.85}
 ALLOWED_DIFFERENT = 0.05
@@ -70,7 +70,7 @@ def _pairs(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, int]:
         "pairs": len(both),
         "pairs_faster_or_slower": len(decided),
         "the_same_again": sum(after[pair] == before[pair] for pair in decided),
-        "turned_round": sum({before[pair], after[pair]} == {"faster", "slower"} for pair in decided),
+        "turned_round": turned_round(before, after),
     }
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.summary.serving import compare_served, read_serving
-from validation.found import tell
+from validation.found import tell, turned_round
 
 WANTED_INSIDE = 0.85
 DECIDED = ("faster", "slower", "tie")
@@ -47,7 +47,7 @@ def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
         "largest_difference": math.expm1(max(moves, default=0.0)),
         "pairs": len(pairs),
         "decided": sum(before[pair] in DECIDED for pair in pairs),
-        "turned_round": sum({before[pair], after[pair]} == {"faster", "slower"} for pair in pairs),
+        "turned_round": turned_round(before, after),
     }
 
 

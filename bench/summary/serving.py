@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
 from typing import Any
@@ -132,13 +133,17 @@ def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
 def _none_held(budget_ms: float, processes: Sequence[Row], held: Collection[int]) -> str:
     """Return why a row has no rate, with what each process saw that has none."""
     without = [process["points"] for process in processes if process["process"] not in held]
-    never = [points for points in without if not any(point["keeps"] for point in points)]
     of = f"of {len(processes)} processes"
-    parts = [_kept_above_a_miss(points, of) for points in without if points not in never]
+    parts = [_kept_above_a_miss(points, of) for points in without if _keeps_any(points)]
+    never = [points for points in without if not _keeps_any(points)]
     if never:
         lowest = min(point["sent_per_s"] for points in never for point in points)
         parts.append(f"{len(never)} {of} kept it at none that was tried, down to {rate_text(lowest)}/s")
     return f"holds no rate within {budget_ms:g} ms: {'; '.join(parts)}"
+
+
+def _keeps_any(points: Sequence[Row]) -> bool:
+    return any(point["keeps"] for point in points)
 
 
 def _kept_above_a_miss(points: Sequence[Row], of: str) -> str:
@@ -146,8 +151,7 @@ def _kept_above_a_miss(points: Sequence[Row], of: str) -> str:
 
     The lowest rate of such a process is missed: else the curve, which never falls, would begin within the budget.
     """
-    kept = max((point for point in points if point["keeps"]), key=lambda point: float(point["rate"]))
-    missed = min(points, key=lambda point: float(point["rate"]))
+    kept, missed = _last_kept(points), min(points, key=itemgetter("rate"))
     seen = "overloaded" if missed["is_overloaded"] else f"p99 {missed['p99_ms']:.2f} ms"
     return (
         f"1 {of} kept it at {rate_text(kept['sent_per_s'])}/s (p99 {kept['p99_ms']:.2f} ms), not at "
@@ -178,7 +182,7 @@ def confirmed(processes: Sequence[Row]) -> float | None:
     Of each process the requests at the lowest rate that is not below count: they are late at least as often.  A process
     that was tried at lower rates alone shows nothing of this one, so that nothing is shown there.
     """
-    curves = [sorted(process["points"], key=lambda point: float(point["rate"])) for process in processes]
+    curves = [sorted(process["points"], key=itemgetter("rate")) for process in processes]
     for rate in sorted({point["rate"] for points in curves for point in points}, reverse=True):
         chosen = [next((point for point in points if point["rate"] >= rate), None) for points in curves]
         known = [point for point in chosen if point and not point["is_overloaded"]]
@@ -238,7 +242,7 @@ def _mean_batch(process: Row, rate: float) -> float:
 
 def _at_load(processes: Sequence[Row]) -> Row:
     """Return what was seen at the highest rate of each process that keeps the budget, medians over the processes."""
-    points = [_last_kept(process) for process in processes]
+    points = [_last_kept(process["points"]) for process in processes]
     gpus = [point["gpu"] for point in points if "gpu" in point]
     energies = [
         1000 * point["gpu"]["energy_j"] / point["queries"] for point in points if "energy_j" in point.get("gpu", {})
@@ -253,10 +257,8 @@ def _at_load(processes: Sequence[Row]) -> Row:
     }
 
 
-def _last_kept(process: Row) -> Row:
-    kept = [point for point in process["points"] if point["keeps"]] or process["points"]
-    found: Row = max(kept, key=lambda point: point["rate"])
-    return found
+def _last_kept(points: Sequence[Row]) -> Row:
+    return max([point for point in points if point["keeps"]] or points, key=itemgetter("rate"))
 
 
 def _memory(processes: Sequence[Row]) -> Row:

@@ -5,12 +5,13 @@ Each takes the signals `budget_ms`, `runtimes`, `precisions` or `batch`, which t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench.report.page.data import Data
 from bench.report.plots.style import COLOURS
-from bench.statistics.rate_curve import Point, steady_points
+from bench.statistics.rate_curve import steady_points
+from bench.summary.budgets import Curves
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 """The name of the language; nothing is fetched from there."""
@@ -57,7 +58,7 @@ def picture(spec: Data, width: int = 900) -> bytes:
     return bytes(vl_convert.vegalite_to_png(fixed, scale=1.5))
 
 
-def loads(curves: Mapping[str, Sequence[Sequence[Point]]]) -> list[Data]:
+def loads(curves: Curves) -> list[Data]:
     """Return every rate that was tried without overload, with its latencies, process by process."""
     return [
         {
@@ -73,7 +74,7 @@ def loads(curves: Mapping[str, Sequence[Sequence[Point]]]) -> list[Data]:
     ]
 
 
-def served_chart(curves: Mapping[str, Sequence[Sequence[Point]]], answers: Data) -> Data:
+def served_chart(curves: Curves, answers: Data) -> Data:
     """Return p99 by offered load, a line a process, the budget and what each row holds within it with its interval."""
     held = [
         {"row": entry["row"], "budget_ms": step["budget_ms"], **ends(entry)}
