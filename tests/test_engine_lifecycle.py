@@ -76,27 +76,6 @@ def copy(built: Project, tmp_path: Path) -> Iterator[Project]:
     yield from copy_of(built, tmp_path / "copy")
 
 
-def test_builds_are_dealt_out_over_equal_gpus_and_then_count_as_done(project: Project) -> None:
-    without_tensorrt(project)
-    builds = project.folder.with_name("builds")
-    builds.mkdir()
-    project.environment |= {"STAND_IN_GPUS": "2", "STAND_IN_BUILDS": str(builds)}
-    keys = {f"{KEY}_{number}" for number in range(4)}
-
-    def several(params: dict[str, Any]) -> None:
-        params["tensorrt_variants"] = {key: dict(params["tensorrt_variants"][KEY]) for key in sorted(keys)}
-        params["timing"]["gpu_index"] = 1
-
-    project.set_params(several)
-    told = project.python("-m", "bench.fleet.split").stdout
-    on = {path.name: path.read_text(encoding="utf-8") for path in builds.iterdir()}
-    assert set(on) == keys
-    assert set(on.values()) == {"0", "1"}
-    for key, gpu in on.items():
-        assert f"{key}: built on GPU {gpu}" in told
-    assert not [stage for stage in project.repro("build_engine") if stage.startswith("build_engine")]
-
-
 def change_variant(project: Project, **changes: Any) -> None:
     """Change what params.yaml says of the row."""
     project.set_params(lambda params: params["tensorrt_variants"][KEY].update(changes))

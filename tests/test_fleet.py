@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ from bench.fleet.commit import bundle_of, clean_commit, measures_the_same
 from bench.fleet.fingerprint import fingerprint
 from bench.fleet.kinds import Node, by_kind, chosen, kind_of, run_names
 from bench.fleet.schedule import Lines, Result, Work, look_at, measure_all
-from bench.fleet.split import equal_gpus, with_at
 from validation.fleet_simulation import simulate
 
 ORDER = node.Order("0" * 40, "one", 60.0)
@@ -180,40 +178,6 @@ def test_bad_arguments_are_refused_by_name(
     with pytest.raises(SystemExit):
         parsed(arguments)
     assert message in capsys.readouterr().err
-
-
-class MadeUpCards:
-    """NVML of a host with three cards, of which the last has half the memory."""
-
-    NVMLError = LookupError
-
-    @staticmethod
-    def nvmlDeviceGetHandleByIndex(index: int) -> int:  # noqa: N802  NVML's name
-        return index
-
-    @staticmethod
-    def nvmlDeviceGetName(_handle: int) -> str:  # noqa: N802
-        return "NVIDIA A100"
-
-    @staticmethod
-    def nvmlDeviceGetMemoryInfo(handle: int) -> SimpleNamespace:  # noqa: N802
-        return SimpleNamespace(total=40_000 if handle == 2 else 80_000)
-
-
-@pytest.mark.parametrize(("place", "equal"), [(0, ["0", "1"]), (1, ["1", "0"]), (2, ["2"])])
-def test_a_card_of_another_kind_builds_no_engine_of_the_timed_one(place: int, equal: list[str]) -> None:
-    visible = ["0", "1", "2"]
-    assert equal_gpus(MadeUpCards, visible, visible[place]) == equal
-    assert [with_at(visible, place, entry).split(",")[place] for entry in equal] == equal
-
-
-def test_a_fleet_deals_builds_out_only_where_it_is_told_to() -> None:
-    for order in (ORDER, replace(ORDER, python="python3")):
-        assert not any("bench.fleet.split" in step for step in node.steps(order))
-        steps = node.steps(replace(order, split=True))
-        places = [number for number, step in enumerate(steps) if "bench.fleet.split" in step]
-        assert len(places) == 1
-        assert places[0] < len(steps) - 2, "before the rows are timed"
 
 
 @pytest.fixture

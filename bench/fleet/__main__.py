@@ -53,7 +53,6 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", metavar="PATTERN", default="*", help="only kinds whose name fits, such as *h100*")
     parser.add_argument("--repeat", type=whole, metavar="N", default=1, help="measure N nodes of each kind")
     parser.add_argument("--hours", type=hours, default=3.0, help="a node that takes longer is given up (default: 3)")
-    parser.add_argument("--split", action="store_true", help="build engines on all equal GPUs of a node at once")
     parser.add_argument("--again", action="store_true", help="measure kinds that have a current run too")
     parser.add_argument("--python", metavar="PATH", help="a Python on the nodes that has what requirements.lock pins")
     parser.add_argument("--wheelhouse", metavar="FOLDER", help="on the nodes: install from it, from no registry")
@@ -118,7 +117,6 @@ def order_of(given: argparse.Namespace, commit: str) -> Order:
         offline if house else {},
         {name: os.environ[name] for name in SECRETS if os.environ.get(name)},
         given.again,
-        given.split,
     )
 
 

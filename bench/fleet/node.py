@@ -25,7 +25,6 @@ BUSY, OVERDUE, ABANDONED = 75, 124, 125
 LOG_CHARACTERS = 200_000
 """Of a log, the last so many are brought back."""
 LOOK_SECONDS = 1800
-SPLIT = "bench.fleet.split"
 MISSING_PACKAGE = "ModuleNotFoundError"
 
 
@@ -47,8 +46,6 @@ class Order:
     secrets: dict[str, str] = field(default_factory=dict)
     again: bool = False
     """Measure, even if a run of that name was finished here before."""
-    split: bool = False
-    """Build the engines on all equal GPUs of the node at once."""
 
 
 class Fault(Exception):
@@ -173,11 +170,9 @@ def steps(order: Order) -> list[list[str]]:
     if order.python:
         own = [order.python, "-m"]
         check, keep = "bench.runtimes.base.check_params", "bench.runs.record"
-        builds = [[*own, SPLIT]] if order.split else []
-        return [[*own, check], *builds, [*own, "dvc", "repro"], [*own, keep, order.name, "--replace"]]
+        return [[*own, check], [*own, "dvc", "repro"], [*own, keep, order.name, "--replace"]]
     run = [sys.executable, "run.py"]
-    builds = [[*run, "python", "-m", SPLIT]] if order.split else []
-    return [*builds, run, [*run, "record", order.name, "--replace"]]
+    return [run, [*run, "record", order.name, "--replace"]]
 
 
 def guarded(command: list[str], checkout: Path, order: Order, seconds: float) -> int:

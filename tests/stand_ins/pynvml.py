@@ -1,11 +1,8 @@
-"""NVML of a machine with a GPU that does not exist, or STAND_IN_GPUS of them; tests put this folder in front of the
-installed modules.
-"""
+"""NVML of a machine with a GPU that does not exist; tests put this folder in front of the installed modules."""
 
 # ruff: noqa: N802, N816  NVML's names
 from __future__ import annotations
 
-import os
 from typing import Any
 
 NVML_CLOCK_SM = NVML_TEMPERATURE_GPU = NVML_PERF_POLICY_POWER = NVML_PERF_POLICY_THERMAL = 0
@@ -26,7 +23,7 @@ def nvmlShutdown() -> None: ...
 
 
 def nvmlDeviceGetCount() -> int:
-    return int(os.environ.get("STAND_IN_GPUS", "1"))
+    return 1
 
 
 def nvmlDeviceGetHandleByIndex(index: int) -> int:

@@ -2,16 +2,13 @@
 
 As with ONNX Runtime's provider the engine's file name does not tell weights apart, and whatever
 lies under that name is run.  Here an engine is the graph itself, and the CPU runs it.
-With the option `fails_with` no engine is built.  A file in the folder STAND_IN_BUILDS tells on which GPU one was.
+With the option `fails_with` no engine is built.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import time
-from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.runtimes.base.session import Session, SessionSpec
@@ -40,10 +37,6 @@ def open_session(spec: SessionSpec) -> Session:
     engine = spec.engine / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.engine"
     if not engine.exists():
         engine.write_bytes(spec.graph.read_bytes())
-        if "STAND_IN_BUILDS" in os.environ:
-            built = Path(os.environ["STAND_IN_BUILDS"], spec.engine.parent.name.split(".")[1])
-            built.write_text(os.environ["CUDA_VISIBLE_DEVICES"], encoding="utf-8")
-            time.sleep(1)
     return StandIn(onnxruntime.InferenceSession(str(engine), providers=["CPUExecutionProvider"]), spec)
 
 
