@@ -38,7 +38,7 @@ PLATFORMS = {
 OLDEST_MACOS = 14
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
-RUN, DEVELOP, FLEET = "requirements.lock", "requirements-dev.lock", "requirements-fleet.lock"
+RUN, DEVELOP, FLEET = "requirements.lock", "requirements-dev.lock", "fleet/requirements.lock"
 SIZE_NOTES = {RUN: "; the first time this fetches up to 3 GB and takes minutes"}
 CHECKS = (
     ["ruff", "check", "."],
@@ -67,7 +67,7 @@ def start(arguments: list[str]) -> int:
         case ["test", *named]:
             return OWN.prepare(RUN, DEVELOP) or (OWN.run(["pytest", *named]) if named else check())
         case ["fleet" | "fingerprint" as what, *more]:
-            module = "bench.fleet" if what == "fleet" else "bench.fleet.fingerprint"
+            module = "fleet" if what == "fleet" else "fleet.fingerprint"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
         case ["record", *more]:
             return OWN.prepare(RUN) or record(more)
@@ -123,7 +123,7 @@ class Environment:
 
     def prepare(self, *locks: str) -> int:
         """Make it and install what the locks pin, unless that was done for just these files, this folder and Python."""
-        stamps = {lock: self.folder / f"{lock}.installed" for lock in locks}
+        stamps = {lock: self.folder / f"{Path(lock).name}.installed" for lock in locks}
         missing = [lock for lock, stamp in stamps.items() if not self.python.exists() or read(stamp) != self.mark(lock)]
         if not missing:
             return 0

@@ -22,6 +22,7 @@ STAND_INS = Path(__file__).resolve().parent / "stand_ins"
 """Modules that stand for another machine: its folder goes into PYTHONPATH."""
 COPIED = (
     "bench",
+    "fleet",
     "stages",
     "dvc.yaml",
     "requirements.txt",

@@ -74,7 +74,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-PATH = re.compile(r"`((?:bench|stages|tests|tools|validation|docs)/[\w./-]+\.\w+)`")
+PATH = re.compile(r"`((?:bench|fleet|stages|tests|tools|validation|docs)/[\w./-]+\.\w+)`")
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "params.yaml", ROOT / "dvc.yaml"], ids=lambda page: page.name)

@@ -66,7 +66,7 @@ def test_a_fleet_has_an_environment_of_its_own_that_no_row_is_timed_in(
     monkeypatch.setattr(run.OF_FLEETS, "prepare", prepare)
     monkeypatch.setattr(run.OWN, "prepare", lambda *_locks: pytest.fail("the rows' own environment was touched"))
     assert main(monkeypatch, "fleet", "--repeat", "3") == 0
-    assert (prepared, started) == ([run.FLEET], [["python", "-m", "bench.fleet", "--repeat", "3"]])
+    assert (prepared, started) == ([run.FLEET], [["python", "-m", "fleet", "--repeat", "3"]])
     assert "\nray==" not in (ROOT / run.RUN).read_text(encoding="utf-8")
 
 

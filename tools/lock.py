@@ -21,7 +21,7 @@ OLDEST_PYTHON = "3.11"
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("requirements.txt",),
     "requirements-dev.lock": ("requirements-dev.txt", "--constraints", "requirements.lock"),
-    "requirements-fleet.lock": ("requirements-fleet.txt", "--constraints", "requirements.lock"),
+    "fleet/requirements.lock": ("fleet/requirements.txt", "--constraints", "requirements.lock"),
 }
 """Each lock, the file that it is made of, and what else `uv pip compile` is told."""
 
@@ -42,7 +42,7 @@ def write_lock(uv: str, lock: str, upgrade: bool) -> int:
     source, *more = LOCKS[lock]
     options = ["--universal", "--generate-hashes", "--python-version", OLDEST_PYTHON, "--no-header", "--no-annotate"]
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / lock
+        target = Path(folder) / Path(lock).name
         if (ROOT / lock).exists() and not upgrade:
             shutil.copyfile(ROOT / lock, target)
         command = [uv, "pip", "compile", source, *more, *options, "--quiet", "--output-file", str(target)]

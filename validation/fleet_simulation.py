@@ -20,8 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import write_json
-from bench.fleet.kinds import Node, by_kind, run_names
-from bench.fleet.schedule import Lines, Result, Work, look_at, measure_all
+from fleet.kinds import Node, by_kind, run_names
+from fleet.schedule import Lines, Result, Work, look_at, measure_all
 
 LOOK_MINUTES = (0.5, 4.0)
 MEASURE_MINUTES = (20.0, 75.0)

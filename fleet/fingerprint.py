@@ -1,4 +1,4 @@
-"""Print which kind of machine this is, as one line of JSON:  python -m bench.fleet.fingerprint
+"""Print which kind of machine this is, as one line of JSON:  python -m fleet.fingerprint
 
 What `probe` finds of the hardware, its driver and system, without the libraries, which the commit pins.
 """

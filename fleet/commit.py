@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.core.errors import BenchError, ParameterError
 
-NOT_MEASURED = ("bench/fleet", "bench/report", "bench/runs", "bench/summary")
+NOT_MEASURED = ("bench/report", "bench/runs", "bench/summary")
 """Code that makes reports of what was measured: a change of it makes no run out of date."""
 MEASURED = (
     "params.yaml",

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from bench.core.errors import BenchError
-from bench.fleet import node as on_the_node
-from bench.fleet.kinds import Node
-from bench.fleet.schedule import Result, Say, Work
+from fleet import node as on_the_node
+from fleet.kinds import Node
+from fleet.schedule import Result, Say, Work
 
 USAGE = "RAY_USAGE_STATS_ENABLED"
 """Ray reports its use to its maker unless this is 0."""
@@ -43,7 +43,7 @@ def connected(address: str | None) -> Iterator[None]:
         first = " ".join(str(problem).split())
         raise BenchError(
             f"fleet: {where}: {first[:300]} (wanted: HOST:PORT of a cluster that this machine is a node of, with the "
-            "Ray of requirements-fleet.txt and the same minor version of Python)"
+            "Ray of fleet/requirements.txt and the same minor version of Python)"
         ) from None
     try:
         yield

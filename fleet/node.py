@@ -56,7 +56,7 @@ def look(order: Order, bundle: bytes) -> dict[str, Any]:
     """Return the fingerprint of the machine, or `{"fault": …}`."""
     try:
         checkout = unpack(order, bundle)
-        asked = [order.python or sys.executable, "-m", "bench.fleet.fingerprint"]
+        asked = [order.python or sys.executable, "-m", "fleet.fingerprint"]
         told = call(asked, checkout, order)
         if told.returncode and MISSING_PACKAGE in told.stderr and not order.python:
             told = call([sys.executable, "run.py", "fingerprint"], checkout, order)
@@ -178,7 +178,7 @@ def steps(order: Order) -> list[list[str]]:
 def guarded(command: list[str], checkout: Path, order: Order, seconds: float) -> int:
     """Run a command that ends when this process does; return its exit code, or one of guard.py's."""
     place = checkout.parent
-    guard = [sys.executable, str(checkout / "bench" / "fleet" / "guard.py"), "apart"]
+    guard = [sys.executable, str(checkout / "fleet" / "guard.py"), "apart"]
     with subprocess.Popen(
         [*guard, str(place / "measuring.lock"), str(place / "log.txt"), str(seconds), *command],
         cwd=checkout,

@@ -18,11 +18,11 @@ from functools import partial
 from filelock import FileLock, Timeout
 
 from bench.core.errors import DataError, ParameterError, run_stage
-from bench.fleet import home, ray_engine
-from bench.fleet.commit import bundle_of, clean_commit
-from bench.fleet.kinds import Node, by_kind, chosen, kind_of, run_names
-from bench.fleet.node import Order
-from bench.fleet.schedule import Lines, Result, Work, look_at, measure_all
+from fleet import home, ray_engine
+from fleet.commit import bundle_of, clean_commit
+from fleet.kinds import Node, by_kind, chosen, kind_of, run_names
+from fleet.node import Order
+from fleet.schedule import Lines, Result, Work, look_at, measure_all
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 MOST_REPEATS = 100

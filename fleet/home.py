@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import DataError
-from bench.fleet.commit import measures_the_same
-from bench.fleet.kinds import Node
+from fleet.commit import measures_the_same
+from fleet.kinds import Node
 
 RUNS = Path("runs")
 LOGS = Path("artifacts/fleet")

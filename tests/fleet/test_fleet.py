@@ -20,12 +20,12 @@ from conftest import ROOT, Project
 from filelock import FileLock
 
 from bench.core.errors import ParameterError
-from bench.fleet import guard, home, node
-from bench.fleet.__main__ import parsed
-from bench.fleet.commit import bundle_of, clean_commit, measures_the_same
-from bench.fleet.fingerprint import fingerprint
-from bench.fleet.kinds import Node, by_kind, chosen, kind_of, run_names
-from bench.fleet.schedule import Lines, Result, Work, look_at, measure_all
+from fleet import guard, home, node
+from fleet.__main__ import parsed
+from fleet.commit import bundle_of, clean_commit, measures_the_same
+from fleet.fingerprint import fingerprint
+from fleet.kinds import Node, by_kind, chosen, kind_of, run_names
+from fleet.schedule import Lines, Result, Work, look_at, measure_all
 from validation.fleet_simulation import simulate
 
 ORDER = node.Order("0" * 40, "one", 60.0)
@@ -313,7 +313,7 @@ class Cluster(Scripted):
 
 def run_fleet(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run `python run.py fleet` on a scripted cluster; return its exit code."""
-    from bench.fleet import __main__ as command
+    from fleet import __main__ as command
 
     monkeypatch.setattr(command, "ray_engine", cluster)
     monkeypatch.setattr(command, "compare", lambda _python: None)
@@ -441,7 +441,7 @@ def test_the_two_sides_of_the_guard_mean_the_same_by_its_exit_codes() -> None:
 
 
 def test_what_goes_to_a_node_needs_the_standard_library_alone() -> None:
-    code = "import bench.fleet.node; print(*[name for name in sys.modules if name.startswith('bench.core')])"
+    code = "import fleet.node; print(*[name for name in sys.modules if name.startswith('bench.core')])"
     told = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
         capture_output=True,

@@ -28,7 +28,7 @@ def host():
 RECORDING = """#!{python}
 import os, sys, time
 from pathlib import Path
-if "bench.fleet.fingerprint" in sys.argv:
+if "fleet.fingerprint" in sys.argv:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 began = Path({place!r}, "began")
 if "dvc" in sys.argv and "NODE" in os.environ and not began.exists():
@@ -93,7 +93,7 @@ def measure_less(params: dict[str, Any]) -> None:
 
 def start(cluster: MadeUpCluster, python: str, *more: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "bench.fleet", "--address", cluster.address, "--python", python),
+        *(sys.executable, "-m", "fleet", "--address", cluster.address, "--python", python),
         *("--folder", str(cluster.place / "nodes"), *more),
     ]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from bench.fleet.kinds import Node
+from fleet.kinds import Node
 
 Result = dict[str, Any]
 """What a node gave; with `fault` where it gave nothing."""
