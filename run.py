@@ -5,7 +5,7 @@
     python run.py test [TESTS]    run every check (ruff, mypy, pytest), or the named tests alone
     python run.py show            open the page of the last run in the browser
     python run.py record NAME     keep the last run under a name and compare all kept runs
-    python run.py fleet           measure each kind of machine of a Ray cluster (docs/fleet.md)
+    python run.py fleet           measure each machine type of a Ray cluster (docs/fleet.md)
     python run.py dvc ...         run anything in the project's environment
 
 The environment is .venv in this folder.  It is made on the first call, and anew whenever it is half-made, was moved,
@@ -67,7 +67,7 @@ def start(arguments: list[str]) -> int:
         case ["test", *named]:
             return OWN.prepare(RUN, DEVELOP) or (OWN.run(["pytest", *named]) if named else check())
         case ["fleet" | "fingerprint" as what, *more]:
-            module = "fleet" if what == "fleet" else "fleet.fingerprint"
+            module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
         case ["record", *more]:
             return OWN.prepare(RUN) or record(more)

@@ -1,1 +1,1 @@
-"""The same pipeline on every kind of machine of a Ray cluster, each measured once with the node to itself."""
+"""The same pipeline on every machine type of a Ray cluster, each measured once with the node to itself."""

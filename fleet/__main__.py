@@ -1,41 +1,44 @@
-"""Measure each kind of machine of a Ray cluster once:  python run.py fleet [--address HOST:PORT]
+"""Measure each machine type of a Ray cluster once:  python run.py fleet [--address HOST:PORT]
 
-Without an address a Ray of this machine alone is started.  Every node is asked which machine it is; of each kind that
-has no current run in runs/, one node measures the checked-out commit with the node to itself.
+Without an address a Ray of this machine alone is started.  Every node is asked which machine it is; of each machine
+type that has no current run in runs/, one node measures the checked-out commit with the node to itself.
 """
 
 from __future__ import annotations
 
 import argparse
-import lzma
 import os
 import subprocess
 import sys
-import tarfile
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from filelock import FileLock, Timeout
 
-from bench.core.errors import DataError, ParameterError, run_stage
-from fleet import home, ray_engine
+from bench.core.errors import ParameterError, run_stage
+from bench.core.paths import RUNS
+from fleet import ray_engine, results_store
 from fleet.commit import bundle_of, clean_commit
-from fleet.kinds import Node, by_kind, chosen, kind_of, run_names
-from fleet.node import Order
-from fleet.schedule import Lines, Result, Work, look_at, measure_all
+from fleet.machine_types import Node, by_machine_type, chosen, machine_type_of, run_names
+from fleet.node import TaskSpec
+from fleet.schedule import Lines, measure_all, probe_all
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 MOST_REPEATS = 100
 LONGEST_HOURS = 240.0
 
+log = partial(print, flush=True)
+
 
 def main() -> None:
-    given = parsed(sys.argv[1:])
+    options = parsed(sys.argv[1:])
     commit = clean_commit()
-    home.LOCK.parent.mkdir(parents=True, exist_ok=True)
+    results_store.LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(home.LOCK, timeout=0):
-            missing = run(given, commit)
+        with FileLock(results_store.LOCK, timeout=0):
+            missing = run(options, commit)
     except Timeout:
         raise ParameterError("fleet: another fleet was started in this folder and has not ended") from None
     except KeyboardInterrupt:
@@ -50,118 +53,90 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         prog="run.py fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; without it: this machine alone")
-    parser.add_argument("--kinds", metavar="PATTERN", default="*", help="only kinds whose name fits, such as *h100*")
-    parser.add_argument("--repeat", type=whole, metavar="N", default=1, help="measure N nodes of each kind")
-    parser.add_argument("--hours", type=hours, default=3.0, help="a node that takes longer is given up (default: 3)")
-    parser.add_argument("--again", action="store_true", help="measure kinds that have a current run too")
+    parser.add_argument("--machine-types", metavar="PATTERN", default="*", help="only those named so, such as *h100*")
+    parser.add_argument(
+        "--repeat", type=partial(number, int, MOST_REPEATS), metavar="N", default=1, help="measure N nodes of each type"
+    )
+    longest = "a node that takes longer is given up (default: 3)"
+    parser.add_argument("--hours", type=partial(number, float, LONGEST_HOURS), default=3.0, help=longest)
+    parser.add_argument("--again", action="store_true", help="measure machine types that have a current run too")
     parser.add_argument("--python", metavar="PATH", help="a Python on the nodes that has what requirements.lock pins")
     parser.add_argument("--wheelhouse", metavar="FOLDER", help="on the nodes: install from it, from no registry")
     parser.add_argument("--folder", metavar="FOLDER", help="on the nodes: where to work (default: in the user's cache)")
     return parser.parse_args(arguments)
 
 
-def whole(text: str) -> int:
-    """Return a number of nodes."""
-    if not text.isdigit() or not 1 <= int(text) <= MOST_REPEATS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed: 1 to {MOST_REPEATS}")
-    return int(text)
+def number(kind: Callable[[str], float], most: float, text: str) -> float:
+    """Return a number above 0; ArgumentTypeError says what is allowed."""
+    with suppress(ValueError):
+        if 0 < kind(text) <= most:
+            return kind(text)
+    raise argparse.ArgumentTypeError(f"got {text!r}, allowed: more than 0, up to {most:g}")
 
 
-def hours(text: str) -> float:
-    """Return a number of hours."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= LONGEST_HOURS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed: more than 0, up to {LONGEST_HOURS:g}")
-    return number
-
-
-def run(given: argparse.Namespace, commit: str) -> list[str]:
+def run(options: argparse.Namespace, commit: str) -> list[str]:
     """Run the fleet, print a line for each node, and return the runs that are missing at the end."""
-    lines = Lines()
-    order = order_of(given, commit)
-    with ray_engine.connected(given.address):
-        engine = ray_engine.RayEngine(order, bundle_of(commit), say)
+    lines: Lines = defaultdict(list)
+    with ray_engine.connected(options.address):
+        engine = ray_engine.RayEngine(task_spec(options, commit), bundle_of(commit), log)
         there = ray_engine.nodes()
-        say(f"asking {len(there)} nodes which machine they are")
-        found = look_at(engine, there, lines)
-        kinds = by_kind(found)
-        for kind, nodes in kinds.items():
-            say(f"{kind}: {', '.join(node.address for node in nodes)}")
-        wanted = wanted_runs(given, commit, kinds, lines)
-        missing = measure_all(engine, wanted, lines, partial(take, commit), say)
+        log(f"asking {len(there)} nodes which machine they are")
+        found = probe_all(engine, there, lines)
+        machine_types = by_machine_type(found)
+        for machine_type, nodes in machine_types.items():
+            log(f"{machine_type}: {', '.join(node.address for node in nodes)}")
+        required = required_runs(options, commit, machine_types, lines)
+        missing = measure_all(engine, required, lines, partial(results_store.keep, commit), log)
     for node in there:
-        kind = kind_of(found[node]) if node in found else "unknown"
-        say(f"{node.address}  {kind}  {lines.texts.get(node, 'not asked for')}")
-    if any((home.RUNS / name).exists() for name in home.read_book()):
-        compare(given.python)
+        machine_type = machine_type_of(found[node]) if node in found else "unknown"
+        log(f"{node.address}  {machine_type}  {'; '.join(lines[node]) or 'not asked for'}")
+    if any((RUNS / name).exists() for name in results_store.read_index()):
+        compare(options.python)
     for name in missing:
         print(f"no run: {name}", file=sys.stderr)
-    unknown = [node.address for node in there if node not in found]
-    return [*missing, *unknown]
+    return [*missing, *(node.address for node in there if node not in found)]
 
 
-def order_of(given: argparse.Namespace, commit: str) -> Order:
-    """Return what every node is asked to do."""
-    house = given.wheelhouse
-    settings = {"NO_INDEX": "1", "FIND_LINKS": house}
-    offline = {f"{tool}_{name}": value for tool in ("PIP", "UV") for name, value in settings.items()}
-    return Order(
+def task_spec(options: argparse.Namespace, commit: str) -> TaskSpec:
+    """Return what every node is asked to do; the engine puts in the name."""
+    offline = {"NO_INDEX": "1", "FIND_LINKS": options.wheelhouse} if options.wheelhouse else {}
+    return TaskSpec(
         commit,
-        "look",
-        given.hours * 3600,
-        given.python,
-        given.folder,
-        offline if house else {},
-        {name: os.environ[name] for name in SECRETS if os.environ.get(name)},
-        given.again,
+        name="",
+        limit_seconds=options.hours * 3600,
+        python=options.python,
+        folder=options.folder,
+        environment={f"{tool}_{name}": value for tool in ("PIP", "UV") for name, value in offline.items()},
+        secrets={name: os.environ[name] for name in SECRETS if os.environ.get(name)},
+        again=options.again,
     )
 
 
-def wanted_runs(
-    given: argparse.Namespace, commit: str, kinds: Mapping[str, list[Node]], lines: Lines
+def required_runs(
+    options: argparse.Namespace, commit: str, machine_types: Mapping[str, list[Node]], lines: Lines
 ) -> dict[str, tuple[list[str], list[Node]]]:
-    """Return the runs that each chosen kind lacks, with its nodes; the others' nodes get their line."""
-    wanted = {}
-    for kind in chosen(kinds, given.kinds):
-        nodes = kinds[kind]
-        names = run_names(kind, min(given.repeat, len(nodes)))
-        lacking = [name for name in names if given.again or not home.is_current(name, commit)]
-        if given.repeat > len(nodes):
-            say(f"{kind} has {len(nodes)} nodes: --repeat {given.repeat} measures these")
+    """Return the runs that each chosen machine type lacks, with its nodes; the others' nodes get their line."""
+    required = {}
+    for machine_type in chosen(machine_types, options.machine_types):
+        nodes = machine_types[machine_type]
+        names = run_names(machine_type, min(options.repeat, len(nodes)))
+        lacking = [name for name in names if options.again or not results_store.is_current(name, commit)]
+        if options.repeat > len(nodes):
+            log(f"{machine_type} has {len(nodes)} nodes: --repeat {options.repeat} measures these")
         if lacking:
-            book = home.read_book()
-            measured = {book[name]["node"] for name in names if name not in lacking}
-            wanted[kind] = (lacking, [node for node in nodes if node.address not in measured] or nodes)
+            index = results_store.read_index()
+            measured = {index[name]["node"] for name in names if name not in lacking}
+            required[machine_type] = (lacking, [node for node in nodes if node.address not in measured] or nodes)
         else:
             for node in nodes:
-                lines.add(node, f"not needed: {', '.join(names)} is current")
-    return wanted
-
-
-def take(commit: str, work: Work, kind: str, result: Result) -> str:
-    """Keep the run and the log that a node sent; return why that failed, empty if it did not."""
-    try:
-        if result.get("log"):
-            home.keep_log(work.name, work.node, result["log"])
-        if "archive" in result:
-            home.keep(work.name, kind, work.node, commit, result["archive"])
-    except (OSError, DataError, tarfile.TarError, lzma.LZMAError) as problem:
-        return f"what it sent could not be kept: {problem}"
-    return ""
+                lines[node].append(f"not needed: {', '.join(names)} is current")
+    return required
 
 
 def compare(python: str | None) -> None:
     """Write results/hardware.md and its picture anew."""
     own = [python, "-m", "dvc"] if python else [sys.executable, "run.py", "dvc"]
     subprocess.run([*own, "repro", "--quiet", "compare_runs"], check=False)
-
-
-def say(text: str) -> None:
-    """Print one line at once; bench.core.progress needs a package that the environment of fleets does not have."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 
 from bench.core.errors import BenchError, ParameterError
+from bench.core.files import shortened
+from fleet import node
 
 NOT_MEASURED = ("bench/report", "bench/runs", "bench/summary")
 """Code that makes reports of what was measured: a change of it makes no run out of date."""
@@ -19,14 +21,13 @@ MEASURED = (
     "stages",
     *(f":(exclude){path}" for path in NOT_MEASURED),
 )
-SHOWN = 5
 
 
 def clean_commit() -> str:
     """Return the commit that is checked out; ParameterError if files that nodes would run differ or cannot be sent."""
     changed = git("status", "--porcelain", "--", *MEASURED).splitlines()
     if changed:
-        files = ", ".join(line[3:] for line in changed[:SHOWN]) + (", …" if len(changed) > SHOWN else "")
+        files = shortened(", ".join(line[3:] for line in changed))
         raise ParameterError(
             f"fleet: nodes measure a commit, and these files are changed or not in git: {files}; commit or stash them"
         )
@@ -47,18 +48,16 @@ def bundle_of(commit: str) -> bytes:
 
 def measures_the_same(older: str, newer: str) -> bool:
     """Tell whether two commits measure the same: equal in parameters, versions and code that a run depends on."""
-    compared = subprocess.run(
-        ["git", "diff", "--quiet", older, newer, "--", *MEASURED], capture_output=True, check=False
-    )
-    return compared.returncode == 0  # 1: they differ; 128: the older one is not known here
+    try:
+        git("diff", "--quiet", older, newer, "--", *MEASURED)
+    except BenchError:  # they differ, or the older one is not known here
+        return False
+    return True
 
 
 def git(*arguments: str) -> str:
     """Run git in the project's folder and return what it prints; BenchError with its words if it fails."""
     try:
-        ended = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise BenchError("fleet: git is not installed, and nodes get a commit") from None
-    if ended.returncode:
-        raise BenchError(f"fleet: `git {arguments[0]}` failed: {ended.stderr.strip()}")
-    return ended.stdout
+        return node.git(".", *arguments)
+    except (node.NodeError, OSError, subprocess.SubprocessError) as problem:
+        raise BenchError(f"fleet: {node.describe(problem)}") from None

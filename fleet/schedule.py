@@ -1,32 +1,37 @@
-"""Who measures what, and what becomes of it: each kind once, another node of the kind where one fails.
+"""Who measures what, and what becomes of it: each machine type once, another node of the type where one fails.
 
-Knows no cluster: an Engine starts work on a node and tells what ended, so that the same schedule runs on Ray and in a
-simulation with a clock of its own.
+Knows no cluster: an Engine starts work on a node and tells what ended, so that the same schedule runs on Ray and in
+tests.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from fleet.kinds import Node
+from fleet.machine_types import Node
 
 Result = dict[str, Any]
-"""What a node gave; with `fault` where it gave nothing."""
-Say = Callable[[str], None]
-Keep = Callable[["Work", str, Result], str]
-"""Takes what came of a work on a kind; returns why it could not be kept, empty if it was."""
+"""What a node gave; with `error` where it gave nothing."""
+Log = Callable[[str], None]
+Lines = defaultdict[Node, list[str]]
+"""What became of each node, in order."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One thing that one node does."""
+    """One thing that one node does; `name` and `machine_type` of the run where it measures."""
 
     node: Node
-    what: Literal["look", "measure"]
-    name: str
+    what: Literal["probe", "measure"]
+    name: str = "probe"
+    machine_type: str = ""
+
+
+Keep = Callable[[Work, Result], str]
+"""Takes what came of a work; returns why it could not be kept, empty if it was."""
 
 
 class Engine(Protocol):
@@ -34,96 +39,67 @@ class Engine(Protocol):
 
     def start(self, work: Work) -> None:
         """Begin; the node may have to wait until others' jobs on it end."""
-        ...
 
     def next_ended(self) -> tuple[Work, Result]:
-        """Wait for the next work that ended, for whatever reason; a node that died has a `fault` too."""
-        ...
+        """Wait for the next work that ended, for whatever reason; a node that died has an `error` too."""
 
 
-@dataclass
-class Lines:
-    """What became of each node."""
-
-    texts: dict[Node, str] = field(default_factory=dict)
-
-    def add(self, node: Node, text: str) -> None:
-        """Add what a node did, after what it did before."""
-        self.texts[node] = f"{self.texts[node]}; {text}" if node in self.texts else text
-
-
-def look_at(engine: Engine, nodes: Iterable[Node], lines: Lines) -> dict[Node, Result]:
-    """Ask all nodes at once which machine they are; those that do not tell get a line that says why."""
-    waiting = 0
-    for node in nodes:
-        engine.start(Work(node, "look", "look"))
-        waiting += 1
+def probe_all(engine: Engine, nodes: Collection[Node], lines: Lines) -> dict[Node, Result]:
+    """Return the fingerprint of each node, all asked at once; those that give none get a line that says why."""
     found = {}
-    for _ in range(waiting):
+    for node in nodes:
+        engine.start(Work(node, "probe"))
+    for _ in nodes:
         work, result = engine.next_ended()
-        fault = result.get("fault") or _without_driver(work.node, result)
-        if fault:
-            lines.add(work.node, f"failed: {fault}")
+        error = result.get("error")
+        if not error and work.node.gpus and not result.get("cuda"):
+            error = f"the cluster counts {work.node.gpus:g} GPUs here, the driver shows none"
+        if error:
+            lines[work.node].append(f"failed: {error}")
         else:
             found[work.node] = result
     return found
 
 
-def _without_driver(node: Node, machine: Result) -> str:
-    """Return why a node that the cluster counts GPUs of shows none, empty if it does or has none."""
-    is_hidden = bool(node.gpus) and not machine.get("cuda")
-    return f"the cluster counts {node.gpus:g} GPUs here, the driver shows none" if is_hidden else ""
-
-
-@dataclass
-class _Kind:
-    """The runs that a kind still needs, and its nodes that have not tried yet."""
-
-    names: deque[str]
-    nodes: deque[Node]
-
-
 def measure_all(
     engine: Engine,
-    wanted: Mapping[str, tuple[list[str], list[Node]]],
+    required: Mapping[str, tuple[list[str], list[Node]]],
     lines: Lines,
     keep: Keep,
-    say: Say = lambda _text: None,
+    log: Log = lambda _text: None,
 ) -> list[str]:
-    """Measure all that is wanted: of each kind its runs by name, on these nodes, each node at most once.
+    """Measure all that is required: of each machine type its runs by name, on these nodes, each node at most once.
 
-    All kinds at once; a run whose node fails goes to the next node of the kind.  `keep` takes each result as soon as it
+    All types at once; a run whose node fails goes to the next node of the type.  `keep` takes each result as soon as it
     is there.  Returns the names of the runs that no node gave.
     """
-    kinds = {kind: _Kind(deque(names), deque(nodes)) for kind, (names, nodes) in wanted.items()}
-    kind_of = {name: kind for kind, (names, _) in wanted.items() for name in names}
-    running = sum(_start(engine, each, say) for each in kinds.values())
+    names = {each: deque(runs) for each, (runs, _) in required.items()}
+    nodes = {each: deque(there) for each, (_, there) in required.items()}
+
+    def start(machine_type: str) -> int:
+        """Give runs to nodes while there are both; return how many were started."""
+        started = 0
+        while names[machine_type] and nodes[machine_type]:
+            node, name = nodes[machine_type].popleft(), names[machine_type].popleft()
+            log(f"{node.address} measures {name}")
+            engine.start(Work(node, "measure", name, machine_type))
+            started += 1
+        return started
+
+    running = sum(map(start, required))
     while running:
         work, result = engine.next_ended()
-        running -= 1
-        kind = kinds[kind_of[work.name]]
-        fault = keep(work, kind_of[work.name], result) or result.get("fault", "")
-        if fault:
-            kind.names.appendleft(work.name)
-        text = f"failed: {fault}" if fault else measured_text(work.name, result)
-        lines.add(work.node, text)
-        say(f"{work.node.address} {text}")
-        running += _start(engine, kind, say)
-    for each in kinds.values():
-        for node in each.nodes:
-            lines.add(node, "not needed: another node of its kind was measured" if not each.names else "not reached")
-    return [name for each in kinds.values() for name in each.names]
-
-
-def _start(engine: Engine, kind: _Kind, say: Say) -> int:
-    """Give runs to nodes while there are both; return how many were started."""
-    started = 0
-    while kind.names and kind.nodes:
-        work = Work(kind.nodes.popleft(), "measure", kind.names.popleft())
-        say(f"{work.node.address} measures {work.name}")
-        engine.start(work)
-        started += 1
-    return started
+        error = keep(work, result) or result.get("error", "")
+        if error:
+            names[work.machine_type].appendleft(work.name)
+        text = f"failed: {error}" if error else measured_text(work.name, result)
+        lines[work.node].append(text)
+        log(f"{work.node.address} {text}")
+        running += start(work.machine_type) - 1
+    for each, left in nodes.items():
+        for node in left:
+            lines[node].append("not reached" if names[each] else "not needed: another node of its type was measured")
+    return [name for left in names.values() for name in left]
 
 
 def measured_text(name: str, result: Result) -> str:

@@ -1,14 +1,15 @@
-"""A fleet without a cluster: which nodes are of one kind, who measures what, what a fault does, and what is kept."""
+"""A fleet without a cluster: which nodes are of one machine type, who measures what, errors, and what is kept."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
+import random
 import subprocess
 import sys
 import tarfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -19,16 +20,14 @@ import pytest
 from conftest import ROOT, Project
 from filelock import FileLock
 
-from bench.core.errors import ParameterError
-from fleet import guard, home, node
+from bench.core.errors import DataError, ParameterError
+from fleet import node, results_store, watchdog
 from fleet.__main__ import parsed
 from fleet.commit import bundle_of, clean_commit, measures_the_same
-from fleet.fingerprint import fingerprint
-from fleet.kinds import Node, by_kind, chosen, kind_of, run_names
-from fleet.schedule import Lines, Result, Work, look_at, measure_all
-from validation.fleet_simulation import simulate
+from fleet.machine_types import Node, by_machine_type, chosen, fingerprint, machine_type_of, run_names
+from fleet.schedule import Lines, Result, Work, measure_all, probe_all
 
-ORDER = node.Order("0" * 40, "one", 60.0)
+SPEC = node.TaskSpec("0" * 40, "one", 60.0)
 
 
 def gpu_node(name: str = "NVIDIA A100", memory_mib: int = 40_000, count: int = 1) -> dict[str, Any]:
@@ -56,32 +55,33 @@ class Scripted:
 
     def next_ended(self) -> tuple[Work, Result]:
         work = self._waiting.pop(0)
-        return work, self.machines[work.node] if work.what == "look" else self.measuring(work)
+        return work, self.machines[work.node] if work.what == "probe" else self.measuring(work)
 
 
-def fleet(engine: Scripted, repeat: int = 1) -> tuple[list[str], Lines, list[str]]:
+def run_on(engine: Scripted, repeat: int = 1) -> tuple[list[str], Lines, list[str]]:
     """Return the kept runs, each node's line, and the runs that are missing."""
-    lines, kept = Lines(), []
-    kinds = by_kind(look_at(engine, engine.machines, lines))
-    wanted = {kind: (run_names(kind, min(repeat, len(there))), there) for kind, there in kinds.items()}
+    lines: Lines = defaultdict(list)
+    kept: list[str] = []
+    nodes_of = by_machine_type(probe_all(engine, engine.machines, lines))
+    required = {each: (run_names(each, min(repeat, len(there))), there) for each, there in nodes_of.items()}
 
-    def keep(work: Work, _kind: str, result: Result) -> str:
-        if "fault" not in result:
+    def keep(work: Work, result: Result) -> str:
+        if "error" not in result:
             kept.append(work.name)
         return ""
 
-    return kept, lines, measure_all(engine, wanted, lines, keep)
+    return kept, lines, measure_all(engine, required, lines, keep)
 
 
 def test_cards_of_one_name_with_other_memory_are_two_kinds_and_equal_nodes_one() -> None:
     small, large = gpu_node(memory_mib=40_000), gpu_node(memory_mib=80_000)
-    assert kind_of(small) == kind_of(gpu_node())
-    assert kind_of(small) != kind_of(large)
-    assert kind_of(small).startswith("nvidia-a100-")
-    assert "x8" in kind_of(gpu_node(count=8))
+    assert machine_type_of(small) == machine_type_of(gpu_node())
+    assert machine_type_of(small) != machine_type_of(large)
+    assert machine_type_of(small).startswith("nvidia-a100-")
+    assert "x8" in machine_type_of(gpu_node(count=8))
     one, two, three = nodes(3)
-    assert list(by_kind({three: large, one: small, two: small}).values()) == [[one, two], [three]] or list(
-        by_kind({three: large, one: small, two: small}).values()
+    assert list(by_machine_type({three: large, one: small, two: small}).values()) == [[one, two], [three]] or list(
+        by_machine_type({three: large, one: small, two: small}).values()
     ) == [[three], [one, two]]
 
 
@@ -89,85 +89,112 @@ def test_a_kind_name_can_be_the_name_of_a_kept_run() -> None:
     from bench.runs.record import NAME
 
     for machine in (fingerprint(), gpu_node("NVIDIA GeForce RTX 4090 Laptop GPU with a very long name (Ti)", count=16)):
-        assert all(NAME.fullmatch(name) for name in run_names(kind_of(machine), 100))
+        assert all(NAME.fullmatch(name) for name in run_names(machine_type_of(machine), 100))
 
 
 def test_each_kind_is_measured_once_and_the_other_nodes_say_why_not() -> None:
     four = nodes(4)
     engine = Scripted(dict(zip(four, [gpu_node(), gpu_node(), gpu_node(), gpu_node("NVIDIA L4")], strict=True)))
-    kept, lines, missing = fleet(engine)
-    assert sorted(kept) == sorted({kind_of(gpu_node()), kind_of(gpu_node("NVIDIA L4"))})
+    kept, lines, missing = run_on(engine)
+    assert sorted(kept) == sorted({machine_type_of(gpu_node()), machine_type_of(gpu_node("NVIDIA L4"))})
     assert missing == []
-    assert [lines.texts[each].split(":")[0] for each in four[1:3]] == ["not needed"] * 2
+    assert [lines[each][0].split(":")[0] for each in four[1:3]] == ["not needed"] * 2
 
 
 def test_a_node_that_dies_is_replaced_by_another_of_its_kind_and_told() -> None:
     one, two = nodes(2)
     engine = Scripted(
         {one: gpu_node(), two: gpu_node()},
-        lambda work: {"fault": "NodeDiedError: it is gone"} if work.node == one else {"seconds": 60.0},
+        lambda work: {"error": "NodeDiedError: it is gone"} if work.node == one else {"seconds": 60.0},
     )
-    kept, lines, missing = fleet(engine)
+    kept, lines, missing = run_on(engine)
     assert (len(kept), missing) == (1, [])
-    assert lines.texts[one] == "failed: NodeDiedError: it is gone"
-    assert lines.texts[two].startswith("measured nvidia-a100-")
+    assert lines[one] == ["failed: NodeDiedError: it is gone"]
+    assert lines[two][0].startswith("measured nvidia-a100-")
 
 
 def test_a_kind_that_no_node_measures_is_missing_and_the_others_are_not_lost() -> None:
     one, two, three = nodes(3)
     engine = Scripted(
         {one: gpu_node(), two: gpu_node(), three: gpu_node("NVIDIA L4")},
-        lambda work: {"seconds": 60.0} if work.node == three else {"fault": "no space left on the disk"},
+        lambda work: {"seconds": 60.0} if work.node == three else {"error": "no space left on the disk"},
     )
-    kept, lines, missing = fleet(engine)
-    assert kept == [kind_of(gpu_node("NVIDIA L4"))]
-    assert missing == [kind_of(gpu_node())]
+    kept, lines, missing = run_on(engine)
+    assert kept == [machine_type_of(gpu_node("NVIDIA L4"))]
+    assert missing == [machine_type_of(gpu_node())]
     assert [each for each, _ in engine.tried if each != three.id] == [one.id, two.id], "each node tries once"
-    assert lines.texts[two] == "failed: no space left on the disk"
+    assert lines[two] == ["failed: no space left on the disk"]
 
 
 def test_a_node_that_does_not_tell_what_it_is_measures_nothing() -> None:
     one, two = nodes(2)
-    engine = Scripted({one: {"fault": "git is not installed"}, two: gpu_node()})
-    kept, lines, missing = fleet(engine)
-    assert (kept, missing) == ([kind_of(gpu_node())], [])
-    assert lines.texts[one] == "failed: git is not installed"
+    engine = Scripted({one: {"error": "git is not installed"}, two: gpu_node()})
+    kept, lines, missing = run_on(engine)
+    assert (kept, missing) == ([machine_type_of(gpu_node())], [])
+    assert lines[one] == ["failed: git is not installed"]
 
 
 def test_a_node_whose_driver_shows_no_gpu_is_no_cpu_machine() -> None:
     one, two = nodes(2)
     engine = Scripted({one: {**gpu_node(), "cuda": None}, two: gpu_node()})
-    kept, lines, _missing = fleet(engine)
-    assert kept == [kind_of(gpu_node())]
-    assert lines.texts[one] == "failed: the cluster counts 1 GPUs here, the driver shows none"
+    kept, lines, _missing = run_on(engine)
+    assert kept == [machine_type_of(gpu_node())]
+    assert lines[one] == ["failed: the cluster counts 1 GPUs here, the driver shows none"]
 
 
 def test_a_repeat_measures_different_nodes_and_no_more_than_there_are() -> None:
     three = nodes(3)
     engine = Scripted(dict.fromkeys(three, gpu_node()))
-    kept, _lines, missing = fleet(engine, repeat=5)
-    assert kept == run_names(kind_of(gpu_node()), 3)
+    kept, _lines, missing = run_on(engine, repeat=5)
+    assert kept == run_names(machine_type_of(gpu_node()), 3)
     assert missing == []
     assert len({each for each, _ in engine.tried}) == 3
 
 
-def test_hundreds_of_nodes_of_which_some_fail_are_each_measured_once() -> None:
-    came = simulate(kinds=20, nodes=300, failing=0.05, repeat=1, seed=1)
-    assert came["runs"] + came["missing"] == came["kinds_found"] <= 20
-    assert came["hours"] < 24
+class Unordered(Scripted):
+    """An engine whose work ends in any order; one of ten nodes dies, whatever it does."""
+
+    def __init__(self, machines: dict[Node, Result], chance: random.Random) -> None:
+        super().__init__(machines)
+        self.chance = chance
+        self.probed: dict[Node, Result] = {}
+
+    def next_ended(self) -> tuple[Work, Result]:
+        self.chance.shuffle(self._waiting)
+        work, result = super().next_ended()
+        if self.chance.random() < 0.1:
+            return work, {"error": "died"}
+        if work.what == "probe":
+            self.probed[work.node] = result
+        return work, result
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_hundreds_of_nodes_no_run_is_lost_or_made_twice(seed: int) -> None:
+    chance = random.Random(seed)
+    cards = [*range(20), *(chance.randrange(5) for _ in range(280))]
+    engine = Unordered({each: gpu_node(f"GPU {card}") for each, card in zip(nodes(300), cards, strict=True)}, chance)
+    kept, lines, missing = run_on(engine, repeat=2)
+    required = [
+        name for each, there in by_machine_type(engine.probed).items() for name in run_names(each, min(2, len(there)))
+    ]
+    assert sorted([*kept, *missing]) == sorted(required)
+    assert len(kept) > len(missing)
+    assert set(lines) == set(engine.machines), "each node has a line"
+    assert len({each for each, _ in engine.tried}) == len(engine.tried), "each node tries once"
 
 
 def test_a_pattern_that_names_no_kind_is_refused_with_the_kinds_that_there_are() -> None:
     assert chosen(["nvidia-h100-1", "nvidia-l4-2"], "*H100*") == ["nvidia-h100-1"]
-    with pytest.raises(ParameterError, match=r"--kinds: '\*a100\*' names no kind of this cluster: nvidia-l4-2"):
+    with pytest.raises(ParameterError, match=r"--machine-types: '\*a100\*' names none of this cluster's: nvidia-l4-2"):
         chosen(["nvidia-l4-2"], "*a100*")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repeat", "0"], "argument --repeat: got '0', allowed: 1 to 100"),
-        (["--repeat", "many"], "argument --repeat: got 'many', allowed: 1 to 100"),
+        (["--repeat", "0"], "argument --repeat: got '0', allowed: more than 0, up to 100"),
+        (["--repeat", "many"], "argument --repeat: got 'many', allowed: more than 0, up to 100"),
         (["--hours", "-1"], "argument --hours: got '-1', allowed: more than 0, up to 240"),
         (["--hours", "nan"], "argument --hours: got 'nan', allowed: more than 0, up to 240"),
     ],
@@ -188,8 +215,8 @@ def here(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def test_uncommitted_changes_are_refused_but_for_what_a_fleet_writes(here: Project) -> None:
     commit = clean_commit()
-    (here.folder / "runs/a-kind").mkdir()
-    (here.folder / "runs/a-kind/run.json").write_text("{}", encoding="utf-8")
+    (here.folder / "runs/a-run").mkdir()
+    (here.folder / "runs/a-run/run.json").write_text("{}", encoding="utf-8")
     assert clean_commit() == commit
     (here.folder / "stages/new.py").write_text("", encoding="utf-8")
     with pytest.raises(ParameterError, match=r"not in git: stages/new\.py; commit or stash them"):
@@ -212,9 +239,9 @@ def test_a_clone_without_history_is_refused_with_the_command_that_gets_it(
 def test_what_ray_sets_for_its_tasks_does_not_reach_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert not {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"} & set(node.environment(ORDER))
+    assert not {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"} & set(node.environment(SPEC))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert node.environment(ORDER)["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert node.environment(SPEC)["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_report(here: Project) -> None:
@@ -229,10 +256,13 @@ def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_
     assert not measures_the_same("1" * 40, clean_commit()), "a commit that is not known here"
 
 
-def packed_run(name: str) -> bytes:
+MEASURED = Work(nodes(1)[0], "measure", "a-run", "a-type")
+
+
+def packed_run(folder: str = ".") -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:xz") as archive:
-        info = tarfile.TarInfo(f"{name}/run.json")
+        info = tarfile.TarInfo(f"{folder}/run.json")
         info.size = 2
         archive.addfile(info, io.BytesIO(b"{}"))
     return stream.getvalue()
@@ -240,42 +270,50 @@ def packed_run(name: str) -> bytes:
 
 def test_a_kept_run_is_current_until_its_commit_measures_something_else(here: Project) -> None:
     commit = clean_commit()
-    assert not home.is_current("a-kind", commit)
-    home.keep("a-kind", "a-kind", nodes(1)[0], commit, packed_run("a-kind"))
-    assert home.is_current("a-kind", commit)
-    assert json.loads(here.read("runs/fleet.json"))["a-kind"]["node"] == "10.0.0.0"
+    assert not results_store.is_current("a-run", commit)
+    assert results_store.keep(commit, MEASURED, {"archive": packed_run()}) == ""
+    assert results_store.is_current("a-run", commit)
+    assert results_store.read_index()["a-run"] == {"commit": commit, "machine_type": "a-type", "node": "10.0.0.0"}
     here.set_params(lambda params: params["timing"].update(min_runs=4))
     here.commit("Change the parameters")
-    assert not home.is_current("a-kind", clean_commit())
+    assert not results_store.is_current("a-run", clean_commit())
 
 
 def test_what_a_node_sends_cannot_be_written_outside_of_runs(here: Project) -> None:
-    with pytest.raises(tarfile.TarError):
-        home.keep("a-kind", "a-kind", nodes(1)[0], clean_commit(), packed_run("../../elsewhere"))
+    problem = results_store.keep(clean_commit(), MEASURED, {"archive": packed_run("../../elsewhere")})
+    assert problem.startswith("what it sent could not be kept: ")
     assert not (here.folder.parent / "elsewhere").exists()
+    assert not (here.folder / "runs/fleet.json").exists()
 
 
-def order(here: Project, **changes: Any) -> node.Order:
-    given = node.Order(clean_commit(), "a-kind", 60.0, sys.executable, str(here.folder.parent / "node"))
+@pytest.mark.parametrize("text", ["{", "[]", '{"a-run": {"commit": "0", "node": "10.0.0.0"}}'])
+def test_a_damaged_index_is_refused_with_what_to_do(here: Project, text: str) -> None:
+    (here.folder / "runs/fleet.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"runs/fleet\.json is damaged .*restore it with git, or remove it"):
+        results_store.is_current("a-run", "0" * 40)
+
+
+def spec(here: Project, **changes: Any) -> node.TaskSpec:
+    given = node.TaskSpec(clean_commit(), "a-run", 60.0, sys.executable, str(here.folder.parent / "node"))
     return replace(given, **changes)
 
 
 def test_a_node_tells_its_fingerprint_from_the_commit_alone(here: Project) -> None:
     commit = clean_commit()
-    assert node.look(order(here), bundle_of(commit)) == fingerprint()
+    assert node.probe(spec(here), bundle_of(commit)) == fingerprint()
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault"),
+    ("changes", "reason"),
     [
         ({"python": "no-such-python"}, "No such file or directory: no-such-python"),
         ({"commit": "2" * 40}, "git checkout: "),
     ],
 )
-def test_a_node_that_cannot_do_it_says_why_in_a_line(here: Project, changes: dict[str, Any], fault: str) -> None:
-    told = node.measure(order(here, **changes), bundle_of(clean_commit()))
-    assert told["fault"].startswith(fault)
-    assert "\n" not in told["fault"]
+def test_a_node_that_cannot_do_it_says_why_in_a_line(here: Project, changes: dict[str, Any], reason: str) -> None:
+    told = node.measure(spec(here, **changes), bundle_of(clean_commit()))
+    assert told["error"].startswith(reason)
+    assert "\n" not in told["error"]
 
 
 def program(folder: Path, text: str) -> str:
@@ -287,15 +325,15 @@ def program(folder: Path, text: str) -> str:
 
 
 posix = pytest.mark.skipif(os.name == "nt", reason="a script cannot stand for a program there")
-RECORDS = "if 'bench.runs.record' in sys.argv: Path('runs/a-kind').mkdir(parents=True, exist_ok=True); {}"
+RECORDS = "if 'bench.runs.record' in sys.argv: Path('runs/a-run').mkdir(parents=True, exist_ok=True); {}"
 
 
 def test_two_fleets_never_measure_in_one_folder_at_once(here: Project) -> None:
-    asked, bundle = order(here), bundle_of(clean_commit())
+    asked, bundle = spec(here), bundle_of(clean_commit())
     place = node.unpack(asked, bundle).parent
     with FileLock(place / "measuring.lock"):
         told = node.measure(asked, bundle)
-    assert told["fault"] == f"another fleet measures in {place}"
+    assert told["error"] == f"another fleet measures in {place}"
 
 
 class Cluster(Scripted):
@@ -329,13 +367,13 @@ def test_the_command_tells_each_nodes_line_and_fails_if_a_kind_has_no_run(
     here: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = nodes(2)
-    sound, broken = kind_of(gpu_node()), kind_of(gpu_node("NVIDIA L4"))
+    sound, broken = machine_type_of(gpu_node()), machine_type_of(gpu_node("NVIDIA L4"))
     asked = {one: gpu_node(), two: gpu_node("NVIDIA L4")}
 
     def measuring(work: Work) -> Result:
         if work.node == two:
-            return {"fault": "no space left on the disk", "log": "much\n"}
-        return {"seconds": 600.0, "archive": packed_run(work.name), "log": ""}
+            return {"error": "no space left on the disk", "log": "much\n"}
+        return {"seconds": 600.0, "archive": packed_run(), "log": ""}
 
     assert run_fleet(Cluster(asked, measuring), monkeypatch) == 1
     said = capsys.readouterr()
@@ -346,10 +384,10 @@ def test_the_command_tells_each_nodes_line_and_fails_if_a_kind_has_no_run(
     assert f"no run: {broken}" in said.err
     assert here.read(f"artifacts/fleet/{broken}@10.0.0.1.log") == "much\n"
 
-    again = Cluster(asked, lambda work: {"seconds": 60.0, "archive": packed_run(work.name)})
+    again = Cluster(asked, lambda _work: {"seconds": 60.0, "archive": packed_run()})
     assert run_fleet(again, monkeypatch) == 0
     assert again.tried == [(two.id, broken)], "what is current is not measured again"
-    assert run_fleet(again, monkeypatch, "--kinds", "*a100*", "--again") == 0
+    assert run_fleet(again, monkeypatch, "--machine-types", "*a100*", "--again") == 0
     assert again.tried[1:] == [(one.id, sound)]
 
 
@@ -357,20 +395,20 @@ def test_what_a_node_sends_damaged_is_a_fault_of_that_node_and_loses_nothing_els
     here: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = nodes(2)
-    damaged = {one.id: b"no archive", two.id: packed_run(kind_of(gpu_node()))}
+    damaged = {one.id: b"no archive", two.id: packed_run()}
     cluster = Cluster(
         dict.fromkeys((one, two), gpu_node()), lambda work: {"seconds": 60.0, "archive": damaged[work.node.id]}
     )
     assert run_fleet(cluster, monkeypatch) == 0
     assert "10.0.0.0 failed: what it sent could not be kept" in capsys.readouterr().out
-    assert (here.folder / "runs" / kind_of(gpu_node()) / "run.json").exists()
+    assert (here.folder / "runs" / machine_type_of(gpu_node()) / "run.json").exists()
 
 
 @posix
 def test_a_finished_run_is_given_back_and_not_measured_again(here: Project, tmp_path: Path) -> None:
     count = tmp_path / "count"
-    text = f"open({str(count)!r}, 'a').write('.')\n" + RECORDS.format("Path('runs/a-kind/run.json').write_text('{}')")
-    asked = order(here, python=program(tmp_path, text))
+    text = f"open({str(count)!r}, 'a').write('.')\n" + RECORDS.format("Path('runs/a-run/run.json').write_text('{}')")
+    asked = spec(here, python=program(tmp_path, text))
     bundle = bundle_of(clean_commit())
     first, second = node.measure(asked, bundle), node.measure(asked, bundle)
     assert count.read_text() == "...", "check, dvc repro, record"
@@ -384,15 +422,15 @@ def test_a_finished_run_is_given_back_and_not_measured_again(here: Project, tmp_
 @posix
 def test_a_secret_reaches_the_run_and_no_log_and_nothing_that_is_brought_back(here: Project, tmp_path: Path) -> None:
     bundle = bundle_of(clean_commit())
-    text = "print('token', os.environ['HF_TOKEN'])\n" + RECORDS.format("Path('runs/a-kind/run.json').write_text('{}')")
-    asked = order(here, python=program(tmp_path, text), secrets={"HF_TOKEN": "hf_something_secret"})
+    text = "print('token', os.environ['HF_TOKEN'])\n" + RECORDS.format("Path('runs/a-run/run.json').write_text('{}')")
+    asked = spec(here, python=program(tmp_path, text), secrets={"HF_TOKEN": "hf_something_secret"})
     told = node.measure(asked, bundle)
     assert "token (HF_TOKEN)" in told["log"]
     assert "hf_something_secret" not in told["log"]
 
-    leaky = RECORDS.format("Path('runs/a-kind/run.json').write_text(os.environ['HF_TOKEN'])")
+    leaky = RECORDS.format("Path('runs/a-run/run.json').write_text(os.environ['HF_TOKEN'])")
     told = node.measure(replace(asked, python=program(tmp_path, leaky), folder=str(tmp_path / "other")), bundle)
-    assert told["fault"] == "run.json holds a secret: the run is not brought back"
+    assert told["error"] == "run.json holds a secret: the run is not brought back"
 
 
 @posix
@@ -400,8 +438,8 @@ def test_the_error_of_a_failed_run_is_the_nodes_line(here: Project, tmp_path: Pa
     text = (
         "print('much'); print('error: no space left on the disk: free some', file=sys.stderr); print('x'); sys.exit(1)"
     )
-    told = node.measure(order(here, python=program(tmp_path, text)), bundle_of(clean_commit()))
-    assert told["fault"] == "no space left on the disk: free some"
+    told = node.measure(spec(here, python=program(tmp_path, text)), bundle_of(clean_commit()))
+    assert told["error"] == "no space left on the disk: free some"
     assert "much" in told["log"]
 
 
@@ -410,8 +448,8 @@ def test_a_run_that_hangs_is_ended_at_its_limit_with_all_that_it_started(here: P
     beat = tmp_path / "beat"
     child = f"import time\\nwhile True: open({str(beat)!r}, 'a').write('.'); time.sleep(0.05)"
     text = f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}.replace('\\\\n', chr(10))])"
-    told = node.measure(order(here, python=program(tmp_path, text), limit_seconds=3.0), bundle_of(clean_commit()))
-    assert told["fault"].startswith("was not done after ")
+    told = node.measure(spec(here, python=program(tmp_path, text), limit_seconds=3.0), bundle_of(clean_commit()))
+    assert told["error"].startswith("was not done after ")
     assert stops_growing(beat)
 
 
@@ -424,24 +462,24 @@ def stops_growing(path: Path) -> bool:
 def test_a_measurement_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     code = f"import time\nwhile True:\n    open({str(beat)!r}, 'a').write('.'); time.sleep(0.05)"
-    command = [sys.executable, guard.__file__, str(tmp_path / "lock"), str(tmp_path / "log"), "600"]
+    command = [sys.executable, watchdog.__file__, str(tmp_path / "lock"), str(tmp_path / "log"), "600"]
     process = subprocess.Popen([*command, sys.executable, "-c", code], stdin=subprocess.PIPE)
     while not beat.exists():
         time.sleep(0.05)
     busy = subprocess.run([*command, sys.executable, "-c", ""], stdin=subprocess.PIPE, check=False)
-    assert busy.returncode == guard.BUSY, "two at once in one folder"
+    assert busy.returncode == watchdog.BUSY, "two at once in one folder"
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(30) == guard.ABANDONED
+    assert process.wait(30) == watchdog.ABANDONED
     assert stops_growing(beat)
 
 
-def test_the_two_sides_of_the_guard_mean_the_same_by_its_exit_codes() -> None:
-    assert (guard.BUSY, guard.OVERDUE, guard.ABANDONED) == (node.BUSY, node.OVERDUE, node.ABANDONED)
+def test_the_two_sides_of_the_watchdog_mean_the_same_by_its_exit_codes() -> None:
+    assert (watchdog.BUSY, watchdog.OVERDUE) == (node.BUSY, node.OVERDUE)
 
 
 def test_what_goes_to_a_node_needs_the_standard_library_alone() -> None:
-    code = "import fleet.node; print(*[name for name in sys.modules if name.startswith('bench.core')])"
+    code = "import fleet.node; print(*[name for name in sys.modules if name.startswith('bench')])"
     told = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}"],
         capture_output=True,

@@ -28,7 +28,7 @@ def host():
 RECORDING = """#!{python}
 import os, sys, time
 from pathlib import Path
-if "fleet.fingerprint" in sys.argv:
+if "fleet.machine_types" in sys.argv:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 began = Path({place!r}, "began")
 if "dvc" in sys.argv and "NODE" in os.environ and not began.exists():
@@ -117,7 +117,7 @@ def test_each_kind_is_measured_once_and_the_runs_stand_side_by_side(
     told = project.run(*command).stdout
     runs = sorted(path.name for path in (project.folder / "runs").iterdir() if path.is_dir())
     assert len(runs) == 2, told
-    assert told.count("not needed: another node of its kind was measured") == 1
+    assert told.count("not needed: another node of its type was measured") == 1
     assert "side by side" in project.read("results/hardware.md")
     assert all(f"`{name}`" in project.read("results/hardware.md") for name in runs)
 

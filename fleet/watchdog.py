@@ -1,11 +1,11 @@
-"""Run a command for as long as somebody waits for it:  python guard.py apart LOCK LOG SECONDS COMMAND ...
+"""Run a command for as long as somebody waits for it:  python watchdog.py apart LOCK LOG SECONDS COMMAND ...
 
 Runs on a node, with the Python that Ray runs there (which has filelock).  The command and all that it started are ended
 when this process's standard input closes, because whoever started it is gone, and when its seconds are over: a task
 that is tried again must not find the first one still measuring.
 
-A Ray worker that ends kills its child processes at once: a guard that was one would leave its command behind.  With
-`apart` the child is a process that only waits, and the guard is the child's, in a session of its own.
+A Ray worker that ends kills its child processes at once: a watchdog that was one would leave its command behind.  With
+`apart` the child is a process that only waits, and the watchdog is the child's, in a session of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 BUSY, OVERDUE, ABANDONED, NOT_STARTED = 75, 124, 125, 127
-"""Exit codes: another guard holds the lock; the seconds are over; nobody waits any more; there is no such program."""
+"""Exit codes: another watchdog holds the lock; the seconds are over; nobody waits any more; no such program."""
 
 APART = "apart"
 
