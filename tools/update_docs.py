@@ -23,7 +23,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
-from bench.report.figures import MISSING, milliseconds, with_interval
+from bench.report.figures import MISSING, milliseconds
 from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
 from bench.report.page.charts import picture, served_chart
@@ -69,25 +69,6 @@ CPU_RUNS = ("cpu-2", "cpu-2-minilm")
 CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
-FLEET = ROOT / "docs/fleet.md"
-BESIDE = {
-    "ray beside": (
-        "Ray",
-        {
-            "cpu2/ray": "2 CPU cores",
-            "cpu2/ray_without_pause": "the same, no pause",
-            "h200/ray_beside_distilbert": "H200, DistilBERT",
-        },
-    ),
-    "gpu beside": (
-        "the other GPU",
-        {
-            "h200/gpu_beside_distilbert": "two H200s, DistilBERT",
-            "h200/gpu_beside_minilm": "two H200s, the trained BERT",
-        },
-    ),
-}
-"""What `validation/disturbance.py` found: block, what was beside the row, and for each file where that was."""
 TWICE = {
     "h100/repeatability": "16 virtual cores, H100, GPU rows, one after the other",
     "cpu2/repeatability": "2 cores, CPU rows, one after the other",
@@ -123,7 +104,6 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
-    yield FLEET, with_block(with_runs(FLEET, BESIDE, beside), "simulated", simulated_fleets())
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
     text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
     text = with_block(text, "two runs", two_runs())
@@ -248,49 +228,9 @@ def one_row_again() -> str:
     return "\n".join(table_lines(names, names[:1], rows))
 
 
-def simulated_fleets() -> str:
-    """Return what came of made-up fleets, a line for each size."""
-    found = validated("fleet_simulation")["simulated"]
-    names = ("nodes", "kinds", "a node fails", "runs a kind", "all kinds", "hours", "95% within", "node hours")
-    cells = (
-        [
-            *(str(each["nodes"]), str(each["kinds"]), f"{each['failing']:.0%}", str(each["repeat"])),
-            f"{each['with_all_kinds']} of {each['fleets']}",
-            *(f"{each[name]:.1f}" for name in ("hours_median", "hours_p95")),
-            f"{each['node_hours_median']:.0f}",
-        ]
-        for each in found
-    )
-    return "\n".join(table_lines(names, (), cells))
-
-
-def beside(name: str) -> str:
-    """Return what rows took with something beside them, as multiples of the same rows without; `name`: of BESIDE."""
-    what, files = BESIDE[name]
-    names = ("where", "row", "batch", "processes", "rounds of each", "a block", f"with {what} / without", "control")
-    found = [(where, validated(file)) for file, where in files.items()]
-    cells = (
-        [
-            where,
-            f"`{one['variant']}`",
-            size,
-            str(one["processes"]),
-            str(one["rounds"]),
-            f"{one['block_seconds']:g} s",
-            *(with_interval("{:.3f}".format, **one[which][size]) for which in RATIOS),
-        ]
-        for where, one in found
-        for size in one["with_over_without"]
-    )
-    return "\n".join(table_lines(names, names[:2], cells))
-
-
 def validated(name: str) -> Any:
     """Return what a check in validation/ wrote, by its file's name without the ending."""
     return json.loads((VALIDATED / f"{name}.json").read_text(encoding="utf-8"))
-
-
-RATIOS = ("with_over_without", "without_over_without")
 
 
 def recorded_names() -> list[str]:
