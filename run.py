@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Set up and run everything; needs nothing but Python 3.11 or newer and git.
 
-    python run.py                 measure what is stale, then show the results
-    python run.py test [TESTS]    run every check (ruff, mypy, pytest), or the named tests alone
-    python run.py show            open the page of the last run in the browser
-    python run.py record NAME     keep the last run under a name and compare all kept runs
-    python run.py fleet           measure each machine type of a Ray cluster (docs/fleet.md)
-    python run.py dvc ...         run anything in the project's environment
+    python run.py                   measure what is stale, then show the results
+    python run.py test [--slow]     run every check (ruff, mypy, pytest), the slow tests too
+    python run.py test ... TESTS    run the named tests alone
+    python run.py show              open the page of the last run in the browser
+    python run.py record NAME       keep the last run under a name and compare all kept runs
+    python run.py fleet             measure each machine type of a Ray cluster (docs/fleet.md)
+    python run.py dvc ...           run anything in the project's environment
 
 The environment is .venv in this folder.  It is made on the first call, and anew whenever it is half-made, was moved,
 is of another Python, or a lock (requirements.lock, requirements-dev.lock) changed.  `fleet` has one of its own.
@@ -44,7 +45,7 @@ CHECKS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
     ["mypy"],
-    ["pytest", "--numprocesses", "auto"],
+    ["pytest", "--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal"],
 )
 
 
@@ -64,8 +65,8 @@ def start(arguments: list[str]) -> int:
     match arguments:
         case []:
             return OWN.prepare(RUN) or measure()
-        case ["test", *named]:
-            return OWN.prepare(RUN, DEVELOP) or (OWN.run(["pytest", *named]) if named else check())
+        case ["test", *more]:
+            return OWN.prepare(RUN, DEVELOP) or check(more)
         case ["fleet" | "fingerprint" as what, *more]:
             module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
@@ -238,9 +239,12 @@ def measure() -> int:
     )
 
 
-def check() -> int:
-    """Run every check to its end, and fail if one of them failed."""
-    failed = [" ".join(command) for command in CHECKS if OWN.run(command)]
+def check(options: list[str]) -> int:
+    """Run every check to its end, and fail if one of them failed; where tests are named, run these alone."""
+    if set(options) - {"--slow"}:
+        return OWN.run(["pytest", *options])
+    *others, tests = CHECKS
+    failed = [" ".join(command) for command in (*others, [*tests, *options]) if OWN.run(command)]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return len(failed)

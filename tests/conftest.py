@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from filelock import FileLock
+from made_models import MadeModels
 
+from bench.machine.environment import probe_cuda
 from bench.machine.lock import FOLDER_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +50,42 @@ TINY_VARIANTS: dict[str, Any] = {
     "ort_cpu_int8": {"runtime": "onnxruntime", "device": "cpu", "precision": "int8", "graph": "onnx/int8_dynamic.onnx"},
     "ort_cuda_fp16": {"runtime": "onnxruntime", "device": "cuda", "precision": "fp16", "graph": "onnx/fp16_fused.onnx"},
 }
+
+
+HAS_GPU = probe_cuda(0) is not None
+NEED_RUNS = {"project", "measured", "measured_copy", "built"}
+"""Fixtures whose tests take longest, and start first."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return "slow tests: run too" if config.getoption("--slow") else "slow tests: left out, --slow runs them too"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow unless it is asked for, and let the longest tests start first."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow and not config.getoption("--slow"):
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return next(
+        turn
+        for turn, is_so in enumerate((item.get_closest_marker("slow"), fixtures & NEED_RUNS, "made" in fixtures, True))
+        if is_so
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not HAS_GPU:
+        pytest.skip("needs an NVIDIA GPU")
 
 
 def tiny_params() -> dict[str, Any]:
@@ -111,6 +154,47 @@ class Project:
         """Run this Python in the copy."""
         return self.run(sys.executable, *arguments, **settings)
 
+    def script(self, path: str, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a script of the copy as `python PATH` does, but in this process and with this checkout's modules.
+
+        Fails the test on another exit code; an error that is no user's is the test's.  For what starts no worker.
+        """
+        told, problem, ended = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(problem):
+            patch.chdir(self.folder)
+            patch.syspath_prepend(self.folder / "stages")
+            patch.setattr(sys, "argv", [path, *arguments])
+            for name, value in {**self.environment, **environment}.items():
+                patch.setenv(name, value)
+            try:
+                runpy.run_path(path, run_name="__main__")
+            except SystemExit as end:
+                ended = int(end.code is not None) if not isinstance(end.code, int) else end.code
+                problem.write(f"{end.code}\n" if isinstance(end.code, str) else "")
+        if ended != code:
+            pytest.fail(f"{path}: exit code {ended}\n{told.getvalue()}\n{problem.getvalue()}")
+        return subprocess.CompletedProcess([path, *arguments], ended, told.getvalue(), problem.getvalue())
+
+    def stale(self, **settings: Any) -> set[str]:
+        """Run `probe` and return the stages that `dvc repro` would run now.
+
+        Those that `dvc status` names, and all that need what these write; but for `gather…`, whose files never change.
+        """
+        from dvc.repo import Repo
+
+        self.python("stages/probe.py", **settings) if settings else self.script("stages/probe.py")
+        with Repo(str(self.folder)) as repo:
+            changed = set(repo.status()) - {"probe"}
+            graph = repo.index.graph
+            waiting = [stage for stage in graph if stage.addressing in changed]
+            found: set[str] = set()
+            while waiting:
+                stage = waiting.pop()
+                if stage.addressing not in found:
+                    found.add(stage.addressing)
+                    waiting += [] if stage.name.startswith("gather") else graph.predecessors(stage)
+        return found
+
     def dvc(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
         """Run dvc in the copy."""
         return self.python("-m", "dvc", *arguments, **settings)
@@ -123,6 +207,20 @@ class Project:
     def read(self, name: str) -> str:
         """Return the text of one of the copy's files."""
         return (self.folder / name).read_text(encoding="utf-8")
+
+    def report(self, key: str) -> dict[str, Any]:
+        """Return what was timed of a row: `cells` by batch size, `processes`, and `failure` where it failed."""
+        [path] = (self.folder / "artifacts/samples").rglob(f"{key}.json")
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def cells(self, key: str) -> dict[int, dict[str, Any]]:
+        """Return the figures of a row by its batch sizes."""
+        return {int(size): cell for size, cell in self.report(key)["cells"].items()}
+
+    def rows(self, name: str = "results/summary.csv") -> list[dict[str, str]]:
+        """Return the rows of one of the result tables."""
+        return list(csv.DictReader(self.read(name).splitlines()))
 
     def params(self) -> dict[str, Any]:
         """Return the copy's params.yaml."""
@@ -186,10 +284,15 @@ def in_front(project: Project, *folders: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def shared_project(factory: pytest.TempPathFactory, name: str, fill: Callable[[Project], None]) -> Project:
-    """Return a project that is made once for all test processes; read it, do not change it."""
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all test processes of this run share."""
     base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+def shared_project(factory: pytest.TempPathFactory, name: str, fill: Callable[[Project], object]) -> Project:
+    """Return a project that is made once for all test processes; read it, do not change it."""
+    folder = shared_folder(factory) / name
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             unfinished = make_project(folder.with_suffix(".unfinished"))
@@ -198,10 +301,16 @@ def shared_project(factory: pytest.TempPathFactory, name: str, fill: Callable[[P
     return Project(folder)
 
 
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy in which nothing has run; read it, do not change it."""
+    return shared_project(tmp_path_factory, "fresh", lambda _project: None)
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A fresh copy in which nothing has run."""
-    return make_project(tmp_path / "project")
+def project(fresh: Project, tmp_path: Path) -> Iterator[Project]:
+    """A copy in which nothing has run, to be changed."""
+    yield from copy_of(fresh, tmp_path / "project")
 
 
 @pytest.fixture(scope="session")
@@ -219,3 +328,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def measured_copy(measured: Project, tmp_path: Path) -> Iterator[Project]:
     """A copy of the measured project, to be changed."""
     yield from copy_of(measured, tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> MadeModels:
+    """Return a tiny model of a kind with its graphs, each made once for all test processes: `made("bert")`."""
+    return MadeModels(shared_folder(tmp_path_factory) / "models")

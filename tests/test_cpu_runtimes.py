@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, Project
-from test_models import LENGTH, Made, error_of, make
+from made_models import LENGTH, Made, MadeModels
+from test_models import error_of
 
 from bench.core.openvino_import import import_openvino
 from bench.core.params import Variant
@@ -25,9 +26,9 @@ from bench.runtimes.base.session import SessionSpec, Unavailable, Unfit
 bf16_only = pytest.mark.skipif(not has_bf16(deciding_instructions()), reason="this CPU has no BF16 instructions")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make("distilbert", tmp_path_factory.mktemp("distilbert"), recipes=("int8_dynamic", "int8_static"))
+@pytest.fixture
+def distilbert(made: MadeModels) -> Made:
+    return made("distilbert")
 
 
 def test_importing_openvino_tells_nobody_and_writes_nothing_at_home(tmp_path: Path) -> None:
@@ -49,15 +50,15 @@ def row(precision: str, runtime: str = "openvino", device: str = "cpu", **option
     )
 
 
-def evidence_of(session: Any, made: Made) -> dict[str, Any]:
-    session.run(*made.encoded.rows(np.arange(3)))
+def evidence_of(session: Any, distilbert: Made) -> dict[str, Any]:
+    session.run(*distilbert.encoded.rows(np.arange(3)))
     return dict(session.evidence())
 
 
-def test_openvino_computes_fp32_strictly_whatever_the_cpu_could_do(made: Made) -> None:
-    session = made.session("openvino", "fp32", "fp32.onnx")
-    assert error_of(made, session) < 1e-4
-    evidence = evidence_of(session, made)
+def test_openvino_computes_fp32_strictly_whatever_the_cpu_could_do(distilbert: Made) -> None:
+    session = distilbert.session("openvino", "fp32", "fp32.onnx")
+    assert error_of(distilbert, session) < 1e-4
+    evidence = evidence_of(session, distilbert)
     assert evidence["precision_hint"] == "f32"
     assert set(evidence["product_weights"]) == {"float32"}
     assert evidence["cpu_threads"] == 1
@@ -66,7 +67,7 @@ def test_openvino_computes_fp32_strictly_whatever_the_cpu_could_do(made: Made) -
 
 @bf16_only
 def test_openvinos_own_default_would_be_bf16_and_an_fp32_row_is_rejected_for_it(
-    made: Made, monkeypatch: pytest.MonkeyPatch
+    distilbert: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = openvino.properties
     monkeypatch.setattr(
@@ -74,7 +75,7 @@ def test_openvinos_own_default_would_be_bf16_and_an_fp32_row_is_rejected_for_it(
         "properties",
         lambda spec: {**chosen(spec), "INFERENCE_PRECISION_HINT": default_precision()},
     )
-    evidence = evidence_of(made.session("openvino", "fp32", "fp32.onnx"), made)
+    evidence = evidence_of(distilbert.session("openvino", "fp32", "fp32.onnx"), distilbert)
     assert contradiction(row("fp32"), evidence).startswith("requested fp32, observed bfloat16 in 100% of the weights")
     assert contradiction(row("bf16"), evidence) == ""
 
@@ -85,31 +86,31 @@ def default_precision() -> str:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_quantized_graph_under_another_label_is_rejected(precision: str, made: Made) -> None:
-    evidence = evidence_of(made.session("openvino", "int8", "int8_static.onnx"), made)
+def test_a_quantized_graph_under_another_label_is_rejected(precision: str, distilbert: Made) -> None:
+    evidence = evidence_of(distilbert.session("openvino", "int8", "int8_static.onnx"), distilbert)
     assert contradiction(row("int8"), evidence) == ""
     assert f"requested {precision}, observed int8" in contradiction(row(precision), evidence)
 
 
-def test_a_dynamically_quantized_graph_is_no_int8_row_in_openvino(made: Made) -> None:
-    evidence = evidence_of(made.session("openvino", "int8", "int8_dynamic.onnx"), made)
+def test_a_dynamically_quantized_graph_is_no_int8_row_in_openvino(distilbert: Made) -> None:
+    evidence = evidence_of(distilbert.session("openvino", "int8", "int8_dynamic.onnx"), distilbert)
     assert "requested int8, observed float32" in contradiction(row("int8"), evidence)
 
 
 @bf16_only
 @pytest.mark.parametrize(("runtime", "graph"), [("openvino", "fp32.onnx"), ("pytorch", "model")])
-def test_bf16_rows_prove_it_and_are_off_by_no_more_than_its_digits(runtime: str, graph: str, made: Made) -> None:
-    session = made.session(runtime, "bf16", graph)
-    assert 1e-4 < error_of(made, session) < 0.2
-    evidence = evidence_of(session, made)
+def test_bf16_rows_prove_it_and_are_off_by_no_more_than_its_digits(runtime: str, graph: str, distilbert: Made) -> None:
+    session = distilbert.session(runtime, "bf16", graph)
+    assert 1e-4 < error_of(distilbert, session) < 0.2
+    evidence = evidence_of(session, distilbert)
     assert contradiction(row("bf16", runtime), evidence) == ""
     assert "observed bfloat16" in contradiction(row("fp32", runtime), evidence)
 
 
 @bf16_only
-def test_an_int8_row_may_compute_the_rest_in_bf16(made: Made) -> None:
-    session = made.session("openvino", "int8", "int8_static.onnx", rest="bf16")
-    evidence = evidence_of(session, made)
+def test_an_int8_row_may_compute_the_rest_in_bf16(distilbert: Made) -> None:
+    session = distilbert.session("openvino", "int8", "int8_static.onnx", rest="bf16")
+    evidence = evidence_of(session, distilbert)
     assert contradiction(row("int8", rest="bf16"), evidence) == ""
     assert evidence["precision_hint"] == "bf16"
 
@@ -128,7 +129,7 @@ def test_what_a_cpu_would_emulate_is_skipped_with_the_reason(variant: Variant) -
 
 
 def test_a_runtime_without_kernels_for_the_precision_is_unavailable(
-    made: Made, monkeypatch: pytest.MonkeyPatch
+    distilbert: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = import_openvino()
 
@@ -138,7 +139,7 @@ def test_a_runtime_without_kernels_for_the_precision_is_unavailable(
 
     monkeypatch.setattr(library, "Core", OldCpu)
     with pytest.raises(Unavailable, match="OpenVINO has no BF16 kernels for this CPU"):
-        made.session("openvino", "bf16", "fp32.onnx")
+        distilbert.session("openvino", "bf16", "fp32.onnx")
 
 
 def test_a_graph_that_openvino_does_not_take_rejects_its_row(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_graph_that_openvino_does_not_take_rejects_its_row(tmp_path: Path) -> 
 
 
 def test_compiled_rows_of_the_cpu_are_unavailable_without_a_compiler(
-    made: Made, monkeypatch: pytest.MonkeyPatch
+    distilbert: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torch._inductor import config, cpp_builder
 
@@ -165,14 +166,14 @@ def test_compiled_rows_of_the_cpu_are_unavailable_without_a_compiler(
     cpp_builder.cpp_compiler_search.cache_clear()
     with pytest.raises(Unavailable, match=r"torch.compile needs a C\+\+ compiler on the CPU, and none was found"):
         pytorch.open_session(
-            SessionSpec("cpu", "fp32", made.folder / "model", {"compile": "default"}, [1], LENGTH, cpu_threads=1)
+            SessionSpec("cpu", "fp32", distilbert.folder / "model", {"compile": "default"}, [1], LENGTH, cpu_threads=1)
         )
 
 
-def test_static_int8_is_calibrated_without_padding_and_quantizes_the_weights_columns(made: Made) -> None:
+def test_static_int8_is_calibrated_without_padding_and_quantizes_the_weights_columns(distilbert: Made) -> None:
     import onnx
 
-    graph = onnx.load(str(made.folder / "int8_static.onnx")).graph
+    graph = onnx.load(str(distilbert.graph("int8_static.onnx"))).graph
     types = {value.name: value.data_type for value in graph.initializer}
     lengths = {value.name: list(value.dims) for value in graph.initializer}
     products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,15 +53,13 @@ def damaged(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(
-    name: str, damage: str, damaged: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(name: str, damage: str, damaged: Project) -> None:
     stage, keys = FILES[name]
     path: Path = damaged.folder / name
     whole = path.read_text(encoding="utf-8")
     path.write_text(DAMAGES[damage](whole, keys), encoding="utf-8")
     try:
-        message = end_of(f"stages/{stage}.py", damaged, monkeypatch)
+        message = damaged.script(f"stages/{stage}.py", code=1).stderr
     finally:
         path.write_text(whole, encoding="utf-8")
     assert message.startswith(f"error: {name} is damaged (")
@@ -111,9 +108,7 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
 
 
 @pytest.mark.parametrize(("name", "fault"), [(name, fault) for name, (_, faults) in TABLES.items() for fault in faults])
-def test_a_damaged_table_is_named_with_the_row_and_what_renews_it(
-    name: str, fault: str, damaged: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_table_is_named_with_the_row_and_what_renews_it(name: str, fault: str, damaged: Project) -> None:
     stage, faults = TABLES[name]
     pattern, replacement, named = faults[fault]
     path: Path = damaged.folder / name
@@ -123,7 +118,7 @@ def test_a_damaged_table_is_named_with_the_row_and_what_renews_it(
     path.chmod(0o644)
     path.write_text(changed, encoding="utf-8")
     try:
-        message = end_of(f"stages/{stage}.py", damaged, monkeypatch)
+        message = damaged.script(f"stages/{stage}.py", code=1).stderr
     finally:
         path.write_text(whole, encoding="utf-8")
     assert message.startswith(f"error: {name} is damaged (")
@@ -141,9 +136,7 @@ CONTRADICTIONS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", CONTRADICTIONS)
-def test_a_report_whose_parts_contradict_each_other_is_refused(
-    fault: str, damaged: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_whose_parts_contradict_each_other_is_refused(fault: str, damaged: Project) -> None:
     key, value = CONTRADICTIONS[fault]
     path: Path = damaged.folder / "artifacts/samples/cpu/ort_cpu_fp32.json"
     whole = path.read_text(encoding="utf-8")
@@ -151,7 +144,7 @@ def test_a_report_whose_parts_contradict_each_other_is_refused(
     report["cells"]["1"] = {name: old for name, old in {**report["cells"]["1"], key: value}.items() if old is not None}
     path.write_text(json.dumps(report), encoding="utf-8")
     try:
-        message = end_of("stages/summarize.py", damaged, monkeypatch)
+        message = damaged.script("stages/summarize.py", code=1).stderr
     finally:
         path.write_text(whole, encoding="utf-8")
     assert "ort_cpu_fp32.json is damaged (cells.1" in message
@@ -166,7 +159,7 @@ ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_arrays_of_another_shape_are_refused(name: str, damaged: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_of_another_shape_are_refused(name: str, damaged: Project) -> None:
     path: Path = damaged.folder / "artifacts/inputs/evaluation.npz"
     whole = path.read_bytes()
     with np.load(path) as content:
@@ -174,7 +167,7 @@ def test_arrays_of_another_shape_are_refused(name: str, damaged: Project, monkey
     path.chmod(0o644)
     np.savez(path, allow_pickle=False, **{**arrays, name: ARRAYS[name](arrays)})
     try:
-        message = end_of("stages/export_onnx.py", damaged, monkeypatch)
+        message = damaged.script("stages/export_onnx.py", code=1).stderr
     finally:
         path.write_bytes(whole)
     assert message.startswith("error: artifacts/inputs/evaluation.npz is damaged (")
@@ -209,20 +202,10 @@ def test_a_file_that_was_cut_off_ends_a_stage_with_one_message(name: str, part: 
     path.chmod(0o644)
     path.write_bytes(whole[: int(len(whole) * part)])
     try:
-        ended = damaged.python(f"stages/{BINARIES[name]}.py", "int8_dynamic", code=1)
+        ended = damaged.script(f"stages/{BINARIES[name]}.py", "int8_dynamic", code=1)
     finally:
         path.write_bytes(whole)
     message = ended.stderr[ended.stderr.index("error: ") :]
     assert message.startswith("error: artifacts/")
     assert "dvc repro" in message
-    assert "Traceback" not in ended.stderr
     assert len(message) < 800
-
-
-def end_of(script: str, project: Project, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a stage's script in this process and return what it ends with; any other exception is a failure."""
-    monkeypatch.chdir(project.folder)
-    monkeypatch.syspath_prepend(project.folder / "stages")
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(script, run_name="__main__")
-    return str(ended.value)

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Project
+from made_models import LENGTH, Made, MadeModels
 from test_assumptions import cells, verdict_on
 from test_measure import MS, Machine
-from test_models import LENGTH, Made, error_of, make, optimized_operators
+from test_models import error_of, optimized_operators
 from test_report import context, row, table
 
 from bench.core.errors import DataError
@@ -159,7 +160,7 @@ def attend(query: Any, key: Any, value: Any, starts: Any, *_more: Any) -> Any:
 def end_to_end(made: Made) -> EndToEnd:
     from bench.runtimes.base.torch_model import load_model
 
-    model = load_model(SessionSpec("cpu", "fp32", made.folder / "model", {}, [1], LENGTH, 1))
+    model = load_model(SessionSpec("cpu", "fp32", made.graph("model"), {}, [1], LENGTH, 1))
     assert join_projections(model) > 0
     return EndToEnd(model, LENGTH, attend)
 
@@ -178,13 +179,13 @@ def logits_of(found: EndToEnd, ids: Any, lengths: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta", "electra"])
 def test_sentences_laid_end_to_end_have_the_models_own_logits_and_do_not_see_each_other(
-    kind: str, tmp_path: Path
+    kind: str, made: MadeModels
 ) -> None:
-    made = make(kind, tmp_path)
-    found = end_to_end(made)
-    ids, lengths = pad(made.encoded, np.arange(len(made.encoded)), "none")
+    model = made(kind)
+    found = end_to_end(model)
+    ids, lengths = pad(model.encoded, np.arange(len(model.encoded)), "none")
     logits = logits_of(found, ids, lengths)
-    assert np.abs(logits - made.wanted).max() < 1e-4
+    assert np.abs(logits - model.wanted).max() < 1e-4
     changed = ids.copy()
     second = slice(int(lengths[0]), int(lengths[:2].sum()))
     changed[second] = changed[second][::-1]
@@ -194,51 +195,49 @@ def test_sentences_laid_end_to_end_have_the_models_own_logits_and_do_not_see_eac
 
 
 @pytest.mark.parametrize("kind", ["deberta-v2", "gpt2", "mpnet", "convbert", "bart"])
-def test_a_model_that_takes_no_sentences_end_to_end_is_skipped_and_says_why(kind: str, tmp_path: Path) -> None:
-    from tiny_models import write_tiny_model
-
+def test_a_model_that_takes_no_sentences_end_to_end_is_skipped_and_says_why(kind: str, made: MadeModels) -> None:
     from bench.runtimes.base.torch_model import load_model
 
-    write_tiny_model(kind, tmp_path)
-    model = load_model(SessionSpec("cpu", "fp32", tmp_path, {}, [1], LENGTH, 1))
+    model = load_model(SessionSpec("cpu", "fp32", made(kind).graph("model"), {}, [1], LENGTH, 1))
     with pytest.raises(Unavailable, match=f"this {kind} model"):
         EndToEnd(model, LENGTH, attend)
 
 
-def test_one_graph_serves_every_length_and_a_fixed_row_computes_no_shape(tmp_path: Path) -> None:
-    made = make("bert", tmp_path)
-    assert made.exported.takes_any_length
-    longest = made.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
-    for number in range(len(made.encoded)):
-        inputs = pad(made.encoded, np.array([number]), "longest")
-        assert np.abs(longest.run(*inputs) - made.wanted[number]).max() < 1e-4
-        assert longest.computed(*inputs).tokens == made.encoded.lengths[number]
-    assert optimized_operators(made.folder / "fp32.onnx", LENGTH) == operators_of_one_length(made)
+def test_one_graph_serves_every_length_and_a_fixed_row_computes_no_shape(made: MadeModels, tmp_path: Path) -> None:
+    bert = made("bert")
+    assert bert.exported.takes_any_length
+    longest = bert.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
+    for number in range(len(bert.encoded)):
+        inputs = pad(bert.encoded, np.array([number]), "longest")
+        assert np.abs(longest.run(*inputs) - bert.wanted[number]).max() < 1e-4
+        assert longest.computed(*inputs).tokens == bert.encoded.lengths[number]
+    one_length = operators_of_one_length(bert, tmp_path / "one_length.onnx")
+    assert optimized_operators(bert.graph("fp32.onnx"), LENGTH) == one_length
 
 
-def operators_of_one_length(made: Made) -> list[str]:
+def operators_of_one_length(made: Made, path: Path) -> list[str]:
     """Return the operators of a graph that was exported for one length alone."""
     from bench.classifier.exportable import exportable
     from bench.classifier.model import load_classifier
     from bench.graphs.onnx_files import save_graph
 
-    classifier = load_classifier(made.folder / "model")
+    classifier = load_classifier(made.graph("model"))
     classifier.set_attn_implementation(made.exported.form.attention)
     graph = export_graph(
         exportable(classifier, made.exported.form), made.encoded, made.exported.opset, takes_any_length=False
     )
-    save_graph(graph, made.folder / "one_length.onnx")
-    return optimized_operators(made.folder / "one_length.onnx", LENGTH)
+    save_graph(graph, path)
+    return optimized_operators(path, LENGTH)
 
 
 @pytest.mark.parametrize("kind", ["deberta-v2", "modernbert", "albert", "roberta"])
-def test_kinds_of_other_attention_keep_their_logits_at_every_length(kind: str, tmp_path: Path) -> None:
-    made = make(kind, tmp_path)
-    session = made.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
-    assert made.exported.takes_any_length
+def test_kinds_of_other_attention_keep_their_logits_at_every_length(kind: str, made: MadeModels) -> None:
+    model = made(kind)
+    session = model.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
+    assert model.exported.takes_any_length
     rows = np.arange(3)
-    assert np.abs(session.run(*pad(made.encoded, rows, "longest", 8)) - made.wanted[rows]).max() < 1e-3
-    assert error_of(made, session) < 1e-3
+    assert np.abs(session.run(*pad(model.encoded, rows, "longest", 8)) - model.wanted[rows]).max() < 1e-3
+    assert error_of(model, session) < 1e-3
 
 
 LONGEST = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}

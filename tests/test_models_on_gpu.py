@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_models import LENGTH, THROUGH_ALL, Made, make
+from made_models import LENGTH, Made, MadeModels
+from test_models import THROUGH_ALL
 
 from bench.core.model_inputs import Padding
 from bench.core.params import Variant
@@ -19,17 +19,6 @@ from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.refusals import refusal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures
-
-
-@pytest.fixture(autouse=True)
-def cuda() -> None:
-    """Skip where there is no GPU: importing PyTorch only to count the tests would take seconds."""
-    import torch
-
-    if not torch.cuda.is_available():
-        pytest.skip("no NVIDIA GPU")
-
-
 PATHS: list[tuple[str, Any, str, Padding, dict[str, Any], float]] = [
     ("pytorch", "fp32", "model", "fixed", {}, 1e-3),
     ("pytorch", "fp16", "model", "fixed", {}, 0.06),
@@ -64,7 +53,7 @@ OF_REAL_SIZE: dict[str, tuple[str, dict[str, Any]]] = {
 def outcome(made: Made, row: tuple[str, Any, str, Padding, dict[str, Any], float]) -> str:
     """Return `right`, or why the row is rejected; wrong logits fail the test."""
     runtime, precision, graph, padding, options, tolerance = row
-    spec = SessionSpec("cuda", precision, made.folder / graph, options, [1, 3], LENGTH, 4, padding)
+    spec = SessionSpec("cuda", precision, made.graph(graph), options, [1, 3], LENGTH, 4, padding)
     try:
         session = import_runtime(runtime).open_session(spec)
         errors = []
@@ -98,12 +87,12 @@ def check(made: Made, record_property: Any) -> None:
 
 @pytest.mark.parametrize("kind", THROUGH_ALL)
 def test_every_cuda_row_gives_the_models_own_logits_or_says_why_not(
-    kind: str, tmp_path: Path, record_property: Any
+    kind: str, made: MadeModels, record_property: Any
 ) -> None:
-    check(make(kind, tmp_path, recipes=("fp16_fused",)), record_property)
+    check(made(kind), record_property)
 
 
 @pytest.mark.parametrize("name", OF_REAL_SIZE)
-def test_models_of_real_size_go_through_cuda(name: str, tmp_path: Path, record_property: Any) -> None:
+def test_models_of_real_size_go_through_cuda(name: str, made: MadeModels, record_property: Any) -> None:
     kind, sizes = OF_REAL_SIZE[name]
-    check(make(kind, tmp_path, recipes=("fp16_fused",), **sizes), record_property)
+    check(made(kind, **sizes), record_property)

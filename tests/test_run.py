@@ -50,8 +50,8 @@ def test_no_argument_checks_the_parameters_then_measures_then_shows(
 def test_named_tests_are_run_by_pytest_and_not_by_another_program(
     started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(monkeypatch, "test", "tests/test_run.py", "-k", "named") == 0
-    assert started == [["pytest", "tests/test_run.py", "-k", "named"]]
+    assert main(monkeypatch, "test", "--slow", "tests/test_run.py", "-k", "named") == 0
+    assert started == [["pytest", "--slow", "tests/test_run.py", "-k", "named"]]
 
 
 def test_a_fleet_has_an_environment_of_its_own_that_no_row_is_timed_in(
@@ -70,16 +70,21 @@ def test_a_fleet_has_an_environment_of_its_own_that_no_row_is_timed_in(
     assert "\nray==" not in (ROOT / run.RUN).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("options", [[], ["--slow"]])
 def test_all_checks_run_even_if_one_fails(
-    started: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    started: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail_ruff(command: list[str]) -> int:
         started.append(command)
         return int(command[0] == "ruff")
 
     monkeypatch.setattr(run.OWN, "run", fail_ruff)
-    assert main(monkeypatch, "test") == 2
-    assert started == list(map(list, run.CHECKS))
+    assert main(monkeypatch, "test", *options) == 2
+    *others, tests = run.CHECKS
+    assert started == [*others, [*tests, *options]]
     assert "failed: ruff check ., ruff format --check ." in capsys.readouterr().err
 
 
