@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import _project  # noqa: F401
 
@@ -16,6 +15,7 @@ from bench.core.params import load_params
 from bench.core.paths import ARTIFACTS, ENGINES
 from bench.core.progress import say
 from bench.core.provenance import read_environment
+from bench.core.reports import EngineRecord
 from bench.engines.building import build_engines
 from bench.engines.folders import RECORD
 from bench.machine.can_run import reason_to_skip
@@ -30,21 +30,21 @@ def main() -> None:
     not_made = reason_not_made(ARTIFACTS / variant.graph)
     with replacing_folder(ENGINES / key) as folder:
         if reason:
-            record = {"status": "skipped", "reason": reason}
+            record = EngineRecord(status="skipped", reason=reason)
         elif not_made:
-            record = {"status": "rejected", "reason": not_made}
+            record = EngineRecord(status="rejected", reason=not_made)
         else:
             record = tried(partial(build_engines, key, variant, params, environment, folder))
-        write_json(folder / RECORD, record)
-    say(f"  {key}: {record['status']}{': ' + record['reason'] if 'reason' in record else ''}")
+        write_json(folder / RECORD, record.as_dict())
+    say(f"  {key}: {record.status}{': ' + record.reason if record.reason else ''}")
 
 
-def tried(build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def tried(build: Callable[[], EngineRecord]) -> EngineRecord:
     """Return the record of a build; one that failed fails its row alone."""
     try:
         return build()
     except (EngineError, WorkerError) as problem:
-        return {"status": "failed", "reason": str(problem)}
+        return EngineRecord(status="failed", reason=str(problem))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import _project  # noqa: F401
 
 from bench.core.attempts import count_attempt
 from bench.core.errors import WorkerError, run_stage
-from bench.core.files import read_json, remove, write_text
+from bench.core.files import read_model, remove, write_text
 from bench.core.params import load_params
 from bench.core.paths import CHECKED, SAMPLES, SERVED, SUMMARY_TABLE
-from bench.core.schemas import Report, Served
+from bench.core.reports import Report, Served
 
 
 def main() -> None:
@@ -20,17 +20,17 @@ def main() -> None:
     failures: dict[str, str] = {}
     for key, variant in params.all_variants().items():
         path = SAMPLES / variant.device / key
-        report = read_json(path.with_suffix(".json"), f"`dvc repro` measures {key} again", Report)
-        if "failure" in report:
-            failures[key] = report["failure"]
+        report = read_model(path.with_suffix(".json"), f"`dvc repro` measures {key} again", Report)
+        if report.failure:
+            failures[key] = report.failure
             if key in params.tensorrt_variants:
                 count_attempt(key)
             for suffix in (".csv", ".json"):
                 remove(path.with_suffix(suffix))
     for key in params.serving.variants:
-        served = read_json(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
-        if "failure" in served:
-            failures[f"{key} under load"] = served["failure"].removeprefix(f"{key}: ")
+        served = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
+        if served.failure:
+            failures[f"{key} under load"] = served.failure.removeprefix(f"{key}: ")
             remove(SERVED / f"{key}.json")
     if failures:
         raise WorkerError(told(failures))

@@ -8,10 +8,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from bench.core.reports import Evidence
 from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray
 
 LIBRARIES = ("onnxruntime",)
@@ -102,5 +102,5 @@ class Faulty(Session):
     def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         return {"MatMul": float(len(batches))}
 
-    def evidence(self) -> dict[str, Any]:
-        return {"device": ["cuda" if self.fault == "cpu_for_cuda" else "cpu"], "product_weights": {"float": 1}}
+    def evidence(self) -> Evidence:
+        return Evidence(device=["cuda" if self.fault == "cpu_for_cuda" else "cpu"], product_weights={"float": 1})

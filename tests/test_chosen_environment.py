@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, Project, in_front
 
 from bench.core.params import Variant
+from bench.core.reports import Evidence
 from bench.core.variables import CLEARED, KEPT, RECORDED, chosen_variables, is_cleared, recorded_variables
 from bench.machine import lock
 from bench.proof.evidence import contradiction
@@ -79,7 +80,7 @@ def test_what_a_stage_imports_finds_none_of_them(measured_copy: Project) -> None
     assert not [name for name in json.loads(found.stdout) if is_cleared(name)]
 
 
-def compiled_evidence(project: Project) -> dict[str, object]:
+def compiled_evidence(project: Project) -> Evidence:
     import numpy as np
 
     spec = SessionSpec(

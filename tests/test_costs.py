@@ -8,16 +8,25 @@ import pytest
 
 from bench.classifier.workload import Load, Workload
 from bench.core.params import Precision, Variant
+from bench.core.reports import GpuReading, TimedCell, Work
 from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds, raised_peaks, tokens
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}
 
 
-CELL = {
-    "p50_ms": 1.0,
-    "work": {"given_tokens": [2, 3], "given_pairs": [4, 9], "computed_tokens": [4, 4], "computed_pairs": [16, 16]},
-}
+CELL = TimedCell(
+    status="measured",
+    rounds=[0],
+    p50_ms=1.0,
+    process_p50_ms=[1.0],
+    process_mean_ms=[1.0],
+    mean_ms=1.0,
+    samples_per_s=1000.0,
+    work=Work(given_tokens=[2, 3], given_pairs=[4, 9], computed_tokens=[4, 4], computed_pairs=[16, 16]),
+    runs=2,
+    process_runs=[2],
+)
 
 
 def variant(precision: Precision = "fp16", graph: str = "onnx/fp16.onnx") -> Variant:
@@ -42,7 +51,7 @@ def test_the_limit_without_padding_counts_the_tokens_that_were_given() -> None:
 
 
 def test_tokens_are_those_of_a_sentence() -> None:
-    work = {"given_tokens": [6, 10], "given_pairs": [18, 50], "computed_tokens": [8, 12], "computed_pairs": [32, 72]}
+    work = Work(given_tokens=[6, 10], given_pairs=[18, 50], computed_tokens=[8, 12], computed_pairs=[32, 72])
     assert tokens(2, work) == {"pass_batches": 2, "tokens_given": 4.0, "tokens_computed": 5.0}
 
 
@@ -56,7 +65,7 @@ def test_a_call_is_bound_by_what_takes_the_larger_part_of_it() -> None:
     assert bound(5.0, 4.7)["bound"] == "gpu-bound"
 
 
-STEADY = [{"energy_j": joules, "window_seconds": 2.0} for joules in (200.0, 201.0, 199.0)]
+STEADY = [GpuReading(energy_j=joules, window_seconds=2.0) for joules in (200.0, 201.0, 199.0)]
 
 
 def test_gross_energy_comes_with_its_uncertainty_and_idle_power_is_taken_off_where_that_is_smaller() -> None:
@@ -67,20 +76,20 @@ def test_gross_energy_comes_with_its_uncertainty_and_idle_power_is_taken_off_whe
 
 
 def test_idle_power_that_is_lost_in_the_uncertainty_is_not_taken_off() -> None:
-    uneven = [{"energy_j": joules, "window_seconds": 2.0} for joules in (100.0, 200.0, 400.0)]
+    uneven = [GpuReading(energy_j=joules, window_seconds=2.0) for joules in (100.0, 200.0, 400.0)]
     assert "energy_mj_per_sample" not in energy(uneven, [500, 500, 500], idle_w=1.0)
     assert "energy_mj_per_sample" not in energy(STEADY, [500, 500, 500], idle_w=0.5)
 
 
 def test_a_short_window_is_no_better_than_the_counters_steps() -> None:
-    brief = [{"energy_j": 20.0, "window_seconds": 0.2}] * 3
+    brief = [GpuReading(energy_j=20.0, window_seconds=0.2)] * 3
     found = energy(brief, [500, 500, 500], idle_w=None)
     assert found["gross_energy_high"] / found["gross_energy_mj_per_sample"] == pytest.approx(1.5)
 
 
 def test_energy_is_left_out_where_one_process_has_no_reading() -> None:
-    assert energy([{"energy_j": 200.0, "window_seconds": 0.5}, {}], [500, 500], 100.0) == {}
-    assert "energy_mj_per_sample" not in energy([{"energy_j": 1.0}], [10], None)
+    assert energy([GpuReading(energy_j=200.0, window_seconds=0.5), GpuReading()], [500, 500], 100.0) == {}
+    assert "energy_mj_per_sample" not in energy([GpuReading(energy_j=1.0)], [10], None)
 
 
 def test_all_that_a_graph_needed_counts_as_spent_once() -> None:

@@ -17,6 +17,7 @@ from test_models import error_of
 
 from bench.core.openvino_import import import_openvino
 from bench.core.params import Variant
+from bench.core.reports import Evidence
 from bench.machine.can_run import reason_to_skip
 from bench.machine.instructions import DECIDING, deciding_instructions, has_bf16
 from bench.proof.evidence import contradiction
@@ -50,19 +51,20 @@ def row(precision: str, runtime: str = "openvino", device: str = "cpu", **option
     )
 
 
-def evidence_of(session: Any, distilbert: Made) -> dict[str, Any]:
+def evidence_of(session: Any, distilbert: Made) -> Evidence:
     session.run(*distilbert.encoded.rows(np.arange(3)))
-    return dict(session.evidence())
+    found: Evidence = session.evidence()
+    return found
 
 
 def test_openvino_computes_fp32_strictly_whatever_the_cpu_could_do(distilbert: Made) -> None:
     session = distilbert.session("openvino", "fp32", "fp32.onnx")
     assert error_of(distilbert, session) < 1e-4
     evidence = evidence_of(session, distilbert)
-    assert evidence["precision_hint"] == "f32"
-    assert set(evidence["product_weights"]) == {"float32"}
-    assert evidence["cpu_threads"] == 1
-    assert evidence["streams"] == 1
+    assert evidence.precision_hint == "f32"
+    assert set(evidence.product_weights) == {"float32"}
+    assert evidence.cpu_threads == 1
+    assert evidence.streams == 1
 
 
 @bf16_only
@@ -112,7 +114,7 @@ def test_an_int8_row_may_compute_the_rest_in_bf16(distilbert: Made) -> None:
     session = distilbert.session("openvino", "int8", "int8_static.onnx", rest="bf16")
     evidence = evidence_of(session, distilbert)
     assert contradiction(row("int8", rest="bf16"), evidence) == ""
-    assert evidence["precision_hint"] == "bf16"
+    assert evidence.precision_hint == "bf16"
 
 
 ENVIRONMENT = {"cpu": {"instructions": "avx2 avx_vnni"}, "cuda": None, "runtimes": {"openvino": {"openvino": "1"}}}

@@ -14,6 +14,7 @@ from conftest import Project, tiny_params
 
 from bench.core.errors import EngineError, WorkerError
 from bench.core.params import Params
+from bench.core.reports import Cell, EngineRecord
 from bench.engines.folders import (
     check_fits,
     check_unchanged,
@@ -242,11 +243,11 @@ def test_an_int8_engine_that_was_not_built_rejects_its_row_with_tensorrts_words(
     params, reason = int8_params(), "TensorRT 8.6.1 built no INT8 engine: its words"
     monkeypatch.setattr(parts, "read_environment", dict)
     monkeypatch.setattr(parts, "reason_to_skip", lambda *_: "")
-    monkeypatch.setattr(parts, "read_record", lambda _: {"status": "rejected", "reason": reason})
+    monkeypatch.setattr(parts, "read_record", lambda _: EngineRecord(status="rejected", reason=reason))
     key = "ort_tensorrt_int8"
     report = parts.report_without_runs(key, params.tensorrt_variants[key], params)
     assert report is not None
-    assert report["cells"] == {size: {"status": "rejected", "reason": reason} for size in ("1", "2")}
+    assert report.cells == {size: Cell(status="rejected", reason=reason) for size in ("1", "2")}
 
 
 def test_the_words_of_a_process_that_died_are_its_last_line() -> None:
@@ -255,7 +256,7 @@ def test_the_words_of_a_process_that_died_are_its_last_line() -> None:
     assert WorkerError("a: the worker ended with code 1").last_words() == "a: the worker ended with code 1"
 
 
-BUILT = {"tensorrt": "8.6.1", "gpu": "A GPU"}
+BUILT = EngineRecord(status="built", tensorrt="8.6.1", gpu="A GPU")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bench.core.params import Variant
+from bench.core.reports import Evidence, Profile
 from bench.machine.can_run import reason_to_skip
 from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.proof.kernels import arithmetic_of, arithmetic_shares
@@ -55,9 +56,9 @@ def variant(precision: Any, runtime: str = "onnxruntime", device: Any = "cuda") 
     return Variant(runtime=runtime, device=device, precision=precision, graph="onnx/fp32.onnx")
 
 
-def profile(**kernels: float) -> dict[str, Any]:
+def profile(**kernels: float) -> Profile:
     names = {"sgemm": SGEMM, "tf32": TF32, "half": HALF, "attention": FLOAT_ATTENTION, "norm": NORM}
-    return {"kernels": {names[name]: milliseconds for name, milliseconds in kernels.items()}}
+    return Profile(kernel_launches=1, gpu_busy_ms=1, kernels={names[name]: ms for name, ms in kernels.items()})
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_cpu_rows_are_not_judged_by_gpu_kernels() -> None:
 def test_only_nodes_that_compute_shapes_may_run_on_the_cpu_beside_a_cuda_row(
     operators: dict[str, int], fault: str
 ) -> None:
-    evidence = {"providers": ["CUDAExecutionProvider"], "operators_elsewhere": operators}
+    evidence = Evidence(providers=["CUDAExecutionProvider"], operators_elsewhere=operators)
     found = contradiction(variant("fp16"), evidence)
     assert found == (
         f"wanted every node but those that compute shapes on CUDAExecutionProvider, observed elsewhere: {fault}"
@@ -110,10 +111,10 @@ def test_only_nodes_that_compute_shapes_may_run_on_the_cpu_beside_a_cuda_row(
 
 
 def test_the_mark_shows_which_proofs_a_row_lacks() -> None:
-    evidence = {"providers": ["CUDAExecutionProvider"], "product_weights": {"float16": 10}}
+    evidence = Evidence(providers=["CUDAExecutionProvider"], product_weights={"float16": 10})
     assert proof_mark(variant("fp16"), evidence, profile(half=1.0)) == "DWK"
     assert proof_mark(variant("fp16"), evidence, None) == "DW-"
-    assert proof_mark(variant("fp16"), {}, profile(norm=1.0)) == "---"
+    assert proof_mark(variant("fp16"), Evidence(), profile(norm=1.0)) == "---"
     assert proof_mark(variant("fp16", device="cpu"), evidence, None) == "DW"
 
 

@@ -207,7 +207,7 @@ def test_a_gpu_that_answers_nothing_is_probed_and_watched_all_the_same(monkeypat
     assert (found["memory_mib"], found["compute_capability"], found["driver"]) == (None, None, None)
     monitor = GpuMonitor("0")
     monitor.start_cell()
-    assert set(monitor.end_cell()) == {"window_seconds"}
+    assert set(monitor.end_cell().as_dict()) == {"window_seconds"}
     assert monitor.grown_memory_mib() is None
 
 
@@ -247,7 +247,7 @@ def test_processes_that_only_have_the_gpu_open_are_not_called_other_load(
     use(library, monkeypatch)
     monitor = GpuMonitor("0")
     monitor.start_cell()
-    assert monitor.end_cell()["other_gpu_processes"] == others
+    assert monitor.end_cell().other_gpu_processes == others
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def outcome(made: Made, row: tuple[str, Any, str, Padding, dict[str, Any], float
     contradicted = contradiction(variant, evidence)
     error = float(np.max(errors) / reference_spread(made.wanted))
     assert contradicted or error < tolerance, (runtime, precision, padding, options, error)
-    elsewhere = evidence.get("operators_elsewhere") or {}
+    elsewhere = evidence.operators_elsewhere
     beside = f", on the CPU: {elsewhere}" if elsewhere else ""
     return f"rejected: {contradicted}" if contradicted else f"right, error {error:.2g}{beside}"
 

@@ -18,6 +18,7 @@ from hub_server import COMMIT, Hub, serving
 from tiny_models import write_tiny_model
 
 from bench.core.params import Gate
+from bench.core.reports import Labels
 from bench.core.sentences import read_sentences
 from bench.inputs.batches import Batch
 from bench.proof.quality import accuracy_fault, agreement_of, compare, compare_labels
@@ -389,7 +390,7 @@ def test_models_without_one_label_a_sentence_have_rows_and_no_accuracy(
 def test_accuracy_is_compared_on_the_same_sentences() -> None:
     labels, reference = np.array([0, 1, 1, 0, -1]), np.array([0, 1, 1, 1, 0])
     counts = compare_labels(np.array([0, 1, 0, 0, 0]), reference, labels)
-    assert counts == {"labelled": 4, "right": 3, "reference_right": 3, "only_reference": 1, "only_row": 1}
+    assert counts == Labels(labelled=4, right=3, reference_right=3, only_reference=1, only_row=1)
     assert mcnemar_p(10, 0) == pytest.approx(2 * 0.5**10)
     assert mcnemar_p(0, 0) == 1.0
     low, high = wilson_interval(767, 872)
@@ -398,6 +399,6 @@ def test_accuracy_is_compared_on_the_same_sentences() -> None:
 
 def test_a_row_that_loses_too_much_accuracy_is_rejected() -> None:
     gate = Gate(max_relative_error=1.0, min_agreement=0.5, max_accuracy_loss=0.02)
-    counts = {"labelled": 100, "right": 84, "reference_right": 87, "only_reference": 5, "only_row": 2}
+    counts = Labels(labelled=100, right=84, reference_right=87, only_reference=5, only_row=2)
     assert accuracy_fault(counts, gate) == "accuracy is 3.00% of the sentences below fp32's, allowed: 2.00%"
-    assert accuracy_fault(counts | {"right": 86}, gate) == ""
+    assert accuracy_fault(counts.model_copy(update={"right": 86}), gate) == ""

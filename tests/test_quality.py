@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench.core.params import Variant, load_params
+from bench.core.reports import Evidence
 from bench.inputs.batches import Batch
 from bench.proof.evidence import contradiction
 from bench.proof.quality import compare, gate_verdict, reference_spread
@@ -68,18 +69,18 @@ def variant(runtime: str, device: Any, precision: Any) -> Variant:
 
 
 def test_a_cuda_row_that_ran_on_the_cpu_is_contradicted() -> None:
-    evidence = {"providers": ["CPUExecutionProvider"], "product_weights": {"float16": 10}}
+    evidence = Evidence(providers=["CPUExecutionProvider"], product_weights={"float16": 10})
     assert "wanted CUDAExecutionProvider, observed CPUExecutionProvider" in contradiction(
         variant("onnxruntime", "cuda", "fp16"), evidence
     )
 
 
 def test_an_fp16_row_that_got_the_fp32_graph_is_contradicted() -> None:
-    evidence = {"providers": ["CUDAExecutionProvider"], "product_weights": {"float": 1000, "float16": 1}}
+    evidence = Evidence(providers=["CUDAExecutionProvider"], product_weights={"float": 1000, "float16": 1})
     reason = contradiction(variant("onnxruntime", "cuda", "fp16"), evidence)
     assert reason == "requested fp16, observed float in 100% of the weights of matrix products"
 
 
 def test_weights_left_on_the_cpu_contradict_a_cuda_row() -> None:
-    evidence = {"device": ["cpu"], "product_weights": {"float32": 10}}
+    evidence = Evidence(device=["cpu"], product_weights={"float32": 10})
     assert "observed cpu" in contradiction(variant("pytorch", "cuda", "fp32"), evidence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
@@ -13,6 +13,7 @@ from conftest import Project
 from test_report import context, row, settings, table
 
 from bench.core.params import Params
+from bench.core.reports import ProcessTimes, Report, TimingSession
 from bench.machine.repro import Request, parse
 from bench.report.notes.write import render_notes
 from bench.summary.comparisons import compare
@@ -22,14 +23,24 @@ from bench.timing.rounds import Plan, Rounds, run_in_rounds
 NAMES = ["a", "b", "c", "d"]
 
 
-def run(plan: Plan, wide: set[str] | None = None, seconds: float = 1.0, fails: str = "") -> Rounds:
+class Outcome(NamedTuple):
+    """What a process came to, in which round."""
+
+    round: int
+    is_good: bool
+
+    def is_measured(self) -> bool:
+        return self.is_good
+
+
+def run(plan: Plan, wide: set[str] | None = None, seconds: float = 1.0, fails: str = "") -> Rounds[Outcome]:
     """Run the rounds of a plan with processes that take `seconds` each by a clock of their own."""
     now = [0.0]
 
-    def run_round(number: int, order: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def run_round(number: int, order: list[str]) -> Iterator[tuple[str, Outcome]]:
         for name in order:
             now[0] += seconds
-            yield name, {"status": "failed" if name == fails and number == 1 else "measured"}
+            yield name, Outcome(number, name != fails or number != 1)
 
     return run_in_rounds(NAMES, run_round, lambda _results: sorted(wide or ()), plan, clock=lambda: now[0])
 
@@ -37,7 +48,7 @@ def run(plan: Plan, wide: set[str] | None = None, seconds: float = 1.0, fails: s
 def test_every_row_gets_one_process_in_each_round() -> None:
     rounds = run(Plan(least=5, most=5, more_seconds=0, seed=1))
     assert [sorted(order) for order in rounds.order] == [NAMES] * 5
-    assert [result["round"] for result in rounds.results["c"]] == [0, 1, 2, 3, 4]
+    assert [result.round for result in rounds.results["c"]] == [0, 1, 2, 3, 4]
 
 
 def test_the_order_is_random_and_the_same_for_the_same_seed() -> None:
@@ -60,7 +71,7 @@ def test_rounds_go_on_only_for_rows_that_are_still_too_wide_and_no_longer_than_a
 
 def test_a_row_whose_process_failed_gets_no_further_one_and_the_others_go_on() -> None:
     rounds = run(Plan(4, 4, 0, 1), fails="b")
-    assert [result["status"] for result in rounds.results["b"]] == ["measured", "failed"]
+    assert [result.is_measured() for result in rounds.results["b"]] == [True, False]
     assert len(rounds.results["a"]) == 4
 
 
@@ -121,8 +132,9 @@ def panel(twin: list[float], session: str = "1", **changes: Any) -> pd.DataFrame
         for name, base in (("torch_cpu_fp32", 10.0), ("b_cpu_fp32", 5.0), ("c_cpu_fp32", 9.9), ("d_cpu_fp32", 20.0))
     ]
     sessions = Sessions()
-    cell = {"rounds": [0, 1, 2], "process_p50_ms": twin, "process_mean_ms": twin}
-    sessions.add({"session": {"id": session, "twin": {"1": cell}, "anchors": {}}})
+    cell = ProcessTimes(rounds=[0, 1, 2], p50_ms=twin[0], process_p50_ms=twin, process_mean_ms=twin)
+    rounds = TimingSession(id=session, seed=1, order=[], twin={"1": cell}, anchors={})
+    sessions.add(Report(cells={}, processes=[], session=rounds))
     params = Params.model_construct(report=settings(), baselines={"cpu": "torch_cpu_fp32"})
     return with_levels(table(*rows), sessions, params)
 

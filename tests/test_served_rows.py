@@ -181,7 +181,7 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
         def run(self) -> Any:
             with Steps("round 1", total=1) as self.steps:
                 for _key, result in self._run_round(0, [KEY]):
-                    assert result["status"] == "measured"
+                    assert result.is_measured()
             raise KeyboardInterrupt
 
     monkeypatch.setattr(together, "ServingRounds", Interrupted)

@@ -15,6 +15,7 @@ import pytest
 
 from bench.core.errors import WorkerError
 from bench.core.model_inputs import Padding
+from bench.core.reports import LoadedProcess
 from bench.inputs.encoded import Encoded
 from bench.runtimes.base.session import Logits, TokenArray
 from bench.serving import load as load_generator
@@ -287,11 +288,11 @@ def served_by(session: Answering, sentences: Sequence[Sequence[int]]) -> Served:
 def test_two_swapped_answers_are_found_though_both_pass_the_gate() -> None:
     session = Answering()
     served = served_by(session, [[0, 1], [2, 3], [4, 5]])
-    assert "fault" not in replay(session, furthest([served], REFERENCE), REFERENCE)
+    assert replay(session, furthest([served], REFERENCE), REFERENCE).fault == ""
     served.logits[1] = served.logits[1][::-1]
     close = check([served], REFERENCE, "single_label").max_abs_diff / np.ptp(REFERENCE)
     assert close < 0.05, "a gate for INT8 would let it pass"
-    assert "differs from the same batch run again" in replay(session, furthest([served], REFERENCE), REFERENCE)["fault"]
+    assert "differs from the same batch run again" in replay(session, furthest([served], REFERENCE), REFERENCE).fault
 
 
 def test_lost_and_doubled_answers_are_counted() -> None:
@@ -361,18 +362,20 @@ def test_a_latency_is_told_only_between_rates_that_were_tried() -> None:
     assert latency_at(points, 90.0, "p99_ms", alone_ms=1.0) is None
 
 
-def process(*points: tuple[float, float, int, int]) -> dict[str, Any]:
+def process(*points: tuple[float, float, int, int]) -> LoadedProcess:
     """Return a serving process of (rate asked for, rate sent, requests, late ones)."""
-    common = {"is_overloaded": False, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0}
+    common = {"is_overloaded": False, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "keeps": True}
+    common |= {"mean_batch": 1.0, "busy_share": 0.5}
     names = ("rate", "sent_per_s", "queries", "late")
-    return {"points": [{**common, **dict(zip(names, point, strict=True))} for point in points]}
+    made = [{**common, **dict(zip(names, point, strict=True))} for point in points]
+    return LoadedProcess.model_validate({"process": 0, "points": made, "late_captures": 0})
 
 
 def test_requests_of_all_processes_together_show_a_p99() -> None:
     three = [process((100.0, 100.0, 153, 0)), process((100.0, 110.0, 153, 0)), process((110.0, 120.0, 153, 0))]
     assert confirmed(three) == pytest.approx(459 / (153 / 100 + 153 / 110 + 153 / 120))
     assert confirmed(three[:2]) is None
-    three[0]["points"][0]["late"] = 1
+    three[0].points[0].late = 1
     assert confirmed(three) is None
 
 
@@ -381,7 +384,7 @@ def test_a_process_that_was_tried_at_lower_rates_alone_shows_nothing_of_a_higher
     near = process((100.0, 100.0, 459, 0))
     assert confirmed([far, far]) == pytest.approx(110.0)
     assert confirmed([far, near]) == pytest.approx(100.0)
-    near["points"][0]["is_overloaded"] = True
+    near.points[0].is_overloaded = True
     assert confirmed([far, near]) is None
 
 

@@ -64,8 +64,8 @@ def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6
         {
             "process": number,
             "points": around(rate),
-            "single_stream": {"queries": 500, "p50_ms": 1.0, "p95_ms": 1.5, "p99_ms": 2.0},
-            "offline": {"queries": 500, "per_s": rate},
+            "single_stream": {**point(1.0, 2.0), "p50_ms": 1.0, "p95_ms": 1.5},
+            "offline": {**point(rate, 1.0), "per_s": rate},
             "late_captures": 0,
         }
         for number, rate in enumerate(rates)
@@ -79,7 +79,7 @@ def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6
         "max_delay_ms": 0,
         "instances": 1,
         "closed_loop_per_s": closed_loop_per_s,
-        "session": {"id": "1.000", "null": null},
+        "session": {"id": "1.000", "seed": 1, "null": null},
         "requests": 5000,
         **more,
     }

@@ -23,6 +23,7 @@ from bench.core.files import write_json
 from bench.core.params import Params, load_params
 from bench.machine.lock import timing_lock
 from bench.timing.combine import combine
+from bench.timing.results import ProcessResult
 from bench.workers.jobs import make_job
 from bench.workers.launcher import run_worker
 
@@ -59,8 +60,8 @@ def measure(params: Params, key: str, change: dict[str, Any]) -> dict[str, Any]:
         result = run_worker(job, Path(scratch), params.timing.worker_limit_seconds, lambda _event: None)
     if result["status"] == "skipped":
         return {"status": "skipped", "reason": result["reason"]}
-    cell = combine(variant, params, [result], is_real=False)["cells"]["1"]
-    return {name: cell[name] for name in ("status", "reason", "proof", "relative_error") if name in cell}
+    cell = combine(variant, params, [ProcessResult(**result)], is_real=False).cells["1"]
+    return cell.as_dict(include={"status", "reason", "proof", "relative_error"})
 
 
 @contextmanager

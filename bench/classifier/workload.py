@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+from bench.core.reports import Work
 
 BYTES_PER_WEIGHT = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 BYTES_PER_TOKEN = 8
@@ -38,9 +40,13 @@ class Load:
         return cls(1, tokens, tokens * tokens)
 
 
-def loads(batch_size: int, work: dict[str, list[int]], kind: str) -> Iterator[Load]:
+def loads(batch_size: int, work: Work, kind: Literal["given", "computed"]) -> Iterator[Load]:
     """Yield the load of each batch of a pass: what was `given`, or what was `computed` with padding."""
-    for tokens, pairs in zip(work[f"{kind}_tokens"], work[f"{kind}_pairs"], strict=True):
+    given = kind == "given"
+    tokens_of, pairs_of = (
+        (work.given_tokens, work.given_pairs) if given else (work.computed_tokens, work.computed_pairs)
+    )
+    for tokens, pairs in zip(tokens_of, pairs_of, strict=True):
         yield Load(batch_size, tokens, pairs)
 
 

@@ -15,14 +15,17 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
 from bench.core.errors import DataError
 
 PATIENCE_SECONDS = 1.0
+UNION_TAG = "<"
+"""How the tags of a union begin; the path to a faulty key is told without them."""
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def _temporary_name(target: Path) -> Path:
@@ -106,6 +109,18 @@ def read_json(path: Path, mend: str, schema: Any = dict[str, Any]) -> dict[str, 
 
     DataError if it is missing, damaged or of another shape, with the key, the value, and the advice `mend`.
     """
+    content = _read_object(path, mend)
+    checked(content, schema, path, mend, is_strict=True)
+    return content
+
+
+def read_model(path: Path, mend: str, model: type[Model]) -> Model:
+    """Read a JSON object as a pydantic model; DataError as `read_json` raises it."""
+    found: Model = checked(_read_object(path, mend), model, path, mend, is_strict=True)
+    return found
+
+
+def _read_object(path: Path, mend: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -114,7 +129,6 @@ def read_json(path: Path, mend: str, schema: Any = dict[str, Any]) -> dict[str, 
         raise damaged(path, shortened(str(problem)), mend) from None
     if not isinstance(content, dict):
         raise damaged(path, "not a JSON object", mend)
-    checked(content, schema, path, mend, is_strict=True)
     return content
 
 
@@ -146,7 +160,7 @@ def checked(content: Any, schema: Any, path: Path, mend: str, is_strict: bool = 
         return TypeAdapter(schema).validate_python(content, strict=is_strict)
     except ValidationError as problem:
         fault = problem.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
+        key = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(UNION_TAG))
         got = "" if fault["type"] == "missing" else f", got {shortened(repr(fault['input']))}"
         what = f"{key}: {fault['msg']}{got}" if key else fault["msg"]
         raise damaged(path, what, mend) from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.core.model_inputs import Padding, Task
@@ -115,28 +115,7 @@ class Peaks(TypedDict):
     cuda: DevicePeaks | None
 
 
-class EngineRecord(TypedDict):
-    """artifacts/engines/KEY/build.json."""
-
-    status: Literal["built", "skipped", "rejected", "failed"]
-    reason: NotRequired[str]
-    folder: NotRequired[str]
-    build_seconds: NotRequired[Amount]
-    machine: NotRequired[str]
-    tensorrt: NotRequired[str]
-    gpu: NotRequired[str]
-
-
 Status = Literal["measured", "off", "skipped", "out_of_memory", "rejected", "failed"]
-
-
-class Work(TypedDict):
-    """What a cell works on, batch by batch of a pass."""
-
-    given_tokens: list[Count]
-    given_pairs: list[Count]
-    computed_tokens: list[Count]
-    computed_pairs: list[Count]
 
 
 class Lengths(TypedDict):
@@ -158,151 +137,7 @@ class TokenCount(TypedDict):
     sentences: Annotated[int, Field(ge=1)]
 
 
-class Cell(TypedDict):
-    """A variant at one batch size, as its report holds it."""
-
-    status: Status
-    reason: NotRequired[str]
-    p50_ms: NotRequired[Latency]
-    p95_ms: NotRequired[Latency]
-    mean_ms: NotRequired[Latency]
-    accuracy: NotRequired[Amount]
-    accuracy_low: NotRequired[Amount]
-    accuracy_high: NotRequired[Amount]
-    accuracy_loss: NotRequired[Number]
-    accuracy_loss_p: NotRequired[Amount]
-    samples_per_s: NotRequired[Latency]
-    work: NotRequired[Work]
-    rounds: NotRequired[list[int]]
-    process_p50_ms: NotRequired[list[Latency]]
-    process_p95_ms: NotRequired[list[Latency]]
-    process_mean_ms: NotRequired[list[Latency]]
-    process_runs: NotRequired[list[int]]
-    runs: NotRequired[int]
-    host_loop_ms: NotRequired[list[Latency]]
-    gpu: NotRequired[list[dict[str, Any]]]
-
-
-FIGURES: tuple[Literal["p50_ms", "mean_ms", "samples_per_s", "runs", "rounds", "work"], ...] = (
-    "p50_ms",
-    "mean_ms",
-    "samples_per_s",
-    "runs",
-    "rounds",
-    "work",
-)
-OF_PROCESSES: tuple[Literal["process_p50_ms", "process_mean_ms", "process_runs"], ...] = (
-    "process_p50_ms",
-    "process_mean_ms",
-    "process_runs",
-)
-
-
-def whole(cell: Cell) -> Cell:
-    """Return a cell; ValueError if it is measured without its figures, or has them for other processes than it had."""
-    if cell["status"] != "measured":
-        return cell
-    lacking = [name for name in (*FIGURES, *OF_PROCESSES) if name not in cell]
-    if lacking:
-        raise ValueError(f"measured, without {', '.join(lacking)}")
-    unlike = [name for name in OF_PROCESSES if len(cell[name]) != len(cell["rounds"])]
-    if unlike:
-        raise ValueError(f"{len(cell['rounds'])} rounds, {', '.join(unlike)} of another number")
-    if sum(cell["process_runs"]) != cell["runs"]:
-        raise ValueError(f"runs = {cell['runs']}, process_runs add up to {sum(cell['process_runs'])}")
-    return cell
-
-
-class TimedCell(TypedDict):
-    """A row that others are compared through, at one batch size."""
-
-    rounds: list[int]
-    p50_ms: Latency
-    process_p50_ms: list[Latency]
-    process_mean_ms: list[Latency]
-
-
-class Session(TypedDict):
-    """The rounds that a report is of."""
-
-    id: str
-    seed: int
-    order: list[list[str]]
-    twin: dict[str, TimedCell]
-    anchors: dict[str, dict[str, TimedCell]]
-
-
-class Labels(TypedDict):
-    """What a row and the fp32 reference get right of all labelled sentences."""
-
-    labelled: Annotated[int, Field(ge=1)]
-    right: Count
-    reference_right: Count
-    only_reference: Count
-    only_row: Count
-
-
-class Report(TypedDict):
-    """artifacts/samples/DEVICE/KEY.json."""
-
-    cells: dict[str, Annotated[Cell, AfterValidator(whole)]]
-    processes: list[dict[str, Any]]
-    evidence: NotRequired[dict[str, Any]]
-    accuracy: NotRequired[Labels | None]
-    session: NotRequired[Session]
-    fingerprint: NotRequired[str]
-    failure: NotRequired[str]
-
-
 ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_memory", "rejected", "failed"]
-
-
-class RatePoint(TypedDict):
-    """What a serving process did at one rate; `keeps`: its p99 was within the budget.
-
-    `rate` was asked for, `sent_per_s` came of it: requests at random times, not all of them.
-    """
-
-    rate: Latency
-    sent_per_s: Latency
-    keeps: bool
-    is_overloaded: bool
-    queries: Annotated[int, Field(ge=1)]
-    late: Count
-    p50_ms: Latency
-    p95_ms: Latency
-    p99_ms: Latency
-    mean_batch: Amount
-    tokens_computed: NotRequired[Amount]
-    busy_share: Amount
-    gpu: NotRequired[dict[str, Any]]
-
-
-class ServingProcess(TypedDict):
-    """What one serving process did."""
-
-    process: Count
-    points: Annotated[list[RatePoint], Field(min_length=1)]
-    single_stream: dict[str, Any]
-    offline: dict[str, Any]
-    late_captures: NotRequired[int]
-    peak_host_mib: NotRequired[Amount]
-    gpu_mib: NotRequired[Number]
-
-
-class Served(TypedDict):
-    """artifacts/served/KEY.json."""
-
-    status: ServingStatus
-    reason: NotRequired[str]
-    processes: list[ServingProcess]
-    budget_ms: Latency
-    max_batch: Annotated[int, Field(ge=1)]
-    closed_loop_per_s: NotRequired[Latency]
-    expected_per_s: NotRequired[Latency]
-    session: NotRequired[dict[str, Any]]
-    fingerprint: NotRequired[str]
-    failure: NotRequired[str]
 
 
 class Labelled(TypedDict):

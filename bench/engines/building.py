@@ -12,6 +12,7 @@ from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, TIMING_CACHE
 from bench.core.progress import say
 from bench.core.provenance import read_machine_id
+from bench.core.reports import EngineRecord
 from bench.engines.folders import engine_bytes, engine_folder_name, with_timing_cache
 from bench.workers.jobs import engine_options, make_job
 from bench.workers.launcher import run_worker
@@ -22,7 +23,7 @@ BUILDER_RESOURCE = "builder_resource"
 
 def build_engines(
     key: str, variant: Variant, params: Params, environment: dict[str, Any], folder: Path
-) -> dict[str, Any]:
+) -> EngineRecord:
     """Build into `folder` and return the record; EngineError if no engine came out."""
     options = {**engine_options(variant, params), **variant.options, "precision": variant.precision}
     tensorrt = environment["versions"]["tensorrt"]
@@ -42,23 +43,24 @@ def build_engines(
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
             reason = f"TensorRT {tensorrt} does not load its builder resource for this GPU: {problem.last_words()}"
-            return {"status": "skipped", "reason": reason}
+            return EngineRecord(status="skipped", reason=reason)
         if variant.precision != "int8":
             raise
-        return {"status": "rejected", "reason": f"TensorRT {tensorrt} built no INT8 engine: {problem.last_words()}"}
+        reason = f"TensorRT {tensorrt} built no INT8 engine: {problem.last_words()}"
+        return EngineRecord(status="rejected", reason=reason)
     if result["status"] == "skipped":
-        return {"status": "skipped", "reason": result["reason"]}
+        return EngineRecord(status="skipped", reason=result["reason"])
     size = engine_bytes(target)
     if not size:
         raise EngineError(f"{key}: TensorRT wrote no engine into its cache; nothing could be timed")
-    return {
-        "status": "built",
-        "folder": name,
-        "build_seconds": time.perf_counter() - began,
-        "session_without_cache_seconds": result["session_without_cache_seconds"],
-        **{name: result[name] for name in ("seconds_by_batch_size",) if name in result},
-        "engine_bytes": size,
-        "tensorrt": tensorrt,
-        "gpu": environment["cuda"]["gpu"],
-        "machine": read_machine_id(),
-    }
+    return EngineRecord(
+        status="built",
+        folder=name,
+        build_seconds=time.perf_counter() - began,
+        session_without_cache_seconds=result["session_without_cache_seconds"],
+        seconds_by_batch_size=result.get("seconds_by_batch_size", {}),
+        engine_bytes=size,
+        tensorrt=tensorrt,
+        gpu=environment["cuda"]["gpu"],
+        machine=read_machine_id(),
+    )

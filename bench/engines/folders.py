@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import EngineError
-from bench.core.files import file_sha256, read_json
-from bench.core.schemas import EngineRecord
+from bench.core.files import file_sha256, read_model
+from bench.core.reports import EngineRecord
 
 RECORD = "build.json"
 ENGINE_SUFFIXES = (".engine",)
@@ -32,9 +32,9 @@ def engine_folder_name(graph: Path, options: dict[str, Any], tensorrt: str, gpu:
     return f"engine-{digest.hexdigest()[:16]}"
 
 
-def read_record(variant_folder: Path) -> dict[str, Any]:
+def read_record(variant_folder: Path) -> EngineRecord:
     """Read what `build_engine` wrote about a variant: status, reason, folder, build seconds, bytes."""
-    return read_json(variant_folder / RECORD, "`dvc repro -f build_engine` writes it anew", EngineRecord)
+    return read_model(variant_folder / RECORD, "`dvc repro -f build_engine` writes it anew", EngineRecord)
 
 
 def folder_state(folder: Path) -> dict[str, str]:
@@ -60,16 +60,19 @@ def check_unchanged(key: str, copy: Path, before: dict[str, str]) -> None:
         )
 
 
-def check_fits(key: str, record: dict[str, Any], environment: dict[str, Any]) -> None:
+def check_fits(key: str, record: EngineRecord, environment: dict[str, Any]) -> None:
     """Raise EngineError if an engine was built by another TensorRT or for another GPU than this machine's.
 
     DVC builds a stale engine anew; this is for one that came from a cache or by hand.
     """
-    here = {"tensorrt": environment["versions"]["tensorrt"], "gpu": (environment["cuda"] or {}).get("gpu")}
-    for what, value in here.items():
-        if record[what] != value:
+    here = {
+        "tensorrt": (record.tensorrt, environment["versions"]["tensorrt"]),
+        "gpu": (record.gpu, (environment["cuda"] or {}).get("gpu")),
+    }
+    for what, (built_for, value) in here.items():
+        if built_for != value:
             raise EngineError(
-                f"{key}: its engine was built for {what} {record[what]}, this machine has {value or 'none'}: "
+                f"{key}: its engine was built for {what} {built_for}, this machine has {value or 'none'}: "
                 f"`dvc repro build_engine@{key}` builds it for this one"
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from bench.core.reports import GpuReading
 from bench.machine.gpus import ask, handle_of, whole_gpu
 
 THROTTLE_REASONS = {
@@ -49,7 +50,7 @@ class GpuMonitor:
         self._began_ns, self._began_us = time.perf_counter_ns(), time.time_ns() // 1000
         self._energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
 
-    def end_cell(self) -> dict[str, Any]:
+    def end_cell(self) -> GpuReading:
         """Return what the counters say right after a cell."""
         nvml = self._nvml
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
@@ -57,17 +58,16 @@ class GpuMonitor:
         busy = self._ask("nvmlDeviceGetUtilizationRates")  # of its last sampling period, up to a second
         power = self._ask("nvmlDeviceGetPowerUsage")
         started = self._energy_mj
-        found = {
-            "sm_clock_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-            "temperature_c": self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-            "power_w": None if power is None else power / 1000,
-            "energy_j": None if energy is None or started is None else (energy - started) / 1000,
-            "window_seconds": window_seconds,
-            "busy_percent": None if busy is None else float(busy.gpu),
-            "throttling": self._throttling(),
-            "other_gpu_processes": self._other_processes(),
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        return GpuReading(
+            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            power_w=None if power is None else power / 1000,
+            energy_j=None if energy is None or started is None else (energy - started) / 1000,
+            window_seconds=window_seconds,
+            busy_percent=None if busy is None else float(busy.gpu),
+            throttling=self._throttling(),
+            other_gpu_processes=self._other_processes(),
+        )
 
     def _ask(self, function: str, *arguments: Any) -> Any:
         return ask(self._nvml, function, self._handle, *arguments)

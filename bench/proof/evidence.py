@@ -6,9 +6,8 @@ arithmetic of its kernels.  (The fourth, the error against the reference, is the
 
 from __future__ import annotations
 
-from typing import Any
-
 from bench.core.params import Variant
+from bench.core.reports import Evidence, Profile
 from bench.proof.kernels import arithmetic_shares
 
 WEIGHT_TYPES = {
@@ -71,18 +70,18 @@ EXECUTION_PROVIDERS = {
 }
 
 
-def contradiction(variant: Variant, evidence: dict[str, Any]) -> str:
+def contradiction(variant: Variant, evidence: Evidence) -> str:
     """Return how the session's evidence contradicts the row's device, precision or options; empty if it does not."""
     return _wrong_device(variant, evidence) or _wrong_weights(variant, evidence) or _not_compiled(evidence)
 
 
-def kernel_contradiction(variant: Variant, profile: dict[str, Any] | None) -> str:
+def kernel_contradiction(variant: Variant, profile: Profile | None) -> str:
     """Return how the kernels of one cell contradict its row; empty if they do not or none were recorded."""
     if variant.device != "cuda" or profile is None:
         return ""
-    if not profile["kernels"]:
+    if not profile.kernels:
         return "wanted cuda, observed no kernel on the GPU"
-    shares = arithmetic_shares(profile["kernels"])
+    shares = arithmetic_shares(profile.kernels)
     readable = {name: share for name, share in shares.items() if name != "unknown"}
     if not readable:
         return ""
@@ -96,41 +95,37 @@ def kernel_contradiction(variant: Variant, profile: dict[str, Any] | None) -> st
     return f"requested {variant.precision}, observed {observed} in {share:.0%} of the time in matrix products"
 
 
-def proof_mark(variant: Variant, evidence: dict[str, Any], profile: dict[str, Any] | None) -> str:
+def proof_mark(variant: Variant, evidence: Evidence, profile: Profile | None) -> str:
     """Return which of the proofs a cell has: D device, W weights, K kernels; `-` for each that was not recorded."""
-    device = bool(evidence.get("providers") or evidence.get("device"))
-    weights = bool(evidence.get("product_weights"))
-    shares = arithmetic_shares(profile["kernels"]) if profile else {}
+    device = bool(evidence.providers or evidence.device)
+    weights = bool(evidence.product_weights)
+    shares = arithmetic_shares(profile.kernels) if profile else {}
     kernels = bool(set(shares) - {"unknown"})
     found = {"D": device, "W": weights, "K": kernels}
     letters = "".join(letter if seen else "-" for letter, seen in found.items())
     return letters if variant.device == "cuda" else letters[:2]
 
 
-def _wrong_device(variant: Variant, evidence: dict[str, Any]) -> str:
+def _wrong_device(variant: Variant, evidence: Evidence) -> str:
     wanted = EXECUTION_PROVIDERS.get((variant.runtime, variant.device))
-    providers = evidence.get("providers")
-    if wanted and providers and providers[0] != wanted:
-        return f"wanted {wanted}, observed {providers[0]}"
-    elsewhere = {
-        name: nodes for name, nodes in evidence.get("operators_elsewhere", {}).items() if name not in SHAPE_OPERATORS
-    }
+    if wanted and evidence.providers and evidence.providers[0] != wanted:
+        return f"wanted {wanted}, observed {evidence.providers[0]}"
+    elsewhere = {name: nodes for name, nodes in evidence.operators_elsewhere.items() if name not in SHAPE_OPERATORS}
     if wanted and elsewhere:
         names = ", ".join(f"{count} {name}" for name, count in sorted(elsewhere.items()))
         return f"wanted every node but those that compute shapes on {wanted}, observed elsewhere: {names}"
-    devices = evidence.get("device")
-    if devices and devices != [variant.device]:
-        return f"wanted weights on {variant.device}, observed {', '.join(devices)}"
+    if evidence.device and evidence.device != [variant.device]:
+        return f"wanted weights on {variant.device}, observed {', '.join(evidence.device)}"
     return ""
 
 
-def _not_compiled(evidence: dict[str, Any]) -> str:
-    calls = evidence.get("uncompiled_calls", 0)
+def _not_compiled(evidence: Evidence) -> str:
+    calls = evidence.uncompiled_calls
     return f"wanted compiled code, observed {calls} calls of the model without it" if calls else ""
 
 
-def _wrong_weights(variant: Variant, evidence: dict[str, Any]) -> str:
-    sizes: dict[str, int] = evidence.get("product_weights", {})
+def _wrong_weights(variant: Variant, evidence: Evidence) -> str:
+    sizes = evidence.product_weights
     if not sizes or variant.runtime == "tensorrt":
         return ""
     share = sum(sizes.get(name, 0) for name in WEIGHT_TYPES[variant.precision]) / sum(sizes.values())

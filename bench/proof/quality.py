@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bench.core.differences import largest_difference
 from bench.core.model_inputs import Task
 from bench.core.params import Gate, Tolerances
+from bench.core.reports import Labels
 from bench.inputs.batches import Batch
 
 Logits = NDArray[np.float32]
@@ -139,29 +140,27 @@ def gate_verdict(comparisons: list[Comparison], spread: float, gate: Tolerances)
     return figures, ""
 
 
-def compare_labels(
-    predicted: NDArray[np.int64], reference: NDArray[np.int64], labels: NDArray[np.int64]
-) -> dict[str, int]:
+def compare_labels(predicted: NDArray[np.int64], reference: NDArray[np.int64], labels: NDArray[np.int64]) -> Labels:
     """Count on the labelled sentences (label 0 or more) what a row and the reference get right.
 
     `only_reference` and `only_row`: sentences that one of the two alone gets right.
     """
     known = labels >= 0
     row, truth = predicted[known] == labels[known], reference[known] == labels[known]
-    return {
-        "labelled": int(known.sum()),
-        "right": int(row.sum()),
-        "reference_right": int(truth.sum()),
-        "only_reference": int((truth & ~row).sum()),
-        "only_row": int((row & ~truth).sum()),
-    }
+    return Labels(
+        labelled=int(known.sum()),
+        right=int(row.sum()),
+        reference_right=int(truth.sum()),
+        only_reference=int((truth & ~row).sum()),
+        only_row=int((row & ~truth).sum()),
+    )
 
 
-def accuracy_fault(counts: dict[str, int] | None, gate: Gate) -> str:
+def accuracy_fault(counts: Labels | None, gate: Gate) -> str:
     """Return why a row's accuracy is too far below the reference's; empty if it is not, or is not known."""
     if not counts or gate.max_accuracy_loss is None:
         return ""
-    loss = (counts["reference_right"] - counts["right"]) / counts["labelled"]
+    loss = (counts.reference_right - counts.right) / counts.labelled
     if loss <= gate.max_accuracy_loss:
         return ""
     return f"accuracy is {loss:.2%} of the sentences below fp32's, allowed: {gate.max_accuracy_loss:.2%}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.paths import RESULTS, RUNS
+from bench.core.reports import Served
 from bench.report.page.data import Data, answers
 from bench.report.page.write import HERE as PAGE_FOLDER
 from bench.report.page.write import STYLE, json_for_html, template_in
@@ -58,4 +59,6 @@ def served_entries(run: RecordedRun, folder: Path) -> Iterator[Data]:
 
 def kept_curves(kept: Data) -> Curves:
     """Return the points of each served row of a kept run, process by process."""
-    return curves_of({key: content["served"] for key, content in kept.items() if "served" in content})
+    return curves_of(
+        {key: Served.model_validate(content["served"]) for key, content in kept.items() if "served" in content}
+    )

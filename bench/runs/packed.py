@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.core.files import damaged, read_csv, read_json
+from bench.core.files import damaged, read_csv, read_model
 from bench.core.params import Params
 from bench.core.paths import SAMPLES, SERVED
-from bench.core.schemas import Report, Served, SingleRun
+from bench.core.reports import Report, Served
+from bench.core.schemas import SingleRun
 
 PACKED = "samples.json.xz"
 PRESET = 9
@@ -27,11 +28,12 @@ def pack_samples(params: Params, folder: Path) -> None:
     for key, variant in params.all_variants().items():
         mend = f"`dvc repro` measures {key} again"
         place = SAMPLES / variant.device / key
-        report = read_json(place.with_suffix(".json"), mend, Report)
+        report = read_model(place.with_suffix(".json"), mend, Report).as_dict()
         runs = pd.DataFrame(read_csv(place.with_suffix(".csv"), mend, SingleRun))
         content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
     for key in params.serving.variants:
-        content[key]["served"] = read_json(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
+        served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
+        content[key]["served"] = served.as_dict()
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=PRESET))
 

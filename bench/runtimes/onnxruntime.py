@@ -18,6 +18,7 @@ import numpy as np
 from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import Padding
+from bench.core.reports import Evidence
 from bench.runtimes.base.session import (
     Logits,
     Session,
@@ -211,15 +212,15 @@ class PlainSession(Session):
                 times[event["args"]["op_name"]] += event["dur"] / 1000
         return dict(times)
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         provider = self._session.get_providers()[0]
-        return {
-            "providers": self._session.get_providers(),
+        return Evidence(
+            providers=self._session.get_providers(),
             **placement(self._session),
-            "provider_options": self._session.get_provider_options().get(provider, {}),
-            "cpu_threads": self._session.get_session_options().intra_op_num_threads,
+            provider_options=self._session.get_provider_options().get(provider, {}),
+            cpu_threads=self._session.get_session_options().intra_op_num_threads,
             **graph_evidence(self._spec.graph),
-        }
+        )
 
 
 def placement(session: Any) -> dict[str, Any]:
@@ -258,8 +259,8 @@ class CudaGraphSession(PlainSession):
             self._bound[shape] = BoundBuffers(self._session, self._names, shape, graph_id=len(self._bound) + 1)
         return self._bound[shape].run(inputs)
 
-    def evidence(self) -> dict[str, Any]:
-        return {**super().evidence(), "captures": len(self._bound)}
+    def evidence(self) -> Evidence:
+        return super().evidence().model_copy(update={"captures": len(self._bound)})
 
 
 class SessionPerBatch(Session):
@@ -284,9 +285,9 @@ class SessionPerBatch(Session):
         self.prepare(len(batches[0][0]))
         return self._sessions[len(batches[0][0])].operator_ms(batches)
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         """Return what the first open session shows: all are of one graph with the same settings."""
-        return next(iter(self._sessions.values())).evidence() if self._sessions else {}
+        return next(iter(self._sessions.values())).evidence() if self._sessions else Evidence()
 
 
 class BoundBuffers:

@@ -11,6 +11,7 @@ from bench.core.errors import WorkerError
 from bench.core.model_inputs import Padding
 from bench.core.openvino_import import DEVICE, import_openvino
 from bench.core.openvino_import import properties as latency_properties
+from bench.core.reports import Evidence
 from bench.runtimes.base.session import (
     Logits,
     Session,
@@ -101,16 +102,16 @@ class OpenVinoSession(Session):
             times[kind] += node.real_time.total_seconds() * 1000
         return dict(times)
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         read = self._model.get_property
-        return {
-            "device": [device.lower() for device in read("EXECUTION_DEVICES")],
-            "product_weights": executed_products(self._model),
-            "precision_hint": str(read("INFERENCE_PRECISION_HINT").get_type_name()),
-            "streams": read("NUM_STREAMS"),
-            "cpu_threads": read("INFERENCE_NUM_THREADS"),
-            "nodes": len(self._model.get_runtime_model().get_ops()),
-        }
+        return Evidence(
+            device=[device.lower() for device in read("EXECUTION_DEVICES")],
+            product_weights=executed_products(self._model),
+            precision_hint=str(read("INFERENCE_PRECISION_HINT").get_type_name()),
+            streams=int(read("NUM_STREAMS")),
+            cpu_threads=int(read("INFERENCE_NUM_THREADS")),
+            nodes=len(self._model.get_runtime_model().get_ops()),
+        )
 
 
 def infer(request: Any, names: Sequence[str], inputs: Sequence[TokenArray]) -> Logits:

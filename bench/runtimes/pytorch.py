@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.core.model_inputs import INPUT_NAMES, Padding
+from bench.core.reports import Evidence
 from bench.runtimes.base.session import (
     Logits,
     Session,
@@ -109,19 +110,19 @@ class EagerSession(Session):
                 self.run(*inputs)
         return {event.key: event.self_cpu_time_total / 1000 for event in profiler.key_averages()}
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         import torch
 
-        return {
-            "device": devices(self._model),
-            "weight_bytes": weight_bytes(self._model),
-            "product_weights": product_weights(self._model),
-            "cpu_threads": torch.get_num_threads(),
-            "matmul_precision": torch.get_float32_matmul_precision(),
-            "convolutions_in_tf32": torch.backends.cudnn.allow_tf32,
-            "attention": getattr(self._model.config, "_attn_implementation", None),
-            "compile": self._spec.options.get("compile", "no"),
-        }
+        return Evidence(
+            device=devices(self._model),
+            weight_bytes=weight_bytes(self._model),
+            product_weights=product_weights(self._model),
+            cpu_threads=torch.get_num_threads(),
+            matmul_precision=torch.get_float32_matmul_precision(),
+            convolutions_in_tf32=torch.backends.cudnn.allow_tf32,
+            attention=getattr(self._model.config, "_attn_implementation", None),
+            compile=str(self._spec.options.get("compile", "no")),
+        )
 
 
 class CompiledSession(EagerSession):
@@ -158,12 +159,9 @@ class CompiledSession(EagerSession):
             host: Logits = self._compiled(packed).cpu().numpy()
         return host
 
-    def evidence(self) -> dict[str, Any]:
-        return {
-            **super().evidence(),
-            "uncompiled_calls": self._uncompiled_calls,
-            "captures": len(self._buffers),
-        }
+    def evidence(self) -> Evidence:
+        more = {"uncompiled_calls": self._uncompiled_calls, "captures": len(self._buffers)}
+        return super().evidence().model_copy(update=more)
 
     def _packed(self, packed: torch.Tensor) -> torch.Tensor:
         import torch

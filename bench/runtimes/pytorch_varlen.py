@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.model_inputs import Padding
+from bench.core.reports import Evidence
 from bench.runtimes.base.end_to_end import EndToEnd, join_projections
 from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, TokenArray, Unavailable
 from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
@@ -107,18 +108,18 @@ class VarlenSession(Session):
         """Nothing runs on the CPU."""
         return {}
 
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         model = self._classifier.model
-        return {
-            "device": devices(model),
-            "weight_bytes": weight_bytes(model),
-            "product_weights": product_weights(model),
-            "attention": "varlen_attn",
-            "compile": "any shape" if self._is_compiled else "no",
-            "captures": len(self._graphs),
-            "captures_mib": self._capture_bytes / MIB,
-            **({"uncompiled_calls": self._uncompiled_calls} if self._is_compiled else {}),
-        }
+        return Evidence(
+            device=devices(model),
+            weight_bytes=weight_bytes(model),
+            product_weights=product_weights(model),
+            attention="varlen_attn",
+            compile="any shape" if self._is_compiled else "no",
+            captures=len(self._graphs),
+            captures_mib=self._capture_bytes / MIB,
+            uncompiled_calls=self._uncompiled_calls if self._is_compiled else None,
+        )
 
     def _counted(self, *arguments: torch.Tensor) -> torch.Tensor:
         import torch

@@ -6,8 +6,6 @@ furthest from the reference are run again as they were: the session gives the sa
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bench.core.differences import largest_difference
@@ -16,6 +14,7 @@ from bench.inputs.batches import Batch
 from bench.proof.quality import Comparison, Logits, compare, reference_spread
 from bench.runtimes.base.session import Session
 from bench.serving.instances import Served
+from bench.serving.results import Replay
 
 REPLAYED = 8
 """Batches that are run again."""
@@ -46,7 +45,7 @@ def furthest(served: list[Served], reference: Logits, count: int = REPLAYED) -> 
     return sorted(pairs, key=lambda pair: -largest_difference(pair[1], reference[pair[0].indices]))[:count]
 
 
-def replay(session: Session, pairs: list[tuple[Batch, Logits]], reference: Logits) -> dict[str, Any]:
+def replay(session: Session, pairs: list[tuple[Batch, Logits]], reference: Logits) -> Replay:
     """Run batches again as they were; `fault` says if one gives other logits now."""
     allowed = SAME * reference_spread(reference)
     differences = [
@@ -54,7 +53,7 @@ def replay(session: Session, pairs: list[tuple[Batch, Logits]], reference: Logit
     ]
     largest = max(differences, default=0.0)
     fault = "" if largest <= allowed else f"an answer under load differs from the same batch run again by {largest:.3g}"
-    return {"batches": len(pairs), "max_abs_diff": largest, **({"fault": fault} if fault else {})}
+    return Replay(batches=len(pairs), max_abs_diff=largest, fault=fault)
 
 
 def unanswered(load_queries: int, served: list[Served]) -> str:

@@ -2,76 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from bench.core.params import Params, Variant
 from bench.core.paths import EVALUATION
+from bench.core.reports import Served
+from bench.core.schemas import ServingStatus
 from bench.inputs.encoded import load_reference
 from bench.proof.evidence import contradiction
-from bench.proof.quality import Comparison, gate_verdict, reference_spread, tolerances
-
-Report = dict[str, Any]
-KEPT = (
-    "process",
-    "points",
-    "single_stream",
-    "offline",
-    "shapes",
-    "late_captures",
-    "peak_host_mib",
-    "gpu_mib",
-    "turn_unix_ns",
-)
+from bench.proof.quality import gate_verdict, reference_spread, tolerances
+from bench.serving.results import Check, ServingResult
 
 
-def without_load(status: str, reason: str = "") -> Report:
+def without_load(variant: Variant, params: Params, status: ServingStatus, reason: str = "") -> Served:
     """Return the report of a row that was not served."""
-    return {"status": status, **({"reason": reason} if reason else {}), "processes": []}
+    serving, device = params.serving, variant.device
+    return Served(
+        status=status,
+        reason=reason,
+        processes=[],
+        budget_ms=serving.p99_ms[device],
+        max_batch=serving.max_batch[device],
+        max_delay_ms=serving.max_delay_ms,
+        instances=serving.instances,
+    )
 
 
-def combine(variant: Variant, params: Params, results: list[dict[str, Any]], is_real: bool) -> Report:
+def combine(variant: Variant, params: Params, results: list[ServingResult], is_real: bool) -> Served:
     """Put the processes' results together; `rejected` if an answer under load was wrong, missing or another's."""
-    loads = [load for result in results for load in _loads(result)]
-    comparisons = [_comparison(load["comparison"]) for load in loads]
+    checks = [check for result in results for check in result.checks]
+    processes = [result.as_process() for result in results]
+    loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points)]
     spread = reference_spread(load_reference(EVALUATION))
     limits = tolerances(params.quality[variant.precision], is_real)
-    figures, reason = gate_verdict(comparisons, spread, limits)
-    reason = contradiction(variant, results[0]["evidence"]) or reason or _mixed_up(loads)
-    return {
-        "status": "rejected" if reason else "measured",
-        **({"reason": reason} if reason else {}),
+    figures, reason = gate_verdict([check.comparison for check in checks], spread, limits)
+    reason = contradiction(variant, results[0].evidence) or reason or _mixed_up(checks)
+    found = {
         **figures,
-        "requests": sum(load["queries"] for load in loads),
-        "replayed_batches": sum(load["replayed"]["batches"] for load in loads),
-        "processes": [_without_checks(result) for result in results],
+        "requests": sum(load.queries for load in loads),
+        "replayed_batches": sum(check.replayed.batches for check in checks),
+        "processes": processes,
     }
+    return without_load(variant, params, "rejected" if reason else "measured", reason).model_copy(update=found)
 
 
-def _loads(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [result["single_stream"], result["offline"], *result["points"]]
-
-
-def _mixed_up(loads: list[dict[str, Any]]) -> str:
+def _mixed_up(checks: list[Check]) -> str:
     """Return what is wrong with who got which answer; empty if nothing is."""
-    faults = [load["unanswered"] or load["replayed"].get("fault", "") for load in loads]
-    return next((fault for fault in faults if fault), "")
-
-
-def _comparison(recorded: dict[str, Any]) -> Comparison:
-    difference = recorded["max_abs_diff"]
-    return Comparison(**{**recorded, "max_abs_diff": float("inf") if difference is None else difference})
-
-
-CHECKS = ("comparison", "unanswered", "replayed")
-
-
-def _without_checks(result: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of a process; what its answers were checked for is told of all together."""
-    kept = {name: result[name] for name in KEPT if name in result}
-    for name in ("single_stream", "offline"):
-        kept[name] = _figures(kept[name])
-    return {**kept, "points": [_figures(point) for point in kept["points"]]}
-
-
-def _figures(load: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in load.items() if name not in CHECKS}
+    return next((fault for check in checks if (fault := check.unanswered or check.replayed.fault)), "")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from bench.core.reports import Evidence
 from bench.runtimes.base.session import Logits, Session, TokenArray
 
 NULL = "null"
@@ -25,5 +25,5 @@ class NullSession(Session):
     def operator_ms(self, _batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
         return {}
 
-    def evidence(self) -> dict[str, Any]:
-        return {}
+    def evidence(self) -> Evidence:
+        return Evidence()

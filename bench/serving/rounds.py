@@ -15,14 +15,16 @@ from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
 from bench.core.rates import rate_text
+from bench.core.reports import NoopProcess, Served
 from bench.engines.folders import check_unchanged, copy_engine, read_record
 from bench.machine.cores import physical_cores
-from bench.serving.combine import Report, combine, without_load
+from bench.serving.combine import combine, without_load
 from bench.serving.jobs import make_serve_job
 from bench.serving.null_session import NULL
+from bench.serving.results import ServingResult
 from bench.serving.search import LOWEST, STEP, Grid
 from bench.timing.parts import REASON
-from bench.timing.rounds import Plan, Result, Rounds, run_in_rounds
+from bench.timing.rounds import Plan, Rounds, run_in_rounds
 from bench.timing.session import LEAST_TOGETHER
 from bench.workers.launcher import WorkerProcess, run_workers
 
@@ -51,7 +53,7 @@ class ServingRounds:
     is_real: bool
     scratch: Path
     seed: int
-    results: dict[str, list[Result]] = field(default_factory=dict)
+    results: dict[str, list[ServingResult]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_key = {row.key: row for row in self.rows}
@@ -60,14 +62,14 @@ class ServingRounds:
 
     def _engine(self, row: Row) -> tuple[Path, dict[str, str]]:
         copy = self._folder(row.key) / "engine"
-        return copy, copy_engine(ENGINES / row.key / read_record(ENGINES / row.key)["folder"], copy)
+        return copy, copy_engine(ENGINES / row.key / read_record(ENGINES / row.key).folder, copy)
 
     def _folder(self, key: str) -> Path:
         folder = self.scratch / key
         folder.mkdir(exist_ok=True)
         return folder
 
-    def run(self) -> Rounds:
+    def run(self) -> Rounds[ServingResult]:
         """Serve every row in every round, then the session that computes nothing."""
         count = self.params.serving.processes
         names = [row.key for row in self.rows]
@@ -78,7 +80,7 @@ class ServingRounds:
             self.null = self._run_null()
         return rounds
 
-    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, Result]]:
+    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, ServingResult]]:
         self.steps.title = f"round {number + 1}"
         together = max(LEAST_TOGETHER, physical_cores() // 2)
         groups = (
@@ -88,7 +90,7 @@ class ServingRounds:
         current = iter(order)
         results = run_workers(groups, self.params.timing.worker_limit_seconds, partial(self._tell, current, [""]))
         for key, result in zip(order, results, strict=True):
-            found = {"status": "failed", "error": result} if isinstance(result, WorkerError) else result
+            found = _result(result)
             self.results[key].append(found)
             self.steps.done()
             yield key, found
@@ -116,7 +118,7 @@ class ServingRounds:
         )
         return WorkerProcess(job, self._folder(key), MODULE)
 
-    def _run_null(self) -> Result:
+    def _run_null(self) -> NoopProcess:
         """Return what the null session holds, tried at the rates that the rows held and above all of them."""
         held = [row.grid.rate(start_of(row, self.results[row.key])) for row in self.rows]
         most = ABOVE_ALL * STEP * max(*held, *(row.closed_loop_per_s for row in self.rows))
@@ -134,38 +136,42 @@ class ServingRounds:
         limit = self.params.timing.worker_limit_seconds
         tell = partial(self._tell, iter([NULL]), [""])
         worker = [[partial(WorkerProcess, job, self._folder(NULL), MODULE)]]
-        result = next(iter(run_workers(worker, limit, tell)))
-        if isinstance(result, WorkerError):
-            return {"status": "failed", "reason": str(result)}
-        return {**result, "first_rate": most}
+        return _result(next(iter(run_workers(worker, limit, tell)))).as_noop(most)
 
-    def outcome(self, row: Row) -> Report:
+    def outcome(self, row: Row) -> Served:
         """Return the report of a row; `failed` if a process of it died, or an engine was built."""
         results = self.results[row.key]
         last = results[-1]
-        if last["status"] in ("skipped", "rejected", "out_of_memory"):
-            return without_load(last["status"], last["reason"])
+        if last.status in ("skipped", "rejected", "out_of_memory"):
+            return without_load(row.variant, self.params, last.status, last.reason)
         try:
-            if last["status"] == "failed":
-                raise last["error"]
+            if last.status == "failed":
+                raise WorkerError(last.reason)
             if row.key in self.engines:
                 check_unchanged(row.key, *self.engines[row.key])
         except (EngineError, WorkerError) as problem:
             failure = str(problem)
-            return {**without_load("failed", shortened(" ".join(failure.split()), REASON)), "failure": failure}
+            reason = shortened(" ".join(failure.split()), REASON)
+            return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
         return combine(row.variant, self.params, results, self.is_real)
 
 
-def start_of(row: Row, results: list[Result]) -> int:
+def _result(found: dict[str, Any] | WorkerError) -> ServingResult:
+    if isinstance(found, WorkerError):
+        return ServingResult(status="failed", reason=str(found))
+    return ServingResult(**found)
+
+
+def start_of(row: Row, results: list[ServingResult]) -> int:
     """Return where on its grid a row's next process begins: the highest place that its earlier ones kept, in the
     middle of them."""
-    kept = sorted(kept_place(row.grid, result) for result in results if result["status"] == "measured")
+    kept = sorted(kept_place(row.grid, result) for result in results if result.is_measured())
     return kept[len(kept) // 2] if kept else 0
 
 
-def kept_place(grid: Grid, result: Result) -> int:
+def kept_place(grid: Grid, result: ServingResult) -> int:
     """Return the highest place below the first missed one at which a process kept the budget."""
-    places = {grid.place(point["rate"]): point["keeps"] for point in result["points"]}
+    places = {grid.place(point.rate): point.keeps for point in result.points}
     missed = [place for place, keeps in places.items() if not keeps]
     kept = [place for place, keeps in places.items() if keeps and place < min(missed, default=place + 1)]
     return max(kept, default=max(LOWEST, min(places) - 1))

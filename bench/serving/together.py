@@ -8,19 +8,19 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from bench.core.errors import BenchError, WorkerError
-from bench.core.files import read_json, remove, write_json
+from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import say
 from bench.core.provenance import read_environment, read_provenance
 from bench.core.rates import rate_text
-from bench.core.schemas import Served
+from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored
+from bench.core.schemas import Status
 from bench.machine.lock import timing_lock
 from bench.machine.repro import Request, current_request
-from bench.serving.combine import Report, without_load
+from bench.serving.combine import without_load
 from bench.serving.expected import expected_rate
 from bench.serving.jobs import least_queries
 from bench.serving.rounds import Row, ServingRounds
@@ -34,19 +34,27 @@ NO_LOADGEN = (
     "mlcommons-loadgen is not installed; there are wheels for Linux and Windows on x86-64 and macOS on arm64, "
     "for Python 3.11 to 3.13"
 )
-LOWEST_STATUS = ("measured", "out_of_memory", "rejected", "failed", "skipped", "off")
+LOWEST_STATUS: tuple[Status, ...] = ("measured", "out_of_memory", "rejected", "failed", "skipped", "off")
 """Of the batch sizes of a row, the first of these that one has says why it is not served."""
+
+
+class ServedPart(Stored):
+    """artifacts/rounds/serve/KEY.json: a report, the repro that it is of, and what it was served with."""
+
+    fingerprint: str
+    request: str
+    report: Served
 
 
 def serve_variant(key: str, params: Params) -> None:
     """Serve a variant and write artifacts/served/KEY.json; see `served_report`."""
     report = served_report(key, params)
-    write_json(SERVED / f"{key}.json", report)
-    said = f": {report['reason']}" if "reason" in report else ""
-    say(f"  {key} under load: {report['status']}{said}")
+    write_json(SERVED / f"{key}.json", report.as_dict())
+    said = f": {report.reason}" if report.reason else ""
+    say(f"  {key} under load: {report.status}{said}")
 
 
-def served_report(key: str, params: Params) -> Report:
+def served_report(key: str, params: Params) -> Served:
     """Return what a variant held under load, or why it was not served.
 
     WorkerError if what it is served with was edited meanwhile.
@@ -63,57 +71,45 @@ def served_report(key: str, params: Params) -> Report:
             part = _take(key, mark, None)
         if part is None:
             raise WorkerError(f"{key}: what it is served with changed while it was served: `dvc repro` serves it again")
-        found = part["report"]
+        found = part.report
     remove(_place(key))
-    return {**found, **_settings(variant, params), "fingerprint": mark}
+    return found.model_copy(update={"fingerprint": mark})
 
 
-def _settings(variant: Variant, params: Params) -> Report:
-    """Return what a reader of the report must know of how the row was served."""
-    serving, device = params.serving, variant.device
-    return {
-        "budget_ms": serving.p99_ms[device],
-        "max_batch": serving.max_batch[device],
-        "max_delay_ms": serving.max_delay_ms,
-        "instances": serving.instances,
-    }
-
-
-def row_of(key: str, params: Params) -> Row | Report:
+def row_of(key: str, params: Params) -> Row | Served:
     """Return a variant as it can be served, or the report of one that, as is known before any load, cannot be."""
     variant = params.all_variants()[key]
     serving, device = params.serving, variant.device
-    cells = read_report(key, variant).get("cells", {})
-    measured = {int(size): cell for size, cell in cells.items() if cell["status"] == "measured"}
+    report = read_report(key, variant)
+    measured = {int(size): cell for size, cell in report.measured().items()} if report else {}
     if not any(size <= serving.max_batch[device] for size in measured):
-        return _not_timed(cells)
+        return without_load(variant, params, *_why_not_timed(report))
     if read_environment()["versions"].get(LOADGEN) is None:
-        return without_load("skipped", NO_LOADGEN)
-    mean_ms = {size: cell["mean_ms"] for size, cell in measured.items()}
+        return without_load(variant, params, "skipped", NO_LOADGEN)
+    mean_ms = {size: cell.mean_ms for size, cell in measured.items()}
     budget_ms = serving.p99_ms[device]
     rate = expected_rate(mean_ms, serving.max_batch[device], budget_ms)
     alone_ms = mean_ms[min(mean_ms)]
     if not rate:
         reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.2f} ms"
-        return without_load("over_budget", reason)
+        return without_load(variant, params, "over_budget", reason)
     seconds = least_queries(serving) / rate
     if seconds > serving.max_seconds:
-        return without_load(
-            "skipped",
+        reason = (
             f"too slow to be tried: it should hold about {rate_text(rate)} requests/s, of which a process needs "
-            f"{least_queries(serving)}: {seconds:.0f} s, more than serving.max_seconds = {serving.max_seconds:g}",
+            f"{least_queries(serving)}: {seconds:.0f} s, more than serving.max_seconds = {serving.max_seconds:g}"
         )
-    most = max(cell["samples_per_s"] for size, cell in measured.items() if size <= serving.max_batch[device])
+        return without_load(variant, params, "skipped", reason)
+    most = max(cell.samples_per_s for size, cell in measured.items() if size <= serving.max_batch[device])
     return Row(key, variant, Grid(rate), most)
 
 
-def _not_timed(cells: dict[str, Any]) -> Report:
-    """Return the report of a row without times."""
+def _why_not_timed(report: Report | None) -> tuple[Status, str]:
+    """Return the status of a row without times, and the reason."""
     for status in LOWEST_STATUS:
-        for cell in cells.values():
-            if cell["status"] == status:
-                reason = cell.get("reason", "")
-                return without_load(status, f"not timed: {reason}" if reason else "")
+        for cell in report.cells.values() if report else ():
+            if cell.status == status:
+                return status, f"not timed: {cell.reason}" if cell.reason else ""
     raise BenchError("no figures of the closed loop: `dvc repro` times the row first")
 
 
@@ -125,16 +121,16 @@ def _recorded(key: str) -> str:
     path = SERVED / f"{key}.json"
     if not path.is_file():
         return ""
-    return str(read_json(path, f"`dvc repro -f serve@{key}` serves it again", Served).get("fingerprint", ""))
+    return read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).fingerprint
 
 
-def _take(key: str, mark: str, request_id: str | None) -> dict[str, Any] | None:
+def _take(key: str, mark: str, request_id: str | None) -> ServedPart | None:
     """Return the part that waits for a variant, if it was served with what the variant is now (in that repro)."""
     if not _place(key).is_file():
         return None
-    part = read_json(_place(key), mend="remove it, then `dvc repro`")
-    is_of_repro = request_id is None or (request_id and part["request"] == request_id)
-    return part if part["fingerprint"] == mark and is_of_repro else None
+    part = read_model(_place(key), "remove it, then `dvc repro`", ServedPart)
+    is_of_repro = request_id is None or (request_id and part.request == request_id)
+    return part if part.fingerprint == mark and is_of_repro else None
 
 
 def _run(asked: str, params: Params, request: Request) -> None:
@@ -151,26 +147,26 @@ def _run(asked: str, params: Params, request: Request) -> None:
             Path(scratch),
             int(began),
         )
-        null: Report = {}
+        null: NoopProcess | None = None
         try:
             rounds.run()
             null = rounds.null
         finally:
-            session = {"id": f"{began:.3f}", "seed": int(began), "null": null}
+            session = ServingSession(id=f"{began:.3f}", seed=int(began), null=null)
             for row in rows:
                 _leave(row, rounds, session, params, request)
 
 
-def _leave(row: Row, rounds: ServingRounds, session: Report, params: Params, request: Request) -> None:
+def _leave(row: Row, rounds: ServingRounds, session: ServingSession, params: Params, request: Request) -> None:
     """Write the part of a row that was served in all rounds, or is known not to be."""
     results = rounds.results[row.key]
-    is_done = len(results) == params.serving.processes or any(result["status"] != "measured" for result in results)
+    is_done = len(results) == params.serving.processes or any(not result.is_measured() for result in results)
     if not is_done:
         return
     closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.grid.first}
-    report = {**rounds.outcome(row), **closed_loop, "session": session}
-    content = {"fingerprint": fingerprint(row.key, row.variant, STAGE), "request": request.id, "report": report}
-    write_json(_place(row.key), content)
+    report = rounds.outcome(row).model_copy(update={**closed_loop, "session": session})
+    part = ServedPart(fingerprint=fingerprint(row.key, row.variant, STAGE), request=request.id, report=report)
+    write_json(_place(row.key), part.as_dict())
 
 
 def _rows(asked: str, params: Params, request: Request) -> list[Row]:

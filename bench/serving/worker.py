@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.core.errors import BenchError
+from bench.core.reports import Offline, RatePoint, SingleStream
 from bench.inputs.encoded import load_encoded, load_reference
 from bench.machine.quota import throttled_seconds
 from bench.monitors.gpu import GpuMonitor
@@ -31,6 +32,7 @@ from bench.serving.jobs import ServeJob
 from bench.serving.load import Load, answer, send
 from bench.serving.null_session import NULL, NullSession
 from bench.serving.requests import Requests
+from bench.serving.results import Check, ServingResult
 from bench.serving.search import Grid, search
 from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 from bench.timing.refusals import refusal
@@ -48,6 +50,7 @@ SINGLE_QUERIES = (10, 1000)
 """The fewest and the most requests one after another."""
 
 Figures = dict[str, Any]
+"""Of one load, by the names of `bench.core.reports.Load` and what inherits from it."""
 
 
 def main() -> None:
@@ -62,11 +65,11 @@ def main() -> None:
     try:
         result = Worker(job).work()
     except BenchError as problem:
-        result = {"status": "failed", "reason": str(problem)}
+        result = ServingResult(status="failed", reason=str(problem))
     except BaseException:
         traceback.print_exc()
         _end(1)
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+    Path(sys.argv[2]).write_text(json.dumps(result.model_dump()), encoding="utf-8")
     _end(0)
 
 
@@ -90,25 +93,27 @@ class Worker:
         self.reference = load_reference(Path(job.inputs))
         self.monitor = GpuMonitor(job.gpu) if job.gpu is not None else None
         self.shapes = 0
-        self.points: list[Figures] = []
+        self.result = ServingResult(status="measured", process=job.process)
 
-    def work(self) -> Figures:
+    def work(self) -> ServingResult:
         """Serve; `skipped`, `rejected` or `out_of_memory` with the reason where the row cannot be served."""
         began_ns = time.time_ns()
         _tell("load")
         try:
             instances = Instances(self._open, self.job.instances)
-            served = self._served(instances, began_ns)
+            self._serve(instances)
         except Unavailable as problem:
-            return {"status": "skipped", "reason": str(problem)}
+            return ServingResult(status="skipped", reason=str(problem))
         except Exception as problem:
             if is_out_of_memory(problem):
-                return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
+                return ServingResult(status="out_of_memory", reason=describe_out_of_memory(problem))
             reason = refusal(problem)
             if not reason:
                 raise
-            return {"status": "rejected", "reason": reason}
-        return {"status": "measured", "process": self.job.process, **served}
+            return ServingResult(status="rejected", reason=reason)
+        self.result.peak_host_mib = peak_host_mib()
+        self.result.turn_unix_ns = [began_ns, time.time_ns()]
+        return self.result
 
     def _open(self) -> Session:
         """Open a session and run every shape that can come."""
@@ -135,63 +140,55 @@ class Worker:
         holding = next(size for size in ordered if size >= self.job.max_batch)
         return [size for size in ordered if size <= holding]
 
-    def _served(self, instances: Instances, began_ns: int) -> Figures:
-        captures = instances.first.evidence().get("captures")
-        memory = self.monitor.grown_memory_mib() if self.monitor else None
+    def _serve(self, instances: Instances) -> None:
+        captures = instances.first.evidence().captures or 0
+        self.result.shapes = self.shapes
+        self.result.gpu_mib = self.monitor.grown_memory_mib() if self.monitor else None
         grid, began = Grid(self.job.first_rate), time.monotonic()
         gc.collect()
         gc.freeze()
         gc.disable()
-        ends = self._ends(instances) if self.job.runtime != NULL else {}
+        if self.job.runtime != NULL:
+            self._run_ends(instances)
         search(
             lambda place: self._keeps_budget(instances, grid.rate(place)),
-            self._start(grid, ends),
+            self._start(grid),
             self.job.points,
             lambda is_kept: time.monotonic() - began < self.job.search_seconds * (1 if is_kept else PATIENCE),
             self.job.highest,
         )
         for rate in self.job.rates or self._half(began):
             self._keeps_budget(instances, rate)
-        evidence = instances.first.evidence()
-        late_captures = (evidence.get("captures") or 0) - (captures or 0)
-        return {
-            **ends,
-            "points": self.points,
-            "shapes": self.shapes,
-            "late_captures": late_captures,
-            "evidence": evidence,
-            "peak_host_mib": peak_host_mib(),
-            **({} if memory is None else {"gpu_mib": memory}),
-            "turn_unix_ns": [began_ns, time.time_ns()],
-        }
+        self.result.evidence = instances.first.evidence()
+        self.result.late_captures = (self.result.evidence.captures or 0) - captures
 
-    def _start(self, grid: Grid, ends: Figures) -> int:
+    def _start(self, grid: Grid) -> int:
         """Return where the search begins: in the first process not above what was answered with no time to lose."""
-        if self.job.process or not ends:
+        if self.job.process or not self.result.offline:
             return self.job.start
-        return min(self.job.start, grid.place(OF_ALL_AT_ONCE * ends["offline"]["per_s"]))
+        return min(self.job.start, grid.place(OF_ALL_AT_ONCE * self.result.offline.per_s))
 
     def _half(self, began: float) -> list[float]:
         """Return half of the highest rate that kept the budget, where the first process still has time for it."""
-        kept = [point["rate"] for point in self.points if point["keeps"]]
+        kept = [point.rate for point in self.result.points if point.keeps]
         if self.job.process or not kept:
             return []
         rate = max(kept) / 2
         seconds = self.job.queries(rate) / rate
         return [rate] if time.monotonic() - began + seconds < self.job.search_seconds else []
 
-    def _ends(self, instances: Instances) -> Figures:
-        """Return both ends of the curve: one request after another, and all at once."""
+    def _run_ends(self, instances: Instances) -> None:
+        """Run both ends of the curve: one request after another, and all at once."""
         _tell("one by one")
         began = time.perf_counter()
         instances.first.run(*self.requests.batch([0]).inputs)
         run_seconds = max(time.perf_counter() - began, 1e-6)
         least, most = SINGLE_QUERIES
         count = min(max(math.ceil(self.job.end_seconds / run_seconds), least), most)
-        single = self._load(instances, Load("SingleStream", count, self.job.seed))
+        self.result.single_stream = SingleStream(**self._load(instances, Load("SingleStream", count, self.job.seed)))
         _tell("all at once")
         count = max(math.ceil(self.job.first_rate * self.job.end_seconds), self.job.max_batch)
-        return {"single_stream": single, "offline": self._load(instances, Load("Offline", count, self.job.seed))}
+        self.result.offline = Offline(**self._load(instances, Load("Offline", count, self.job.seed)))
 
     def _keeps_budget(self, instances: Instances, rate: float) -> bool:
         _tell("rate", per_s=rate)
@@ -206,12 +203,12 @@ class Worker:
             most_waiting=max(backlog, LEAST_BACKLOG, 4 * self.job.max_batch),
         )
         figures = self._load(instances, load)
-        keeps = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
-        self.points.append({"rate": rate, "keeps": keeps, **figures})
-        return bool(keeps)
+        keeps: bool = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
+        self.result.points.append(RatePoint(rate=rate, keeps=keeps, **figures))
+        return keeps
 
     def _load(self, instances: Instances, load: Load) -> Figures:
-        """Send one load; return LoadGen's figures with what the session did, and whether its answers were right."""
+        """Send one load and check its answers; return LoadGen's figures with what the session did."""
         batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.max_delay_ms / 1000)
         served: list[Served] = []
 
@@ -233,22 +230,22 @@ class Worker:
             "other_load_cores": other.cores(),
             "quota_throttled_seconds": throttled_seconds() - throttled,
             "host_loop_ms": [loop_ms, host_loop_ms()],
-            **({"gpu": gpu} if gpu else {}),
+            "gpu": gpu,
         }
-        return figures | (self._checked(instances, served, figures, load) if self.job.runtime != NULL else {})
+        if self.job.runtime != NULL:
+            computed = [instances.first.computed(*batch.inputs).tokens for each in served for batch in each.batches]
+            figures["tokens_computed"] = sum(computed) / max(1, answered)
+            self._check(instances, served, figures, load)
+        return figures
 
-    def _checked(self, instances: Instances, served: list[Served], figures: Figures, load: Load) -> Figures:
+    def _check(self, instances: Instances, served: list[Served], figures: Figures, load: Load) -> None:
         wanted = load.queries if load.scenario == "Offline" else figures["queries"]
         comparison = check(served, self.reference, self.job.task)
-        computed = [instances.first.computed(*batch.inputs).tokens for each in served for batch in each.batches]
         pairs = [] if comparison.fault else furthest(served, self.reference)
-        difference = comparison.max_abs_diff
-        return {
-            "tokens_computed": sum(computed) / max(1, sum(each.requests() for each in served)),
-            "comparison": {**comparison.__dict__, "max_abs_diff": difference if math.isfinite(difference) else None},
-            "unanswered": unanswered(wanted, served),
-            "replayed": replay(instances.first, pairs, self.reference),
-        }
+        replayed = replay(instances.first, pairs, self.reference)
+        self.result.checks.append(
+            Check(comparison=comparison, unanswered=unanswered(wanted, served), replayed=replayed)
+        )
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from statistics import geometric_mean
 
 import pandas as pd
 
-from bench.core import schemas
-from bench.core.files import read_json
+from bench.core.files import read_model
 from bench.core.paths import SERVED
+from bench.core.reports import Served
 from bench.statistics.rate_curve import Point, crossing
 from bench.summary.panels import NOISE
 from bench.summary.serving import points_of, with_intervals
@@ -50,19 +50,14 @@ def read_curves(serving: pd.DataFrame, folder: Path = SERVED) -> Curves:
     """Return the points of each row that was served, process by process, as the last run wrote them."""
     keys = [str(name) for name in serving["variant"]]
     return curves_of(
-        {
-            key: read_json(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", schemas.Served)
-            for key in keys
-        }
+        {key: read_model(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served) for key in keys}
     )
 
 
-def curves_of(reports: Mapping[str, Row]) -> Curves:
+def curves_of(reports: Mapping[str, Served]) -> Curves:
     """Return the points of the rows that were served, process by process, from their reports under load."""
     return {
-        key: [points_of(process) for process in report["processes"]]
-        for key, report in reports.items()
-        if report["processes"]
+        key: [points_of(process) for process in report.processes] for key, report in reports.items() if report.processes
     }
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.core.files import read_json
+from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
-from bench.core.schemas import Report
+from bench.core.reports import Report
 from bench.summary.cells import CELL_FIGURES, cell_row
 from bench.summary.costs import amounts, raised_peaks
 from bench.summary.panels import Sessions, with_levels
@@ -54,7 +54,7 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     """Return the table in the configured order; it walks params.yaml, never the files that happen to be there."""
     variants = params.all_variants()
     reports = {
-        key: read_json(samples / variant.device / f"{key}.json", f"`dvc repro` measures {key} again", Report)
+        key: read_model(samples / variant.device / f"{key}.json", f"`dvc repro` measures {key} again", Report)
         for key, variant in variants.items()
     }
     recorded = _with_raised_peaks(Recorded.read(), variants, reports)
@@ -70,7 +70,7 @@ def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
     return with_comparisons(with_levels(table, sessions, params), params)
 
 
-def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports: dict[str, Row]) -> Recorded:
+def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports: dict[str, Report]) -> Recorded:
     """Return the records with each peak at least what a measured row reached."""
     workload = recorded.workload()
     if workload is None:
@@ -78,10 +78,9 @@ def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports
     reached = [
         (
             variants[key],
-            {"p50_ms": cell["p50_ms"], **amounts(workload, variants[key], int(size), cell["work"], "computed")},
+            {"p50_ms": cell.p50_ms, **amounts(workload, variants[key], int(size), cell.work, "computed")},
         )
         for key, report in reports.items()
-        for size, cell in report["cells"].items()
-        if cell["status"] == "measured"
+        for size, cell in report.measured().items()
     ]
     return replace(recorded, peaks=raised_peaks(recorded.peaks, reached))

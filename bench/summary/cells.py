@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from bench.core.errors import DataError
 from bench.core.params import Variant
+from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
 from bench.proof.operators import matrix_share
 from bench.statistics.accuracy import mcnemar_p, wilson_interval
@@ -40,10 +42,10 @@ START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
 
 
-def cell_row(key: str, variant: Variant, batch_size: int, report: Row, recorded: Recorded) -> Row:
+def cell_row(key: str, variant: Variant, batch_size: int, report: Report, recorded: Recorded) -> Row:
     """Return the figures of one cell from its variant's report; DataError if the report has no such batch size."""
     try:
-        cell = report["cells"][str(batch_size)]
+        cell = report.cells[str(batch_size)]
     except KeyError:
         raise DataError(f"{key}: no figures for batch size {batch_size}: `dvc repro` measures it again") from None
     return {
@@ -56,73 +58,83 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Row, recorded:
         "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
         "batch_size": batch_size,
         "cell": f"{key} batch {batch_size:03d}",
-        **{name: cell[name] for name in CELL_FIGURES if name in cell},
-        "session": report.get("session", {}).get("id"),
-        "rounds": " ".join(map(str, cell.get("rounds", []))),
-        **{name: " ".join(f"{value:.6g}" for value in cell[name]) for name in EACH_PROCESS if name in cell},
-        **accuracy(report.get("accuracy")),
-        **_process_figures(report["processes"]),
-        **({"peak_gpu_mib": cell["gpu_mib"]} if "gpu_mib" in cell else {}),
-        **_gpu_figures(cell.get("gpu", [])),
-        **_host_figures(cell.get("host_loop_ms", [])),
-        **_profile(cell),
-        **_evidence(report.get("evidence", {})),
-        **_costs(variant, batch_size, cell, report, recorded),
+        **_present(cell, CELL_FIGURES),
+        "session": report.session.id if report.session else None,
+        "rounds": " ".join(map(str, cell.rounds)) if isinstance(cell, TimedCell) else "",
+        **{name: " ".join(f"{value:.6g}" for value in values) for name, values in _present(cell, EACH_PROCESS).items()},
+        **accuracy(report.accuracy),
+        **_process_figures(report.processes),
+        **(_seen(cell) if isinstance(cell, TimedCell) else {}),
+        **_evidence(report.evidence),
+        **(_costs(variant, batch_size, cell, report, recorded) if isinstance(cell, TimedCell) else {}),
     }
 
 
-def accuracy(counts: dict[str, int] | None) -> Row:
+def _present(found: Stored, names: Iterable[str]) -> Row:
+    """Return those of these fields that hold something."""
+    return {name: value for name in names if (value := getattr(found, name, None)) not in (None, "", {})}
+
+
+def _seen(cell: TimedCell) -> Row:
+    """Return what was seen of GPU, host and kernels around the runs."""
+    return {
+        **({} if cell.gpu_mib is None else {"peak_gpu_mib": cell.gpu_mib}),
+        **_gpu_figures(cell.gpu),
+        **_host_figures(cell.host_loop_ms),
+        **_profile(cell),
+    }
+
+
+def accuracy(counts: Labels | None) -> Row:
     """Return the accuracy over all labelled sentences with its 95% interval, and its loss against fp32 with a test."""
     if not counts:
         return {"accuracy": None}
-    total = counts["labelled"]
-    low, high = wilson_interval(counts["right"], total)
+    total = counts.labelled
+    low, high = wilson_interval(counts.right, total)
     return {
-        "accuracy": counts["right"] / total,
+        "accuracy": counts.right / total,
         "accuracy_low": low,
         "accuracy_high": high,
         "labelled_sentences": total,
-        "accuracy_loss": (counts["reference_right"] - counts["right"]) / total,
-        "accuracy_loss_p": mcnemar_p(counts["only_reference"], counts["only_row"]),
+        "accuracy_loss": (counts.reference_right - counts.right) / total,
+        "accuracy_loss_p": mcnemar_p(counts.only_reference, counts.only_row),
     }
 
 
-def _costs(variant: Variant, batch_size: int, cell: Row, report: Row, recorded: Recorded) -> Row:
-    """Return limits, energy and what was spent once; empty for a cell without times."""
-    if "p50_ms" not in cell:
-        return {}
+def _costs(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: Recorded) -> Row:
+    """Return limits, energy and what was spent once."""
     workload = recorded.workload()
-    built = of_this_machine(report.get("engine", {}), recorded.machine)
+    built = of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
     idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
     return {
-        **tokens(batch_size, cell["work"]),
+        **tokens(batch_size, cell.work),
         **limits(workload, variant, batch_size, cell, recorded.peaks),
-        **energy(cell.get("gpu", []), [runs * batch_size for runs in cell["process_runs"]], idle_w),
+        **energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
         **{name: built[name] for name in ENGINE_FIGURES if name in built},
         "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
     }
 
 
-def _process_figures(processes: list[dict[str, Any]]) -> Row:
+def _process_figures(processes: list[Process]) -> Row:
     """Return what loading took in the first process, both start-ups, and the largest memory of all processes."""
     if not processes:
         return {}
-    first = {name: processes[0][name] for name in FIRST_PROCESS if name in processes[0]}
-    started = {process["round"]: process["start_seconds"] for process in processes if "start_seconds" in process}
+    first = _present(processes[0], FIRST_PROCESS)
+    started = {process.round: process.start_seconds for process in processes if process.start_seconds is not None}
     first |= {name: started[number] for name, number in START_UPS.items() if number in started}
     largest: Row = {"processes": len(processes)}
     for name in LARGEST_OF_PROCESSES:
-        values = [process[name] for process in processes if name in process]
+        values = [value for process in processes if (value := getattr(process, name)) is not None]
         if values:
             largest[name] = max(values)
     return first | largest
 
 
-def _gpu_figures(readings: list[dict[str, Any]]) -> Row:
+def _gpu_figures(readings: list[GpuReading]) -> Row:
     """Return the median of NVML's readings after the cell in each process, and any throttling seen."""
     if not readings:
         return {}
-    table = pd.DataFrame(readings)
+    table = pd.DataFrame([reading.as_dict() for reading in readings])
     figures: Row = {name: table[name].median() for name in GPU_FIGURES if name in table}
     if "throttling" in table:
         figures["throttling"] = ", ".join(sorted({text for text in table["throttling"] if text}))
@@ -136,35 +148,34 @@ def _host_figures(loops_ms: list[float]) -> Row:
     return {"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}
 
 
-def _profile(cell: Row) -> Row:
+def _profile(cell: TimedCell) -> Row:
     """Return what the profiling pass saw of an average run: kernels on the GPU, operators on the CPU."""
-    if cell.get("operators"):
-        operators = cell["operators"]
-        return {"matrix_share": matrix_share(operators), "longest_operator": next(iter(operators))}
-    profile = cell.get("profile")
+    if cell.operators:
+        return {"matrix_share": matrix_share(cell.operators), "longest_operator": next(iter(cell.operators))}
+    profile = cell.profile
     if not profile:
         return {}
-    shares = arithmetic_shares(profile["kernels"])
+    shares = arithmetic_shares(profile.kernels)
     return {
         "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares.items()),
-        "kernel_launches": profile["kernel_launches"],
-        "gpu_busy_ms": profile["gpu_busy_ms"],
-        **bound(cell["p50_ms"], profile["gpu_busy_ms"]),
-        "longest_kernel": next(iter(profile["kernels"]), None),
+        "kernel_launches": profile.kernel_launches,
+        "gpu_busy_ms": profile.gpu_busy_ms,
+        **bound(cell.p50_ms, profile.gpu_busy_ms),
+        "longest_kernel": next(iter(profile.kernels), None),
     }
 
 
-def _evidence(evidence: dict[str, Any]) -> Row:
+def _evidence(evidence: Evidence) -> Row:
     """Return what the session showed of itself, as text."""
     observed: Row = {
-        "observed_device": " ".join(evidence.get("providers", evidence.get("device", []))),
-        "observed_weights": " ".join(f"{name}={size}" for name, size in evidence.get("weight_bytes", {}).items()),
-        "cpu_threads": evidence.get("cpu_threads"),
+        "observed_device": " ".join(evidence.providers or evidence.device),
+        "observed_weights": _listed(evidence.weight_bytes),
+        "cpu_threads": evidence.cpu_threads,
     }
-    for name in ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib"):
-        if name in evidence:
-            observed[name] = evidence[name]
-    for name in ("nodes_placed", "operators", "provider_options"):
-        if evidence.get(name):
-            observed[name] = " ".join(f"{key}={value}" for key, value in evidence[name].items())
-    return observed
+    shown = ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib")
+    listed = _present(evidence, ("nodes_placed", "operators", "provider_options"))
+    return observed | _present(evidence, shown) | {name: _listed(each) for name, each in listed.items()}
+
+
+def _listed(counted: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in counted.items())

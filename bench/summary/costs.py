@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from statistics import geometric_mean, median
-from typing import Any
+from typing import Any, Literal
 
 from bench.classifier.workload import Workload, limit_ms, loads
 from bench.core.params import Variant
+from bench.core.reports import GpuReading, TimedCell, Work
 from bench.statistics.rounds import levels
 
 Figures = dict[str, Any]
@@ -17,7 +18,7 @@ GPU_BOUND = 0.5
 """From this share of a call on, the GPU's work is the larger part of it."""
 
 
-def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: Figures, peaks: Figures) -> Figures:
+def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: TimedCell, peaks: Figures) -> Figures:
     """Return operations and bytes of a call, the time that the measured peaks allow, and its share of p50.
 
     With padding as it is computed, and `without_padding`, for the tokens that were given alone.  Empty for a model
@@ -25,8 +26,8 @@ def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: F
     """
     if workload is None:
         return {}
-    computed = amounts(workload, variant, batch_size, cell["work"], "computed")
-    given = amounts(workload, variant, batch_size, cell["work"], "given")
+    computed = amounts(workload, variant, batch_size, cell.work, "computed")
+    given = amounts(workload, variant, batch_size, cell.work, "given")
     device = peaks.get(variant.device) or {}
     rates = device.get("operations_per_s", {}).get(variant.precision), device.get("bytes_per_s")
     found = limit_ms(computed["operations"], computed["bytes_moved"], *rates)
@@ -36,13 +37,15 @@ def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: F
     return {
         **computed,
         **found,
-        "limit_share": found["limit_ms"] / cell["p50_ms"],
+        "limit_share": found["limit_ms"] / cell.p50_ms,
         "limit_without_padding_ms": least["limit_ms"],
-        "limit_without_padding_share": least["limit_ms"] / cell["p50_ms"],
+        "limit_without_padding_share": least["limit_ms"] / cell.p50_ms,
     }
 
 
-def amounts(workload: Workload, variant: Variant, batch_size: int, work: Figures, kind: str) -> Figures:
+def amounts(
+    workload: Workload, variant: Variant, batch_size: int, work: Work, kind: Literal["given", "computed"]
+) -> Figures:
     """Return operations and bytes of a call: the medians over a pass, as p50 is one."""
     each = list(loads(batch_size, work, kind))
     return {
@@ -51,11 +54,11 @@ def amounts(workload: Workload, variant: Variant, batch_size: int, work: Figures
     }
 
 
-def tokens(batch_size: int, work: Figures) -> Figures:
+def tokens(batch_size: int, work: Work) -> Figures:
     """Return the batches of a pass, and on average over it the tokens of a sentence: given, and with padding."""
-    batches = len(work["given_tokens"])
-    each = {f"tokens_{kind}": sum(work[f"{kind}_tokens"]) / batches / batch_size for kind in ("given", "computed")}
-    return {"pass_batches": batches, **each}
+    sentences = len(work.given_tokens) * batch_size
+    each = {"tokens_given": sum(work.given_tokens), "tokens_computed": sum(work.computed_tokens)}
+    return {"pass_batches": len(work.given_tokens), **{name: total / sentences for name, total in each.items()}}
 
 
 def bound(p50_ms: float, gpu_busy_ms: float) -> Figures:
@@ -64,20 +67,19 @@ def bound(p50_ms: float, gpu_busy_ms: float) -> Figures:
     return {"bound": label, "host_ms": max(0.0, p50_ms - gpu_busy_ms)}
 
 
-def energy(readings: list[Figures], samples: list[int], idle_w: float | None) -> Figures:
+def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None) -> Figures:
     """Return mJ a sample from the GPU's own counter around each process's runs, with its uncertainty.
 
     `samples` are the sentences in each process's runs.  The uncertainty is half of the 95% interval of the processes'
     figures (Student's, on logarithms), and not less than a step of the counter over the window.  What is left without
     the idle power is given only where the idle part is larger than that.  Empty where a process has no reading.
     """
-    if not readings or not samples or any("energy_j" not in reading for reading in readings):
-        return {}
-    each = [reading["energy_j"] * 1000 / count for reading, count in zip(readings, samples, strict=True)]
-    if min(each) <= 0:
+    joules = [reading.energy_j for reading in readings if reading.energy_j is not None]
+    each = [energy * 1000 / count for energy, count in zip(joules, samples, strict=False)]
+    if not each or len(joules) < len(readings) or min(each) <= 0:
         return {}
     gross = geometric_mean(each)
-    seconds = sum(reading.get("window_seconds", 0.0) for reading in readings)
+    seconds = sum(reading.window_seconds or 0.0 for reading in readings)
     off = max(_half_width(each), math.log1p(COUNTER_STEP_SECONDS * len(readings) / seconds) if seconds else 0.0)
     found: Figures = {
         "gross_energy_mj_per_sample": gross,

@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 
 from bench.core.params import Params
+from bench.core.reports import ProcessTimes, Report, TimingSession
 from bench.statistics.intervals import Interval, verdict
 from bench.statistics.rounds import Level, Values, levels, ratio
 from bench.summary.table_file import Row, is_missing
 
-Cells = dict[str, dict[str, Any]]
+Cells = dict[str, ProcessTimes]
 """A row's figures by batch size, as text."""
 QUANTITIES = ("p50", "p95", "mean")
 LIMITS = tuple(f"{quantity}_{end}_ms" for quantity in QUANTITIES for end in ("low", "high"))
@@ -28,23 +29,22 @@ NOISE = ("noise_variance", "noise_freedom", "state_variance", "state_freedom", "
 class Sessions:
     """The rounds that the rows of a table were timed in: their A/A rows and anchors."""
 
-    by_id: dict[str, Row] = field(default_factory=dict)
+    by_id: dict[str, TimingSession] = field(default_factory=dict)
 
-    def add(self, report: Row) -> None:
+    def add(self, report: Report) -> None:
         """Take note of the rounds that a variant's report is of."""
-        session = report.get("session")
-        if session:
-            self.by_id[session["id"]] = session
+        if report.session:
+            self.by_id[report.session.id] = report.session
 
-    def twin(self, session_id: Any, batch_size: int) -> Row:
-        """Return the A/A row's figures, empty where it was not timed."""
-        cell: Row = self.by_id.get(str(session_id), {}).get("twin", {}).get(str(batch_size), {})
-        return cell
+    def twin(self, session_id: Any, batch_size: int) -> ProcessTimes | None:
+        """Return the A/A row's figures, None where it was not timed."""
+        session = self.by_id.get(str(session_id))
+        return session.twin.get(str(batch_size)) if session else None
 
     def anchors(self, session_id: Any) -> dict[str, Cells]:
         """Return the rows that were timed beside, by variant."""
-        found: dict[str, Cells] = self.by_id.get(str(session_id), {}).get("anchors", {})
-        return found
+        session = self.by_id.get(str(session_id))
+        return session.anchors if session else {}
 
 
 def numbers(text: Any) -> list[float]:
@@ -87,7 +87,7 @@ def with_levels(table: pd.DataFrame, sessions: Sessions, params: Params) -> pd.D
     return _with_moves(_with_controls(table, controls, comparisons, params), sessions)
 
 
-def _levels(panel: list[Any], twin: Row, quantity: str) -> tuple[dict[Any, Level], Level | None]:
+def _levels(panel: list[Any], twin: ProcessTimes | None, quantity: str) -> tuple[dict[Any, Level], Level | None]:
     """Return where each row of a panel stands, by its index in the table, and where the A/A row does."""
     timed = {row.Index: own for row in panel if (own := values(row, quantity))}
     again = _twin_values(twin, quantity)
@@ -97,8 +97,8 @@ def _levels(panel: list[Any], twin: Row, quantity: str) -> tuple[dict[Any, Level
     return dict(zip(timed, found, strict=False)), found[-1] if again else None
 
 
-def _twin_values(twin: Row, quantity: str) -> Values:
-    return dict(zip(twin.get("rounds", []), twin.get(f"process_{quantity}_ms", []), strict=False))
+def _twin_values(twin: ProcessTimes | None, quantity: str) -> Values:
+    return dict(zip(twin.rounds, getattr(twin, f"process_{quantity}_ms", []), strict=False)) if twin else {}
 
 
 def _figures(level: Level, quantity: str) -> Row:
@@ -179,5 +179,5 @@ def _move(table: pd.DataFrame, sessions: Sessions, row: Any, reference: Any) -> 
                 & (table["status"] == "measured")
             ]
             cell = cells.get(str(row.batch_size))
-            changes += [abs(math.log(cell["p50_ms"] / p50_ms)) for p50_ms in there["p50_ms"]] if cell else []
+            changes += [abs(math.log(cell.p50_ms / p50_ms)) for p50_ms in there["p50_ms"]] if cell else []
     return max(changes, default=math.inf)

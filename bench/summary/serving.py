@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
 from typing import Any
@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from bench.core import schemas
-from bench.core.files import checked, damaged, read_json, replacing_file, replacing_folder, write_json
+from bench.core.files import checked, damaged, read_model, replacing_file, replacing_folder, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING, SERVING_CSV
 from bench.core.rates import rate_text
+from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess
 from bench.statistics.intervals import Interval, verdict
 from bench.statistics.late import shows_p99
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at
@@ -30,6 +31,11 @@ LEAST_ALONE = {"p50_ms": 1, "p95_ms": 59, "p99_ms": 459}
 """Requests one after another that a quantile of them needs: 0.95^59 < 0.05, 0.99^459 < 0.01."""
 GENERATOR_BOUND = 0.8
 """Of what the null session holds: above it the generator may be what limits a row."""
+REPORTED = (
+    *("status", "budget_ms", "max_batch", "max_delay_ms", "instances", "closed_loop_per_s", "expected_per_s"),
+    *("requests", "relative_error", "agreement", "replayed_batches"),
+)
+"""What the table repeats of a report as it is."""
 METRICS = (
     "status",
     "budget_ms",
@@ -56,7 +62,7 @@ def build_serving(params: Params, summary: pd.DataFrame, folder: Path = SERVED) 
     rows: list[Row] = []
     for key in params.serving.variants:
         mend = f"`dvc repro -f serve@{key}` serves it again"
-        report = read_json(folder / f"{key}.json", mend, schemas.Served)
+        report = read_model(folder / f"{key}.json", mend, Served)
         rows.append(_row(key, params.all_variants()[key], report, params) | _alone(key, report, summary))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return with_intervals(table, params.report.margin)
@@ -89,7 +95,7 @@ def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize`
     return table
 
 
-def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
+def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     row: Row = {
         "variant": key,
         "runtime": variant.runtime,
@@ -97,16 +103,14 @@ def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
         "precision": variant.precision,
         "padding": variant.padding,
         "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
-        "session": report.get("session", {}).get("id"),
-        **{name: report.get(name) for name in ("status", "reason", "budget_ms", "max_batch", "max_delay_ms")},
-        **{name: report.get(name) for name in ("instances", "closed_loop_per_s", "expected_per_s", "requests")},
-        **{name: report.get(name) for name in ("relative_error", "agreement", "replayed_batches")},
+        "session": report.session.id if report.session else None,
+        **{name: getattr(report, name) for name in REPORTED},
+        "reason": report.reason or None,
     }
-    processes = report["processes"]
-    if report["status"] != "measured" or not processes:
+    processes, budget_ms = report.processes, report.budget_ms
+    if report.status != "measured" or not processes:
         return row
-    budget_ms = report["budget_ms"]
-    curves = {process["process"]: points_of(process) for process in processes}
+    curves = {process.process: points_of(process) for process in processes}
     crossings = {number: crossing(points, budget_ms) for number, points in curves.items()}
     held = {number: found for number, found in crossings.items() if found}
     if len(held) < len(crossings):
@@ -119,55 +123,54 @@ def _row(key: str, variant: Variant, report: Row, params: Params) -> Row:
         **_kinds(held.values()),
         "confirmed_per_s": confirmed(processes),
         "doubled_budget_per_s": _doubled(curves, budget_ms),
-        "kept_share": rate / report["closed_loop_per_s"],
+        "kept_share": rate / report.closed_loop_per_s if report.closed_loop_per_s else None,
         **_latencies(processes, curves, held),
         **_at_load(processes),
         **_memory(processes),
         **_generator(report, rate),
-        "late_captures": max(process.get("late_captures", 0) for process in processes),
-        "offline_per_s": geometric_mean(process["offline"]["per_s"] for process in processes),
+        "late_captures": max(process.late_captures for process in processes),
+        "offline_per_s": geometric_mean(process.offline.per_s for process in processes),
         "usd_per_million": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
     }
 
 
-def _none_held(budget_ms: float, processes: Sequence[Row], held: Collection[int]) -> str:
+def _none_held(budget_ms: float, processes: Sequence[ServingProcess], held: Collection[int]) -> str:
     """Return why a row has no rate, with what each process saw that has none."""
-    without = [process["points"] for process in processes if process["process"] not in held]
+    without = [process.points for process in processes if process.process not in held]
     of = f"of {len(processes)} processes"
     parts = [_kept_above_a_miss(points, of) for points in without if _keeps_any(points)]
     never = [points for points in without if not _keeps_any(points)]
     if never:
-        lowest = min(point["sent_per_s"] for points in never for point in points)
+        lowest = min(point.sent_per_s for points in never for point in points)
         parts.append(f"{len(never)} {of} kept it at none that was tried, down to {rate_text(lowest)}/s")
     return f"holds no rate within {budget_ms:g} ms: {'; '.join(parts)}"
 
 
-def _keeps_any(points: Sequence[Row]) -> bool:
-    return any(point["keeps"] for point in points)
+def _keeps_any(points: Sequence[RatePoint]) -> bool:
+    return any(point.keeps for point in points)
 
 
-def _kept_above_a_miss(points: Sequence[Row], of: str) -> str:
+def _kept_above_a_miss(points: Sequence[RatePoint], of: str) -> str:
     """Return at which rate a process kept the budget, and at which lower one it did not.
 
     The lowest rate of such a process is missed: else the curve, which never falls, would begin within the budget.
     """
-    kept, missed = _last_kept(points), min(points, key=itemgetter("rate"))
-    seen = "overloaded" if missed["is_overloaded"] else f"p99 {missed['p99_ms']:.2f} ms"
+    kept, missed = _last_kept(points), min(points, key=attrgetter("rate"))
+    seen = "overloaded" if missed.is_overloaded else f"p99 {missed.p99_ms:.2f} ms"
     return (
-        f"1 {of} kept it at {rate_text(kept['sent_per_s'])}/s (p99 {kept['p99_ms']:.2f} ms), not at "
-        f"{rate_text(missed['sent_per_s'])}/s ({seen}), so that its p99 does not follow the rate"
+        f"1 {of} kept it at {rate_text(kept.sent_per_s)}/s (p99 {kept.p99_ms:.2f} ms), not at "
+        f"{rate_text(missed.sent_per_s)}/s ({seen}), so that its p99 does not follow the rate"
     )
 
 
-def points_of(process: Row) -> list[Point]:
+def points_of(process: LoadedProcess | NoopProcess) -> list[Point]:
     """Return the points of a serving process, at the rates that were really sent.
 
     Of a few hundred requests at random times some percent more or fewer come than were asked for; MLPerf's result of
     the Server scenario is the scheduled rate for the same reason.
     """
     return [
-        Point(each["sent_per_s"], each["p50_ms"], each["p95_ms"], each["p99_ms"], each["is_overloaded"])
-        for each in process["points"]
+        Point(each.sent_per_s, each.p50_ms, each.p95_ms, each.p99_ms, each.is_overloaded) for each in process.points
     ]
 
 
@@ -176,21 +179,21 @@ def _kinds(held: Iterable[Crossing]) -> Row:
     return {"is_cliff": any(each.is_cliff for each in found), "is_least": any(each.is_least for each in found)}
 
 
-def confirmed(processes: Sequence[Row]) -> float | None:
+def confirmed(processes: Sequence[LoadedProcess]) -> float | None:
     """Return the highest rate whose requests, of all processes together, show a p99 within the budget; None without.
 
     Of each process the requests at the lowest rate that is not below count: they are late at least as often.  A process
     that was tried at lower rates alone shows nothing of this one, so that nothing is shown there.
     """
-    curves = [sorted(process["points"], key=itemgetter("rate")) for process in processes]
-    for rate in sorted({point["rate"] for points in curves for point in points}, reverse=True):
-        chosen = [next((point for point in points if point["rate"] >= rate), None) for points in curves]
-        known = [point for point in chosen if point and not point["is_overloaded"]]
+    curves = [sorted(process.points, key=attrgetter("rate")) for process in processes]
+    for rate in sorted({point.rate for points in curves for point in points}, reverse=True):
+        chosen = [next((point for point in points if point.rate >= rate), None) for points in curves]
+        known = [point for point in chosen if point and not point.is_overloaded]
         if len(known) < len(curves):
             continue
-        queries = sum(point["queries"] for point in known)
-        if shows_p99(sum(point["late"] for point in known), queries):
-            return float(queries / sum(point["queries"] / point["sent_per_s"] for point in known))
+        queries = sum(point.queries for point in known)
+        if shows_p99(sum(point.late for point in known), queries):
+            return float(queries / sum(point.queries / point.sent_per_s for point in known))
     return None
 
 
@@ -201,15 +204,15 @@ def _doubled(curves: dict[int, list[Point]], budget_ms: float) -> float | None:
     return geometric_mean(known) if len(known) == len(found) else None
 
 
-def _latencies(processes: Sequence[Row], curves: dict[int, list[Point]], held: dict[int, Crossing]) -> Row:
+def _latencies(processes: Sequence[ServingProcess], curves: dict[int, list[Point]], held: dict[int, Crossing]) -> Row:
     """Return latencies and batches at shares of what each process held, means over the processes that tell."""
     row: Row = {}
     for share in SHARES:
         for quantile in QUANTILES:
             found = [
                 latency_at(
-                    curves[process["process"]],
-                    held[process["process"]].rate * share / 100,
+                    curves[process.process],
+                    held[process.process].rate * share / 100,
                     quantile,
                     _alone_ms(process, quantile),
                 )
@@ -217,21 +220,19 @@ def _latencies(processes: Sequence[Row], curves: dict[int, list[Point]], held: d
             ]
             known = [value for value in found if value is not None]
             row[f"{quantile}_at_{share}"] = geometric_mean(known) if known else None
-        batches = [_mean_batch(process, held[process["process"]].rate * share / 100) for process in processes]
+        batches = [_mean_batch(process, held[process.process].rate * share / 100) for process in processes]
         row[f"mean_batch_at_{share}"] = fmean(batches)
     return row
 
 
-def _alone_ms(process: Row, quantile: Quantile) -> float | None:
-    single = process["single_stream"]
-    return single[quantile] if single["queries"] >= LEAST_ALONE[quantile] else None
+def _alone_ms(process: ServingProcess, quantile: Quantile) -> float | None:
+    single = process.single_stream
+    return float(getattr(single, quantile)) if single.queries >= LEAST_ALONE[quantile] else None
 
 
-def _mean_batch(process: Row, rate: float) -> float:
+def _mean_batch(process: ServingProcess, rate: float) -> float:
     """Return the mean batch at a rate, between 1 at none and what formed at the rates that were tried."""
-    known = sorted(
-        (point["sent_per_s"], point["mean_batch"]) for point in process["points"] if not point["is_overloaded"]
-    )
+    known = sorted((point.sent_per_s, point.mean_batch) for point in process.points if not point.is_overloaded)
     rates, batches = zip((0.0, 1.0), *known, strict=True)
     place = next((index for index, each in enumerate(rates) if each >= rate), len(rates) - 1)
     if place == 0:
@@ -240,45 +241,43 @@ def _mean_batch(process: Row, rate: float) -> float:
     return float(batches[place - 1] + share * (batches[place] - batches[place - 1]))
 
 
-def _at_load(processes: Sequence[Row]) -> Row:
+def _at_load(processes: Sequence[ServingProcess]) -> Row:
     """Return what was seen at the highest rate of each process that keeps the budget, medians over the processes."""
-    points = [_last_kept(process["points"]) for process in processes]
-    gpus = [point["gpu"] for point in points if "gpu" in point]
-    energies = [
-        1000 * point["gpu"]["energy_j"] / point["queries"] for point in points if "energy_j" in point.get("gpu", {})
-    ]
-    busy = [gpu["busy_percent"] for gpu in gpus if "busy_percent" in gpu]
+    points = [_last_kept(process.points) for process in processes]
+    gpus = [(point.queries, point.gpu) for point in points if point.gpu]
+    energies = [1000 * gpu.energy_j / queries for queries, gpu in gpus if gpu.energy_j is not None]
+    busy = [gpu.busy_percent for _, gpu in gpus if gpu.busy_percent is not None]
     return {
-        "mean_batch": median(point["mean_batch"] for point in points),
-        "tokens_per_request": fmean(point["tokens_computed"] for point in points),
-        "session_busy": median(point["busy_share"] for point in points),
+        "mean_batch": median(point.mean_batch for point in points),
+        "tokens_per_request": fmean(point.tokens_computed or 0.0 for point in points),
+        "session_busy": median(point.busy_share for point in points),
         "gpu_busy_percent": median(busy) if busy else None,
         "energy_mj_per_request": median(energies) if energies else None,
     }
 
 
-def _last_kept(points: Sequence[Row]) -> Row:
-    return max([point for point in points if point["keeps"]] or points, key=itemgetter("rate"))
+def _last_kept(points: Sequence[RatePoint]) -> RatePoint:
+    return max([point for point in points if point.keeps] or points, key=attrgetter("rate"))
 
 
-def _memory(processes: Sequence[Row]) -> Row:
-    gpu = [process["gpu_mib"] for process in processes if "gpu_mib" in process]
-    host = [process["peak_host_mib"] for process in processes if "peak_host_mib" in process]
+def _memory(processes: Sequence[ServingProcess]) -> Row:
+    gpu = [process.gpu_mib for process in processes if process.gpu_mib is not None]
+    host = [process.peak_host_mib for process in processes if process.peak_host_mib is not None]
     return {"gpu_mib": max(gpu, default=None), "host_mib": max(host, default=None)}
 
 
-def _generator(report: Row, rate: float) -> Row:
+def _generator(report: Served, rate: float) -> Row:
     """Return what the null session held, its p99 at about the row's rate, and the row's share of what it held."""
-    null = report.get("session", {}).get("null", {})
-    if null.get("status") != "measured":
+    null = report.session.null if report.session else None
+    if null is None or null.status != "measured":
         return {}
     points = points_of(null)
-    most = crossing(points, report["budget_ms"])
+    most = crossing(points, report.budget_ms)
     p99_ms = latency_at(points, rate, "p99_ms") if len(points) > 1 else None
-    close = min(null["points"], key=lambda point: abs(math.log(point["rate"] / rate)))
+    close = min(null.points, key=lambda point: abs(math.log(point.rate / rate)))
     return {
         "null_per_s": most.rate if most else None,
-        "null_p99_ms": p99_ms if p99_ms is not None else close["p99_ms"],
+        "null_p99_ms": p99_ms if p99_ms is not None else close.p99_ms,
         "generator_share": rate / most.rate if most else None,
     }
 
@@ -288,12 +287,12 @@ def cost_of_a_million(price_per_hour: float | None, rate: float) -> float | None
     return None if price_per_hour is None else price_per_hour / 3600 / rate * 1e6
 
 
-def _alone(key: str, report: Row, summary: pd.DataFrame) -> Row:
+def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
     """Return p50 of requests one after another beside the batch-1 row's, which it should be close to."""
-    if not report["processes"]:
+    if not report.processes:
         return {}
     rows = summary[(summary["variant"] == key) & (summary["batch_size"] == 1) & (summary["status"] == "measured")]
-    single = geometric_mean(process["single_stream"]["p50_ms"] for process in report["processes"])
+    single = geometric_mean(process.single_stream.p50_ms for process in report.processes)
     return {"single_stream_p50_ms": single, "batch_1_p50_ms": None if rows.empty else float(rows.iloc[0]["p50_ms"])}
 
 

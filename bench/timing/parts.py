@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.core import schemas
 from bench.core.errors import BenchError, DataError, EngineError
-from bench.core.files import read_json, shortened
+from bench.core.files import read_model, shortened
 from bench.core.graphs import reason_not_made
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
 from bench.core.provenance import read_environment
+from bench.core.reports import Cell, Report
+from bench.core.schemas import Status
 from bench.engines.folders import check_fits, read_record
 from bench.machine.can_run import reason_to_skip
 from bench.machine.repro import Request
-from bench.timing.combine import Report
 from bench.timing.fingerprint import fingerprint, stage_name
 
 TWIN = "a/a"
@@ -35,15 +35,16 @@ class Part:
     is_reported: bool
 
 
-def without_runs(variant: Variant, params: Params, status: str, reason: str = "") -> Report:
+def without_runs(variant: Variant, params: Params, status: Status, reason: str = "") -> Report:
     """Return the report of a variant that was not run: every batch size has this status."""
-    cell = {"status": status, **({"reason": reason} if reason else {})}
-    return {"cells": {str(size): dict(cell) for size in params.sizes(variant.device)}, "processes": []}
+    cell = Cell(status=status, reason=reason)
+    return Report(cells={str(size): cell for size in params.sizes(variant.device)}, processes=[])
 
 
 def failed(variant: Variant, params: Params, failure: str) -> Report:
     """Return the report of a variant that could not be timed; the reason in its cells is one line."""
-    return {**without_runs(variant, params, "failed", shortened(" ".join(failure.split()), REASON)), "failure": failure}
+    report = without_runs(variant, params, "failed", shortened(" ".join(failure.split()), REASON))
+    return report.model_copy(update={"failure": failure})
 
 
 def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
@@ -65,10 +66,10 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
 
 def _report_of_engine(key: str, variant: Variant, params: Params, environment: dict[str, Any]) -> Report | None:
     record = read_record(ENGINES / key)
-    if record["status"] == "failed":
-        return failed(variant, params, record["reason"])
-    if record["status"] in ("skipped", "rejected"):
-        return without_runs(variant, params, record["status"], record["reason"])
+    if record.status == "failed":
+        return failed(variant, params, record.reason)
+    if record.status != "built":
+        return without_runs(variant, params, record.status, record.reason)
     try:
         check_fits(key, record, environment)
     except EngineError as problem:
@@ -120,24 +121,26 @@ def report_path(key: str, variant: Variant) -> Path:
     return SAMPLES / variant.device / f"{key}.json"
 
 
-def read_report(key: str, variant: Variant) -> dict[str, Any]:
-    """Return a variant's last report, empty where there is none that can be read."""
+def read_report(key: str, variant: Variant) -> Report | None:
+    """Return a variant's last report, None where there is none that can be read."""
     try:
-        return read_json(report_path(key, variant), "", schemas.Report)
+        return read_model(report_path(key, variant), "", Report)
     except DataError:
-        return {}
+        return None
 
 
 def recorded_fingerprint(key: str, variant: Variant) -> str:
     """Return what the variant's last report was timed with, empty where there is none."""
-    return str(read_report(key, variant).get("fingerprint", ""))
+    report = read_report(key, variant)
+    return report.fingerprint if report else ""
 
 
 def _fastest(variants: dict[str, Variant], params: Params) -> str | None:
     """Return the variant with the lowest recorded p50 at the largest batch size, None where none is recorded."""
-    found = {
-        key: read_report(key, variant).get("cells", {}).get(str(max(params.sizes(variant.device))), {})
-        for key, variant in variants.items()
-    }
-    timed = {key: cell["p50_ms"] for key, cell in found.items() if cell.get("status") == "measured"}
-    return min(timed, key=lambda key: timed[key], default=None)
+    p50_ms: dict[str, float] = {}
+    for key, variant in variants.items():
+        report = read_report(key, variant)
+        cell = report.measured().get(str(max(params.sizes(variant.device)))) if report else None
+        if cell:
+            p50_ms[key] = cell.p50_ms
+    return min(p50_ms, key=lambda key: p50_ms[key], default=None)

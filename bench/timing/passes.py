@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from bench.core.reports import Work
 from bench.inputs.batches import Batch
 from bench.inputs.encoded import Encoded
 from bench.runtimes.base.session import Session
@@ -25,16 +25,16 @@ def spread_by_work(session: Session, batches: Sequence[Batch], count: int) -> li
     return [ordered[int(place)] for place in places]
 
 
-def work_of(session: Session, batches: Sequence[Batch], encoded: Encoded) -> dict[str, Any]:
+def work_of(session: Session, batches: Sequence[Batch], encoded: Encoded) -> Work:
     """Return, batch by batch, the tokens that were given and that were computed, and the pairs for attention.
 
     A sentence of n tokens has n² pairs.
     """
     lengths = [encoded.lengths[batch.indices] for batch in batches]
     computed = [session.computed(*batch.inputs) for batch in batches]
-    return {
-        "given_tokens": [int(each.sum()) for each in lengths],
-        "given_pairs": [int((each**2).sum()) for each in lengths],
-        "computed_tokens": [each.tokens for each in computed],
-        "computed_pairs": [each.pairs for each in computed],
-    }
+    return Work(
+        given_tokens=[int(each.sum()) for each in lengths],
+        given_pairs=[int((each**2).sum()) for each in lengths],
+        computed_tokens=[each.tokens for each in computed],
+        computed_pairs=[each.pairs for each in computed],
+    )

@@ -7,8 +7,8 @@ kernels of ONNX Runtime and TensorRT too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from bench.core.reports import Profile
 from bench.inputs.batches import Batch
 from bench.timing.measure import Run
 
@@ -26,7 +26,7 @@ def can_profile() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def profile_runs(run: Run, batches: Sequence[Batch]) -> dict[str, Any]:
+def profile_runs(run: Run, batches: Sequence[Batch]) -> Profile:
     """Run these batches under the profiler and return, for an average run,
 
     `kernel_launches` (copies not counted), `gpu_busy_ms` (time in which a kernel or a copy was
@@ -54,11 +54,11 @@ def profile_runs(run: Run, batches: Sequence[Batch]) -> dict[str, Any]:
         milliseconds[event.name] = milliseconds.get(event.name, 0.0) + elapsed / runs
     longest = sorted(milliseconds, key=lambda name: -milliseconds[name])[:KEPT_KERNELS]
     busy_us = covered((event.time_range.start, event.time_range.end) for event in events)
-    return {
-        "kernel_launches": launches / runs,
-        "gpu_busy_ms": busy_us / 1000 / runs,
-        "kernels": {name: milliseconds[name] for name in longest},
-    }
+    return Profile(
+        kernel_launches=launches / runs,
+        gpu_busy_ms=busy_us / 1000 / runs,
+        kernels={name: milliseconds[name] for name in longest},
+    )
 
 
 def covered(intervals: Iterable[Interval]) -> float:

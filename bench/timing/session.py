@@ -17,17 +17,18 @@ from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
+from bench.core.reports import ProcessTimes, Report, TimingSession
 from bench.engines.folders import check_unchanged, copy_engine, read_record
 from bench.machine.cores import physical_cores
 from bench.timing.combine import combine
 from bench.timing.parts import TWIN, Part, failed, without_runs
-from bench.timing.rounds import Plan, Result, Rounds, run_in_rounds
+from bench.timing.results import ProcessResult
+from bench.timing.rounds import Plan, Rounds, run_in_rounds
 from bench.workers.jobs import make_job
 from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
 
 LEAST_TOGETHER = 4
 """Workers that import side by side, at least: each holds a few hundred MiB of host memory while it waits."""
-KEPT_OF_ANCHORS = ("rounds", "process_p50_ms", "process_mean_ms", "p50_ms", "host_loop_ms", "other_load_cores")
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Session:
         self.engines = {part.name: self._engine(part) for part in self.parts if part.variant.runtime == "tensorrt"}
 
     def _engine(self, part: Part) -> tuple[Path, dict[str, str]]:
-        folder = ENGINES / part.key / read_record(ENGINES / part.key)["folder"]
+        folder = ENGINES / part.key / read_record(ENGINES / part.key).folder
         copy = self._folder(part) / "engine"
         return copy, copy_engine(folder, copy)
 
@@ -59,7 +60,7 @@ class Session:
     def _sizes(self) -> list[int]:
         return self.params.sizes(self.parts[0].variant.device)
 
-    def run(self) -> Rounds:
+    def run(self) -> Rounds[ProcessResult]:
         """Run the rounds."""
         timing = self.params.timing
         plan = Plan(timing.processes, timing.max_processes, timing.more_rounds_seconds, self.seed)
@@ -69,7 +70,7 @@ class Session:
         with self.steps:
             return run_in_rounds(names, self._run_round, self._still_wide, plan)
 
-    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, Result]]:
+    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, ProcessResult]]:
         self.steps.title = f"round {number + 1}"
         if number >= self.params.timing.processes:
             self.steps.add(len(order) * len(self._sizes()))
@@ -79,7 +80,10 @@ class Session:
         ]
         results = run_workers(groups, self.params.timing.worker_limit_seconds, self._listener(order))
         for name, result in zip(order, results, strict=True):
-            yield name, {"status": "failed", "error": result} if isinstance(result, WorkerError) else result
+            if isinstance(result, WorkerError):
+                yield name, ProcessResult(status="failed", reason=str(result))
+            else:
+                yield name, ProcessResult(**result, round=number)
 
     def _groups(self, number: int, order: list[str]) -> Iterable[list[str]]:
         """Yield the rows that start together.
@@ -131,7 +135,7 @@ class Session:
 
         return on_event
 
-    def _still_wide(self, results: dict[str, list[Result]]) -> list[str]:
+    def _still_wide(self, results: dict[str, list[ProcessResult]]) -> list[str]:
         """Return the rows whose interval is still too wide, the widest first; none if there are none.
 
         The baseline and its twin come before them: the others are compared with these.
@@ -142,15 +146,15 @@ class Session:
         pair = [part.name for part in self.parts if TWIN in self.by_name and part.key == self.by_name[TWIN].key]
         return [*pair, *(name for name in wide if name not in pair)] if wide else []
 
-    def outcome(self, part: Part, results: list[Result]) -> dict[str, Any]:
+    def outcome(self, part: Part, results: list[ProcessResult]) -> Report:
         """Return the report of a variant; `failed` if a process of it died or built an engine."""
         last = results[-1]
-        if last["status"] in ("skipped", "rejected"):
-            return without_runs(part.variant, self.params, last["status"], last["reason"])
-        record = {"engine": read_record(ENGINES / part.key)} if part.name in self.engines else {}
+        if last.status in ("skipped", "rejected"):
+            return without_runs(part.variant, self.params, last.status, last.reason)
+        engine = read_record(ENGINES / part.key) if part.name in self.engines else None
         try:
-            if last["status"] == "failed":
-                raise last["error"]
+            if last.status == "failed":
+                raise WorkerError(last.reason)
             if part.name in self.engines:
                 check_unchanged(part.key, *self.engines[part.name])
         except EngineError as problem:
@@ -158,51 +162,37 @@ class Session:
         except WorkerError as problem:
             if part.name in self.engines and part.variant.precision == "int8":
                 reason = f"its INT8 engine does not run: {problem.last_words()}"
-                return {**without_runs(part.variant, self.params, "rejected", reason), **record}
+                return without_runs(part.variant, self.params, "rejected", reason).model_copy(update={"engine": engine})
             return failed(part.variant, self.params, str(problem))
-        return {**self._combined(part, results), **record}
+        return self._combined(part, results).model_copy(update={"engine": engine})
 
-    def _combined(self, part: Part, results: list[Result]) -> dict[str, Any]:
+    def _combined(self, part: Part, results: list[ProcessResult]) -> Report:
         return combine(part.variant, self.params, results, self.is_real)
 
-    def record(self, rounds: Rounds, began: float) -> dict[str, Any]:
+    def record(self, rounds: Rounds[ProcessResult], began: float) -> TimingSession:
         """Return what all reports of these rounds share: their id, order and seed, the A/A row and the anchors."""
-        others = {
-            part.name: self._combined(part, rounds.results[part.name])["cells"]
+        kept: dict[str, dict[str, ProcessTimes]] = {
+            part.name: {**self._combined(part, rounds.results[part.name]).measured()}
             for part in self.parts
-            if not part.is_reported and all(result["status"] == "measured" for result in rounds.results[part.name])
-        }
-        kept = {
-            name: {
-                size: {figure: cell[figure] for figure in KEPT_OF_ANCHORS}
-                for size, cell in cells.items()
-                if cell["status"] == "measured"
-            }
-            for name, cells in others.items()
+            if not part.is_reported and all(result.is_measured() for result in rounds.results[part.name])
         }
         twin = kept.pop(TWIN, {})
         anchors = {self.by_name[name].key: cells for name, cells in kept.items()}
-        return {
-            "id": f"{began:.3f}",
-            "seed": self.seed,
-            "order": rounds.order,
-            "twin": twin,
-            "anchors": anchors,
-        }
+        return TimingSession(id=f"{began:.3f}", seed=self.seed, order=rounds.order, twin=twin, anchors=anchors)
 
 
-def _half_width(results: list[Result]) -> float:
+def _half_width(results: list[ProcessResult]) -> float:
     """Return half of a row's 95% interval at the batch size where it is widest; 0.0 for a row that was not measured.
 
     The interval is Student's, of the processes' median latencies, on logarithms; without end for one process.
     """
-    if not results or any(result["status"] != "measured" for result in results):
+    if not results or any(not result.is_measured() for result in results):
         return 0.0
     widest = 0.0
-    for size in results[0]["cells"]:
-        cells = [result["cells"][size] for result in results]
-        if all(cell["status"] == "measured" for cell in cells):
-            logs = [math.log(float(np.median(cell["latencies_ns"]))) for cell in cells]
+    for size in results[0].cells:
+        cells = [result.cells[size] for result in results]
+        if all(cell.status == "measured" for cell in cells):
+            logs = [math.log(float(np.median(cell.latencies_ns))) for cell in cells]
             widest = max(widest, _student_half_width(logs) if len(logs) > 1 else math.inf)
     return widest
 

@@ -12,17 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import WorkerError
-from bench.core.files import read_json, remove, write_json
+from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import METRICS, ROUNDS, SAMPLES
 from bench.core.provenance import read_provenance
+from bench.core.reports import Report, Stored
 from bench.machine.lock import timing_lock
 from bench.machine.repro import Request, current_request
-from bench.timing.combine import Report
 from bench.timing.fingerprint import fingerprint
 from bench.timing.parts import choose_parts, recorded_fingerprint, report_without_runs
 from bench.timing.session import Session
 from bench.timing.variant_files import announce, write_report
+
+
+class TimedPart(Stored):
+    """artifacts/rounds/DEVICE/KEY.json: a report, the repro that it is of, and what it was timed with."""
+
+    fingerprint: str
+    request: str
+    report: Report
 
 
 def time_variant(key: str, variant: Variant, params: Params) -> None:
@@ -51,23 +59,23 @@ def timed_report(key: str, params: Params, provenance: dict[str, Any]) -> Report
             part = _take(key, variant, mark, None)
         if part is None:
             raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
-        report = part["report"]
+        report = part.report
     remove(_place(key, variant))
-    return {**report, "fingerprint": mark}
+    return report.model_copy(update={"fingerprint": mark})
 
 
 def _place(key: str, variant: Variant) -> Path:
     return ROUNDS / variant.device / f"{key}.json"
 
 
-def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> dict[str, Any] | None:
+def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> TimedPart | None:
     """Return the part that waits for a variant, if it was timed with what the variant is now (in that repro)."""
     path = _place(key, variant)
     if not path.is_file():
         return None
-    part = read_json(path, mend="remove it, then `dvc repro`")
-    is_of_repro = request_id is None or (request_id and part["request"] == request_id)
-    return part if part["fingerprint"] == mark and is_of_repro else None
+    part = read_model(path, "remove it, then `dvc repro`", TimedPart)
+    is_of_repro = request_id is None or (request_id and part.request == request_id)
+    return part if part.fingerprint == mark and is_of_repro else None
 
 
 def _run(asked: str, params: Params, provenance: dict[str, Any], request: Request) -> None:
@@ -81,6 +89,6 @@ def _run(asked: str, params: Params, provenance: dict[str, Any], request: Reques
         together = session.record(rounds, began)
     for key, outcome in outcomes.items():
         variant = params.all_variants()[key]
-        report = {**outcome, "session": together}
-        content = {"fingerprint": fingerprint(key, variant), "request": request.id, "report": report}
-        write_json(_place(key, variant), content)
+        report = outcome.model_copy(update={"session": together})
+        part = TimedPart(fingerprint=fingerprint(key, variant), request=request.id, report=report)
+        write_json(_place(key, variant), part.as_dict())

@@ -33,9 +33,9 @@ from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 from bench.timing.passes import one_of_each_shape, spread_by_work, work_of
 from bench.timing.profiling import can_profile, profile_runs
 from bench.timing.refusals import refusal
+from bench.timing.results import CellResult, ProcessResult
 from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
 
-Cell = dict[str, Any]
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 
 
@@ -48,8 +48,8 @@ def main() -> None:
     try:
         result = Worker(job).work()
     except BenchError as problem:
-        result = {"status": "failed", "reason": str(problem)}
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+        result = ProcessResult(status="failed", reason=str(problem))
+    Path(sys.argv[2]).write_text(json.dumps(result.model_dump(exclude={"round"})), encoding="utf-8")
 
 
 def _tell(event: str, **details: Any) -> None:
@@ -68,31 +68,31 @@ class Worker:
             for size in job.batch_sizes
         }
         self.monitor: GpuMonitor | None = None
-        self.cells: dict[int, Cell] = {}
-        self.result: dict[str, Any] = {"process": job.process}
+        self.result = ProcessResult(status="measured", process=job.process)
+        self.cells = self.result.cells
 
-    def work(self) -> dict[str, Any]:
+    def work(self) -> ProcessResult:
         """Measure everything; `skipped` if the runtime cannot run here, `rejected` if it does not take the model."""
         began_ns = time.time_ns()
         try:
             session = self._load()
             if session is not None:
                 self._measure(session)
-                self.result["evidence"] = session.evidence()
+                self.result.evidence = session.evidence()
                 self._measure_accuracy(session)
-                self.result["peak_host_mib"] = peak_host_mib()
+                self.result.peak_host_mib = peak_host_mib()
                 self._profile(session)
         except Unavailable as problem:
-            return {"status": "skipped", "reason": str(problem)}
+            return ProcessResult(status="skipped", reason=str(problem))
         except Exception as problem:
             reason = refusal(problem)
             if not reason:
                 raise
-            return {"status": "rejected", "reason": reason}
-        self.result.setdefault("peak_host_mib", peak_host_mib())
-        self.result["turn_unix_ns"] = [began_ns, time.time_ns()]
-        self.result["cells"] = {str(size): cell for size, cell in self.cells.items()}
-        return {"status": "measured", **self.result}
+            return ProcessResult(status="rejected", reason=reason)
+        if self.result.peak_host_mib is None:
+            self.result.peak_host_mib = peak_host_mib()
+        self.result.turn_unix_ns = [began_ns, time.time_ns()]
+        return self.result
 
     def _load(self) -> Session | None:
         _tell("load")
@@ -105,9 +105,9 @@ class Worker:
         except Exception as problem:
             if not is_out_of_memory(problem):
                 raise
-            self.cells = {size: _out_of_memory(problem) for size in self.job.batch_sizes}
+            self.cells.update({size: _out_of_memory(problem) for size in self.job.batch_sizes})
             return None
-        self.result["load_seconds"] = time.perf_counter() - began
+        self.result.load_seconds = time.perf_counter() - began
         return session
 
     def _sizes(self) -> list[int]:
@@ -124,7 +124,7 @@ class Worker:
             warm[size] = self._warm_up(session, size)
             after = self._gpu_mib()
             if prepared is not None and after is not None:
-                self.result["warm_up_gpu_mib"] = self.result.get("warm_up_gpu_mib", 0.0) + after - prepared
+                self.result.warm_up_gpu_mib = (self.result.warm_up_gpu_mib or 0.0) + after - prepared
             own_gpu_mib[size] = None if before is None or after is None else after - before
 
         for size in self._sizes():
@@ -134,7 +134,7 @@ class Worker:
             _tell("time", batch_size=size)
             self._guarded(session, size, partial(self._time, session, size, warm_runs))
             if session.is_for_one_batch_size and own_gpu_mib[size] is not None:
-                self.cells[size]["gpu_mib"] = own_gpu_mib[size]
+                self.cells[size].gpu_mib = own_gpu_mib[size]
 
     def _gpu_mib(self) -> float | None:
         return self.monitor.grown_memory_mib() if self.monitor else None
@@ -154,11 +154,11 @@ class Worker:
         count = self.job.warmup_runs if self.monitor else 1
         batches = one_of_each_shape(session, self.batches[size])
         runs = warm_up(session.run, batches, count * len(batches))
-        if "first_run_ms" not in self.result:
-            self.result["first_run_ms"] = runs.latencies_ns[0] / 1e6
+        if self.result.first_run_ms is None:
+            self.result.first_run_ms = runs.latencies_ns[0] / 1e6
             if self.job.starts_alone:  # others have waited for their turn
                 later_ns = sum(runs.latencies_ns[1:])
-                self.result["start_seconds"] = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
+                self.result.start_seconds = (time.time_ns() - self.job.started_unix_ns - later_ns) / 1e9
         return runs
 
     def _time(self, session: Session, size: int, warm: Runs) -> None:
@@ -169,21 +169,19 @@ class Worker:
         if self.monitor:
             self.monitor.start_cell()
         runs = time_runs(session.run, batches, _budget(self.job, len(batches)))
-        cell: Cell = {
-            "status": "measured",
-            "latencies_ns": runs.latencies_ns,
-            "work": work_of(session, batches, self.encoded),
-            "other_load_cores": load.cores(),
-            "quota_throttled_seconds": throttled_seconds() - throttled_before,
-        }
-        if self.monitor:
-            cell["gpu"] = self.monitor.end_cell()
-        cell["host_loop_ms"] = [before, host_loop_ms()]
+        cell = CellResult(
+            status="measured",
+            latencies_ns=runs.latencies_ns,
+            work=work_of(session, batches, self.encoded),
+            other_load_cores=load.cores(),
+            quota_throttled_seconds=throttled_seconds() - throttled_before,
+            gpu=self.monitor.end_cell() if self.monitor else None,
+            host_loop_ms=[before, host_loop_ms()],
+        )
         grown = self._gpu_mib()
         if grown is not None:
-            self.result["peak_gpu_mib"] = max(self.result.get("peak_gpu_mib", 0.0), grown)
-        comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference, self.job.task)
-        cell["comparison"] = {**comparison.__dict__, "max_abs_diff": _finite(comparison.max_abs_diff)}
+            self.result.peak_gpu_mib = max(self.result.peak_gpu_mib or 0.0, grown)
+        cell.comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference, self.job.task)
         self.cells[size] = cell
 
     def _profile(self, session: Session) -> None:
@@ -194,17 +192,17 @@ class Worker:
         if not self.job.profile or (self.job.device == "cuda" and not can_profile()):
             return
         for size, cell in self.cells.items():
-            if cell["status"] == "measured":
+            if cell.status == "measured":
                 _tell("profile", batch_size=size)
                 batches = spread_by_work(session, self.batches[size], PROFILED_RUNS[self.job.device])
                 if self.job.device == "cuda":
-                    cell["profile"] = profile_runs(session.run, batches)
+                    cell.profile = profile_runs(session.run, batches)
                 else:
-                    cell["operators"] = _operators(session, batches)
+                    cell.operators = _operators(session, batches)
 
     def _measure_accuracy(self, session: Session) -> None:
         """Classify every labelled sentence once, untimed, at the largest batch size that fits."""
-        measured = [size for size, cell in self.cells.items() if cell["status"] == "measured"]
+        measured = [size for size, cell in self.cells.items() if cell.status == "measured"]
         is_labelled = self.job.task == "single_label" and bool((self.encoded.labels >= 0).any())
         if not (self.job.measure_accuracy and is_labelled and measured):
             return
@@ -215,7 +213,7 @@ class Worker:
             indices = np.arange(start, start + size) % len(self.encoded)
             inputs = pad(self.encoded, indices, self.job.padding, self.job.multiple_of)
             predicted[indices] = session.run(*inputs).argmax(axis=1)
-        self.result["accuracy"] = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
+        self.result.accuracy = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
 
 
 def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:
@@ -230,12 +228,8 @@ def _budget(job: Job, batches: int) -> Budget:
     return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, pass_runs)
 
 
-def _out_of_memory(problem: BaseException) -> Cell:
-    return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _out_of_memory(problem: BaseException) -> CellResult:
+    return CellResult(status="out_of_memory", reason=describe_out_of_memory(problem))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from bench.core.reports import Evidence
 from bench.runtimes.base.session import Session, SessionSpec
 from bench.runtimes.onnxruntime import PlainSession, graph_evidence, import_libraries
 
@@ -49,5 +50,5 @@ def _fail(words: str) -> NoReturn:
 
 
 class StandIn(PlainSession):
-    def evidence(self) -> dict[str, Any]:
-        return {"providers": ["TensorrtExecutionProvider"], **graph_evidence(self._spec.graph)}
+    def evidence(self) -> Evidence:
+        return Evidence(providers=["TensorrtExecutionProvider"], **graph_evidence(self._spec.graph))

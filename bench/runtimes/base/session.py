@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.model_inputs import Padding
+from bench.core.reports import Evidence
 
 TokenArray = NDArray[np.int64]
 Logits = NDArray[np.float32]
@@ -93,5 +94,5 @@ class Session(ABC):
         """Return the milliseconds that each kind of operator takes on the CPU, summed over `batches`; never timed."""
 
     @abstractmethod
-    def evidence(self) -> dict[str, Any]:
+    def evidence(self) -> Evidence:
         """Return what the session shows of its device, precision and threads, read back from the runtime."""

@@ -1,0 +1,320 @@
+"""What was measured of a variant, as the stages hand it on: in the closed loop (Report), and under load (Served).
+
+The stages that measure build these models and the stages that report read them back, checked.  A file may hold more
+than is named here; what has its default is left out of it.  Numbers are finite.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from bench.core.schemas import Amount, Count, Latency, Number, ServingStatus, Status
+
+
+class Stored(BaseModel):
+    """A part of a JSON file: a text is no number."""
+
+    model_config = ConfigDict(strict=True)
+
+    def as_dict(self, **given: Any) -> dict[str, Any]:
+        """Return what the file holds; `given`: as for pydantic's `model_dump`."""
+        return self.model_dump(exclude_defaults=True, **given)
+
+
+class GpuReading(Stored):
+    """What the GPU's own counters say of one process's runs of a cell, each only where the GPU offers it."""
+
+    sm_clock_mhz: Number | None = None
+    temperature_c: Number | None = None
+    power_w: Number | None = None
+    energy_j: Number | None = None
+    window_seconds: Amount | None = None
+    busy_percent: Number | None = None
+    throttling: str | None = None
+    other_gpu_processes: Count | None = None
+
+
+class Profile(Stored):
+    """An average run under the profiler; `kernels`: milliseconds by name, the longest first."""
+
+    kernel_launches: Amount
+    gpu_busy_ms: Amount
+    kernels: dict[str, Amount]
+
+
+class Evidence(Stored):
+    """What a session shows of its device, precision and threads, read back from the runtime.
+
+    `product_weights`: elements of the weights that are multiplied by, by type; `operators_elsewhere`: those that
+    another provider than the first one runs.
+    """
+
+    device: list[str] = []
+    providers: list[str] = []
+    nodes_placed: dict[str, int] = {}
+    operators_elsewhere: dict[str, int] = {}
+    provider_options: dict[str, str] = {}
+    weight_bytes: dict[str, int] = {}
+    product_weights: dict[str, int] = {}
+    cpu_threads: int | None = None
+    matmul_precision: str | None = None
+    convolutions_in_tf32: bool | None = None
+    attention: str | None = None
+    compile: str | None = None
+    uncompiled_calls: int | None = None
+    captures: int | None = None
+    captures_mib: Number | None = None
+    precision_hint: str | None = None
+    streams: int | None = None
+    nodes: int | None = None
+    operators: dict[str, int] = {}
+
+
+class Work(Stored):
+    """What a cell works on, batch by batch of a pass: tokens, and pairs of tokens for attention."""
+
+    given_tokens: list[Count]
+    given_pairs: list[Count]
+    computed_tokens: list[Count]
+    computed_pairs: list[Count]
+
+
+class Cell(Stored):
+    """A variant at one batch size."""
+
+    status: Status
+    reason: str = ""
+
+
+class ProcessTimes(Stored):
+    """What each process of a cell gave, and the round it ran in."""
+
+    rounds: list[int]
+    p50_ms: Latency
+    process_p50_ms: list[Latency]
+    process_mean_ms: list[Latency]
+    host_loop_ms: list[Latency] = []
+    other_load_cores: Amount | None = None
+
+    @model_validator(mode="after")
+    def one_figure_a_round(self) -> Self:
+        if not len(self.rounds) == len(self.process_p50_ms) == len(self.process_mean_ms):
+            raise ValueError(f"{len(self.rounds)} rounds, process_p50_ms or process_mean_ms of another number")
+        return self
+
+
+class TimedCell(ProcessTimes, Cell):
+    """A cell with its figures: measured, or rejected for what they show.
+
+    `latencies_ms`: the single runs of each process, which go into a CSV of their own.
+    """
+
+    p95_ms: Latency | None = None
+    mean_ms: Latency
+    samples_per_s: Latency
+    work: Work
+    runs: Count
+    process_runs: list[Count]
+    process_p95_ms: list[Latency] | None = None
+    max_abs_diff: Amount | None = None
+    relative_error: Amount | None = None
+    agreement: Number | None = None
+    checked_sentences: Count | None = None
+    proof: str | None = None
+    quota_throttled_seconds: Number | None = None
+    gpu: list[GpuReading] = []
+    gpu_mib: Number | None = None
+    profile: Profile | None = None
+    operators: dict[str, Amount] = {}
+    latencies_ms: list[list[float]] = []
+
+    @model_validator(mode="after")
+    def runs_add_up(self) -> Self:
+        if len(self.process_runs) != len(self.rounds):
+            raise ValueError(f"{len(self.rounds)} rounds, process_runs of another number")
+        if sum(self.process_runs) != self.runs:
+            raise ValueError(f"runs = {self.runs}, process_runs add up to {sum(self.process_runs)}")
+        return self
+
+
+def _kind(cell: Any) -> str:
+    if isinstance(cell, dict):
+        return "<timed>" if "p50_ms" in cell or cell.get("status") == "measured" else "<untimed>"
+    return "<timed>" if isinstance(cell, TimedCell) else "<untimed>"
+
+
+AnyCell = Annotated[
+    Annotated[TimedCell, Tag("<timed>")] | Annotated[Cell, Tag("<untimed>")],
+    Discriminator(_kind),
+]
+
+
+class Process(Stored):
+    """What one process of a variant took beside its timed runs."""
+
+    round: Count = 0
+    load_seconds: Amount | None = None
+    start_seconds: Amount | None = None
+    first_run_ms: Amount | None = None
+    peak_host_mib: Amount | None = None
+    peak_gpu_mib: Number | None = None
+    warm_up_gpu_mib: Number | None = None
+    turn_unix_ns: list[int] = []
+
+
+class Labels(Stored):
+    """What a row and the fp32 reference get right of all labelled sentences."""
+
+    labelled: Annotated[int, Field(ge=1)]
+    right: Count
+    reference_right: Count
+    only_reference: Count
+    only_row: Count
+
+
+class EngineRecord(Stored):
+    """artifacts/engines/KEY/build.json; `folder`: where its engine lies, `machine`: which one built it."""
+
+    status: Literal["built", "skipped", "rejected", "failed"]
+    reason: str = ""
+    folder: str = ""
+    build_seconds: Amount | None = None
+    session_without_cache_seconds: Amount | None = None
+    seconds_by_batch_size: dict[str, Amount] = {}
+    engine_bytes: Count | None = None
+    tensorrt: str | None = None
+    gpu: str | None = None
+    machine: str | None = None
+
+
+class TimingSession(Stored):
+    """The rounds that a report is of: their order, the A/A row, and rows that others are compared through."""
+
+    id: str
+    seed: int
+    order: list[list[str]]
+    twin: dict[str, ProcessTimes]
+    anchors: dict[str, dict[str, ProcessTimes]]
+
+
+class Report(Stored):
+    """artifacts/samples/DEVICE/KEY.json; `cells` by batch size."""
+
+    cells: dict[str, AnyCell]
+    evidence: Evidence = Evidence()
+    accuracy: Labels | None = None
+    processes: list[Process]
+    engine: EngineRecord | None = None
+    session: TimingSession | None = None
+    failure: str = ""
+    fingerprint: str = ""
+
+    def timed(self) -> dict[str, TimedCell]:
+        """Return the cells that have figures, measured or rejected, by batch size."""
+        return {size: cell for size, cell in self.cells.items() if isinstance(cell, TimedCell)}
+
+    def measured(self) -> dict[str, TimedCell]:
+        """Return the measured cells by batch size."""
+        return {size: cell for size, cell in self.timed().items() if cell.status == "measured"}
+
+
+class Load(Stored):
+    """What came of one load: requests, batches, and how busy the sessions and the machine were."""
+
+    queries: Annotated[int, Field(ge=1)]
+    mean_batch: Amount
+    busy_share: Amount
+    tokens_computed: Amount | None = None
+    other_load_cores: Amount | None = None
+    quota_throttled_seconds: Number | None = None
+    host_loop_ms: list[Latency] = []
+    gpu: GpuReading | None = None
+
+
+class Offline(Load):
+    """All requests at once."""
+
+    per_s: Latency
+
+
+class SingleStream(Load):
+    """One request after another."""
+
+    is_overloaded: bool
+    p50_ms: Latency
+    p95_ms: Latency
+    p99_ms: Latency
+
+
+class RatePoint(SingleStream):
+    """What a serving process did at one rate; `keeps`: its p99 was within the budget.
+
+    `rate` was asked for, `sent_per_s` came of it: requests at random times, not all of them.
+    """
+
+    rate: Latency
+    keeps: bool
+    late: Count
+    sent_per_s: Latency
+    answered_per_s: Amount | None = None
+
+
+class LoadedProcess(Stored):
+    """What one serving process did at the rates that it tried."""
+
+    process: Count
+    points: Annotated[list[RatePoint], Field(min_length=1)]
+    shapes: Count | None = None
+    late_captures: int
+    peak_host_mib: Amount | None = None
+    gpu_mib: Number | None = None
+    turn_unix_ns: list[int] = []
+
+
+class ServingProcess(LoadedProcess):
+    """What one serving process of a row did, both ends of the curve with it."""
+
+    single_stream: SingleStream
+    offline: Offline
+
+
+class NoopProcess(Stored):
+    """What the no-op backend did: `points` only where it was measured."""
+
+    status: ServingStatus
+    reason: str = ""
+    points: list[RatePoint] = []
+    first_rate: Latency | None = None
+
+
+class ServingSession(Stored):
+    """The rounds that a row was served in; `null`: the no-op backend beside it, None where it was not run."""
+
+    id: str
+    seed: int
+    null: NoopProcess | None = None
+
+
+class Served(Stored):
+    """artifacts/served/KEY.json."""
+
+    status: ServingStatus
+    reason: str = ""
+    max_abs_diff: Amount | None = None
+    relative_error: Amount | None = None
+    agreement: Number | None = None
+    checked_sentences: Count | None = None
+    requests: Count | None = None
+    replayed_batches: Count | None = None
+    processes: list[ServingProcess]
+    closed_loop_per_s: Latency | None = None
+    expected_per_s: Amount | None = None
+    session: ServingSession | None = None
+    budget_ms: Latency
+    max_batch: Annotated[int, Field(ge=1)]
+    max_delay_ms: Amount
+    instances: Annotated[int, Field(ge=1)]
+    failure: str = ""
+    fingerprint: str = ""
