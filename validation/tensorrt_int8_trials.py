@@ -28,6 +28,7 @@ from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
 from bench.proof.kernels import arithmetic_shares
 from bench.timing.combine import combine
+from bench.timing.results import ProcessResult
 from bench.workers.jobs import make_job
 from bench.workers.launcher import run_worker
 from bench.workers.protocol import Job
@@ -124,7 +125,8 @@ def try_out(params: Params, trial: Trial, graph: Path) -> dict[str, Any]:
         result = attempt(job, Path(scratch), "bench.timing.worker")
     if result["status"] != "measured":
         return {**build, "ran": False, "words": result["reason"]}
-    return {**build, "ran": True, **figures(combine(variant, params, [result], is_real=False)["cells"])}
+    report = combine(variant, params, [ProcessResult(**result)], is_real=False)
+    return {**build, "ran": True, **figures(report.as_dict()["cells"])}
 
 
 def attempt(job: Job, scratch: Path, module: str) -> dict[str, Any]:
