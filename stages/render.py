@@ -14,14 +14,15 @@ from bench.report.notes.write import render_notes
 from bench.report.page.write import PAGE, render_page
 from bench.report.plots.write import write_plots
 from bench.report.table import render_table
-from bench.summary.budgets import read_curves
-from bench.summary.serving import read_serving
+from bench.summary.budgets import curves_of
+from bench.summary.panels import Sessions, with_levels
+from bench.summary.serving import read_served, read_serving
 from bench.summary.table_file import read_samples, read_summary
 
 
 def main() -> None:
     context = read_context()
-    table = read_summary()
+    table = with_levels(read_summary(), Sessions())
     serving = read_serving()
     write_text(SUMMARY_TABLE, render_table(table, context, serving))
     notes = render_notes(table, context, serving)
@@ -32,7 +33,7 @@ def main() -> None:
         for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
-    curves = read_curves(serving)
+    curves = curves_of(read_served(map(str, serving["variant"])))
     write_plots(table, runs, counts, (serving, curves), context=context, folder=PLOTS)
     write_text(PAGE, render_page(table, serving, curves, notes, context=context))
 

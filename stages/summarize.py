@@ -1,4 +1,4 @@
-"""Put every variant's figures into tidy tables: results/summary.csv, and under load results/serving.csv."""
+"""Put every variant's figures into tidy tables, and write down what they show: results/findings.json."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import _project  # noqa: F401
 
 from bench.core.errors import run_stage
 from bench.core.params import load_params
-from bench.summary.build import build_summary
-from bench.summary.serving import build_serving, write_serving
+from bench.findings.build import findings_of, write_findings
+from bench.summary.build import read_tables
+from bench.summary.serving import write_serving
 from bench.summary.table_file import write_summary
 
 
 def main() -> None:
     params = load_params()
-    table = build_summary(params)
-    write_summary(table)
-    write_serving(build_serving(params, table))
+    tables = read_tables(params)
+    write_summary(tables.summary)
+    write_serving(tables.serving)
+    write_findings(findings_of(tables, params.report))
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def padding_of_run(name: str) -> str:
     columns = ["batch", *(f"{way}, p50 ms" for way in ways), *(f"{way}, tokens a sentence" for way in ways)]
     lines = []
     for size, group in rows.groupby("batch_size"):
-        best = [fastest(group[group["padding"] == way]) for way in ways]
+        best = [fastest(group[group["padding"] == way].itertuples()) for way in ways]
         figures = [f"{milliseconds(row.p50_ms)} `{row.variant}`" for row in best]
         lines.append([str(size), *figures, *(f"{row.tokens_computed:.1f}" for row in best)])
     return "\n".join([f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)])

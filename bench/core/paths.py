@@ -48,6 +48,7 @@ REQUIREMENTS = Path("requirements.txt")
 RESULTS = Path("results")
 SUMMARY_CSV = RESULTS / "summary.csv"
 SERVING_CSV = RESULTS / "serving.csv"
+FINDINGS = RESULTS / "findings.json"
 SUMMARY_TABLE = RESULTS / "summary_table.md"
 PLOTS = RESULTS / "plots"
 HARDWARE = RESULTS / "hardware.md"

@@ -21,7 +21,7 @@ from bench.report.figures import (
     with_interval,
 )
 from bench.report.markdown import table_lines
-from bench.summary.comparisons import compare, not_significantly_different
+from bench.summary.comparisons import compare, not_surely_slower
 from bench.summary.table_file import is_missing
 
 COLUMNS = (
@@ -79,7 +79,7 @@ def picks(rows: pd.DataFrame, settings: ReportSettings) -> Iterator[tuple[float,
             yield budget_ms, None
             continue
         best = ordered[0]
-        ties = not_significantly_different(best, ordered[1:], "throughput")
+        ties = not_surely_slower(best, ordered[1:], "throughput")
         hidden = fitting[
             fitting["p95_ms"].isna()
             & (fitting["p50_ms"] <= budget_ms)

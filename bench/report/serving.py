@@ -79,11 +79,10 @@ def against(row: Any, first: Any) -> str:
     """Write how many of the first row's requests a row holds, and the verdict."""
     if row.variant == first.variant:
         return MISSING
-    interval, found = compare_served(row, first)
-    apart = ": served apart" if row.session != first.session else ""
-    value = ratio(row.requests_per_s / first.requests_per_s)
-    limits = f" ({between(ratio, interval.low, interval.high)})" if interval else ""
-    return f"{value}{limits}, {SAID[found]}{apart}"
+    found = compare_served(row, first)
+    apart = ": served apart" if found.is_apart else ""
+    limits = f" ({between(ratio, found.interval.low, found.interval.high)})" if found.interval else ""
+    return f"{ratio(found.value)}{limits}, {SAID[found.verdict]}{apart}"
 
 
 def remarks(row: Any) -> str:
@@ -124,7 +123,7 @@ COLUMNS: dict[str, Callable[[Any, Any], str]] = {
     "95% interval": lambda row, _: between(per_second, row.requests_per_s_low, row.requests_per_s_high),
     "shown": lambda row, _: per_second(row.confirmed_per_s),
     "against the first": against,
-    "of closed loop": lambda row, _: share(row.kept_share),
+    "of closed loop": lambda row, _: share(row.closed_loop_peak_share),
     "p50 / p99 ms at half": lambda row, _: _latencies(row, 50),
     "p50 / p99 ms at 90%": lambda row, _: _latencies(row, 90),
     "mean batch": lambda row, _: f"{row.mean_batch:.1f}",
@@ -132,7 +131,7 @@ COLUMNS: dict[str, Callable[[Any, Any], str]] = {
     "GPU busy": lambda row, _: MISSING if is_missing(row.gpu_busy_percent) else f"{row.gpu_busy_percent:.0f}%",
     "mJ/request": lambda row, _: three_digits(row.energy_mj_per_request),
     "memory": lambda row, _: mebibytes(memory_under_load_mib(row)),
-    "cost of a million": lambda row, _: three_digits(row.usd_per_million),
+    "cost of a million": lambda row, _: three_digits(row.cost_per_million_requests),
     "remarks": lambda row, _: remarks(row),
 }
 """How each column of the table is written, from a row and the first one."""
@@ -141,7 +140,7 @@ COLUMNS: dict[str, Callable[[Any, Any], str]] = {
 def pick_lines(rows: pd.DataFrame) -> Iterator[str]:
     """Yield which row to serve with, which may be as good, and which one the closed loop would have named."""
     first, *others = rows.itertuples()
-    ties = [row for row in others if compare_served(row, first)[1] != "slower"]
+    ties = [row for row in others if compare_served(row, first).verdict != "slower"]
     line = f"Most requests: `{first.variant}`, {per_second(first.requests_per_s)}/s"
     yield line + (f"; not significantly fewer: {_names(ties)}." if ties else ", significantly more than any other row.")
     closed = max(rows.itertuples(), key=lambda row: row.closed_loop_per_s)

@@ -12,9 +12,7 @@ from bench.core.paths import ARTIFACTS, SAMPLES, SERVED
 from bench.report.context import read_context
 from bench.report.notes.write import render_notes
 from bench.report.page.write import PAGE, render_page
-from bench.summary.budgets import read_curves
-from bench.summary.build import build_summary
-from bench.summary.serving import build_serving
+from bench.summary.build import read_tables
 
 SO_FAR = ARTIFACTS / "report_so_far.html"
 """The page of a run that is under way."""
@@ -46,11 +44,10 @@ def reports() -> list[Path]:
 def write_so_far() -> Path:
     """Write the page of the rows that are there; a row of the run before is left out."""
     params = measured_params(load_params())
-    context, table = read_context(), build_summary(params)
-    serving = build_serving(params, table)
-    notes = render_notes(table, context, serving)
-    curves = read_curves(serving)
-    write_text(SO_FAR, render_page(table, serving, curves, notes, context=context, is_incomplete=True))
+    context, tables = read_context(), read_tables(params)
+    notes = render_notes(tables.summary, context, tables.serving)
+    shown = (tables.summary, tables.serving, tables.curves, notes)
+    write_text(SO_FAR, render_page(*shown, context=context, is_incomplete=True))
     return SO_FAR
 
 

@@ -17,6 +17,7 @@ from bench.report.serving import COLUMNS as SERVED
 from bench.report.serving import LEFT_ALIGNED as SERVED_LEFT
 from bench.report.serving import not_served, served, terms
 from bench.report.table import COLUMNS, LEFT_ALIGNED, PANELS, in_order, not_timed, shown_columns
+from bench.summary.panels import Sessions, with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 
@@ -44,7 +45,7 @@ LEFT_OUT_FIRST = (
 
 def main() -> None:
     context = read_context()
-    table = read_summary()
+    table = with_levels(read_summary(), Sessions())
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH_OF_A_PIPE

@@ -84,7 +84,7 @@ def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Yield the fastest row of each run at each batch size, then where no row is the fastest everywhere."""
     columns = list(measured)
     best = {
-        size: [fastest_and_ties(rows[rows["batch_size"] == size]) for rows in measured.values()]
+        size: [fastest_and_ties(rows[rows["batch_size"] == size].itertuples()) for rows in measured.values()]
         for size in _batch_sizes(measured)
     }
     lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())

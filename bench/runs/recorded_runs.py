@@ -13,9 +13,12 @@ from ruamel.yaml.error import YAMLError
 from bench.core.files import checked, damaged, read_json, read_yaml
 from bench.core.params import ReportSettings
 from bench.core.paths import ENVIRONMENT, EXPORT, LENGTHS, PARAMS, PROVENANCE, RUNS, SERVING_CSV, SUMMARY_CSV
+from bench.core.reports import TimingSession
 from bench.core.schemas import Environment, Export, Lengths, Provenance, RecordedParams
 from bench.report.context import Context, read_pins
 from bench.runs.manifest import check_manifest
+from bench.runs.packed import unpack_samples
+from bench.summary.panels import Sessions, with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 
@@ -48,7 +51,7 @@ class RecordedRun:
             read_json(folder / ENVIRONMENT.name, MEND, Environment),
             read_json(folder / PROVENANCE.name, MEND, Provenance),
             _read_params(folder / PARAMS.name),
-            read_summary(folder / SUMMARY_CSV.name, MEND),
+            with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), Sessions.of(_sessions(folder))),
             read_json(folder / EXPORT.name, MEND, Export),
             read_json(folder / LENGTHS.name, MEND, Lengths) if (folder / LENGTHS.name).exists() else {},
             serving=read_serving(folder / SERVING_CSV.name, MEND) if (folder / SERVING_CSV.name).exists() else None,
@@ -81,6 +84,11 @@ class RecordedRun:
     def measured(self, device: str) -> pd.DataFrame:
         """Return the measured rows of a device."""
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
+
+
+def _sessions(folder: Path) -> list[TimingSession]:
+    reports = [content["report"] for content in (unpack_samples(folder, MEND) or {}).values()]
+    return [TimingSession.model_validate(report["session"]) for report in reports if report.get("session")]
 
 
 def _read_params(path: Path) -> dict[str, Any]:

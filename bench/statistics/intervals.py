@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from scipy import stats
 
 CONFIDENCE = 0.95
+Verdict = Literal["faster", "slower", "tie", "inconclusive"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def t_quantile(freedom: float, comparisons: int = 1) -> float:
     return float(stats.t.ppf(1 - (1 - CONFIDENCE) / comparisons / 2, freedom))
 
 
-def verdict(speedup: Interval | None, margin: float) -> str:
+def verdict(speedup: Interval | None, margin: float) -> Verdict:
     """Return `faster`, `slower`, `tie` or `inconclusive` for a speed-up with its interval.
 
     `margin` is the difference that decides nothing (0.02: 2%).  Faster and slower need the whole

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from statistics import geometric_mean
+from typing import Any
 
 import pandas as pd
 
-from bench.core.files import read_model
-from bench.core.paths import SERVED
 from bench.core.reports import Served
 from bench.statistics.rate_curve import Point, crossing
-from bench.summary.panels import NOISE
 from bench.summary.serving import points_of, with_intervals
-from bench.summary.table_file import Row
+from bench.summary.table_file import Row, Rows
 
 Curves = Mapping[str, Sequence[Sequence[Point]]]
 """The points of each served row, process by process."""
@@ -22,20 +19,9 @@ STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
 LEAST, MOST = 0.1, 5.0
 """As shares of the configured budget: further off nothing was searched for."""
-CARRIED = ("variant", "device", "padding", "precision", "runtime", "session", "margin", "gpu_mib", "host_mib")
-COLUMNS = (
-    *CARRIED,
-    *(
-        "status",
-        "budget_ms",
-        "requests_per_s",
-        "process_per_s",
-        "is_least",
-        "requests_per_s_low",
-        "requests_per_s_high",
-    ),
-    *("comparisons", *NOISE),
-)
+CARRIED = ("variant", "device", "padding", "session", "margin", "gpu_mib", "host_mib")
+RATES = ("status", "requests_per_s", "process_per_s", "is_least", "requests_per_s_low", "requests_per_s_high")
+COLUMNS = [*CARRIED, *RATES, "comparisons"]
 
 
 def budgets_around(configured_ms: float) -> list[float]:
@@ -46,14 +32,6 @@ def budgets_around(configured_ms: float) -> list[float]:
     return sorted(found | {configured_ms})
 
 
-def read_curves(serving: pd.DataFrame, folder: Path = SERVED) -> Curves:
-    """Return the points of each row that was served, process by process, as the last run wrote them."""
-    keys = [str(name) for name in serving["variant"]]
-    return curves_of(
-        {key: read_model(folder / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served) for key in keys}
-    )
-
-
 def curves_of(reports: Mapping[str, Served]) -> Curves:
     """Return the points of the rows that were served, process by process, from their reports under load."""
     return {
@@ -61,30 +39,27 @@ def curves_of(reports: Mapping[str, Served]) -> Curves:
     }
 
 
-def within_budgets(serving: pd.DataFrame, curves: Curves) -> pd.DataFrame:
-    """Return a row for each served variant and budget within which every process of it holds a rate.
+def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
+    """Yield each budget with a row for each served variant of which every process sustains a rate within it.
 
-    `serving`: results/serving.csv.  The columns are those that a comparison of rates needs, with the budget.
+    `tried`: the rows of one device in results/serving.csv; the rows have what a comparison of rates needs.
     """
-    rows = pd.DataFrame(_rows(serving.to_dict("records"), curves), columns=list(COLUMNS))
-    tables = [
-        with_intervals(together.reset_index(drop=True), float(together["margin"].iloc[0]))
-        for _, together in rows.groupby("budget_ms")
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else rows
+    served = [row for row in tried if curves.get(str(row.variant)) and row.budget_ms]
+    for budget_ms in budgets_around(float(served[0].budget_ms)) if served else ():
+        table = pd.DataFrame([found for row in served if (found := _within(row, curves, budget_ms))], columns=COLUMNS)
+        yield budget_ms, list(with_intervals(table).itertuples())
 
 
-def _rows(serving: list[Row], curves: Curves) -> Iterator[Row]:
-    for row in serving:
-        processes = curves.get(str(row["variant"]), ())
-        for budget_ms in budgets_around(float(row["budget_ms"])) if processes else ():
-            found = [each for each in (crossing(points, budget_ms) for points in processes) if each]
-            if len(found) == len(processes):
-                yield {
-                    **{name: row[name] for name in CARRIED},
-                    "status": "measured",
-                    "budget_ms": budget_ms,
-                    "requests_per_s": geometric_mean(each.rate for each in found),
-                    "process_per_s": " ".join(f"{each.rate:.6g}" for each in found),
-                    "is_least": any(each.is_least for each in found),
-                }
+def _within(row: Any, curves: Curves, budget_ms: float) -> Row | None:
+    """Return a row's figures within a budget; None where a process of it sustains no rate."""
+    processes = curves[str(row.variant)]
+    found = [each for each in (crossing(points, budget_ms) for points in processes) if each]
+    if len(found) < len(processes):
+        return None
+    return {
+        **{name: getattr(row, name) for name in CARRIED},
+        "status": "measured",
+        "requests_per_s": geometric_mean(each.rate for each in found),
+        "process_per_s": " ".join(f"{each.rate:.6g}" for each in found),
+        "is_least": any(each.is_least for each in found),
+    }

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
-from bench.core.reports import Report
+from bench.core.reports import Report, Served
+from bench.summary.budgets import Curves, curves_of
 from bench.summary.cells import CELL_FIGURES, cell_row
 from bench.summary.costs import amounts, raised_peaks
-from bench.summary.panels import Sessions, with_levels
+from bench.summary.panels import Sessions, with_controls, with_levels
 from bench.summary.recorded import Recorded
-from bench.summary.table_file import Row
+from bench.summary.serving import build_serving, read_served
 from bench.summary.verdicts import with_comparisons
 
 OPTIONAL = (
@@ -50,27 +51,51 @@ OPTIONAL = (
 """Columns that reports read and that this run may not have."""
 
 
-def build_summary(params: Params, samples: Path = SAMPLES) -> pd.DataFrame:
-    """Return the table in the configured order; it walks params.yaml, never the files that happen to be there."""
-    variants = params.all_variants()
+@dataclass(frozen=True)
+class Tables:
+    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates."""
+
+    summary: pd.DataFrame
+    serving: pd.DataFrame
+    curves: Curves
+
+
+def read_tables(params: Params) -> Tables:
+    """Return the tables of what the stages before wrote; it walks params.yaml, never the files that are there."""
     reports = {
-        key: read_model(samples / variant.device / f"{key}.json", f"`dvc repro` measures {key} again", Report)
-        for key, variant in variants.items()
+        key: read_model(SAMPLES / variant.device / f"{key}.json", f"`dvc repro` measures {key} again", Report)
+        for key, variant in params.all_variants().items()
     }
-    recorded = _with_raised_peaks(Recorded.read(), variants, reports)
-    sessions = Sessions()
-    rows: list[Row] = []
-    for key, variant in variants.items():
-        sessions.add(reports[key])
-        rows += [cell_row(key, variant, size, reports[key], recorded) for size in params.sizes(variant.device)]
+    return build_tables(params, reports, read_served(params.serving.variants), Recorded.read())
+
+
+def build_tables(
+    params: Params, reports: Mapping[str, Report], served: Mapping[str, Served], recorded: Recorded
+) -> Tables:
+    """Return the tables of variants' reports, timed and under load, by the variant's name."""
+    summary = build_summary(params, reports, recorded)
+    return Tables(summary, build_serving(params, summary, served), curves_of(served))
+
+
+def build_summary(params: Params, reports: Mapping[str, Report], recorded: Recorded) -> pd.DataFrame:
+    """Return a row a variant and batch size, in the configured order."""
+    variants = params.all_variants()
+    recorded = _with_raised_peaks(recorded, variants, reports)
+    rows = [
+        cell_row(key, variant, size, reports[key], recorded)
+        for key, variant in variants.items()
+        for size in params.sizes(variant.device)
+    ]
     table = pd.DataFrame(rows)
     for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:
             table[column] = None
-    return with_comparisons(with_levels(table, sessions, params), params)
+    sessions = Sessions.of(report.session for report in reports.values())
+    leveled = with_levels(table, sessions)
+    return with_comparisons(with_controls(leveled, sessions, params.baselines, params.report.margin), params)
 
 
-def _with_raised_peaks(recorded: Recorded, variants: dict[str, Variant], reports: dict[str, Report]) -> Recorded:
+def _with_raised_peaks(recorded: Recorded, variants: Mapping[str, Variant], reports: Mapping[str, Report]) -> Recorded:
     """Return the records with each peak at least what a measured row reached."""
     workload = recorded.workload()
     if workload is None:

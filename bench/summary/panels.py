@@ -6,23 +6,24 @@ A panel is the rows of one device that were timed in the same rounds, at one bat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
-from bench.core.params import Params
-from bench.core.reports import ProcessTimes, Report, TimingSession
+from bench.core.reports import ProcessTimes, TimingSession
 from bench.statistics.intervals import Interval, verdict
 from bench.statistics.rounds import Level, Values, levels, ratio
-from bench.summary.table_file import Row, is_missing
+from bench.summary.table_file import Row
 
 Cells = dict[str, ProcessTimes]
 """A row's figures by batch size, as text."""
 QUANTITIES = ("p50", "p95", "mean")
 LIMITS = tuple(f"{quantity}_{end}_ms" for quantity in QUANTITIES for end in ("low", "high"))
-NOISE = ("noise_variance", "noise_freedom", "state_variance", "state_freedom", "shares_state")
+LEVELS = tuple(f"{quantity}_level" for quantity in QUANTITIES)
+"""Columns of a table in memory alone: where a row stands, as a Level; no file holds them."""
 
 
 @dataclass
@@ -31,10 +32,10 @@ class Sessions:
 
     by_id: dict[str, TimingSession] = field(default_factory=dict)
 
-    def add(self, report: Report) -> None:
-        """Take note of the rounds that a variant's report is of."""
-        if report.session:
-            self.by_id[report.session.id] = report.session
+    @classmethod
+    def of(cls, sessions: Iterable[TimingSession | None]) -> Sessions:
+        """Return the rounds that the reports of variants are of, each once."""
+        return cls({session.id: session for session in sessions if session})
 
     def twin(self, session_id: Any, batch_size: int) -> ProcessTimes | None:
         """Return the A/A row's figures, None where it was not timed."""
@@ -59,32 +60,29 @@ def values(row: Any, quantity: str) -> Values:
     return dict(zip(rounds, found, strict=True)) if found else {}
 
 
-def with_levels(table: pd.DataFrame, sessions: Sessions, params: Params) -> pd.DataFrame:
-    """Add intervals and noise of p50, p95 and mean, the A/A row's result, margins, and how far apart sessions are."""
-    found: dict[Any, Row] = {row.Index: {} for row in table.itertuples()}
-    controls: dict[tuple[str, int], Row] = {}
-    measured = table[table["status"] == "measured"]
-    comparisons = {device: _comparisons(rows) for device, rows in measured.groupby("device")}
-    for (device, size, session), rows in measured.groupby(["device", "batch_size", "session"], sort=False):
-        panel = list(rows.itertuples())
-        twin = sessions.twin(session, size)
+def with_levels(table: pd.DataFrame, sessions: Sessions) -> pd.DataFrame:
+    """Return the rows of results/summary.csv with where each measured one stands (`LEVELS`), and its intervals."""
+    found: dict[Any, Row] = {index: {} for index in table.index}
+    for _, panel, twin in _panels(table, sessions):
         for quantity in QUANTITIES:
-            standing, of_twin = _levels(panel, twin, quantity)
-            for index, level in standing.items():
-                found[index] |= _figures(level, quantity)
-            baseline = next((row.Index for row in panel if row.variant == params.baselines.get(device)), None)
-            if quantity == "p50" and of_twin and baseline in standing:
-                pairs = values(table.loc[baseline], "p50"), _twin_values(twin, "p50")
-                again = ratio(standing[baseline], of_twin, comparisons[device])
-                controls[device, size] = _control(pairs, standing[baseline].value / of_twin.value, again, params)
-    for column in dict.fromkeys(name for row in found.values() for name in row):
-        table[column] = [row.get(column) for row in found.values()]
-    for column in LIMITS:
-        if column not in table:
-            table[column] = None
+            standing, _ = _levels(panel, twin, quantity)
+            for row in (row for row in panel if row.Index in standing):
+                found[row.Index] |= _figures(standing[row.Index], quantity, row)
+    columns = {name: pd.Series([row.get(name) for row in found.values()], table.index) for name in (*LIMITS, *LEVELS)}
+    columns |= {name: columns[name].astype(float) for name in LIMITS}
+    table = table.drop(columns=list(columns), errors="ignore").assign(**columns)
     table["samples_per_s_low"] = table["batch_size"] * 1000.0 / table["mean_high_ms"]
     table["samples_per_s_high"] = table["batch_size"] * 1000.0 / table["mean_low_ms"]
-    return _with_moves(_with_controls(table, controls, comparisons, params), sessions)
+    return table
+
+
+def _panels(
+    table: pd.DataFrame, sessions: Sessions
+) -> Iterator[tuple[tuple[str, int], list[Any], ProcessTimes | None]]:
+    """Yield the device and batch size of each panel, its rows, and the figures of its A/A row."""
+    measured = table[table["status"] == "measured"]
+    for (device, size, session), rows in measured.groupby(["device", "batch_size", "session"], sort=False):
+        yield (device, size), list(rows.itertuples()), sessions.twin(session, size)
 
 
 def _levels(panel: list[Any], twin: ProcessTimes | None, quantity: str) -> tuple[dict[Any, Level], Level | None]:
@@ -101,40 +99,41 @@ def _twin_values(twin: ProcessTimes | None, quantity: str) -> Values:
     return dict(zip(twin.rounds, getattr(twin, f"process_{quantity}_ms", []), strict=False)) if twin else {}
 
 
-def _figures(level: Level, quantity: str) -> Row:
+def _figures(level: Level, quantity: str, row: Any) -> Row:
+    """Return the interval for another run, and the level of the figure that is shown; rounds of other sessions are
+    other rounds.
+    """
     promised = level.of_another_run()
     limits = {f"{quantity}_low_ms": promised.low, f"{quantity}_high_ms": promised.high} if promised else {}
-    return {**limits, **{f"{quantity}_{name}": float(getattr(level, name)) for name in NOISE}}
+    rounds = frozenset(f"{row.session} {number}" for number in level.rounds)
+    shown = replace(level, log_level=math.log(getattr(row, f"{quantity}_ms")), rounds=rounds)
+    return {**limits, f"{quantity}_level": shown}
 
 
-def level_of(row: Any, quantity: str) -> Level:
-    """Return where a row of the table stands, from its columns; rounds of other sessions are other rounds.
+def with_controls(table: pd.DataFrame, sessions: Sessions, baselines: Mapping[Any, str], margin: float) -> pd.DataFrame:
+    """Add what the A/A row says, and how far the machine drifted between sessions: what comparisons need beside levels.
 
-    A table without these columns was kept by an older version: the row's own processes are all that is known then.
+    The A/A row gives its ratio to the baseline, the noise floor and margin, and which panels it voids.  `baselines`:
+    the baseline of each device; `margin`: the configured one.
     """
-    log_level = math.log(getattr(row, f"{quantity}_ms"))
-    own = values(row, quantity) or values(row, "p50")
-    names = frozenset(f"{getattr(row, 'session', '')} {number}" for number in own)
-    noise = [getattr(row, f"{quantity}_{name}", None) for name in NOISE]
-    if any(is_missing(value) for value in noise):
-        alone = levels([own])[0] if own else Level(log_level, names, 0.0, 0.0, 0.0, 1.0)
-        return replace(alone, log_level=log_level, rounds=names)
-    found = [float(value or 0.0) for value in noise]
-    return Level(log_level, names, found[0], found[1], found[2], found[3], shares_state=bool(found[4]))
-
-
-def _with_controls(
-    table: pd.DataFrame, controls: dict[tuple[str, int], Row], comparisons: dict[str, int], params: Params
-) -> pd.DataFrame:
-    """Add what the A/A row says: its ratio to the baseline, the noise floor and margin, and which panels it voids."""
+    measured = table[table["status"] == "measured"]
+    comparisons = {device: _comparisons(rows) for device, rows in measured.groupby("device")}
+    controls: dict[tuple[str, int], Row] = {}
+    for key, panel, twin in _panels(table, sessions):
+        standing, of_twin = _levels(panel, twin, "p50")
+        baseline = next((row for row in panel if row.variant == baselines.get(key[0])), None)
+        if of_twin and baseline is not None and baseline.Index in standing:
+            pairs, own = (values(baseline, "p50"), _twin_values(twin, "p50")), standing[baseline.Index]
+            again = ratio(own, of_twin, comparisons[key[0]])
+            controls[key] = _control(pairs, own.value / of_twin.value, again, margin)
     voided = {device for (device, _), control in controls.items() if control["aa_verdict"] in ("faster", "slower")}
-    keys = list(zip(table["device"], table["batch_size"], strict=True))
+    found = [controls.get(key, {}) for key in zip(table["device"], table["batch_size"], strict=True)]
     for column in ("aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor"):
-        table[column] = [controls.get(key, {}).get(column) for key in keys]
-    table["margin"] = [max(params.report.margin, controls.get(key, {}).get("noise_floor", 0.0)) for key in keys]
+        table[column] = [control.get(column) for control in found]
+    table["margin"] = [max(margin, control.get("noise_floor", 0.0)) for control in found]
     table["comparisons"] = [comparisons.get(device, 1) for device in table["device"]]
     table["voided"] = [device in voided for device in table["device"]]
-    return table
+    return _with_moves(table, sessions)
 
 
 def _comparisons(rows: pd.DataFrame) -> int:
@@ -142,13 +141,13 @@ def _comparisons(rows: pd.DataFrame) -> int:
     return max(1, sum(len(group) * (len(group) - 1) // 2 for _, group in rows.groupby("batch_size")))
 
 
-def _control(pairs: tuple[Values, Values], value: float, again: Interval | None, params: Params) -> Row:
+def _control(pairs: tuple[Values, Values], value: float, again: Interval | None, margin: float) -> Row:
     """Return what the A/A row says; `pairs`: p50 of baseline and twin by round, `again`: how fast the twin is."""
     baseline, twin = pairs
     common = sorted(set(baseline) & set(twin))
     floor = math.expm1(abs(median(math.log(twin[number] / baseline[number]) for number in common))) if common else 0.0
     limits = {"aa_low": again.low, "aa_high": again.high} if again else {}
-    return {"aa_ratio": value, **limits, "aa_verdict": verdict(again, params.report.margin), "noise_floor": floor}
+    return {"aa_ratio": value, **limits, "aa_verdict": verdict(again, margin), "noise_floor": floor}
 
 
 def _with_moves(table: pd.DataFrame, sessions: Sessions) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
@@ -17,12 +18,12 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING, SERVING_CSV
 from bench.core.rates import rate_text
 from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess
-from bench.statistics.intervals import Interval, verdict
+from bench.statistics.intervals import verdict
 from bench.statistics.late import shows_p99
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at
-from bench.statistics.rounds import Level, levels, ratio
-from bench.summary.panels import NOISE
-from bench.summary.table_file import Row, is_missing
+from bench.statistics.rounds import levels, ratio
+from bench.summary.comparisons import Comparison
+from bench.summary.table_file import Row, is_missing, published
 
 SHARES = (25, 50, 75, 90)
 """Percent of the rate that a row holds, at which its latencies are told."""
@@ -49,29 +50,35 @@ COLUMNS = (
     *("variant", "runtime", "device", "precision", "padding", "options", "status", "reason", "budget_ms", "max_batch"),
     *("max_delay_ms", "instances", "session", "requests_per_s", "requests_per_s_low", "requests_per_s_high"),
     *("process_per_s", "confirmed_per_s", "is_cliff", "is_least", "doubled_budget_per_s", "closed_loop_per_s"),
-    *("kept_share", "expected_per_s", "offline_per_s", "single_stream_p50_ms", "batch_1_p50_ms"),
+    *("closed_loop_peak_share", "expected_per_s", "offline_per_s", "single_stream_p50_ms", "batch_1_p50_ms"),
     *(f"{quantile}_at_{share}" for share in SHARES for quantile in (*QUANTILES, "mean_batch")),
     *("mean_batch", "tokens_per_request", "session_busy", "gpu_busy_percent", "energy_mj_per_request", "gpu_mib"),
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
-    *("agreement", "replayed_batches", "comparisons", "margin", "usd_per_million", *NOISE),
+    *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests"),
 )
 
 
-def build_serving(params: Params, summary: pd.DataFrame, folder: Path = SERVED) -> pd.DataFrame:
-    """Return the table in the configured order."""
-    rows: list[Row] = []
-    for key in params.serving.variants:
-        mend = f"`dvc repro -f serve@{key}` serves it again"
-        report = read_model(folder / f"{key}.json", mend, Served)
-        rows.append(_row(key, params.all_variants()[key], report, params) | _alone(key, report, summary))
+def read_served(variants: Iterable[str], folder: Path = SERVED) -> dict[str, Served]:
+    """Return what each of these variants did under load; DataError if a file is missing or damaged."""
+    mend = "`dvc repro -f serve@{}` serves it again"
+    return {key: read_model(folder / f"{key}.json", mend.format(key), Served) for key in variants}
+
+
+def build_serving(params: Params, summary: pd.DataFrame, served: Mapping[str, Served]) -> pd.DataFrame:
+    """Return the table in the configured order; `served`: what each variant did under load, by its name."""
+    rows = [
+        _row(key, params.all_variants()[key], report, params) | _alone(key, report, summary)
+        for key, report in served.items()
+    ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return with_intervals(table, params.report.margin)
+    table["margin"] = params.report.margin
+    return with_intervals(table)
 
 
 def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV, metrics: Path = SERVING) -> None:
     """Write the table as CSV, every number in full, and a few figures a row for DVC's metrics."""
     with replacing_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        published(table).to_csv(temporary, index=False, lineterminator="\n")
     with replacing_folder(metrics) as folder:
         for row in table.to_dict("records"):
             found = {name: row[name] for name in METRICS if not is_missing(row[name])}
@@ -79,7 +86,7 @@ def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV, metrics: Path =
 
 
 def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize` writes it anew") -> pd.DataFrame:
-    """Read results/serving.csv; DataError if it is missing or damaged."""
+    """Read results/serving.csv, each row with its level; DataError if it is missing or damaged."""
     try:
         texts = dict.fromkeys(("session", "process_per_s", "options", "reason"), str)
         table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
@@ -92,7 +99,7 @@ def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize`
     for column in COLUMNS:
         if column not in table:
             table[column] = None
-    return table
+    return with_intervals(table)
 
 
 def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
@@ -116,6 +123,7 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     if len(held) < len(crossings):
         return {**row, "status": "over_budget", "reason": _none_held(budget_ms, processes, held)}
     rate = geometric_mean(found.rate for found in held.values())
+    offline_per_s = geometric_mean(process.offline.per_s for process in processes)
     return {
         **row,
         "requests_per_s": rate,
@@ -123,14 +131,14 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
         **_kinds(held.values()),
         "confirmed_per_s": confirmed(processes),
         "doubled_budget_per_s": _doubled(curves, budget_ms),
-        "kept_share": rate / report.closed_loop_per_s if report.closed_loop_per_s else None,
+        "closed_loop_peak_share": rate / offline_per_s,
         **_latencies(processes, curves, held),
         **_at_load(processes),
         **_memory(processes),
         **_generator(report, rate),
         "late_captures": max(process.late_captures for process in processes),
-        "offline_per_s": geometric_mean(process.offline.per_s for process in processes),
-        "usd_per_million": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
+        "offline_per_s": offline_per_s,
+        "cost_per_million_requests": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
     }
 
 
@@ -296,38 +304,31 @@ def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
     return {"single_stream_p50_ms": single, "batch_1_p50_ms": None if rows.empty else float(rows.iloc[0]["p50_ms"])}
 
 
-def with_intervals(table: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Add the interval of each rate for another run of the same row, and what comparisons need."""
-    table["margin"] = margin
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the interval of each rate for another run of the same row, what comparisons need, and the column `level`."""
+    table["level"] = None
     measured = table[table["status"] == "measured"]
     for _, rows in measured.groupby("device"):
         pairs = max(1, len(rows) * (len(rows) - 1) // 2)
         for _, together in rows.groupby("session"):
             values = [dict(enumerate(map(float, text.split()))) for text in together["process_per_s"]]
-            for index, level in zip(together.index, levels(values), strict=True):
+            for row, level in zip(together.itertuples(), levels(values), strict=True):
                 promised = level.of_another_run()
-                table.loc[index, "comparisons"] = pairs
-                for name in NOISE:
-                    table.loc[index, name] = float(getattr(level, name))
+                rounds = frozenset(f"{row.session} {number}" for number in level.rounds)
+                table.loc[row.Index, "comparisons"] = pairs
+                table.at[row.Index, "level"] = replace(level, log_level=math.log(row.requests_per_s), rounds=rounds)
                 if promised:
-                    table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = promised.low, promised.high
+                    table.loc[row.Index, ["requests_per_s_low", "requests_per_s_high"]] = promised.low, promised.high
     return table
 
 
-def level_of(row: Any) -> Level:
-    """Return where a served row stands, from its columns."""
-    count = len(row.process_per_s.split())
-    rounds = frozenset(f"{row.session} {number}" for number in range(count))
-    noise = [float(getattr(row, name)) for name in NOISE]
-    return Level(math.log(row.requests_per_s), rounds, noise[0], noise[1], noise[2], noise[3], bool(noise[4]))
-
-
-def compare_served(first: Any, second: Any) -> tuple[Interval | None, str]:
-    """Return how many times the requests of the second row the first one holds, and the verdict: more is `faster`.
+def compare_served(first: Any, second: Any) -> Comparison:
+    """Return how many times the requests of the second row the first one sustains: more is `faster`.
 
     Rows that were not served in the same rounds are not compared: `inconclusive`.
     """
+    value = float(first.requests_per_s / second.requests_per_s)
     if first.session != second.session:
-        return None, "inconclusive"
-    found = ratio(level_of(first), level_of(second), int(first.comparisons))
-    return found, verdict(found, float(first.margin))
+        return Comparison(value, None, "inconclusive", is_apart=True, reason="served in different sessions")
+    found = ratio(first.level, second.level, int(first.comparisons))
+    return Comparison(value, found, verdict(found, float(first.margin)))

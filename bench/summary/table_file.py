@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from bench.core.schemas import SingleRun, SummaryRow
 
 Row = dict[str, Any]
 """The figures of one row, by column."""
+Rows = Sequence[Any]
+"""Rows of a table, a figure an attribute."""
 TEXTS = ("session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms")
 """Columns whose cells hold several numbers, or one that must not change."""
 FIGURES = ("p50_ms", "mean_ms", "samples_per_s", "runs", "process_p50_ms")
@@ -39,9 +42,14 @@ def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_summary(table: pd.DataFrame, path: Path = SUMMARY_CSV) -> None:
-    """Write the table as CSV, every number in full."""
+    """Write the table as CSV, every number in full; what it holds in memory alone stays out."""
     with replacing_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        published(table).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def published(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that files hold: all but levels."""
+    return table[[name for name in table.columns if not name.endswith("level")]]
 
 
 def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
@@ -79,3 +87,17 @@ def _check_rows(rows: list[Row], path: Path, mend: str) -> None:
 def is_missing(value: Any) -> bool:
     """Tell whether a cell of the summary holds nothing."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def grouped(rows: Iterable[Any], *names: str) -> dict[tuple[Any, ...], list[Any]]:
+    """Return rows by what they have in these columns, in the order in which each group comes first."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        found.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
+    return found
+
+
+def known(row: Any, name: str) -> Any:
+    """Return a figure of a row, None where the row has no such column or nothing in it."""
+    value = getattr(row, name, None)
+    return None if is_missing(value) else value

@@ -145,7 +145,7 @@ def _tensorrt(rows: pd.DataFrame) -> Iterator[Cell]:
     """Compare the fastest TensorRT row with the fastest other row on the GPU, batch by batch."""
     for size, group in rows[rows["device"] == "cuda"].groupby("batch_size"):
         is_tensorrt = group["runtime"] == "tensorrt"
-        ours, theirs = (fastest(part) for part in (group[is_tensorrt], group[~is_tensorrt]))
+        ours, theirs = (fastest(part.itertuples()) for part in (group[is_tensorrt], group[~is_tensorrt]))
         if ours is not None and theirs is not None:
             yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
 
@@ -154,7 +154,7 @@ def _less_padding(rows: pd.DataFrame) -> Iterator[Cell]:
     """Compare each row that pads less with the same one of fixed length: the same runtime, precision and options."""
     keys = ["runtime", "device", "precision", "options", "batch_size"]
     for _, group in by_padding(rows.assign(options=rows["options"].fillna(""))).groupby(keys, sort=False):
-        ours, theirs = (fastest(group[group["padding"] == name]) for name in ("longest", "fixed"))
+        ours, theirs = (fastest(group[group["padding"] == name].itertuples()) for name in ("longest", "fixed"))
         if ours is not None and theirs is not None:
             yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {ours.batch_size}", ours, theirs)
 
@@ -163,7 +163,9 @@ def _no_padding(rows: pd.DataFrame) -> Iterator[Cell]:
     """Compare the fastest row without padding with the fastest padded one, batch by batch."""
     for size, group in by_padding(rows).groupby("batch_size"):
         is_without = group["padding"] == "none"
-        ours, theirs = (fastest(part) for part in (group[is_without], group[~is_without & (group["device"] == "cuda")]))
+        ours, theirs = (
+            fastest(part.itertuples()) for part in (group[is_without], group[~is_without & (group["device"] == "cuda")])
+        )
         if ours is not None and theirs is not None:
             yield _cell(f"`{ours.variant}` against `{theirs.variant}`, batch {size}", ours, theirs)
 

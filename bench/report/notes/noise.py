@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.report.figures import percent, ratio, seconds, with_interval
 from bench.report.table import STOPPED_SECONDS
-from bench.summary.comparisons import process_medians
+from bench.summary.panels import values
 
 STEADY = 1.1
 """Up to this ratio of a cell's slowest to its fastest loop, a CPU counts as steady."""
@@ -41,7 +41,7 @@ def _control(rows: pd.DataFrame) -> Iterator[str]:
 
 def _spread(rows: pd.DataFrame) -> Iterator[str]:
     """Say how far the processes of one cell are apart."""
-    repeated = [row for row in rows.itertuples() if len(process_medians(row)) > 1]
+    repeated = [row for row in rows.itertuples() if len(values(row, "p50")) > 1]
     if not repeated:
         yield "- Each row was timed in one process, so nothing shows how much another process would differ."
         return
@@ -55,7 +55,7 @@ def _spread(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _relative_spread(row: Any) -> float:
-    medians = process_medians(row)
+    medians = list(values(row, "p50").values())
     return max(medians) / min(medians) - 1 if medians else 0.0
 
 

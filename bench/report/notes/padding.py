@@ -35,7 +35,7 @@ def padding_lines(rows: pd.DataFrame) -> Iterator[str]:
 
 def _pair(group: pd.DataFrame, way: str) -> tuple[Any, Any] | None:
     """Return the fastest row that pads this way and the fastest of fixed length, None where one is missing."""
-    ours, theirs = (fastest(group[group["padding"] == name]) for name in (way, "fixed"))
+    ours, theirs = (fastest(group[group["padding"] == name].itertuples()) for name in (way, "fixed"))
     return None if ours is None or theirs is None else (ours, theirs)
 
 

@@ -47,14 +47,14 @@ def _names(variants: list[str]) -> str:
 def _close(rows: pd.DataFrame) -> Iterator[str]:
     """Yield neighbours of which the first does not surely hold more."""
     for first, second in pairwise(rows.itertuples()):
-        if compare_served(first, second)[1] != "faster":
+        if compare_served(first, second).verdict != "faster":
             yield f"`{first.variant}` and `{second.variant}`"
 
 
 def _row(row: Any) -> Iterator[str]:
     batches = [getattr(row, f"mean_batch_at_{at}") for at in SHARES]
     line = (
-        f"- `{row.variant}` holds {per_second(row.requests_per_s)} requests/s, {share(row.kept_share)} of its closed "
+        f"- `{row.variant}` holds {per_second(row.requests_per_s)} requests/s, {share(row.closed_loop_peak_share)} of its closed "
         f"loop's; all at once it answers {per_second(row.offline_per_s)}/s. Batches at "
         f"{', '.join(f'{at}%' for at in SHARES)} of it: {', '.join(f'{size:.1f}' for size in batches)} on average"
     )
@@ -86,6 +86,4 @@ def most_samples(rows: pd.DataFrame) -> Iterator[tuple[str, Comparison]]:
         top = max(group.itertuples(), key=lambda row: row.closed_loop_per_s)
         for row in group.itertuples():
             if row.variant != top.variant:
-                interval, verdict = compare_served(top, row)
-                value = float(top.requests_per_s / row.requests_per_s)
-                yield f"`{top.variant}` against `{row.variant}`", Comparison(value, interval, verdict)
+                yield f"`{top.variant}` against `{row.variant}`", compare_served(top, row)

@@ -19,7 +19,9 @@ def tensorrt_lines(rows: pd.DataFrame) -> Iterator[str]:
     `rows` are the measured rows of the GPU.
     """
     for size, group in rows.groupby("batch_size"):
-        ours, theirs = (fastest(group[group["runtime"] == runtime]) for runtime in ("tensorrt", "onnxruntime"))
+        ours, theirs = (
+            fastest(group[group["runtime"] == runtime].itertuples()) for runtime in ("tensorrt", "onnxruntime")
+        )
         if ours is None or theirs is None:
             continue
         found = compare(ours, theirs)

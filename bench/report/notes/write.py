@@ -82,7 +82,7 @@ def _panel(rows: pd.DataFrame) -> Iterator[str]:
 def _fastest(rows: pd.DataFrame) -> Iterator[str]:
     """Say which variant is fastest at each batch size, and which ones are not significantly slower."""
     for size, group in rows.groupby("batch_size"):
-        best, *ties = fastest_and_ties(group)
+        best, *ties = fastest_and_ties(group.itertuples())
         line = f"- Batch {size}: `{best.variant}` has the lowest p50, {milliseconds(best.p50_ms)} ms"
         if not is_missing(best.speedup) and best.variant != best.baseline:
             line += f", {ratio(best.speedup)} as fast as `{best.baseline}`"
@@ -142,7 +142,7 @@ def _limits(rows: pd.DataFrame) -> Iterator[str]:
     """Say how close the fastest row of each batch size comes to what this machine was measured to do."""
     known = rows.dropna(subset=["limit_share"])
     for size, group in known.groupby("batch_size"):
-        best = fastest(group)
+        best = fastest(group.itertuples())
         yield (
             f"- Batch {size}: the measured peaks allow `{best.variant}` {milliseconds(best.limit_ms)} ms "
             f"({best.limited_by}); it takes {ratio(1 / best.limit_share)} as long"

@@ -32,20 +32,20 @@ def answers(serving: pd.DataFrame, curves: Curves, table: pd.DataFrame, prices: 
     """
     known = serving[serving["budget_ms"].notna()]
     configured_ms = {str(device): float(rows["budget_ms"].iloc[0]) for device, rows in known.groupby("device")}
-    budgets, losses = within_budgets(serving, curves), losses_of(table)
+    losses = losses_of(table)
     found: Data = {}
     for device, budget_ms in configured_ms.items():
+        tried = serving[serving["device"] == device]
+        budgets = {ms: pd.DataFrame(rows) for ms, rows in within_budgets(list(tried.itertuples()), curves)}
         steps = [
-            _step(ms, rows_within(budgets, device, ms), losses, prices.get(device)) for ms in budgets_around(budget_ms)
+            _step(ms, _most_first(budgets.get(ms)), losses, prices.get(device)) for ms in budgets_around(budget_ms)
         ]
         found[device] = {"configured_ms": budget_ms, "steps": steps}
     return found
 
 
-def rows_within(budgets: pd.DataFrame, device: str, budget_ms: float) -> pd.DataFrame:
-    """Return the rows of a device that hold a rate within a budget, most requests first."""
-    chosen = budgets[(budgets["device"] == device) & (budgets["budget_ms"] == budget_ms)]
-    return chosen.sort_values("requests_per_s", ascending=False)
+def _most_first(rows: pd.DataFrame | None) -> pd.DataFrame:
+    return pd.DataFrame() if rows is None or rows.empty else rows.sort_values("requests_per_s", ascending=False)
 
 
 def _step(budget_ms: float, rows: pd.DataFrame, losses: dict[str, float], price: float | None) -> Data:
@@ -77,7 +77,7 @@ def _entry(row: Any, ordered: list[Any], losses: dict[str, float], price: float 
         "memory": mebibytes(memory),
         "loss": losses.get(str(row.variant)),
         "cost": cost_of_a_million(price, rate),
-        "fewer": [place for place, other in enumerate(ordered) if compare_served(other, row)[1] == "slower"],
+        "fewer": [place for place, other in enumerate(ordered) if compare_served(other, row).verdict == "slower"],
     }
 
 

@@ -1,0 +1,1 @@
+"""What a run shows, as data: computed once, written by the reports."""

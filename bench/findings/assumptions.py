@@ -1,0 +1,174 @@
+"""Common assumptions, tested on a run: upheld, refuted or undecided, with the comparisons behind each result.
+
+"Always" is refuted by one comparison that is surely not faster, upheld if every one surely is, and otherwise undecided;
+without any it was not tested.  A tie within the noise floor is no sure tie: it leaves the question open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from bench.findings.models import Assumption, Factors, Pair, Result
+from bench.statistics.intervals import Interval, Verdict
+from bench.summary.comparisons import Quantity, compare, fastest
+from bench.summary.serving import compare_served
+from bench.summary.table_file import Rows, grouped, is_missing, known
+
+CPU_INT8 = "INT8 on the CPU is slower at batch 1 and has more throughput at a large batch"
+Is = Callable[[Any], bool]
+LOWER = ("int8", "fp16", "bf16")
+
+
+def assumptions(rows: Rows, serving: Rows) -> Iterator[Assumption]:
+    """Yield each assumption with its result; `rows`: measured rows of the summary; `serving`: rows under load."""
+    for precision in LOWER:
+        pairs = by_precision(rows, precision, "fp32")
+        yield always(f"{precision.upper()} is always faster than FP32", pairs)
+    yield always("TensorRT always wins", _tensorrt(rows))
+    yield always("Less padding is always faster", _less_padding(rows))
+    yield always("Without padding is always fastest on a GPU", _no_padding(rows))
+    yield always("A larger batch always gives more samples/s", _batches(rows))
+    yield always("The row with the most samples/s serves most requests", _most_samples(serving))
+    yield _precision_or_runtime(rows)
+    yield _cpu_int8(rows)
+
+
+def always(claim: str, found: Iterable[Pair]) -> Assumption:
+    """Return what these comparisons say of a claim that the first of each is always faster."""
+    return judged(claim, [(pair, "faster") for pair in found])
+
+
+def judged(claim: str, wanted: Sequence[tuple[Pair, Verdict]]) -> Assumption:
+    """Return what comparisons say of a claim under which each has this verdict."""
+    pairs = [pair for pair, _ in wanted]
+    if not pairs:
+        return Assumption(claim=claim, result="not tested")
+    against = [pair for pair, verdict in wanted if pair.verdict not in (verdict, "inconclusive")]
+    undecided = [pair for pair in pairs if pair.verdict == "inconclusive"]
+    is_always = all(verdict == "faster" for _, verdict in wanted)
+    settled = [min(pairs, key=lambda pair: pair.comparison.value)] if is_always else pairs
+    result = result_of(is_refuted=bool(against), is_upheld=not undecided)
+    return Assumption(claim=claim, result=result, tested=len(pairs), deciding=against or undecided or settled)
+
+
+def result_of(*, is_refuted: bool, is_upheld: bool) -> Result:
+    """Return the result of a test that was made."""
+    return "refuted" if is_refuted else "upheld" if is_upheld else "undecided"
+
+
+def pair_of(first: Any, second: Any, quantity: Quantity = "latency") -> Pair:
+    """Return two rows of the summary, compared."""
+    is_host_bound = known(first, "bound") == "host-bound"
+    return Pair(
+        first=str(first.variant),
+        second=str(second.variant),
+        first_batch=int(first.batch_size),
+        second_batch=int(second.batch_size),
+        comparison=compare(first, second, quantity),
+        host_bound=(float(first.gpu_busy_ms), float(first.p50_ms)) if is_host_bound else None,
+    )
+
+
+def plain(rows: Rows) -> Rows:
+    """Return the rows of variants without further options."""
+    return [row for row in rows if is_missing(row.options) or row.options == ""]
+
+
+def fastest_pairs(groups: Iterable[Rows], is_first: Is, is_second: Is) -> Iterator[Pair]:
+    """Yield the fastest of the first rows of each group against that of the second ones, where there are both."""
+    for group in groups:
+        ours, theirs = (fastest(row for row in group if is_it(row)) for is_it in (is_first, is_second))
+        if ours is not None and theirs is not None:
+            yield pair_of(ours, theirs)
+
+
+def by_precision(rows: Rows, low: str, high: str) -> Iterator[Pair]:
+    """Compare each row of a precision with one of another: the same runtime, device and padding, no options."""
+    for group in grouped(plain(rows), "runtime", "device", "padding", "batch_size").values():
+        reference = next((row for row in group if row.precision == high), None)
+        if reference is not None:
+            yield from (pair_of(row, reference) for row in group if row.precision == low)
+
+
+def by_batch(rows: Rows) -> list[Rows]:
+    """Return the rows of each batch size, the smallest first."""
+    return [group for _, group in sorted(grouped(rows, "batch_size").items())]
+
+
+def _tensorrt(rows: Rows) -> Iterator[Pair]:
+    """Compare the fastest TensorRT row with the fastest other row on the GPU, batch by batch."""
+    on_gpu = by_batch([row for row in rows if row.device == "cuda"])
+    yield from fastest_pairs(on_gpu, lambda row: row.runtime == "tensorrt", lambda row: row.runtime != "tensorrt")
+
+
+def _less_padding(rows: Rows) -> Iterator[Pair]:
+    """Compare each row that pads less with the same one of fixed length: the same runtime, precision and options."""
+    groups = grouped(rows, "runtime", "device", "precision", "options", "batch_size").values()
+    yield from fastest_pairs(groups, lambda row: row.padding == "longest", lambda row: row.padding == "fixed")
+
+
+def _no_padding(rows: Rows) -> Iterator[Pair]:
+    """Compare the fastest row without padding with the fastest padded one on the GPU, batch by batch."""
+    yield from fastest_pairs(
+        by_batch([row for row in rows if row.device == "cuda"]),
+        lambda row: row.padding == "none",
+        lambda row: row.padding != "none",
+    )
+
+
+def _batches(rows: Rows) -> Iterator[Pair]:
+    for group in grouped(rows, "variant").values():
+        for before, after in pairwise(sorted(group, key=lambda row: row.batch_size)):
+            yield pair_of(after, before, "throughput")
+
+
+def _most_samples(serving: Rows) -> Iterator[Pair]:
+    """Compare the row with most samples/s under load with each other row of its device, most requests first."""
+    rows = sorted((row for row in serving if row.status == "measured"), key=lambda row: -row.requests_per_s)
+    for group in grouped(rows, "device").values():
+        top = max(group, key=lambda row: known(row, "closed_loop_per_s") or 0.0)
+        for row in (row for row in group if row is not top):
+            yield Pair(first=str(top.variant), second=str(row.variant), comparison=compare_served(top, row))
+
+
+def _precision_or_runtime(rows: Rows) -> Assumption:
+    """Compare the largest factor between precisions of one runtime with that between runtimes at one precision."""
+    claim = "Precision matters more than the runtime"
+    fixed = [row for row in plain(rows) if row.padding == "fixed"]
+    groups = grouped(fixed, "device", "batch_size").items()
+    found = [factors for (device, size), group in groups if (factors := _factors(device, size, group))]
+    if not found:
+        return Assumption(claim=claim, result="not tested")
+    is_refuted = any(each.precision.high < each.runtime.low for each in found)
+    is_upheld = all(each.precision.low > each.runtime.high for each in found)
+    result = result_of(is_refuted=is_refuted, is_upheld=is_upheld)
+    return Assumption(claim=claim, result=result, tested=len(found), factors=found)
+
+
+def _factors(device: Any, size: Any, rows: Rows) -> Factors | None:
+    precision = _largest_factor(rows, same="runtime", other="precision")
+    runtime = _largest_factor(rows, same="precision", other="runtime")
+    if precision is None or runtime is None:
+        return None
+    return Factors(device=device, batch_size=int(size), precision=precision, runtime=runtime)
+
+
+def _largest_factor(rows: Rows, same: str, other: str) -> Interval | None:
+    factors = []
+    for group in grouped(rows, same).values():
+        if len(grouped(group, other)) > 1:
+            ordered = sorted(group, key=lambda row: row.p50_ms)
+            factors.append(compare(ordered[0], ordered[-1]).interval)
+    return max((factor for factor in factors if factor), key=lambda factor: factor.value, default=None)
+
+
+def _cpu_int8(rows: Rows) -> Assumption:
+    """Test both halves of the claim for each runtime: batch 1 slower, largest batch faster."""
+    sizes = by_batch([row for row in rows if row.device == "cpu"])
+    if len(sizes) < 2 or sizes[0][0].batch_size != 1:
+        return judged(CPU_INT8, [])
+    small, large = (list(by_precision(group, "int8", "fp32")) for group in (sizes[0], sizes[-1]))
+    halves: list[tuple[Pair, Verdict]] = [*((pair, "slower") for pair in small), *((pair, "faster") for pair in large)]
+    return judged(CPU_INT8, halves if small and large else [])

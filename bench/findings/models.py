@@ -1,0 +1,338 @@
+"""What a run shows: the types of results/findings.json, from which docs/findings.schema.json is made.
+
+Latencies are in ms, rates a second, durations in seconds, memory in MiB, shares and losses between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.core.params import Device, Precision
+from bench.statistics.intervals import Interval, Verdict
+from bench.summary.comparisons import Comparison
+
+Result = Literal["upheld", "refuted", "undecided", "not tested"]
+
+
+class Finding(BaseModel):
+    """A part of the findings: never changed, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Cell(Finding):
+    """A measured row at one batch size."""
+
+    variant: str
+    batch_size: int
+    p50_ms: float
+    samples_per_s: float
+
+
+class Fastest(Finding):
+    """The cell with the lowest p50 at a batch size, and those that it is not surely faster than, fastest first."""
+
+    cell: Cell
+    ties: list[Cell]
+    is_only: bool
+    baseline: str | None
+    speedup: float | None
+
+
+class Tie(Finding):
+    """A cell that may have as much throughput as the one that was picked, compared with that one."""
+
+    cell: Cell
+    comparison: Comparison
+
+
+class Pick(Finding):
+    """The cell with the most throughput of those whose p95 and memory are within the limits; None: none is known to.
+
+    `p95_high_ms`: the upper limit of its p95, None from few runs.  `unknown`: cells that may fit as well or, without a
+    pick, might fit, but whose p95 or memory is not known.
+    """
+
+    budget_ms: float
+    cell: Cell | None
+    p95_high_ms: float | None
+    ties: list[Tie]
+    unknown: list[Cell]
+
+
+class Pair(Finding):
+    """Two rows compared at one batch size; one row at two; or under load, without batch sizes.
+
+    `host_bound`: the first one's time on the GPU and p50, where the host takes the larger part of it.
+    """
+
+    first: str
+    second: str
+    comparison: Comparison
+    first_batch: int | None = None
+    second_batch: int | None = None
+    host_bound: tuple[float, float] | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return faster, slower, tie or inconclusive; a tie that only noise makes is inconclusive."""
+        return "inconclusive" if self.comparison.is_within_noise else self.comparison.verdict
+
+
+class Factors(Finding):
+    """The largest factors between precisions of one runtime, and between runtimes at one precision."""
+
+    device: Device
+    batch_size: int
+    precision: Interval
+    runtime: Interval
+
+
+class Assumption(Finding):
+    """A common assumption, tested: by `tested` comparisons, of which `deciding` led to the result."""
+
+    claim: str
+    result: Result
+    tested: int = 0
+    deciding: list[Pair] = []
+    factors: list[Factors] = []
+
+
+class AtBatch(Finding):
+    """A comparison at a batch size."""
+
+    batch_size: int
+    comparison: Comparison
+
+
+class PrecisionSpeedup(Finding):
+    """How many times as fast a precision is as another one, in one runtime without further options."""
+
+    runtime: str
+    padding: str
+    precision: Precision
+    reference: Precision
+    by_batch: list[AtBatch]
+
+
+class Padding(Finding):
+    """The fastest row that pads less against the fastest of fixed length, at each batch size."""
+
+    padding: str
+    by_batch: list[Pair]
+
+
+class PaddedShare(Finding):
+    """How much of the tokens that are computed is padding."""
+
+    padding: str
+    batch_size: int
+    share: float
+
+
+class CallParts(Finding):
+    """What a call on the GPU is made of."""
+
+    kernels: int
+    gpu_ms: float
+    host_ms: float
+
+
+class TensorRT(Finding):
+    """The fastest TensorRT row against ONNX Runtime's fastest CUDA row; `decides`: where the slower one loses."""
+
+    pair: Pair
+    first_parts: CallParts | None = None
+    second_parts: CallParts | None = None
+    decides: Literal["gpu", "host", "both"] | None = None
+
+
+class BreakEven(Finding):
+    """After how many calls a set-up cost has paid for itself, against the baseline."""
+
+    batch_size: int
+    calls: int
+
+
+class ByVariant(Finding):
+    """What a variant's batch sizes show together; `ends` are its smallest and its largest one.
+
+    `gain`: its most samples/s over those at its smallest batch size, None where that is the same cell.
+    `loses_at`: the first batch size that surely has less throughput than the one before.
+    `gemm_share`: of the operators' time on the CPU; `gpu_share`: of p50 the GPU works.  `limit_share`: how close it
+    comes to what the measured peaks allow, at most.
+    """
+
+    variant: str
+    ends: list[int]
+    best: Cell
+    gain: float | None
+    loses_at: int | None
+    gemm_share: list[float]
+    gpu_share: list[float]
+    kernels: list[int]
+    limit_share: float | None
+    limited_by: str | None
+    cold_start_seconds: float | None
+    warm_start_seconds: float | None
+    cuda_graphs: int | None
+    warm_up_gpu_mib: float | None
+    setup_seconds: float | None
+    break_even: list[BreakEven]
+    break_even_cuda: list[BreakEven]
+
+
+class Energy(Finding):
+    """A cell's energy a sample; `beyond_idle_mj`: without the idle power, where that is known well enough."""
+
+    cell: Cell
+    mj_per_sample: float
+    beyond_idle_mj: float | None
+    idle_w: float | None
+
+
+class Control(Finding):
+    """The A/A row at a batch size: how the baseline came out against itself."""
+
+    batch_size: int
+    ratio: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+class Noise(Finding):
+    """How much of what was measured is noise.  `spread`: by how much a cell's slowest process is above its fastest;
+    `loop`: the fixed loop's slowest time over its fastest; each as (median over cells, largest).
+    """
+
+    control: str | None
+    controls: list[Control]
+    is_voided: bool
+    spread: tuple[float, float] | None
+    widest: Cell | None
+    loop: tuple[float, float] | None
+    quota_stopped_seconds: float
+    other_load_cores: float
+
+
+Disturbed = Literal["cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable"]
+
+
+class Disturbance(Finding):
+    """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, or
+    the fixed loop's slowest time over its fastest.
+    """
+
+    variant: str
+    batch_size: int
+    kind: Disturbed
+    value: float | str
+
+
+class LeftOut(Finding):
+    """Variants without times, or without a rate, for one reason; `batch_sizes`: empty for all of a variant's."""
+
+    status: str
+    reason: str
+    variants: dict[str, list[int]]
+
+
+class Rejected(Finding):
+    """A variant that was timed and is no part of any comparison."""
+
+    reason: str
+    cells: list[Cell]
+
+
+Remarked = Literal["generator-bound", "saturates", "lower bound", "late captures", "queue"]
+
+
+class Remark(Finding):
+    """What a reader must know of a row's rate: requests/s of the no-op backend, captures while serving, or p50 of
+    SingleStream over that of batch 1.
+    """
+
+    kind: Remarked
+    value: float | None = None
+
+
+class Sustained(Finding):
+    """A row under load: requests/s within the budget, beside the first one's."""
+
+    variant: str
+    requests_per_s: float
+    vs_best: Comparison | None
+    remarks: list[Remark]
+
+
+class Alternative(Finding):
+    """What a row sustains within a budget; `fewer`: the rows that surely sustain fewer requests than it does."""
+
+    variant: str
+    padding: str
+    requests_per_s: float
+    low: float | None
+    high: float | None
+    is_lower_bound: bool
+    memory_mib: float | None
+    accuracy_loss: float | None
+    cost_per_million_requests: float | None
+    fewer: list[str]
+
+
+class Budget(Finding):
+    """The rows that sustain a rate within a latency budget, most requests first."""
+
+    budget_ms: float
+    rows: list[Alternative]
+
+
+class Served(Finding):
+    """A device's rows under load, most requests first, and within other budgets.
+
+    `by_samples`: the same rows by samples/s of the closed loop; `unsure`: neighbours of which the first one does not
+    surely sustain more; `no_op_per_s`: what generator, queue and Python sustain by themselves.
+    """
+
+    budget_ms: float
+    max_batch: int
+    max_delay_ms: float
+    instances: int
+    rows: list[Sustained]
+    by_samples: list[str]
+    unsure: list[tuple[str, str]]
+    no_op_per_s: float | None
+    budgets: list[Budget]
+    not_served: list[LeftOut]
+
+
+class Panel(Finding):
+    """What the rows of one device show.  `margin`: the smallest and the largest difference that decides nothing."""
+
+    device: Device
+    margin: tuple[float, float] | None
+    fastest: list[Fastest]
+    picks: list[Pick]
+    precisions: list[PrecisionSpeedup]
+    paddings: list[Padding]
+    padded_shares: list[PaddedShare]
+    tensorrt: list[TensorRT]
+    variants: list[ByVariant]
+    least_energy: Energy | None
+    most_energy: Energy | None
+    noise: Noise | None
+    disturbances: list[Disturbance]
+    rejected: list[Rejected]
+    not_timed: list[LeftOut]
+    served: Served | None
+
+
+class Findings(Finding):
+    """results/findings.json: what a run shows, a panel a device."""
+
+    schema_version: Literal[1] = 1
+    assumptions: list[Assumption]
+    panels: list[Panel]

@@ -1,0 +1,103 @@
+"""What rows sustain under load: which sustains most, how sure that is, and what each sustains within other budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from bench.findings.left_out import left_out
+from bench.findings.models import Alternative, Budget, Remark, Served, Sustained
+from bench.summary.budgets import Curves, within_budgets
+from bench.summary.serving import GENERATOR_BOUND, compare_served, cost_of_a_million
+from bench.summary.table_file import Rows, known
+
+QUEUED = 1.25
+"""From this ratio of SingleStream's p50 to the batch-1 row's on it is remarked: a queue lies between."""
+
+
+def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | None) -> Served | None:
+    """Return what one device's rows of results/serving.csv show; None where none was tried.
+
+    `curves`: the rates that were tried of each row.
+    """
+    settings = next((row for row in tried if known(row, "budget_ms")), None)
+    if settings is None:
+        return None
+    rows = sustaining(tried)
+    return Served(
+        budget_ms=float(settings.budget_ms),
+        max_batch=int(settings.max_batch),
+        max_delay_ms=float(known(settings, "max_delay_ms") or 0.0),
+        instances=int(known(settings, "instances") or 1),
+        rows=[_sustained(row, rows[0]) for row in rows],
+        by_samples=[
+            str(row.variant) for row in sorted(rows, key=lambda row: -(known(row, "closed_loop_per_s") or 0.0))
+        ],
+        unsure=[
+            (str(first.variant), str(second.variant))
+            for first, second in pairwise(rows)
+            if compare_served(first, second).verdict != "faster"
+        ],
+        no_op_per_s=known(rows[0], "null_per_s") if rows else None,
+        budgets=list(_budgets(tried, curves, _losses(summary), price_per_hour)),
+        not_served=list(left_out([row for row in tried if row.status != "measured"])),
+    )
+
+
+def sustaining(rows: Rows) -> list[Any]:
+    """Return the rows that sustain a rate, most requests first."""
+    return sorted((row for row in rows if row.status == "measured"), key=lambda row: -row.requests_per_s)
+
+
+def _sustained(row: Any, best: Any) -> Sustained:
+    return Sustained(
+        variant=str(row.variant),
+        requests_per_s=float(row.requests_per_s),
+        vs_best=None if row.variant == best.variant else compare_served(row, best),
+        remarks=list(_remarks(row)),
+    )
+
+
+def _remarks(row: Any) -> Iterator[Remark]:
+    if (known(row, "generator_share") or 0.0) > GENERATOR_BOUND:
+        yield Remark(kind="generator-bound", value=float(row.null_per_s))
+    if known(row, "is_cliff"):
+        yield Remark(kind="saturates")
+    if known(row, "is_least"):
+        yield Remark(kind="lower bound")
+    if known(row, "late_captures"):
+        yield Remark(kind="late captures", value=float(row.late_captures))
+    alone = known(row, "batch_1_p50_ms")
+    if alone is not None and row.single_stream_p50_ms > QUEUED * alone:
+        yield Remark(kind="queue", value=float(row.single_stream_p50_ms / alone))
+
+
+def _losses(summary: Rows) -> dict[str, float]:
+    """Return what each row loses of fp32's accuracy, where it is known."""
+    losses = ((str(row.variant), known(row, "accuracy_loss")) for row in summary)
+    return {variant: float(loss) for variant, loss in losses if loss is not None}
+
+
+def _budgets(
+    tried: Rows, curves: Curves, losses: Mapping[str, float], price_per_hour: float | None
+) -> Iterator[Budget]:
+    for budget_ms, found in within_budgets(tried, curves):
+        rows = sustaining(found)
+        yield Budget(budget_ms=budget_ms, rows=[_alternative(row, rows, losses, price_per_hour) for row in rows])
+
+
+def _alternative(row: Any, rows: list[Any], losses: Mapping[str, float], price_per_hour: float | None) -> Alternative:
+    rate = float(row.requests_per_s)
+    return Alternative(
+        variant=str(row.variant),
+        padding=str(row.padding),
+        requests_per_s=rate,
+        low=known(row, "requests_per_s_low"),
+        high=known(row, "requests_per_s_high"),
+        is_lower_bound=bool(row.is_least),
+        memory_mib=known(row, "gpu_mib" if row.device == "cuda" else "host_mib"),
+        accuracy_loss=losses.get(str(row.variant)),
+        cost_per_million_requests=cost_of_a_million(price_per_hour, rate),
+        fewer=[str(other.variant) for other in rows if compare_served(other, row).verdict == "slower"],
+    )
