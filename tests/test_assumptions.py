@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import row, settings, table
+from test_report import row, table
 
-from bench.core.params import Params
 from bench.report.notes.assumptions import assumption_lines
-from bench.summary.panels import Sessions, with_levels
+from bench.summary.panels import Sessions, with_controls, with_levels
 
 
 def verdict_on(rows: pd.DataFrame, claim: str) -> str:
@@ -130,8 +129,8 @@ def world(rng: np.random.Generator) -> pd.DataFrame:
             more = texts | {"runtime": variant.split("_")[0], "mean_ms": size * float(np.exp(np.log(medians).mean()))}
             cells_of_run.append(row(variant, size, tuple(size * medians), **more))
             cells_of_run[-1]["p50_ms"] = more["mean_ms"]
-    params = Params.model_construct(report=settings(), baselines={"cpu": "torch_cpu_fp32"})
-    return with_levels(table(*cells_of_run), Sessions(), params)
+    leveled = with_levels(table(*cells_of_run), Sessions())
+    return with_controls(leveled, Sessions(), {"cpu": "torch_cpu_fp32"}, 0.02)
 
 
 def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:

@@ -21,13 +21,13 @@ from conftest import ROOT, Project
 from bench.core.params import Params
 from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second
-from bench.report.page.data import answer_text, proof_text, rows_within
+from bench.report.page.data import answer_text, proof_text
 from bench.report.page.write import libraries, render_page
 from bench.report.serving import served
 from bench.runs.hardware_page import render_hardware_page, served_entries
 from bench.runs.recorded_runs import RecordedRun
-from bench.summary.budgets import budgets_around, read_curves, within_budgets
-from bench.summary.serving import build_serving
+from bench.summary.budgets import budgets_around, curves_of, within_budgets
+from bench.summary.serving import build_serving, read_served
 
 RUN = "cpu-2-minilm"
 ROWS = {"torch_cpu_fp32": 20.0, "ort_cpu_int8_longest": 400.0, "openvino_cpu_int8_longest": 410.0}
@@ -51,9 +51,12 @@ class Report:
             points = [self._process(rate * each, number) for each in spread]
             (folder / f"{name}.json").write_text(json.dumps(self._served(points, 600.0)), encoding="utf-8")
         self.table = run.table
-        self.serving = build_serving(params, run.table, folder)
-        self.curves = read_curves(self.serving, folder)
-        self.budgets = within_budgets(self.serving, self.curves)
+        loads = read_served(ROWS, folder)
+        self.serving, self.curves = build_serving(params, run.table, loads), curves_of(loads)
+        within = within_budgets(list(self.serving.itertuples()), self.curves)
+        self.budgets = {
+            ms: pd.DataFrame(rows).sort_values("requests_per_s", ascending=False) for ms, rows in within if rows
+        }
         self.context = run.context()
         self.html = self.render()
         self.path = folder / "report.html"
@@ -81,7 +84,7 @@ class Report:
 
     def answer(self, budget_ms: float, most_mib: float | None = None, most_loss: float | None = None) -> str:
         """Return what the report's own code says for a budget, of the rows that fit the limits."""
-        rows = rows_within(self.budgets, "cpu", budget_ms)
+        rows = self.budgets.get(budget_ms, pd.DataFrame(columns=["variant", "host_mib"]))
         losses = self.table.groupby("variant")["accuracy_loss"].first()
         if most_mib is not None:
             rows = rows[rows["host_mib"] <= most_mib]
@@ -225,7 +228,7 @@ def test_limits_on_memory_and_accuracy_change_the_answer_as_the_report_would(bro
     put(browser, ".loss", "")
     put(browser, ".price", "3.6")
     cells = [cell.text for cell in browser.find_elements("css selector", ".held tbody tr:first-child td")]
-    rate = rows_within(report.budgets, "cpu", 10).iloc[0]["requests_per_s"]
+    rate = report.budgets[10].iloc[0]["requests_per_s"]
     assert float(cells[-1]) == pytest.approx(1000 / rate, rel=0.01)
     put(browser, ".memory", "0")
     assert text(browser, ".answer") == "No row holds a rate within 10 ms and these limits."

@@ -18,14 +18,15 @@ from scipy import stats
 from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
-from bench.core.files import write_json
 from bench.core.params import load_params
+from bench.core.reports import Report, Served
 from bench.runs.hardware import render_hardware
 from bench.runs.hardware_plot import write_hardware_plot
 from bench.runs.packed import unpack_samples
 from bench.runs.record import record
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.summary.build import build_summary
+from bench.summary.recorded import Recorded
 from bench.summary.serving import build_serving, read_serving, write_serving
 from bench.summary.table_file import read_summary, write_summary
 from bench.timing.latencies import summarize_latencies
@@ -176,10 +177,8 @@ def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: 
     folder = ROOT / "runs" / name
     content = unpack_samples(folder, "")
     assert content is not None
-    for key, each in content.items():
-        if "served" in each:
-            write_json(tmp_path / f"{key}.json", each["served"])
-    again = build_serving(load_params(folder / "params.yaml"), read_summary(folder / "summary.csv"), tmp_path)
+    served = {key: Served.model_validate(each["served"]) for key, each in content.items() if "served" in each}
+    again = build_serving(load_params(folder / "params.yaml"), read_summary(folder / "summary.csv"), served)
     write_serving(again, tmp_path / "serving.csv", tmp_path / "metrics")
     pd.testing.assert_frame_equal(
         read_serving(tmp_path / "serving.csv"), read_serving(folder / "serving.csv"), check_dtype=False, rtol=1e-9
@@ -196,9 +195,9 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
     assert content is not None
     monkeypatch.chdir(kept.folder)
     params = load_params(folder / "params.yaml")
-    for key, variant in params.all_variants().items():
-        write_json(tmp_path / "samples" / variant.device / f"{key}.json", content[key]["report"])
-    again = build_summary(params, tmp_path / "samples")
+    again = build_summary(
+        params, {key: Report.model_validate(content[key]["report"]) for key in params.all_variants()}, Recorded.read()
+    )
     write_summary(again, tmp_path / "summary.csv")
     assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second, percent, ratio, seconds, with_interval
 from bench.report.notes.write import render_notes
 from bench.report.table import render_table
+from bench.statistics.rounds import Level, levels
 from bench.summary.comparisons import compare
 
 ENVIRONMENT: dict[str, Any] = {
@@ -102,6 +105,7 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "aa_verdict": None,
         "noise_floor": None,
         "margin": 0.02,
+        "comparisons": 1,
         "baseline": "torch_cpu_fp32" if "cpu" in variant else "torch_cuda_fp32",
         "speedup": None,
         "p50_low_ms": None,
@@ -115,7 +119,20 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows))
+    """Return rows with the level of each from its own processes alone."""
+    found = pd.DataFrame(list(rows))
+    found["p50_level"] = found["mean_level"] = found["p95_level"] = [_level(each) for each in rows]
+    return found
+
+
+def _level(row: dict[str, Any]) -> Level | None:
+    own = [float(value) for value in row["process_p50_ms"].split()]
+    if not own:
+        return None
+    rounds = [int(number) for number in (row["rounds"] or "").split()] or range(len(own))
+    [level] = levels([dict(zip(rounds, own, strict=True))])
+    names = frozenset(f"{row['session']} {number}" for number in rounds)
+    return replace(level, log_level=math.log(row["p50_ms"]), rounds=names)
 
 
 def test_the_fastest_variant_is_named_with_those_that_are_not_surely_slower() -> None:

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from conftest import Project
-from test_report import context, row, settings, table
+from test_report import context, row, table
 
-from bench.core.params import Params
-from bench.core.reports import ProcessTimes, Report, TimingSession
+from bench.core.reports import ProcessTimes, TimingSession
 from bench.machine.repro import Request, parse
 from bench.report.notes.write import render_notes
 from bench.summary.comparisons import compare
-from bench.summary.panels import Sessions, with_levels
+from bench.summary.panels import Sessions, with_controls, with_levels
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 
 NAMES = ["a", "b", "c", "d"]
@@ -131,12 +130,9 @@ def panel(twin: list[float], session: str = "1", **changes: Any) -> pd.DataFrame
         row(name, 1, (base, base * 1.01, base * 0.99), session=session, rounds="0 1 2", **changes)
         for name, base in (("torch_cpu_fp32", 10.0), ("b_cpu_fp32", 5.0), ("c_cpu_fp32", 9.9), ("d_cpu_fp32", 20.0))
     ]
-    sessions = Sessions()
     cell = ProcessTimes(rounds=[0, 1, 2], p50_ms=twin[0], process_p50_ms=twin, process_mean_ms=twin)
-    rounds = TimingSession(id=session, seed=1, order=[], twin={"1": cell}, anchors={})
-    sessions.add(Report(cells={}, processes=[], session=rounds))
-    params = Params.model_construct(report=settings(), baselines={"cpu": "torch_cpu_fp32"})
-    return with_levels(table(*rows), sessions, params)
+    sessions = Sessions.of([TimingSession(id=session, seed=1, order=[], twin={"1": cell}, anchors={})])
+    return with_controls(with_levels(table(*rows), sessions), sessions, {"cpu": "torch_cpu_fp32"}, 0.02)
 
 
 def test_an_a_a_row_that_differs_from_itself_voids_every_verdict_of_its_panel() -> None:
@@ -155,6 +151,6 @@ def test_rows_of_other_rounds_without_anything_timed_in_both_are_never_told_apar
     row_apart = second[1]._replace(moved=float("inf"))
     found = compare(row_apart, first[0])
     assert found.verdict == "inconclusive"
-    assert found.reason == "timed apart, with nothing timed in both"
+    assert found.reason == "different sessions, with nothing timed in both"
     assert compare(second[1]._replace(moved=0.1), first[0]).verdict == "faster"
     assert compare(second[1]._replace(moved=0.8), first[0]).verdict == "inconclusive"

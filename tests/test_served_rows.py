@@ -69,7 +69,7 @@ def test_the_price_of_an_hour_gives_the_cost_of_a_million_requests(measured_copy
     measured_copy.set_params(lambda params: params["report"].update(price_per_hour={"cpu": 3.6}))
     assert "serve@ort_cpu_fp32" not in measured_copy.repro()
     row = rows(measured_copy)[KEY]
-    assert float(row["usd_per_million"]) == pytest.approx(1000 / float(row["requests_per_s"]))
+    assert float(row["cost_per_million_requests"]) == pytest.approx(1000 / float(row["requests_per_s"]))
     assert "cost of a million" in measured_copy.read("results/summary_table.md")
 
 

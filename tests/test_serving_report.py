@@ -19,8 +19,8 @@ from bench.report.notes.assumptions import assumption_lines
 from bench.report.notes.serving import serving_notes
 from bench.report.plots.served import write_served
 from bench.report.serving import serving_lines
-from bench.summary.budgets import read_curves
-from bench.summary.serving import build_serving, compare_served, read_serving, write_serving
+from bench.summary.budgets import curves_of
+from bench.summary.serving import build_serving, compare_served, read_served, read_serving, write_serving
 
 BUDGET_MS = 10.0
 FIRST, SECOND = "ort_cpu_fp32", "torch_cpu_fp32"
@@ -88,7 +88,7 @@ def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6
 def table(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
     for key, content in ((FIRST, first), (SECOND, second)):
         (folder / f"{key}.json").write_text(json.dumps(content), encoding="utf-8")
-    return build_serving(params(), SUMMARY, folder)
+    return build_serving(params(), SUMMARY, read_served([FIRST, SECOND], folder))
 
 
 STEADY = [1000.0, 1010.0, 990.0, 1005.0]
@@ -104,19 +104,19 @@ def test_the_rate_is_the_mean_of_the_processes_with_an_interval_for_another_run(
     first = rows.loc[FIRST]
     assert first.requests_per_s == pytest.approx(1001.2, rel=1e-3)
     assert first.requests_per_s_low < first.requests_per_s < first.requests_per_s_high
-    assert first.kept_share == pytest.approx(0.5, rel=0.01)
-    assert first.usd_per_million == pytest.approx(1.0, rel=0.01)
+    assert first.closed_loop_peak_share == pytest.approx(1.0, rel=0.01)
+    assert first.cost_per_million_requests == pytest.approx(1.0, rel=0.01)
     assert first.confirmed_per_s == pytest.approx(0.9 * 990, rel=0.03)
 
 
 def test_the_first_row_holds_surely_more_where_processes_agree_and_not_where_they_do_not(tmp_path: Path) -> None:
     sure = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
     first, second = sure.itertuples()
-    assert compare_served(first, second)[1] == "faster"
+    assert compare_served(first, second).verdict == "faster"
     assert "significantly more than any other row" in said(sure)
     unsure = table(tmp_path, report([1000.0, 600.0, 1500.0], 2000.0), report([500.0, 1100.0, 800.0], 1000.0))
     first, second = unsure.itertuples()
-    assert compare_served(first, second)[1] == "inconclusive"
+    assert compare_served(first, second).verdict == "inconclusive"
     assert f"not significantly fewer: `{SECOND}`" in said(unsure)
 
 
@@ -124,7 +124,7 @@ def test_rows_of_other_rounds_are_not_compared(tmp_path: Path) -> None:
     apart = report(HALF, 1000.0)
     apart["session"]["id"] = "2.000"
     first, second = table(tmp_path, report(STEADY, 2000.0), apart).itertuples()
-    assert compare_served(first, second) == (None, "inconclusive")
+    assert compare_served(first, second).reason == "served in different sessions"
 
 
 def test_the_assumption_about_samples_is_refuted_and_upheld_by_the_rates(tmp_path: Path) -> None:
@@ -176,16 +176,18 @@ def test_the_picture_shows_what_was_tried_of_a_row_that_holds_no_rate(tmp_path: 
         process["points"] = [point(300.0, 50.0), point(30.0, 11.0)]
     rows = table(tmp_path, lost, report(HALF, 1000.0))
     both, one = tmp_path / "both.png", tmp_path / "one.png"
-    write_served(rows, read_curves(rows, tmp_path), "a machine", both)
-    write_served(rows[rows["variant"] == SECOND], read_curves(rows, tmp_path), "a machine", one)
+    write_served(rows, curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", both)
+    write_served(rows[rows["variant"] == SECOND], curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", one)
     assert both.read_bytes() != one.read_bytes()
     for process in lost["processes"]:
         process["points"] = [point(300.0, 50.0, is_overloaded=True)]
     overloaded = table(tmp_path, lost, lost)
-    write_served(overloaded, read_curves(overloaded, tmp_path), "a machine", tmp_path / "overloaded.png")
+    write_served(
+        overloaded, curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", tmp_path / "overloaded.png"
+    )
     assert (tmp_path / "overloaded.png").exists()
     skipped = rows.assign(status="skipped")
-    write_served(skipped, read_curves(rows, tmp_path), "a machine", tmp_path / "none.png")
+    write_served(skipped, curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 
 

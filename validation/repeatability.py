@@ -23,6 +23,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.summary.comparisons import compare
+from bench.summary.panels import Sessions, with_levels
 from bench.summary.table_file import read_summary
 from validation.found import tell, turned_round
 
@@ -102,7 +103,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"))
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    tables = [read_summary(path) for path in (given.first, given.second)]
+    tables = [with_levels(read_summary(path), Sessions()) for path in (given.first, given.second)]
     devices = [given.device] if given.device else sorted(set(tables[0]["device"]))
     measured = [table[table["status"] == "measured"] for table in tables]
     found = {

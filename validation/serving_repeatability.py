@@ -39,7 +39,7 @@ def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     moves = [abs(math.log(theirs[name].requests_per_s / ours[name].requests_per_s)) for name in names]
     pairs = list(combinations(names, 2))
     before, after = (
-        {pair: compare_served(rows[pair[0]], rows[pair[1]])[1] for pair in pairs} for rows in (ours, theirs)
+        {pair: compare_served(rows[pair[0]], rows[pair[1]]).verdict for pair in pairs} for rows in (ours, theirs)
     )
     return {
         "rows": len(names),

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import write_json
-from bench.statistics.intervals import verdict
+from bench.statistics.intervals import Verdict, verdict
 from bench.statistics.rounds import Level, levels, ratio
 
 ROWS, SIZES = 12, 4
@@ -91,7 +91,7 @@ def panel(table: Table) -> list[list[Level]]:
     return [levels([row[batch] for row in table]) for batch in range(SIZES)]
 
 
-def verdicts(table: Table) -> list[dict[int, str]]:
+def verdicts(table: Table) -> list[dict[int, Verdict]]:
     """Return each row's verdict against the baseline by batch size; all inconclusive if the A/A row fails."""
     found = [
         {

@@ -54,8 +54,8 @@ def _close(rows: pd.DataFrame) -> Iterator[str]:
 def _row(row: Any) -> Iterator[str]:
     batches = [getattr(row, f"mean_batch_at_{at}") for at in SHARES]
     line = (
-        f"- `{row.variant}` holds {per_second(row.requests_per_s)} requests/s, {share(row.closed_loop_peak_share)} of its closed "
-        f"loop's; all at once it answers {per_second(row.offline_per_s)}/s. Batches at "
+        f"- `{row.variant}` holds {per_second(row.requests_per_s)} requests/s, "
+        f"{share(row.closed_loop_peak_share)} of the {per_second(row.offline_per_s)}/s of Offline. Batches at "
         f"{', '.join(f'{at}%' for at in SHARES)} of it: {', '.join(f'{size:.1f}' for size in batches)} on average"
     )
     if not is_missing(row.doubled_budget_per_s):
