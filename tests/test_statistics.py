@@ -13,6 +13,7 @@ from bench.statistics.intervals import Interval, verdict
 from bench.statistics.moderation import steadied
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import compare
+from bench.summary.panels import Sessions, with_levels
 from bench.summary.table_file import read_summary
 from validation.repeatability import held
 from validation.verdicts_on_equal_rows import WORLDS, holds, simulate
@@ -124,15 +125,17 @@ def test_a_verdict_needs_the_whole_interval(low: float, high: float, expected: s
 
 
 TWO_RUNS = (
-    ROOT / "validation/recorded/h100/summary_3_processes.csv",
-    ROOT / "validation/recorded/h100/summary_5_processes.csv",
+    ROOT / "tests/data/h100_3_processes.csv",
+    ROOT / "tests/data/h100_5_processes.csv",
 )
 """Two runs of one H100, timed one variant after another by an earlier version of this project."""
+CELL = ["variant", "batch_size"]
 ANCHORS = {"cuda": ("torch_cuda_fp32", "ort_cuda_fp16_graph"), "cpu": ("torch_cpu_fp32", "ort_cpu_int8")}
 
 
 def test_two_recorded_runs_of_one_machine_are_not_called_faster_or_slower_than_themselves() -> None:
-    first, second = (read_summary(path).set_index(["variant", "batch_size"], drop=False) for path in TWO_RUNS)
+    tables = (read_summary(path).assign(session=str(path), rounds=None) for path in TWO_RUNS)
+    first, second = (with_levels(table, Sessions()).set_index(CELL, drop=False) for table in tables)
     both = [key for key in first.index if {first.status[key], second.status[key]} == {"measured"}]
     assert len(both) == 48
     said = [as_two_sessions(first.loc[key], second.loc[key], first, second) for key in both]
@@ -145,14 +148,14 @@ def as_two_sessions(row: pd.Series, again: pd.Series, first: pd.DataFrame, secon
     moved = max(abs(math.log(second.p50_ms[key] / first.p50_ms[key])) for key in keys)
     pairs = int(row.device == "cuda") * 28 * 4 + int(row.device == "cpu") * 6 * 4
     shared = {"comparisons": pairs, "voided": False, "noise_floor": 0.0, "margin": 0.02}
-    ours = row.to_dict() | shared | {"session": "1", "moved": moved, "rounds": None}
-    theirs = again.to_dict() | shared | {"session": "2", "moved": 0.0, "rounds": None}
+    ours = row.to_dict() | shared | {"moved": moved}
+    theirs = again.to_dict() | shared | {"moved": 0.0}
     [one, other] = pd.DataFrame([ours, theirs]).itertuples()
     return compare(one, other).verdict
 
 
 def test_a_pair_of_rows_that_a_second_run_turns_round_is_counted() -> None:
-    tables = (read_summary(ROOT / f"validation/recorded/cpu2/rounds_{which}.csv") for which in ("first", "second"))
+    tables = (read_summary(ROOT / f"tests/data/cpu2_{which}_run.csv") for which in ("first", "second"))
     first, second = (rows[(rows["device"] == "cpu") & (rows["status"] == "measured")] for rows in tables)
     assert held(first, second)["turned_round"] == 0
     names = {"ort_cpu_fp32": "ort_cpu_int8", "ort_cpu_int8": "ort_cpu_fp32"}

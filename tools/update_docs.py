@@ -45,7 +45,7 @@ MACHINES = ROOT / "docs/comparing_machines.md"
 PICTURE = ROOT / "docs/latency_by_batch.png"
 SERVED_PICTURE = ROOT / "docs/p99_by_load.png"
 RUNS = ROOT / "runs"
-VALIDATED = ROOT / "validation/recorded"
+VALIDATED = ROOT / "validation/recorded/repeatability.json"
 OWN_MODEL = ROOT / "docs/own_model.md"
 TRAINED_RUNS = {"cpu-2-minilm": "cpu", "h100-minilm": "cuda", "h100-minilm-tensorrt": "cuda"}
 """The kept runs of a trained model, and the device whose rows show what a precision costs in right answers."""
@@ -69,13 +69,6 @@ CPU_RUNS = ("cpu-2", "cpu-2-minilm")
 CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
-TWICE = {
-    "h100/repeatability": "16 virtual cores, H100, GPU rows, one after the other",
-    "cpu2/repeatability": "2 cores, CPU rows, one after the other",
-    "cpu2/six_hours_apart": "2 cores, CPU rows, six hours apart",
-    "cpu2/another_day": "2 cores, CPU rows, a day apart",
-}
-"""What `validation/repeatability.py` found of two runs of one machine, and which."""
 COMMITS = ("1d05e08", "343f9ad")
 """The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
@@ -105,9 +98,7 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
     yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
-    text = with_block(STATISTICS.read_text(encoding="utf-8"), "order effect", order_effect())
-    text = with_block(text, "two runs", two_runs())
-    yield STATISTICS, with_block(text, "one row again and again", one_row_again())
+    yield STATISTICS, with_block(STATISTICS.read_text(encoding="utf-8"), "two runs", two_runs())
     if with_dvc:
         text = MACHINES.read_text(encoding="utf-8")
         for command in ("params diff", "metrics diff"):
@@ -182,55 +173,27 @@ def served_in_run(name: str) -> str:
     return "\n".join([*said, *(["", *others] if others else [])])
 
 
-def order_effect() -> str:
-    """Return how far each round of the recorded runs was from its rows' means."""
-    names = ("run", "cells", "round 1", "round 2", "round 3", "round 4")
-    return "\n".join(table_lines(names, names[:1], _order_rows()))
-
-
-def _order_rows() -> Iterator[list[str]]:
-    for title, machine in (("H100", "h100"), ("2 cores", "cpu2")):
-        found = validated(f"{machine}/order_effect")
-        for device, panel in found.items():
-            apart = [f"{each['ratio'] - 1:+.1%}" for each in panel["rounds"]]
-            yield [f"{title}, {device} rows", str(panel["cells"]), *apart]
-
-
 def two_runs() -> str:
     """Return what of one run held in a second one."""
     inside = ("p50 inside", "p95 inside", "called different from themselves")
     names = ("machine", *inside, "pairs decided", "the same again", "turned round", "median difference of p50")
-    return "\n".join(table_lines(names, names[:1], _two_runs_rows()))
+    recorded = json.loads(VALIDATED.read_text(encoding="utf-8"))["summary"]
+    return "\n".join(table_lines(names, names[:1], (_two_runs_row(*each) for each in recorded.items())))
 
 
-def _two_runs_rows() -> Iterator[list[str]]:
-    for name, title in TWICE.items():
-        [found] = validated(name).values()
-        inside = found["in_the_interval_for_another_run"]
-        p50, p95 = (f"{inside[each]['inside']} of {inside[each]['known']}" for each in ("p50", "p95"))
-        yield [
-            f"{title} ([as written](../validation/recorded/{name}.json))",
-            p50,
-            p95 if inside["p95"]["known"] else "unknown",
-            f"{found['cells_called_faster_or_slower_than_themselves']} of {found['cells']}",
-            f"{found['pairs_faster_or_slower']} of {found['pairs']}",
-            str(found["the_same_again"]),
-            str(found["turned_round"]),
-            f"{found['median_difference_of_p50']:.1%}",
-        ]
-
-
-def one_row_again() -> str:
-    """Return what one row gave in two stages of an old version, one after the other."""
-    found = validated("cpu2/one_row_again_and_again")["measured"]
-    names = ("stage", *("row" if each["stage"] == "infer" else "control" for each in found))
-    rows = ([f"batch {size}", *(f"{each['p50_ms'][size]:.0f}" for each in found)] for size in found[0]["p50_ms"])
-    return "\n".join(table_lines(names, names[:1], rows))
-
-
-def validated(name: str) -> Any:
-    """Return what a check in validation/ wrote, by its file's name without the ending."""
-    return json.loads((VALIDATED / f"{name}.json").read_text(encoding="utf-8"))
+def _two_runs_row(title: str, by_device: dict[str, Any]) -> list[str]:
+    [found] = by_device.values()
+    p50, p95 = (found["in_the_interval_for_another_run"][each] for each in ("p50", "p95"))
+    return [
+        title,
+        f"{p50['inside']} of {p50['known']}",
+        f"{p95['inside']} of {p95['known']}" if p95["known"] else "unknown",
+        f"{found['cells_called_faster_or_slower_than_themselves']} of {found['cells']}",
+        f"{found['pairs_faster_or_slower']} of {found['pairs']}",
+        str(found["the_same_again"]),
+        str(found["turned_round"]),
+        f"{found['median_difference_of_p50']:.1%}",
+    ]
 
 
 def recorded_names() -> list[str]:

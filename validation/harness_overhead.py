@@ -11,6 +11,7 @@ Exits with 1 if a p50 is more than 2% apart.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -31,7 +32,6 @@ from bench.timing.measure import Budget, Run, time_runs
 from bench.workers.jobs import make_job
 from bench.workers.launcher import run_worker, worker_environment
 from bench.workers.protocol import Job
-from validation.found import tell
 
 ALLOWED = 0.02
 
@@ -93,7 +93,6 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--one-process", action="store_true", help="only the first comparison")
-    parser.add_argument("--write", type=Path, help="write the ratios to this file as well")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.bare:
@@ -108,7 +107,7 @@ def main() -> int:
         if not given.one_process:
             ratios["processes of their own"] = in_processes(job, given.batch_size, given.rounds)
     found = {"variant": given.variant, "batch_size": given.batch_size, "harness_p50_over_bare": ratios}
-    tell(found, given.write)
+    print(json.dumps(found, indent=2))
     return int(any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()))
 
 

@@ -1,81 +1,123 @@
-"""Do the verdicts and intervals of one run hold in a second one?  From the summaries of two runs of one machine.
+"""How far does this machine repeat itself?  From two runs of it, or from its CPU alone.
 
-    python run.py python validation/repeatability.py FIRST/summary.csv SECOND/summary.csv [--write FILE]
+    python run.py python validation/repeatability.py summary FIRST/summary.csv SECOND/summary.csv [--record TITLE]
+    python run.py python validation/repeatability.py serving FIRST/serving.csv SECOND/serving.csv [--record TITLE]
+    python run.py python validation/repeatability.py host [--rounds N]
 
-Counts how many of the second run's p50, p95 and means lie in the intervals that the first gives for them, how many
-cells are called faster or slower than themselves (timed apart: the move of the device's baseline and of its fastest row
-widens each interval), how many comparisons with the baseline are decided, and how many pairs of rows of one batch size
-that the first run decides come out the other way in the second.  Exits with 1 if fewer than 90% of p50 or 85% of p95
-lie inside, if more than 5% of cells differ from themselves, or if a pair is turned round.
+`summary`, `serving`: does what the first run says hold in the second?  Counts its p50, p95, means or rates that lie in
+the first one's intervals for another run, the cells called faster or slower than themselves (timed apart: the move of
+the device's baseline and of its fastest row widens each interval), and the pairs of rows that the first run decides and
+the second turns round.  Exits with 1 if fewer than 90% of p50, or 85% of p95 or rates, lie inside, if more than 5% of
+cells differ from themselves, or if a pair is turned round.  --record keeps what was found for the docs.
+
+`host`: is the CPU steady?  A fixed Python loop, timed again and again on every CPU while nothing else runs.  It fits
+into a core's own caches and waits for nothing, so only the core's speed changes its time: its clock, or whoever shares
+it (on a virtual machine, other guests).  Rows whose GPU waits for the host vary as much.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.core.files import read_json, write_json
+from bench.machine.lock import timing_lock
+from bench.monitors.host import host_loop_ms
 from bench.summary.comparisons import compare
-from bench.summary.panels import Sessions, with_levels
+from bench.summary.panels import LEVELS, Sessions, with_levels
+from bench.summary.serving import compare_served, read_serving
 from bench.summary.table_file import read_summary
-from validation.found import tell, turned_round
 
-WANTED = {"p50": 0.9, "p95": 0.85}
+RECORDED = Path(__file__).with_name("recorded") / "repeatability.json"
+"""By what was compared and by title: what docs/statistics.md cites."""
+WANTED_INSIDE = {"p50": 0.9, "p95": 0.85, "requests_per_s": 0.85}
 ALLOWED_DIFFERENT = 0.05
-CELL = ["variant", "batch_size"]
+DECIDED = ("faster", "slower")
+PAUSE_SECONDS = 0.25
+Verdicts = Mapping[Any, str]
+Comparison = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
 
 
 def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     """Return how the first run's promises came out in the second; both are measured rows of one device."""
-    ours, theirs = (rows.set_index(CELL, drop=False) for rows in (first, second))
+    first, second = (_with_levels(rows, run) for rows, run in ((first, "first"), (second, "second")))
+    ours, theirs = (rows.set_index(["variant", "batch_size"], drop=False) for rows in (first, second))
     cells = [key for key in ours.index if key in theirs.index]
-    inside = {quantity: _inside(ours, theirs, cells, quantity) for quantity in ("p50", "p95", "mean")}
-    differences = [abs(math.log(theirs.p50_ms[key] / ours.p50_ms[key])) for key in cells]
+    ours, theirs = ours.loc[cells], theirs.loc[cells]
+    moves = np.abs(np.log(theirs["p50_ms"] / ours["p50_ms"]))
     verdicts = [_against_itself(ours, theirs, key) for key in cells]
     decided = first["verdict"].dropna()
     return {
         "cells": len(cells),
-        "in_the_interval_for_another_run": inside,
-        "cells_called_faster_or_slower_than_themselves": sum(said in ("faster", "slower") for said in verdicts),
+        "in_the_interval_for_another_run": {name: inside(ours, theirs, name, "_ms") for name in ("p50", "p95", "mean")},
+        "cells_called_faster_or_slower_than_themselves": sum(verdict in DECIDED for verdict in verdicts),
         "comparisons_with_the_baseline": len(decided),
         "decided": int((decided != "inconclusive").sum()),
-        **_pairs(first, second),
-        "median_difference_of_p50": math.expm1(float(pd.Series(differences).median())),
-        "largest_difference_of_p50": math.expm1(max(differences)),
+        **pairs(_verdicts(first), _verdicts(second)),
+        "median_difference_of_p50": math.expm1(float(moves.median())),
+        "largest_difference_of_p50": math.expm1(moves.max()),
     }
 
 
-def _inside(ours: pd.DataFrame, theirs: pd.DataFrame, cells: list[Any], quantity: str) -> dict[str, int]:
-    known = [key for key in cells if not pd.isna(ours[f"{quantity}_low_ms"][key])]
-    kept = [
-        key
-        for key in known
-        if ours[f"{quantity}_low_ms"][key] <= theirs[f"{quantity}_ms"][key] <= ours[f"{quantity}_high_ms"][key]
-    ]
-    return {"known": len(known), "inside": len(kept)}
+def held_under_load(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
+    """Return the same of rates; both are rows of one device that sustain one."""
+    ours, theirs = (rows.set_index("variant", drop=False) for rows in (first, second))
+    rows = [variant for variant in ours.index if variant in theirs.index]
+    ours, theirs = ours.loc[rows], theirs.loc[rows]
+    moves = np.abs(np.log(theirs["requests_per_s"] / ours["requests_per_s"]))
+    before, after = (
+        {
+            (one.variant, other.variant): compare_served(one, other).verdict
+            for one, other in combinations(run.itertuples(), 2)
+        }
+        for run in (ours, theirs)
+    )
+    return {
+        "cells": len(rows),
+        "in_the_interval_for_another_run": {"requests_per_s": inside(ours, theirs, "requests_per_s")},
+        **pairs(before, after),
+        "largest_difference": math.expm1(moves.max()),
+    }
 
 
-def _pairs(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, int]:
-    """Return how many pairs of rows of one batch size there are in both runs, and what became of those decided."""
-    before, after = _verdicts(first), _verdicts(second)
+def inside(ours: pd.DataFrame, theirs: pd.DataFrame, quantity: str, unit: str = "") -> dict[str, int]:
+    """Return of how many cells the first run gives an interval for a quantity, and in how many the second keeps it."""
+    low, high = ours[f"{quantity}_low{unit}"], ours[f"{quantity}_high{unit}"]
+    return {"known": int(low.notna().sum()), "inside": int(theirs[f"{quantity}{unit}"].between(low, high).sum())}
+
+
+def pairs(before: Verdicts, after: Verdicts) -> dict[str, int]:
+    """Return how many pairs of rows both runs have, and what became of those that the first one decides."""
     both = [pair for pair in before if pair in after]
-    decided = [pair for pair in both if before[pair] in ("faster", "slower")]
+    decided = [pair for pair in both if before[pair] in DECIDED]
     return {
         "pairs": len(both),
         "pairs_faster_or_slower": len(decided),
         "the_same_again": sum(after[pair] == before[pair] for pair in decided),
-        "turned_round": turned_round(before, after),
+        "turned_round": sum({before[pair], after[pair]} == set(DECIDED) for pair in decided),
     }
 
 
-def _verdicts(rows: pd.DataFrame) -> dict[tuple[str, str, int], str]:
+def _with_levels(rows: pd.DataFrame, run: str) -> pd.DataFrame:
+    """Return rows with what comparisons need, of the rows alone: a summary does not hold the A/A row."""
+    rows = rows.assign(session=[f"{run} {session}" for session in rows["session"]])
+    return rows.assign(**with_levels(rows, Sessions())[[*LEVELS]])
+
+
+def _verdicts(rows: pd.DataFrame) -> Verdicts:
     """Return the verdict on each pair of rows at each batch size, the names in alphabetical order."""
     return {
         (one.variant, other.variant, int(one.batch_size)): compare(one, other).verdict
@@ -96,30 +138,72 @@ def _against_itself(ours: pd.DataFrame, theirs: pd.DataFrame, key: Any) -> str:
     return compare(row, again).verdict
 
 
+def by_device(tables: Iterable[pd.DataFrame], compared: Comparison) -> dict[str, Any]:
+    """Return what was found of each device that has measured rows in both runs."""
+    first, second = (dict(list(rows[rows["status"] == "measured"].groupby("device"))) for rows in tables)
+    return {str(device): compared(first[device], second[device]) for device in sorted({*first} & {*second})}
+
+
+def is_good(found: Mapping[str, Any]) -> bool:
+    """Tell whether the second run keeps what the first one says."""
+    shares = found["in_the_interval_for_another_run"]
+    keeps = all(each["inside"] >= WANTED_INSIDE.get(name, 0.0) * each["known"] for name, each in shares.items())
+    differ = found.get("cells_called_faster_or_slower_than_themselves", 0)
+    return keeps and differ <= ALLOWED_DIFFERENT * found["cells"] and not found["turned_round"]
+
+
+def host_speed(rounds: int) -> dict[str, Any]:
+    """Return how long the fixed loop takes, and how far its times on one CPU differ."""
+    times: dict[str, list[float]] = {}
+    with timing_lock():
+        for _ in range(rounds):
+            for cpu in on_each_cpu(psutil.Process()):
+                times.setdefault(cpu, []).append(host_loop_ms())
+            time.sleep(PAUSE_SECONDS)
+    spread = {cpu: max(values) / min(values) for cpu, values in times.items()}
+    every = [value for values in times.values() for value in values]
+    return {
+        "fastest_ms": min(every),
+        "median_ms": float(np.median(every)),
+        "slowest_ms": max(every),
+        "slowest_over_fastest_of_one_cpu": {"median": float(np.median(list(spread.values()))), "cpus": spread},
+    }
+
+
+def on_each_cpu(process: psutil.Process) -> Iterator[str]:
+    """Move this process to one CPU after the other, and back to all; `any` where the system does not allow it."""
+    if not hasattr(process, "cpu_affinity"):
+        yield "any"
+        return
+    everywhere = process.cpu_affinity() or []
+    try:
+        for cpu in everywhere:
+            process.cpu_affinity([cpu])
+            yield str(cpu)
+    finally:
+        process.cpu_affinity(everywhere)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first", type=Path)
-    parser.add_argument("second", type=Path)
-    parser.add_argument("--device", choices=("cpu", "cuda"))
-    parser.add_argument("--write", type=Path)
+    ways = parser.add_subparsers(dest="what", required=True)
+    for name in ("summary", "serving"):
+        way = ways.add_parser(name)
+        way.add_argument("runs", type=Path, nargs=2, metavar="CSV")
+        way.add_argument("--record", metavar="TITLE", help=f"keep what was found in {RECORDED.name} as well")
+    ways.add_parser("host").add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()
-    tables = [with_levels(read_summary(path), Sessions()) for path in (given.first, given.second)]
-    devices = [given.device] if given.device else sorted(set(tables[0]["device"]))
-    measured = [table[table["status"] == "measured"] for table in tables]
-    found = {
-        device: held(*(rows[rows["device"] == device] for rows in measured))
-        for device in devices
-        if all((rows["device"] == device).any() for rows in measured)
-    }
-    tell(found, given.write)
-    return int(not all(map(_is_good, found.values())))
-
-
-def _is_good(result: dict[str, Any]) -> bool:
-    inside = result["in_the_interval_for_another_run"]
-    keeps = all(inside[name]["inside"] >= share * inside[name]["known"] for name, share in WANTED.items())
-    agrees = result["cells_called_faster_or_slower_than_themselves"] <= ALLOWED_DIFFERENT * result["cells"]
-    return keeps and agrees and not result["turned_round"]
+    if given.what == "host":
+        print(json.dumps(host_speed(given.rounds), indent=2))
+        return 0
+    read, compared = (read_summary, held) if given.what == "summary" else (read_serving, held_under_load)
+    found = by_device(map(read, given.runs), compared)
+    print(json.dumps(found, indent=2))
+    if given.record:
+        content = read_json(RECORDED, "restore it with git")
+        content[given.what][given.record] = found
+        write_json(RECORDED, content)
+    return int(not all(map(is_good, found.values())))
 
 
 if __name__ == "__main__":
