@@ -26,8 +26,6 @@ from fleet.node import TaskSpec
 from fleet.schedule import Lines, measure_all, probe_all
 
 SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-MOST_REPEATS = 100
-LONGEST_HOURS = 240.0
 
 log = partial(print, flush=True)
 
@@ -54,11 +52,9 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster; without it: this machine alone")
     parser.add_argument("--machine-types", metavar="PATTERN", default="*", help="only those named so, such as *h100*")
-    parser.add_argument(
-        "--repeat", type=partial(number, int, MOST_REPEATS), metavar="N", default=1, help="measure N nodes of each type"
-    )
-    longest = "a node that takes longer is given up (default: 3)"
-    parser.add_argument("--hours", type=partial(number, float, LONGEST_HOURS), default=3.0, help=longest)
+    whole, hours = partial(number, int, 100), partial(number, float, 240)
+    parser.add_argument("--repeat", type=whole, metavar="N", default=1, help="measure N nodes of each type")
+    parser.add_argument("--hours", type=hours, default=3.0, help="a node that takes longer is given up (default: 3)")
     parser.add_argument("--again", action="store_true", help="measure machine types that have a current run too")
     parser.add_argument("--python", metavar="PATH", help="a Python on the nodes that has what requirements.lock pins")
     parser.add_argument("--wheelhouse", metavar="FOLDER", help="on the nodes: install from it, from no registry")

@@ -60,4 +60,4 @@ def git(*arguments: str) -> str:
     try:
         return node.git(".", *arguments)
     except (node.NodeError, OSError, subprocess.SubprocessError) as problem:
-        raise BenchError(f"fleet: {node.describe(problem)}") from None
+        raise BenchError(f"fleet: {problem}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -59,12 +59,11 @@ def by_machine_type(machines: Mapping[Node, Mapping[str, Any]]) -> dict[str, lis
     return dict(sorted(found.items()))
 
 
-def chosen(machine_types: Iterable[str], pattern: str) -> list[str]:
+def chosen(machine_types: Collection[str], pattern: str) -> list[str]:
     """Return the machine types that a pattern names (`*h100*`); ParameterError if it names none."""
-    there = list(machine_types)
-    found = [each for each in there if fnmatchcase(each, pattern.lower())]
-    if not found and there:
-        raise ParameterError(f"--machine-types: {pattern!r} names none of this cluster's: {', '.join(there)}")
+    found = [each for each in machine_types if fnmatchcase(each, pattern.lower())]
+    if not found and machine_types:
+        raise ParameterError(f"--machine-types: {pattern!r} names none of this cluster's: {', '.join(machine_types)}")
     return found
 
 

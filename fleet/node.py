@@ -65,7 +65,7 @@ def probe(spec: TaskSpec, bundle: bytes) -> dict[str, Any]:
         machine: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
         return machine
     except (NodeError, OSError, subprocess.SubprocessError, ValueError, IndexError) as problem:
-        return {"error": redacted(describe(problem), spec)}
+        return {"error": redacted(str(problem), spec)}
 
 
 def measure(spec: TaskSpec, bundle: bytes) -> dict[str, Any]:
@@ -89,14 +89,7 @@ def measure(spec: TaskSpec, bundle: bytes) -> dict[str, Any]:
             shutil.rmtree(checkout / name, ignore_errors=True)
         return {"archive": archive, "log": log, "seconds": time.time() - began, "is_from_before": is_there}
     except (NodeError, OSError, subprocess.SubprocessError) as problem:
-        return {"error": redacted(describe(problem), spec), "log": log}
-
-
-def describe(problem: Exception) -> str:
-    """Return a problem as one line."""
-    if isinstance(problem, FileNotFoundError) and problem.filename == "git":
-        return "git is not installed"
-    return str(problem)
+        return {"error": redacted(str(problem), spec), "log": log}
 
 
 def unpack(spec: TaskSpec, bundle: bytes) -> Path:
@@ -118,7 +111,10 @@ def unpack(spec: TaskSpec, bundle: bytes) -> Path:
 
 def git(folder: str, *arguments: str) -> str:
     """Run git in a folder and return what it prints; NodeError with its last words if it fails."""
-    ended = short_run(["git", *arguments], folder)
+    try:
+        ended = short_run(["git", *arguments], folder)
+    except FileNotFoundError:
+        raise NodeError("git is not installed") from None
     if ended.returncode:
         raise NodeError(f"git {arguments[0]}: {last_words(ended.stderr)}")
     return ended.stdout
@@ -175,13 +171,9 @@ def watched(command: list[str], checkout: Path, spec: TaskSpec, seconds: float) 
     """Run a command that ends when this process does; return its exit code, or one of watchdog.py's."""
     place = checkout.parent
     watchdog = [sys.executable, str(checkout / "fleet" / "watchdog.py"), "apart"]
-    with subprocess.Popen(
-        [*watchdog, str(place / "measuring.lock"), str(place / "log.txt"), str(seconds), *command],
-        cwd=checkout,
-        env=environment(spec),
-        stdin=subprocess.PIPE,
-    ) as process:  # whatever ends the wait closes the watchdog's standard input
-        return process.wait()
+    own = [*watchdog, str(place / "measuring.lock"), str(place / "log.txt"), str(seconds), *command]
+    # Whatever ends this call closes the watchdog's standard input.
+    return subprocess.call(own, cwd=checkout, env=environment(spec), stdin=subprocess.PIPE)
 
 
 def last_words(text: str) -> str:

@@ -39,23 +39,18 @@ def is_current(name: str, commit: str) -> bool:
 
 
 def keep(commit: str, work: Work, result: Result) -> str:
-    """Keep the log and the run that a node sent; return why that failed, empty if it did not."""
+    """Keep the log that a node sent, and its run, whole or not at all; return why that failed, empty if it did not."""
     try:
         if result.get("log"):
             write_text(LOGS / f"{work.name}@{work.node.address.replace(':', '_')}.log", result["log"])
         if "archive" in result:
-            keep_run(work.name, result["archive"])
+            with replacing_folder(RUNS / work.name) as run:
+                with tarfile.open(fileobj=io.BytesIO(result["archive"]), mode="r:xz") as archive:
+                    archive.extractall(run, filter="data")
+                if not (run / "run.json").exists():
+                    raise DataError("no run.json")
             entry = Entry(commit=commit, machine_type=work.machine_type, node=work.node.address)
             write_json(INDEX, dict(sorted({**read_index(), work.name: entry}.items())))
     except (OSError, DataError, tarfile.TarError, lzma.LZMAError) as problem:
         return f"what it sent could not be kept: {problem}"
     return ""
-
-
-def keep_run(name: str, archive: bytes) -> None:
-    """Put a run into runs/`name`, whole or not at all, in place of an older one; DataError if it is no run."""
-    with replacing_folder(RUNS / name) as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:xz") as packed:
-            packed.extractall(folder, filter="data")
-        if not (folder / "run.json").exists():
-            raise DataError("no run.json")

@@ -23,11 +23,9 @@ from filelock import FileLock, Timeout
 BUSY, OVERDUE, ABANDONED, NOT_STARTED = 75, 124, 125, 127
 """Exit codes: another watchdog holds the lock; the seconds are over; nobody waits any more; no such program."""
 
-APART = "apart"
-
 
 def main() -> int:
-    if sys.argv[1] == APART:
+    if sys.argv[1] == "apart":
         return subprocess.Popen([sys.executable, __file__, *sys.argv[2:]], start_new_session=True).wait()
     lock, log, seconds, *command = sys.argv[1:]
     try:
