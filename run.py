@@ -30,17 +30,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 SUFFIX = ".exe" if os.name == "nt" else ""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
-PLATFORMS = {
-    "Linux": ("x86_64", "aarch64"),
-    "Windows": ("amd64",),
-    "Darwin": ("arm64",),
-}
+PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Windows": ("amd64",), "Darwin": ("arm64",)}
 """Where all pinned packages are: PyTorch left Macs with Intel's processors at 2.3."""
 OLDEST_MACOS = 14
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
 RUN, DEVELOP, FLEET = "requirements.lock", "requirements-dev.lock", "fleet/requirements.lock"
 SIZE_NOTES = {RUN: "; the first time this fetches up to 3 GB and takes minutes"}
+MEASURE = (
+    ["python", "-m", "bench.runtimes.base.check_params"],
+    ["dvc", "repro"],
+    ["python", "-m", "bench.report.terminal"],
+)
+COMPARE = ["dvc", "repro", "compare_runs"]
 CHECKS = (
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],
@@ -64,14 +66,14 @@ def start(arguments: list[str]) -> int:
     """Prepare the environment that a command needs, and run it there; return the exit code."""
     match arguments:
         case []:
-            return OWN.prepare(RUN) or measure()
+            return OWN.prepare(RUN) or OWN.run_all(*MEASURE)
         case ["test", *more]:
             return OWN.prepare(RUN, DEVELOP) or check(more)
         case ["fleet" | "fingerprint" as what, *more]:
             module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
         case ["record", *more]:
-            return OWN.prepare(RUN) or record(more)
+            return OWN.prepare(RUN) or OWN.run_all(["python", "-m", "bench.runs.record", *more], COMPARE)
         case ["show"]:
             return OWN.prepare(RUN) or OWN.run(["python", "-m", "bench.report.show"])
     return OWN.prepare(RUN) or OWN.run(arguments)
@@ -93,7 +95,7 @@ def unsupported() -> Iterator[str]:
         yield f"this is a free-threaded Python {found}, for which not all pinned versions have packages: use another"
     if sys.maxsize < 2**32:
         yield f"this Python {found} is a 32-bit one, allowed: a 64-bit one"
-    if not is_supported(platform.system(), platform.machine()):
+    if platform.machine().lower() not in PLATFORMS.get(platform.system(), ()):
         allowed = "; ".join(f"{system}: {', '.join(machines)}" for system, machines in PLATFORMS.items())
         where = f"{platform.system()} on {platform.machine()}"
         yield f"{where} has no packages of the pinned versions (of PyTorch or ONNX Runtime), allowed: {allowed}"
@@ -101,11 +103,6 @@ def unsupported() -> Iterator[str]:
         yield f"macOS {platform.mac_ver()[0]} has no packages of the pinned PyTorch, allowed: {OLDEST_MACOS} or newer"
     if platform.system() == "Linux" and platform.libc_ver()[0] != "glibc":
         yield "this Linux has no glibc (Alpine, for one), which PyTorch's packages need: use another, or a container"
-
-
-def is_supported(system: str, machine: str) -> bool:
-    """Tell whether all pinned packages are there for a system; the names are platform's."""
-    return machine.lower() in PLATFORMS.get(system, ())
 
 
 def read(path: Path) -> str:
@@ -216,6 +213,10 @@ class Environment:
         except KeyboardInterrupt:
             return 130
 
+    def run_all(self, *commands: list[str]) -> int:
+        """Run one after another up to the first that fails; return its exit code."""
+        return next((code for command in commands if (code := self.run(command))), 0)
+
 
 OWN, OF_FLEETS = Environment(ROOT / ".venv"), Environment(ROOT / ".venv-fleet")
 
@@ -223,20 +224,6 @@ OWN, OF_FLEETS = Environment(ROOT / ".venv"), Environment(ROOT / ".venv-fleet")
 def say(text: str) -> None:
     """Print one line at once."""
     print(text, flush=True)
-
-
-def record(arguments: list[str]) -> int:
-    """Keep the last run and write the comparison of all kept runs anew."""
-    return OWN.run(["python", "-m", "bench.runs.record", *arguments]) or OWN.run(["dvc", "repro", "compare_runs"])
-
-
-def measure() -> int:
-    """Check params.yaml, run `dvc repro`, and show the results."""
-    return (
-        OWN.run(["python", "-m", "bench.runtimes.base.check_params"])
-        or OWN.run(["dvc", "repro"])
-        or OWN.run(["python", "-m", "bench.report.terminal"])
-    )
 
 
 def check(options: list[str]) -> int:
