@@ -1,6 +1,6 @@
 """How often do verdicts call equal rows different, and do they find a row that is 1.20 times as fast?  A simulation.
 
-    python run.py python validation/verdicts_on_equal_rows.py [--tables N] [--write FILE]
+    python run.py python validation/verdicts_on_equal_rows.py [--tables N] [--most ROUNDS]
 
 A table has 12 rows and an A/A row at 4 batch sizes, timed in rounds of random order: three, and up to `--most` for rows
 whose interval is wider than 5%, as the pipeline does.  A process shifts all its batch sizes together, by a draw of its
@@ -18,14 +18,12 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.files import write_json
 from bench.statistics.intervals import Verdict, verdict
 from bench.statistics.rounds import Level, levels, ratio
 
@@ -139,14 +137,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=int, default=400)
     parser.add_argument("--most", type=int, default=8)
-    parser.add_argument("--write", type=Path)
     given = parser.parse_args()
-    found: dict[str, Any] = {}
-    for world in WORLDS:
-        found[world] = simulate(world, given.tables, given.most)
-        print(world, json.dumps(found[world]), flush=True)
-    if given.write:
-        write_json(given.write, {"tables": given.tables, "most_rounds": given.most, **found})
+    found = {world: simulate(world, given.tables, given.most) for world in WORLDS}
+    print(json.dumps({"tables": given.tables, "most_rounds": given.most, **found}, indent=2))
     return int(any(not holds(world, result) for world, result in found.items()))
 
 
