@@ -104,6 +104,7 @@ def shown(page: Path) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_command_of_readme_and_docs_runs_and_gives_what_it_shows(measured_copy: Project) -> None:
     commands = dict(pair for page in PAGES for pair in shown(page))
     assert len(commands) >= 12

@@ -49,10 +49,13 @@ THROUGH_ALL = (
     "deberta-v2", "modernbert", "convbert", "mobilebert",
 )  # fmt: skip
 """Kinds whose converted graphs are tested too; of the others the exported graph alone."""
+WITH_ROBERTAS_CODE = ("xlm-roberta", "camembert")
 LIKE_BERT = ("distilbert", "bert", "roberta")
 
 
-@pytest.fixture(params=THROUGH_ALL)
+@pytest.fixture(
+    params=[pytest.param(kind, marks=[pytest.mark.slow] if kind in WITH_ROBERTAS_CODE else []) for kind in THROUGH_ALL]
+)
 def through_all(request: pytest.FixtureRequest, made: MadeModels) -> Made:
     return made(request.param)
 
@@ -135,6 +138,7 @@ def test_every_graph_is_what_onnx_asks_for_with_int32_inputs_too(through_all: Ma
         assert error_of_int32(made, with_int32_inputs(made.graph(f"{name}.onnx"))) < LARGEST[f"{name}.onnx"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in SUPPORTED if kind not in THROUGH_ALL])
 def test_every_other_kind_is_exported_with_its_own_logits(kind: str, made: MadeModels) -> None:
     found = made(kind)
@@ -142,6 +146,7 @@ def test_every_other_kind_is_exported_with_its_own_logits(kind: str, made: MadeM
     assert error_of(found, found.session("pytorch", "fp32", "model")) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "roberta", "deberta-v2", "mpnet", "gpt2", "qwen2", "biogpt", "bart"])
 def test_left_padding_keeps_the_logits(kind: str, made: MadeModels) -> None:
     found = made(kind, "left")

@@ -35,7 +35,6 @@ ROWS = {"torch_cpu_fp32": 20.0, "ort_cpu_int8_longest": 400.0, "openvino_cpu_int
 NOTES = "# What this run shows\n\n- one <b>thing</b>\n"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-in_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver")
 
 
 class Report:
@@ -159,6 +158,8 @@ def test_the_libraries_ask_for_nothing_and_end_no_script_element() -> None:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Give a page in headless Chromium, for which no name resolves."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs Chromium and its driver")
     from selenium import webdriver
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -196,7 +197,7 @@ def text(browser: Any, selector: str) -> str:
     return str(browser.find_element("css selector", selector).text)
 
 
-@in_browser
+@pytest.mark.slow
 def test_the_page_draws_every_chart_without_a_request_or_an_error(browser: Any, report: Report) -> None:
     drawn = browser.find_elements("css selector", ".chart svg")
     assert len(drawn) == len(browser.find_elements("css selector", ".chart")) == 4
@@ -206,7 +207,7 @@ def test_the_page_draws_every_chart_without_a_request_or_an_error(browser: Any, 
     assert {url for url in asked if not url.startswith("data:")} <= {report.path.as_uri()}
 
 
-@in_browser
+@pytest.mark.slow
 def test_moving_the_budget_gives_what_the_report_says_for_it(browser: Any, report: Report) -> None:
     said = []
     for place, budget_ms in enumerate(budgets_around(made_up.BUDGET_MS)):
@@ -217,7 +218,7 @@ def test_moving_the_budget_gives_what_the_report_says_for_it(browser: Any, repor
     assert len(set(said)) > 2, "the budget decides"
 
 
-@in_browser
+@pytest.mark.slow
 def test_limits_on_memory_and_accuracy_change_the_answer_as_the_report_would(browser: Any, report: Report) -> None:
     put(browser, ".budget", "6")
     put(browser, ".memory", str(300 / 1024))
@@ -240,7 +241,7 @@ def shown(browser: Any) -> list[Any]:
     return [row for row in browser.find_elements("css selector", ".rows tbody tr") if row.is_displayed()]
 
 
-@in_browser
+@pytest.mark.slow
 def test_filters_and_the_search_leave_the_rows_that_fit(browser: Any) -> None:
     everything = len(shown(browser))
     box = browser.find_element("css selector", 'input[name="runtime"][value="pytorch"]')
@@ -254,7 +255,7 @@ def test_filters_and_the_search_leave_the_rows_that_fit(browser: Any) -> None:
     assert len(shown(browser)) == everything
 
 
-@in_browser
+@pytest.mark.slow
 def test_a_columns_name_sorts_by_its_numbers_up_and_down(browser: Any) -> None:
     names = [head.text for head in browser.find_elements("css selector", ".rows th button")]
     column = names.index("samples/s")
@@ -270,7 +271,7 @@ def test_a_columns_name_sorts_by_its_numbers_up_and_down(browser: Any) -> None:
     assert values() == sorted(values(), reverse=True)
 
 
-@in_browser
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 400])
 def test_nothing_is_wider_than_the_window_and_text_is_readable(browser: Any, width: int, scheme: str) -> None:

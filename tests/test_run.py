@@ -208,6 +208,7 @@ def works(clone: Path, **surroundings: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_an_environment_that_is_half_made_moved_or_outdated_is_made_anew(clone: Path) -> None:
     assert "making .venv with Python" in works(clone)
     assert "making" not in works(clone), "a whole one stays"
@@ -226,6 +227,7 @@ def test_an_environment_that_is_half_made_moved_or_outdated_is_made_anew(clone: 
     assert "anew" in works(moved), "its Python is gone"
 
 
+@pytest.mark.slow
 def test_a_python_that_cannot_make_environments_is_told_with_what_to_install(clone: Path, tmp_path: Path) -> None:
     shim = tmp_path / "shim"
     shim.mkdir()
@@ -238,6 +240,7 @@ def test_a_python_that_cannot_make_environments_is_told_with_what_to_install(clo
     works(clone)
 
 
+@pytest.mark.slow
 def test_a_program_of_the_environment_finds_its_python_without_activation(clone: Path) -> None:
     works(clone)
     code = (

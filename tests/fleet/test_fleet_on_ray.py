@@ -15,7 +15,10 @@ import pytest
 from conftest import Project
 
 ray = pytest.importorskip("ray", reason="Ray has no package for this system")
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Ray makes no cluster of made-up nodes on Windows")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="Ray makes no cluster of made-up nodes on Windows"),
+]
 
 OTHER_CPU = """
 class _Known:
