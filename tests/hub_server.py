@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -27,6 +29,16 @@ class Hub:
         self.requests: list[str] = []
         self.address = ""
         self.released = threading.Event()
+
+    def reach(self, home: Path, patch: pytest.MonkeyPatch, *, is_offline: bool = False) -> None:
+        """Let this process take it for the hub: what HF_ENDPOINT, HF_HOME and HF_HUB_OFFLINE do for a new one."""
+        from huggingface_hub import constants
+
+        patch.setattr(constants, "ENDPOINT", self.address)
+        template = f"{self.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        patch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
 
     def files(self, repository: str) -> dict[str, Path]:
         folder = self.repositories[repository]

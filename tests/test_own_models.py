@@ -65,9 +65,8 @@ def use(project: Project, model: Path, data: Path | None = None, **dataset: Any)
     project.set_params(change)
 
 
-def end_of(project: Project, stage: str = "download", code: int = 1, **environment: str) -> str:
-    ended = project.python(f"stages/{stage}.py", code=code, environment=environment)
-    assert "Traceback" not in ended.stderr
+def end_of(project: Project, stage: str = "download", code: int = 1) -> str:
+    ended = project.script(f"stages/{stage}.py", code=code)
     if code:
         assert ended.stderr.count("error:") == 1
         assert not (project.folder / "artifacts/model").exists() or stage != "download"
@@ -153,9 +152,7 @@ def test_a_bad_row_is_named_with_file_and_line(name: str, project: Project, own:
     path = own.parent / "bad.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     use(project, own, path)
-    ended = project.python("stages/download.py", code=1)
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert message in project.script("stages/download.py", code=1).stderr
 
 
 def drop_weights(own: Path, name: str) -> None:
@@ -259,8 +256,11 @@ def test_a_float16_checkpoint_is_computed_in_float32(project: Project, own: Path
     save_file(halves, own / WEIGHTS, {"format": "pt"})
     edit(own / "config.json", dtype="float16")
     use(project, own)
-    assert "export_onnx" in project.repro("infer@torch_cpu_fp32")
-    assert '"status": "measured"' in project.read("metrics/torch_cpu_fp32/bs001.json")
+    project.script("stages/probe.py")
+    for stage in ("download", "prepare_inputs", "export_onnx"):
+        end_of(project, stage, code=0)
+    project.python("stages/infer.py", "torch_cpu_fp32")
+    assert project.cells("torch_cpu_fp32")[1]["status"] == "measured"
 
 
 def test_split_weights_give_the_same_model(project: Project, own: Path) -> None:
@@ -279,29 +279,29 @@ def test_split_weights_give_the_same_model(project: Project, own: Path) -> None:
 def test_a_path_that_would_not_be_looked_at_is_refused(project: Project, own: Path) -> None:
     use(project, own)
     project.set_params(lambda params: params["model"].update(source="hub"))
-    assert "model.path: got" in project.python("-m", "bench.runtimes.base.check_params", code=1).stderr
+    assert "model.path: got" in project.script("bench/runtimes/base/check_params.py", code=1).stderr
 
 
 def test_a_folder_that_is_not_there_is_named_before_anything_runs(project: Project, tmp_path: Path) -> None:
     use(project, tmp_path / "nowhere")
-    ended = project.python("stages/probe.py", code=1)
+    ended = project.script("stages/probe.py", code=1)
     assert "model.path: got" in ended.stderr
     assert "no such folder" in ended.stderr
 
 
 @pytest.fixture
-def hub(own: Path) -> Iterator[Hub]:
+def hub(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serving(Hub({MODEL: own})) as served:
+        served.reach(tmp_path / "hub-home", monkeypatch)
         yield served
 
 
-def from_hub(project: Project, hub: Hub, code: int, **environment: str) -> str:
+def from_hub(project: Project, code: int) -> str:
     def change(params: dict[str, Any]) -> None:
         params["model"] |= {"id": MODEL, "revision": COMMIT, "source": "auto", "hub_timeout_seconds": 1}
 
     project.set_params(change)
-    surroundings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(project.folder / "hub-home"), "HF_HUB_OFFLINE": "0"}
-    return end_of(project, code=code, **(surroundings | environment))
+    return end_of(project, code=code)
 
 
 PERMANENT: dict[str, tuple[Callable[[Hub], Any], str]] = {
@@ -318,26 +318,28 @@ PERMANENT: dict[str, tuple[Callable[[Hub], Any], str]] = {
 def test_no_stand_in_takes_the_place_of_a_model_that_the_hub_answers_for(name: str, project: Project, hub: Hub) -> None:
     change, message = PERMANENT[name]
     change(hub)
-    output = from_hub(project, hub, code=1)
+    output = from_hub(project, code=1)
     assert message in output
     assert "synthetic" not in output
 
 
 def test_a_stand_in_names_the_model_that_it_stands_for_in_the_first_line(project: Project, hub: Hub) -> None:
     hub.hangs = True
-    output = from_hub(project, hub, code=0)
+    output = from_hub(project, code=0)
     assert f"it stands for {MODEL}" in output
     assert f'"stands_for": "{MODEL}"' in project.read("metrics/model.json")
 
 
-def test_a_warm_cache_serves_while_the_hub_is_switched_off(project: Project, hub: Hub) -> None:
+def test_a_warm_cache_serves_while_the_hub_is_switched_off(
+    project: Project, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import hf_hub_download
 
-    home = project.folder / "hub-home"
     for name in hub.files(MODEL):
-        hf_hub_download(MODEL, name, revision=COMMIT, cache_dir=home / "hub", endpoint=hub.address)
+        hf_hub_download(MODEL, name, revision=COMMIT)
     hub.requests.clear()
-    output = from_hub(project, hub, code=0, HF_HUB_OFFLINE="1")
+    hub.reach(tmp_path / "hub-home", monkeypatch, is_offline=True)
+    output = from_hub(project, code=0)
     assert "stands for" not in output
     assert f"{MODEL}@{COMMIT}" in project.read("metrics/model.json")
     assert not hub.requests
@@ -380,8 +382,11 @@ def test_models_without_one_label_a_sentence_have_rows_and_no_accuracy(
     write_tiny_model("bert", own, **settings)
     use(project, own, table(tmp_path))
     project.set_params(lambda params: params.update(variants={"ort_cpu_fp32": params["variants"]["ort_cpu_fp32"]}))
-    project.repro()
-    [report] = [json.loads(path.read_text()) for path in (project.folder / "artifacts/samples/cpu").glob("*.json")]
+    project.script("stages/probe.py")
+    for stage in ("download", "prepare_inputs", "export_onnx"):
+        end_of(project, stage, code=0)
+    project.python("stages/infer.py", "ort_cpu_fp32")
+    report = project.report("ort_cpu_fp32")
     assert report.get("accuracy") is None
     assert {cell["status"] for cell in report["cells"].values()} == {"measured"}
     assert report["cells"]["1"]["agreement"] > 0.999

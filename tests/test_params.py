@@ -192,9 +192,7 @@ def test_what_a_runtime_does_not_offer_is_refused_before_any_work(
     change: Change, message: str, project: Project
 ) -> None:
     project.set_params(change)
-    ended = project.python("stages/probe.py", code=1)
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert message in project.script("stages/probe.py", code=1).stderr
 
 
 def test_a_bad_value_stops_dvc_at_probe_and_keeps_the_last_results(measured_copy: Project) -> None:
@@ -209,14 +207,14 @@ def test_a_bad_value_stops_dvc_at_probe_and_keeps_the_last_results(measured_copy
 
 def test_a_missing_params_file_is_named_before_dvc_starts(project: Project) -> None:
     (project.folder / "params.yaml").unlink()
-    ended = project.python("-m", "bench.runtimes.base.check_params", code=1)
+    ended = project.script("bench/runtimes/base/check_params.py", code=1)
     assert ended.stderr.startswith("error: params.yaml is missing")
 
 
 def test_a_sequence_longer_than_the_models_limit_is_refused(project: Project) -> None:
     project.set_params(lambda params: params.update(sequence_length=513))
-    project.python("stages/download.py")
-    ended = project.python("stages/prepare_inputs.py", code=1)
+    project.script("stages/download.py")
+    ended = project.script("stages/prepare_inputs.py", code=1)
     assert "params.yaml: sequence_length: got 513, allowed: 4 to 512 tokens" in ended.stderr
 
 
@@ -225,17 +223,13 @@ def test_a_damaged_environment_file_is_named_with_the_mend(measured_copy: Projec
     ended = measured_copy.python("stages/infer.py", "ort_cpu_fp32", code=1)
     assert "metrics/env.json is damaged" in ended.stderr
     assert "`dvc repro probe` writes it anew" in ended.stderr
-    assert measured_copy.repro("probe") == {"probe"}
-    measured_copy.python("stages/infer.py", "ort_cpu_fp32")
+    assert not measured_copy.stale()
 
 
-def test_a_damaged_onnx_file_is_named_with_the_mend(measured_copy: Project) -> None:
+def test_a_damaged_onnx_file_fails_its_row_with_the_mend(measured_copy: Project) -> None:
     graph = measured_copy.folder / "artifacts/onnx/fp32.onnx"
     graph.chmod(0o644)
     graph.write_bytes(b"not a graph")
-    ended = measured_copy.python("stages/convert_onnx.py", "int8_dynamic", code=1)
-    assert "artifacts/onnx/fp32.onnx is damaged" in ended.stderr
-    assert "Traceback" not in ended.stderr
     told = measured_copy.python("stages/infer.py", "ort_cpu_fp32").stdout
     assert "failed: ort_cpu_fp32: artifacts/onnx/fp32.onnx is damaged or missing" in told
 
