@@ -28,10 +28,10 @@ FAULTS = (
     "not_a_number",
     "cpu_for_cuda",
     "traceback",
-    "dies under load",
-    "hangs under load",
-    "wrong under load",
-    "mixed up under load",
+    "dies_under_load",
+    "hangs_under_load",
+    "wrong_under_load",
+    "mixed_up_under_load",
 )
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"fault": FAULTS}
 
@@ -70,7 +70,7 @@ class Faulty(Session):
             raise RuntimeError("something nobody expected")
         if self.fault == "hang":
             time.sleep(600)
-        if self.fault == "memory" and len(input_ids) == 2:
+        if self.fault == "memory" and len(input_ids) == 1:
             np.empty(2**60, dtype=np.int8)
         if self.fault == "no_mask":
             attention_mask = np.ones_like(attention_mask)
@@ -78,19 +78,19 @@ class Faulty(Session):
         return self._broken_under_load(input_ids, logits) if under_load() else self._broken(logits)
 
     def _fail_under_load(self) -> None:
-        if self.fault == "dies under load":
+        if self.fault == "dies_under_load":
             print("the driver is about to fail", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "hangs under load":
+        if self.fault == "hangs_under_load":
             time.sleep(600)
 
     def _broken_under_load(self, input_ids: TokenArray, logits: Logits) -> Logits:
         """Return what is wrong under load alone: too large, or for a batch that is new the answers of each other."""
-        if self.fault == "wrong under load":
+        if self.fault == "wrong_under_load":
             return logits * np.float32(1.01)
         is_new = input_ids.tobytes() not in self.seen
         self.seen.add(input_ids.tobytes())
-        return logits[::-1].copy() if is_new and self.fault == "mixed up under load" else logits
+        return logits[::-1].copy() if is_new and self.fault == "mixed_up_under_load" else logits
 
     def _broken(self, logits: Logits) -> Logits:
         if self.fault == "empty":

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from conftest import ROOT, Project, shim
+from conftest import ROOT, Project, copy_of, shared_project, shim
 from hub_server import COMMIT, Hub, serving
 
 from bench.core.errors import describe_os_error
@@ -26,60 +26,133 @@ FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "o
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and permissions of POSIX systems")
 
 
-@pytest.fixture
-def faulty(measured_copy: Project) -> Callable[..., Project]:
-    """Return a function that adds a variant with a fault: a runtime is one file and one entry."""
-    shutil.copyfile(ROOT / "tests/faulty_runtime.py", measured_copy.folder / "bench/runtimes/faulty.py")
-
-    def add(fault: str, **timing: float) -> Project:
-        def change(params: dict[str, object]) -> None:
-            params["variants"]["faulty"] = {**FAULTY, "options": {"fault": fault}}  # type: ignore[index]
-            params["timing"].update(timing)  # type: ignore[attr-defined]
-
-        measured_copy.set_params(change)
-        return measured_copy
-
-    return add
-
-
-def cell(project: Project, size: int) -> dict[str, object]:
-    content: dict[str, object] = json.loads(project.read(f"metrics/faulty/bs{size:03d}.json"))
-    return content
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("perturbed", "relative error"),
-        ("no_mask", "relative error"),
-        ("empty", "the output is empty"),
-        ("not_a_number", "the output holds NaN or infinity"),
-        ("cpu_for_cuda", "wanted weights on cpu, observed cuda"),
-    ],
-)
-def test_a_row_with_wrong_logits_is_rejected_and_never_called_fastest(
-    fault: str, reason: str, faulty: Callable[..., Project]
-) -> None:
-    project = faulty(fault)
-    project.repro()
-    assert cell(project, 1)["status"] == "rejected"
-    assert f"rejected: {reason}" in project.read("results/summary_table.md")
-    notes = project.read("notes/engineering_observations.md")
-    assert "`faulty`: rejected, " in notes
-    assert "`faulty` has the lowest p50" not in notes
+TIMED = {
+    "none": ("measured", ""),
+    "memory": ("measured", ""),
+    "perturbed": ("rejected", "relative error"),
+    "no_mask": ("rejected", "relative error"),
+    "empty": ("rejected", "the output is empty"),
+    "not_a_number": ("rejected", "the output holds NaN or infinity"),
+    "cpu_for_cuda": ("rejected", "wanted weights on cpu, observed cuda"),
+    "traceback": ("failed", "the worker ended with code 1; its last words:"),
+    "hang": ("failed", "longer than timing.worker_limit_seconds = 20 and was ended"),
+    "no_library": ("failed", "No module named 'no_such_library'"),
+    "signal": ("failed", "the worker was ended by SIGSEGV; its last words:"),
+}
+"""The faults of rows that are timed, what becomes of them at batch 2, and why."""
+SERVED = {
+    "none": ("measured", ""),
+    "dies_under_load": ("failed", "the worker was ended by SIGKILL"),
+    "hangs_under_load": ("failed", "longer than timing.worker_limit_seconds = 20 and was ended"),
+    "wrong_under_load": ("rejected", "relative error"),
+    "mixed_up_under_load": ("rejected", "relative error"),
+}
+"""The faults of rows that are served."""
 
 
-def test_a_new_runtime_needs_one_file_and_one_entry(faulty: Callable[..., Project]) -> None:
-    project = faulty("none")
-    assert project.repro() == {"probe", "infer@faulty", "gather_rows", "summarize", "render", "check_rows"}
-    assert cell(project, 2)["status"] == "measured"
+def add_runtime(project: Project) -> None:
+    """Add the faulty runtime: a runtime is one file."""
+    shutil.copyfile(ROOT / "tests/faulty_runtime.py", project.folder / "bench/runtimes/faulty.py")
 
 
-def test_out_of_memory_ends_one_batch_size_and_keeps_the_others(faulty: Callable[..., Project]) -> None:
-    project = faulty("memory")
-    project.set_params(lambda params: params.update(batch_sizes=[1, 2, 3]))
-    project.repro("infer@faulty")
-    assert [cell(project, size)["status"] for size in (1, 2, 3)] == ["measured", "out_of_memory", "measured"]
+def add_row(project: Project, fault: str = "none", **timing: float) -> None:
+    """Add the row `faulty` with a fault."""
+
+    def change(params: dict[str, Any]) -> None:
+        params["variants"]["faulty"] = {**FAULTY, "options": {"fault": fault}}
+        params["timing"].update(timing)
+
+    project.set_params(change)
+
+
+def add_all_rows(params: dict[str, Any]) -> None:
+    """Add a row for each fault."""
+    rows = {f"faulty_{fault}": {**FAULTY, "options": {"fault": fault}} for fault in (*TIMED, *SERVED)}
+    rows["faulty_no_library"] = {**FAULTY, "runtime": "no_library", "options": {}}
+    params["variants"].update(rows)
+    params["serving"]["variants"] += [f"faulty_{fault}" for fault in SERVED]
+    params["timing"]["worker_limit_seconds"] = 20.0
+
+
+@pytest.fixture(scope="session")
+def faulty(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after a `dvc repro` with a row for each fault; told.txt is what it said.  Read it, do not change it."""
+
+    def run(project: Project) -> None:
+        add_runtime(project)
+        text = project.read("bench/runtimes/faulty.py")
+        missing = text.replace("    import onnxruntime  # noqa: F401", "    import no_such_library")
+        assert missing != text
+        (project.folder / "bench/runtimes/no_library.py").write_text(missing, encoding="utf-8")
+        project.set_params(add_all_rows)
+        ended = project.dvc("repro", code=None)
+        assert ended.returncode != 0
+        (project.folder / "told.txt").write_text(ended.stdout + ended.stderr, encoding="utf-8")
+
+    return shared_project(tmp_path_factory, "faulty", run, measured)
+
+
+@pytest.mark.parametrize("fault", TIMED)
+def test_a_fault_ends_its_own_row_with_the_reason(fault: str, faulty: Project) -> None:
+    status, reason = TIMED[fault]
+    key = f"faulty_{fault}"
+    [row] = [row for row in faulty.rows() if (row["variant"], row["batch_size"]) == (key, "2")]
+    assert row["status"] == status
+    assert reason in (failures(faulty)[key] if status == "failed" else row["reason"])
+    if status != "measured":
+        assert f"`{key}`: {status}" in faulty.read("notes/engineering_observations.md")
+        assert f"`{key}` has the lowest p50" not in faulty.read("notes/engineering_observations.md")
+
+
+def failures(project: Project) -> dict[str, str]:
+    """Return what `check_rows` said of each row that failed."""
+    found = re.findall(r"^ *- (faulty_\w+)(?: under load)?: (.*?)(?=^ *- |\Z)", project.read("told.txt"), re.M | re.S)
+    return dict(found)
+
+
+def test_out_of_memory_ends_one_batch_size_and_keeps_the_others(faulty: Project) -> None:
+    status = {row["batch_size"]: row["status"] for row in faulty.rows() if row["variant"] == "faulty_memory"}
+    assert status == {"1": "out_of_memory", "2": "measured"}
+
+
+@pytest.mark.parametrize("fault", SERVED)
+def test_a_fault_under_load_is_told_and_the_row_stays_timed(fault: str, faulty: Project) -> None:
+    status, reason = SERVED[fault]
+    key = f"faulty_{fault}"
+    assert {row["status"] for row in faulty.rows() if row["variant"] == key} == {"measured"}
+    served = {row["variant"]: row for row in faulty.rows("results/serving.csv")}
+    assert served[key]["status"] == status
+    assert reason in (failures(faulty)[key] if status == "failed" else served[key]["reason"])
+    assert served["ort_cpu_fp32"]["status"] == "measured"
+    assert served["ort_cpu_fp32"]["session"] == served["faulty_none"]["session"]
+
+
+def test_rows_that_failed_are_named_at_the_end_with_all_that_is_known(faulty: Project) -> None:
+    told = faulty.read("told.txt")
+    assert "error: 6 rows failed; the others are in results/summary_table.md" in told
+    assert not re.search("^Traceback", told, re.M)
+    assert "the driver is about to fail" in failures(faulty)["faulty_signal"]
+    assert "the driver is about to fail" in failures(faulty)["faulty_dies_under_load"]
+    assert "something nobody expected" in failures(faulty)["faulty_traceback"]
+    assert "raise the limit, or lower serving.max_sec" in failures(faulty)["faulty_hangs_under_load"]
+    table = faulty.read("results/summary_table.md")
+    assert "failed (faulty_signal: the worker was ended by SIGSEGV; its last words:" in table
+    assert "| ort_cpu_fp32 |" in table
+
+
+def test_a_row_that_failed_is_tried_again_and_a_rejected_one_is_not(faulty: Project, tmp_path: Path) -> None:
+    for copied in copy_of(faulty, tmp_path / "copy"):
+        timed = {key for key in copied.stale(environment={}) if key.startswith(("infer", "serve@faulty"))}
+        assert timed == {f"infer@faulty_{fault}" for fault, (status, _) in TIMED.items() if status == "failed"} | {
+            f"serve@faulty_{fault}" for fault, (status, _) in SERVED.items() if status == "failed"
+        }
+
+
+def test_a_new_runtime_needs_one_file_and_one_entry(measured_copy: Project) -> None:
+    add_runtime(measured_copy)
+    add_row(measured_copy)
+    expected = {"infer@faulty", "summarize", "render", "check_rows"}
+    assert measured_copy.stale(environment={}) == expected
 
 
 def test_out_of_memory_is_recognised_from_the_libraries_own_errors() -> None:
@@ -112,44 +185,6 @@ def test_the_reason_for_out_of_memory_is_its_sentence_and_not_the_stack(message:
     assert describe_out_of_memory(RuntimeError(message)) == reason
 
 
-def failure(project: Project) -> str:
-    """Run the faulty row's stage and return why the row failed."""
-    project.repro("probe")
-    project.python("stages/infer.py", "faulty")
-    report = json.loads(project.read("artifacts/samples/cpu/faulty.json"))
-    assert {cell["status"] for cell in report["cells"].values()} == {"failed"}
-    return str(report["failure"])
-
-
-@posix_only
-def test_a_worker_that_dies_fails_its_own_row_and_is_tried_again(faulty: Callable[..., Project]) -> None:
-    project = faulty("signal")
-    for _ in range(2):
-        ended = project.dvc("repro", code=None)
-        assert ended.returncode != 0
-        assert "Running stage 'infer@faulty'" in ended.stdout
-        assert "error: 1 row failed; the others are in results/summary_table.md" in ended.stderr
-        assert "- faulty: the worker was ended by SIGSEGV; its last words:" in ended.stderr
-        assert "the driver is about to fail" in ended.stderr
-        assert cell(project, 1) == {"status": "failed"}
-        table = project.read("results/summary_table.md")
-        assert "failed (faulty: the worker was ended by SIGSEGV; its last words:" in table
-        assert "| ort_cpu_fp32 |" in table
-
-
-def test_an_unexpected_error_in_a_worker_fails_its_row_with_its_last_words(faulty: Callable[..., Project]) -> None:
-    told = failure(faulty("traceback"))
-    assert "the worker ended with code 1; its last words:" in told
-    assert "something nobody expected" in told
-
-
-def test_a_worker_that_hangs_is_ended_at_the_limit(faulty: Callable[..., Project]) -> None:
-    project = faulty("hang", worker_limit_seconds=5.0)
-    began = time.monotonic()
-    assert "longer than timing.worker_limit_seconds = 5 and was ended" in failure(project)
-    assert time.monotonic() - began < 90
-
-
 def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -176,8 +211,10 @@ def _children(pid: int, words: str) -> list[psutil.Process]:
 
 
 @posix_only
-def test_a_run_killed_while_timing_leaves_nothing_and_completes_afterwards(faulty: Callable[..., Project]) -> None:
-    project = faulty("none", min_seconds=30.0, max_seconds=60.0)
+def test_a_run_killed_while_timing_leaves_nothing_and_completes_afterwards(measured_copy: Project) -> None:
+    project = measured_copy
+    add_runtime(project)
+    add_row(project, min_seconds=30.0, max_seconds=60.0)
     running = _start_repro(project, "infer@faulty")
     _wait_for(lambda: bool(_children(running.pid, "bench.timing.worker")))
     worker = _children(running.pid, "bench.timing.worker")[0]
@@ -188,10 +225,10 @@ def test_a_run_killed_while_timing_leaves_nothing_and_completes_afterwards(fault
     running.wait()
     assert worker.pid not in [stage.pid for stage in stages]
     _wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 20)
-    assert not (project.folder / "metrics/faulty").exists()
-    faulty("none", min_seconds=0.0, max_seconds=5.0)
+    assert not list((project.folder / "artifacts/samples").rglob("faulty.*"))
+    add_row(project, min_seconds=0.0, max_seconds=5.0)
     assert "infer@faulty" in project.repro("infer@faulty")
-    assert cell(project, 1)["status"] == "measured"
+    assert project.cells("faulty")[1]["status"] == "measured"
 
 
 @posix_only
@@ -300,20 +337,3 @@ def test_two_runs_never_time_at_once(tmp_path: Path) -> None:
     second.stdout.close()
     with timing_lock(tmp_path):
         pass
-
-
-def test_processes_that_start_together_are_timed_one_after_another(faulty: Callable[..., Project]) -> None:
-    project = faulty("none", processes=4, max_processes=4, min_seconds=0.0)
-    project.repro("infer@faulty")
-    report = json.loads(project.read("artifacts/samples/cpu/faulty.json"))
-    assert ["start_seconds" in process for process in report["processes"]] == [True, False, False, False]
-    turns = [process["turn_unix_ns"] for process in report["processes"]]
-    assert all(earlier[1] <= later[0] for earlier, later in pairwise(turns))
-
-
-def test_a_library_that_cannot_be_imported_fails_the_row_with_the_reason(faulty: Callable[..., Project]) -> None:
-    project = faulty("none", processes=3, max_processes=3)
-    file = project.folder / "bench/runtimes/faulty.py"
-    wanted, missing = "    import onnxruntime  # noqa: F401", "    import no_such_library"
-    file.write_text(file.read_text(encoding="utf-8").replace(wanted, missing), encoding="utf-8")
-    assert "No module named 'no_such_library'" in failure(project)
