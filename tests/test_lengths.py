@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -238,49 +236,6 @@ def test_kinds_of_other_attention_keep_their_logits_at_every_length(kind: str, m
     rows = np.arange(3)
     assert np.abs(session.run(*pad(model.encoded, rows, "longest", 8)) - model.wanted[rows]).max() < 1e-3
     assert error_of(model, session) < 1e-3
-
-
-LONGEST = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
-
-
-def with_longest(params: dict[str, Any]) -> None:
-    params["variants"] = {key: params["variants"][key] for key in ("ort_cpu_fp32", "ort_cuda_fp16")}
-    params["variants"]["ort_cpu_fp32_longest"] = LONGEST | {"padding": "longest"}
-    params["timing"] |= {"processes": 2, "max_processes": 2}
-    params["sequence_length"] = 64
-    params["tensorrt_variants"] = {}
-
-
-def rows_of(project: Project) -> dict[tuple[str, str], dict[str, str]]:
-    found = csv.DictReader(project.read("results/summary.csv").splitlines())
-    return {(each["variant"], each["batch_size"]): each for each in found}
-
-
-def test_a_row_that_pads_less_goes_through_the_whole_pipeline(measured_copy: Project) -> None:
-    measured_copy.set_params(with_longest)
-    measured_copy.repro()
-    found = rows_of(measured_copy)
-    longest, fixed = found["ort_cpu_fp32_longest", "2"], found["ort_cpu_fp32", "2"]
-    assert float(fixed["tokens_computed"]) == 64.0
-    assert float(longest["tokens_given"]) == float(fixed["tokens_given"])
-    assert float(longest["tokens_given"]) < float(longest["tokens_computed"]) < 64.0
-    assert float(fixed["limit_without_padding_share"]) < float(fixed["limit_share"])
-    assert float(longest["runs"]) % (2 * 64) == 0  # two processes, whole passes of 128 sentences
-    assert json.loads(measured_copy.read("metrics/lengths.json"))["longest_tokens"] <= 64
-    summary, notes = (
-        measured_copy.read("results/summary_table.md"),
-        measured_copy.read("notes/engineering_observations.md"),
-    )
-    assert "THE LENGTHS ARE THOSE OF BUILT-IN SENTENCES" in summary
-    assert "| 2 | ort_cpu_fp32_longest | longest |" in summary
-    assert "Padding: the fastest row padded to the longest sentence of the batch against" in notes
-    assert (measured_copy.folder / "results/plots/lengths.png").stat().st_size > 5000
-    measured_copy.set_params(lambda params: params["lengths"].update(multiple_of=16))
-    assert "infer@ort_cpu_fp32_longest" in (ran := measured_copy.repro())
-    assert "infer@ort_cpu_fp32" not in ran
-    measured_copy.set_params(lambda params: params.update(batch_sizes={"cpu": [1, 2], "cuda": [1, 64]}))
-    assert {name for name in measured_copy.repro() if name.startswith("infer")} == {"infer@ort_cuda_fp16"}
-    assert ("ort_cuda_fp16", "64") in rows_of(measured_copy)
 
 
 def test_damaged_lengths_are_named(measured_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:

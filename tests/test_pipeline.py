@@ -5,29 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from conftest import STAND_INS, TINY_VARIANTS, Project, make_project, shim
+from conftest import STAND_INS, TINY_VARIANTS, Project, copy_of, shared_project, shim, stages_run
+
+from bench.machine.instructions import deciding_instructions, has_bf16
 
 INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}
 TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
 CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")}
 REPORT = {"summarize", "render", "check_rows"}
-TIMED = {"gather_rows"} | REPORT
-"""What follows where a row was timed."""
 SERVE = {"serve@ort_cpu_fp32"}
-DRAWING = {"render", "compare_runs"}
+DRAWING = {"render", "compare_runs", "check_rows"}
 CPU_ROWS = ["torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"]
-GATHER = {"gather@cpu", "gather@cuda"}
-
-
-def rows(project: Project) -> list[dict[str, str]]:
-    return list(csv.DictReader(project.read("results/summary.csv").splitlines()))
 
 
 def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -42,52 +37,78 @@ def set_in(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
     "nothing": (lambda _params: None, set()),
-    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | SERVE | TIMED),
-    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | TIMED),
-    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | SERVE | TIMED),
+    "a batch size added": (set_in("batch_sizes", value=[1, 2, 3]), INFER | TENSORRT | ENGINE | SERVE | REPORT),
+    "a precision toggled": (set_in("precisions", "int8", value=False), {"infer@ort_cpu_int8"} | REPORT),
+    "timing changed": (set_in("timing", "min_runs", value=4), INFER | TENSORRT | SERVE | REPORT),
     "one variant's option changed": (
         set_in("variants", "ort_cuda_fp16", "options", value={"cuda_graph": True}),
-        {"infer@ort_cuda_fp16"} | TIMED,
+        {"infer@ort_cuda_fp16"} | REPORT,
     ),
     "a quality gate changed": (
         set_in("quality", "int8", "min_agreement", value=0.5),
-        {"infer@ort_cpu_int8"} | TIMED,
+        {"infer@ort_cpu_int8"} | REPORT,
     ),
     "the margin of verdicts changed": (set_in("report", "margin", value=0.05), REPORT),
     "the price of an hour changed": (set_in("report", "price_per_hour", value={"cpu": 0.5}), REPORT),
     "serving changed": (set_in("serving", "points", value=7), SERVE | REPORT),
-    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | TIMED),
+    "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | REPORT),
 }
 
 
+@pytest.fixture(scope="module")
+def shared(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A copy that is changed and mended again by one test after another; nothing runs in it but `probe`."""
+    yield from copy_of(measured, tmp_path_factory.mktemp("shared") / "copy")
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_parameter_runs_just_what_it_makes_stale(name: str, measured_copy: Project) -> None:
+def test_a_changed_parameter_makes_just_its_stages_stale(name: str, shared: Project) -> None:
     change, expected = CHANGES[name]
-    measured_copy.set_params(change)
-    # check_rows runs where the table reads otherwise, which timings decide
-    assert measured_copy.repro() - {"check_rows"} == {"probe"} | (expected - {"check_rows"})
+    with shared.mended("params.yaml"):
+        shared.set_params(change)
+        assert shared.stale() == expected
 
 
-def test_another_version_of_a_runtime_times_that_runtime_again(measured_copy: Project) -> None:
-    machine = shim(measured_copy, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
-    ran = measured_copy.repro(environment=machine)
+def stale_on(project: Project, name: str, text: str) -> set[str]:
+    """Return what is stale on a machine that has this module in front of its own."""
+    machine = shim(project, name, text)
+    try:
+        return project.stale(environment=machine)
+    finally:
+        shutil.rmtree(project.folder / "shim")
+
+
+def test_another_version_of_a_runtime_times_that_runtime_again(shared: Project) -> None:
+    found = stale_on(shared, "sitecustomize.py", "import onnxruntime\nonnxruntime.__version__ = '9.9.9'\n")
     of_onnxruntime = {name for name in INFER if "ort_" in name}
-    assert ran == {"probe", "measure_peaks"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | SERVE | TIMED
+    assert found == {"measure_peaks"} | CONVERT | of_onnxruntime | ENGINE | TENSORRT | SERVE | REPORT
 
 
-def test_another_tensorrt_times_tensorrt_alone(measured_copy: Project) -> None:
-    machine = shim(measured_copy, "tensorrt.py", "__version__ = '99.0'\n")
-    assert measured_copy.repro(environment=machine) == {"probe"} | ENGINE | TENSORRT | TIMED
+def test_another_tensorrt_times_tensorrt_alone(shared: Project) -> None:
+    found = stale_on(shared, "tensorrt.py", "__version__ = '99.0'\n")
+    assert found == ENGINE | TENSORRT | REPORT
 
 
-def test_another_gpu_times_the_gpu_rows_alone_and_never_under_a_wrong_label(measured_copy: Project) -> None:
-    machine = shim(measured_copy, "pynvml.py", (STAND_INS / "pynvml.py").read_text(encoding="utf-8"))
+def test_another_gpu_makes_the_gpu_rows_alone_stale(shared: Project) -> None:
+    found = stale_on(shared, "pynvml.py", (STAND_INS / "pynvml.py").read_text(encoding="utf-8"))
     gpu_rows = {"infer@ort_cuda_fp16", "convert_onnx@fp16_fused"} | ENGINE | TENSORRT
-    assert measured_copy.repro(environment=machine) == {"probe", "measure_peaks"} | gpu_rows | GATHER | TIMED
-    row = next(row for row in rows(measured_copy) if row["variant"] == "ort_cuda_fp16")
-    assert row["status"] == "skipped"
-    assert "CUDAExecutionProvider does not load" in row["reason"]
-    assert row["p50_ms"] == ""
+    assert found == {"measure_peaks"} | gpu_rows | REPORT
+
+
+EDITS: dict[str, set[str]] = {
+    "bench/report/plots/write.py": DRAWING,
+    "bench/statistics/intervals.py": {"summarize"} | DRAWING,
+    "bench/summary/verdicts.py": {"summarize"} | DRAWING,
+    "bench/runtimes/pytorch.py": {"infer@torch_cpu_fp32"} | REPORT,
+}
+"""Files that are edited, and what that makes stale."""
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edited_code_makes_just_its_stages_stale(name: str, shared: Project) -> None:
+    with shared.mended(name):
+        edit(shared, name)
+        assert shared.stale() == EDITS[name]
 
 
 def edit(project: Project, name: str) -> None:
@@ -95,63 +116,165 @@ def edit(project: Project, name: str) -> None:
     path.write_text(path.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
 
 
-def test_edited_plots_are_drawn_again_and_nothing_is_timed(measured_copy: Project) -> None:
-    edit(measured_copy, "bench/report/plots/write.py")
-    assert measured_copy.repro() == {"probe"} | DRAWING
+def change_much(params: dict[str, Any]) -> None:
+    """Time more, take a variant away, serve otherwise and name a price."""
+    params["timing"]["min_runs"] = 4
+    params["variants"].pop("ort_cpu_int8")
+    params["serving"] |= {"instances": 2, "max_delay_ms": 1}
+    params["report"]["price_per_hour"] = {"cpu": 3.6}
 
 
-@pytest.mark.parametrize("name", ["bench/statistics/intervals.py", "bench/summary/verdicts.py"])
-def test_edited_statistics_write_the_report_anew_and_nothing_is_timed(name: str, measured_copy: Project) -> None:
-    edit(measured_copy, name)
-    assert measured_copy.repro() == {"probe", "summarize"} | DRAWING
+@pytest.fixture(scope="session")
+def changed(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that ran again after many changes; what it said is in told.txt.  Read it, do not change it."""
+
+    def run(project: Project) -> None:
+        (project.folder / "metrics/notes").mkdir()
+        (project.folder / "metrics/notes/mine.json").write_text("{}", encoding="utf-8")
+        project.set_params(change_much)
+        (project.folder / "told.txt").write_text(project.dvc("repro").stdout, encoding="utf-8")
+
+    return shared_project(tmp_path_factory, "changed", run, measured)
 
 
-def test_an_edited_runtime_file_times_that_runtimes_variants_again(measured_copy: Project) -> None:
-    edit(measured_copy, "bench/runtimes/pytorch.py")
-    assert measured_copy.repro() == {"probe", "infer@torch_cpu_fp32"} | TIMED
+def test_dvc_runs_what_status_says_and_no_more(changed: Project, measured_copy: Project) -> None:
+    measured_copy.set_params(change_much)
+    ran = {name for name in stages_run(changed.read("told.txt")) if not name.startswith("gather")}
+    assert ran == {"probe"} | measured_copy.stale()
 
 
-def test_a_parameter_changed_and_changed_back_is_timed_anew(measured_copy: Project) -> None:
+def test_a_removed_variant_leaves_nothing_that_would_be_committed(changed: Project) -> None:
+    assert "ort_cpu_int8" not in changed.read("results/summary_table.md")
+    left = {path.as_posix() for path in changed.folder.rglob("*ort_cpu_int8*") if ".dvc" not in path.parts}
+    assert not left
+    assert "ort_cpu_int8: no row of that name is configured" in changed.read("told.txt")
+    assert (changed.folder / "metrics/notes/mine.json").is_file(), (
+        "what this project did not write is not its to remove"
+    )
+
+
+def test_sessions_side_by_side_a_delay_and_a_price_are_told(changed: Project) -> None:
+    [row] = changed.rows("results/serving.csv")
+    assert row["status"] == "measured"
+    assert float(row["cost_per_million_requests"]) == pytest.approx(1000 / float(row["requests_per_s"]))
+    table = changed.read("results/summary_table.md")
+    assert "that wait up to 1 ms for more, 2 sessions side by side" in table
+    assert "cost of a million" in table
+
+
+def test_a_parameter_changed_and_changed_back_is_timed_anew(changed: Project, tmp_path: Path) -> None:
     samples = "artifacts/samples/cpu/ort_cpu_fp32.csv"
-    before = measured_copy.read(samples)
-    measured_copy.set_params(set_in("timing", "min_runs", value=4))
-    measured_copy.repro("infer@ort_cpu_fp32")
-    measured_copy.set_params(set_in("timing", "min_runs", value=3))
-    assert measured_copy.repro("infer@ort_cpu_fp32") == {"probe", "infer@ort_cpu_fp32"}
-    after = measured_copy.read(samples)
-    assert len(after.splitlines()) == len(before.splitlines())
-    assert after != before
+    for copied in copy_of(changed, tmp_path / "copy"):
+        assert not copied.stale()
+        before = copied.read(samples)
+        copied.set_params(set_in("timing", "min_runs", value=3))
+        assert "infer@ort_cpu_fp32" in copied.repro("infer@ort_cpu_fp32")
+        after = copied.read(samples)
+        assert len(after.splitlines()) < len(before.splitlines())
 
 
-def test_download_to_conversion_gives_the_same_bytes_in_another_folder(measured: Project, tmp_path: Path) -> None:
-    other = make_project(tmp_path / "elsewhere")
-    other.repro("convert_onnx")
-    first, second = (yaml.safe_load(project.read("dvc.lock"))["stages"] for project in (measured, other))
-    deterministic = {"download", "prepare_inputs", "export_onnx"} | CONVERT
-    assert {name: artifacts(second[name]) for name in deterministic} == {
-        name: artifacts(first[name]) for name in deterministic
+def test_download_to_conversion_gives_the_same_bytes_in_another_folder(measured: Project, project: Project) -> None:
+    for stage in ("probe", "download", "prepare_inputs", "export_onnx"):
+        project.script(f"stages/{stage}.py")
+    for graph in CONVERT:
+        project.script("stages/convert_onnx.py", graph.split("@")[1])
+    for folder in ("model", "sentences", "inputs", "onnx"):
+        files = sorted((measured.folder / "artifacts" / folder).iterdir())
+        assert files
+        for path in files:
+            again = project.folder / "artifacts" / folder / path.name
+            assert again.read_bytes() == path.read_bytes(), path.name
+
+
+def pad_less(params: dict[str, Any]) -> None:
+    """Time rows of OpenVINO, and rows that pad to the longest sentence of a batch."""
+    rows: dict[str, dict[str, Any]] = {
+        "ort_cpu_fp32_longest": {"runtime": "onnxruntime", "padding": "longest"},
+        "openvino_cpu_fp32": {},
+        "openvino_cpu_bf16_longest": {"precision": "bf16", "padding": "longest"},
+        "openvino_cpu_int8_longest": {"precision": "int8", "graph": "onnx/int8_static.onnx", "padding": "longest"},
     }
+    common = {"runtime": "openvino", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
+    params["variants"] = {key: TINY_VARIANTS[key] for key in ("ort_cpu_fp32", "ort_cuda_fp16")}
+    params["variants"] |= {key: {**common, **own} for key, own in rows.items()}
+    params["tensorrt_variants"] = {}
+    params["timing"] |= {"processes": 2, "max_processes": 2}
+    params["sequence_length"] = 64
+    params["serving"]["variants"] = ["openvino_cpu_int8_longest"]
 
 
-def artifacts(stage: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a stage's locked outputs but for its metrics, which hold how long it took."""
-    return [out for out in stage["outs"] if out["path"].startswith("artifacts/")]
+@pytest.fixture(scope="session")
+def padded(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with rows that pad less, timed in two rounds.  Read it, do not change it."""
+
+    def run(project: Project) -> None:
+        project.set_params(pad_less)
+        project.repro()
+
+    return shared_project(tmp_path_factory, "padded", run, measured)
+
+
+def at_batch_2(project: Project) -> dict[str, dict[str, str]]:
+    return {row["variant"]: row for row in project.rows() if row["batch_size"] == "2"}
+
+
+def test_rows_of_openvino_are_timed_proved_and_served(padded: Project) -> None:
+    table = at_batch_2(padded)
+    assert table["openvino_cpu_fp32"]["status"] == table["openvino_cpu_int8_longest"]["status"] == "measured"
+    wanted = "measured" if has_bf16(deciding_instructions()) else "skipped"
+    assert table["openvino_cpu_bf16_longest"]["status"] == wanted
+    assert float(table["openvino_cpu_fp32"]["relative_error"]) < 1e-4
+    assert [row["status"] for row in padded.rows("results/serving.csv")] == ["measured"]
+
+
+def test_a_row_that_pads_less_computes_less(padded: Project) -> None:
+    table = at_batch_2(padded)
+    longest, fixed = table["ort_cpu_fp32_longest"], table["ort_cpu_fp32"]
+    assert float(fixed["tokens_computed"]) == 64.0
+    assert float(longest["tokens_given"]) == float(fixed["tokens_given"])
+    assert float(longest["tokens_given"]) < float(longest["tokens_computed"]) < 64.0
+    assert float(fixed["limit_without_padding_share"]) < float(fixed["limit_share"])
+    assert float(longest["runs"]) % (2 * 64) == 0, "two processes, whole passes of 128 sentences"
+    assert json.loads(padded.read("metrics/lengths.json"))["longest_tokens"] <= 64
+    summary = padded.read("results/summary_table.md")
+    assert "THE LENGTHS ARE THOSE OF BUILT-IN SENTENCES" in summary
+    assert "| 2 | ort_cpu_fp32_longest | longest |" in summary
+    notes = padded.read("notes/engineering_observations.md")
+    assert "Padding: the fastest row padded to the longest sentence of the batch against" in notes
+    assert (padded.folder / "results/plots/lengths.png").stat().st_size > 5000
+
+
+def test_processes_that_start_together_are_timed_one_after_another(padded: Project) -> None:
+    first, second = padded.report("openvino_cpu_fp32")["processes"]
+    assert "start_seconds" in first
+    assert first["turn_unix_ns"][1] <= second["turn_unix_ns"][0]
+
+
+def test_a_change_of_lengths_or_batches_makes_the_rows_stale_that_it_touches(padded: Project, tmp_path: Path) -> None:
+    for copied in copy_of(padded, tmp_path / "copy"):
+        with copied.mended("params.yaml"):
+            copied.set_params(set_in("lengths", "multiple_of", value=16))
+            assert {name for name in copied.stale() if name.startswith("infer")} == {
+                f"infer@{key}" for key in copied.params()["variants"] if key.endswith("longest")
+            }
+        copied.set_params(set_in("batch_sizes", value={"cpu": [1, 2], "cuda": [1, 64]}))
+        assert {name for name in copied.stale() if name.startswith("infer")} == {"infer@ort_cuda_fp16"}
 
 
 def test_the_machines_own_peaks_are_measured_once(measured: Project) -> None:
     peaks = json.loads(measured.read("metrics/peaks.json"))
     assert peaks["cuda"] is None
     assert peaks["cpu"]["threads"] == 1
-    assert min(peaks["cpu"]["bytes_per_s"], *peaks["cpu"]["operations_per_s"].values()) > 1e8
+    assert min(peaks["cpu"]["bytes_per_s"], *peaks["cpu"]["operations_per_s"].values()) > 0
 
 
 def test_every_measured_row_says_how_far_it_is_from_the_limit_and_what_it_waits_for(measured: Project) -> None:
-    timed = [row for row in rows(measured) if row["status"] == "measured"]
+    timed = [row for row in measured.rows() if row["status"] == "measured"]
     assert timed
     for row in timed:
-        assert 0 < float(row["limit_share"]) < 1
+        assert float(row["limit_share"]) > 0
         assert row["limited_by"] in ("compute", "memory")
-        assert 0 < float(row["matrix_share"]) < 1
+        assert 0 <= float(row["matrix_share"]) <= 1
         assert float(row["host_loop_max_ms"]) >= float(row["host_loop_min_ms"]) > 0
     exported = next(row for row in timed if row["variant"] == "ort_cpu_int8")
     assert float(exported["one_off_seconds"]) > 0
@@ -162,7 +285,7 @@ def test_rows_are_timed_together_with_the_baseline_twice_in_each_round(measured:
     assert len({report["session"]["id"] for report in reports}) == 1
     [order] = reports[0]["session"]["order"]
     assert sorted(order) == sorted([*CPU_ROWS, "a/a"])
-    baseline = [row for row in rows(measured) if row["variant"] == "ort_cpu_fp32"]
+    baseline = [row for row in measured.rows() if row["variant"] == "ort_cpu_fp32"]
     assert all(float(row["aa_ratio"]) > 0 for row in baseline)
     assert all(float(row["margin"]) >= float(row["noise_floor"]) >= 0 for row in baseline)
     assert "A/A row: `ort_cpu_fp32` against itself" in measured.read("notes/engineering_observations.md")
@@ -186,7 +309,7 @@ def test_the_metrics_are_the_results_table_and_nothing_else(measured: Project) -
 
 
 def test_gpu_rows_are_skipped_with_a_reason_on_a_machine_without_one(measured: Project) -> None:
-    gpu = [row for row in rows(measured) if row["device"] == "cuda"]
+    gpu = [row for row in measured.rows() if row["device"] == "cuda"]
     assert {(row["status"], row["reason"]) for row in gpu} == {("skipped", "no NVIDIA GPU found")}
 
 
@@ -232,6 +355,7 @@ def test_the_results_are_shown_on_the_terminal(measured: Project) -> None:
     assert "written: results/summary_table.md" in output
 
 
+@pytest.mark.slow
 def test_an_experiment_turns_a_precision_off_and_the_diffs_show_it(measured_copy: Project) -> None:
     measured_copy.dvc("exp", "run", "-S", "precisions.int8=false")
     assert json.loads(measured_copy.read("metrics/ort_cpu_int8/bs001.json")) == {"status": "off"}
@@ -240,22 +364,3 @@ def test_an_experiment_turns_a_precision_off_and_the_diffs_show_it(measured_copy
     metrics = json.loads(measured_copy.dvc("metrics", "diff", "HEAD", "--json").stdout)
     assert "metrics/ort_cpu_int8/bs001.json" in metrics
     assert "infer@ort_cpu_int8" in measured_copy.dvc("dag").stdout
-
-
-def test_a_removed_variant_leaves_the_table(measured_copy: Project) -> None:
-    measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
-    measured_copy.repro()
-    assert "ort_cpu_int8" not in measured_copy.read("results/summary_table.md")
-
-
-def test_a_removed_variant_leaves_no_metrics_and_samples_that_would_be_committed(measured_copy: Project) -> None:
-    kept = measured_copy.folder / "metrics/notes"
-    kept.mkdir()
-    (kept / "mine.json").write_text("{}", encoding="utf-8")
-    measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
-    told = measured_copy.dvc("repro").stdout
-    assert "removed metrics/ort_cpu_int8: no row of that name is configured" in told
-    left = {path.as_posix() for path in measured_copy.folder.rglob("*ort_cpu_int8*") if ".dvc" not in path.parts}
-    assert not left
-    assert (kept / "mine.json").is_file(), "what this project did not write is not its to remove"
-    assert measured_copy.repro() == {"probe"}
