@@ -9,10 +9,10 @@ from bench.core.errors import run_stage
 from bench.core.files import read_csv, write_text
 from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE, TOKEN_COUNTS
 from bench.core.schemas import TokenCount
+from bench.report.charts.write import make_charts, write_charts
 from bench.report.context import read_context
 from bench.report.notes.write import render_notes
 from bench.report.page.write import PAGE, render_page
-from bench.report.plots.write import write_plots
 from bench.report.table import render_table
 from bench.summary.budgets import curves_of
 from bench.summary.panels import Sessions, with_levels
@@ -34,8 +34,9 @@ def main() -> None:
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
     curves = curves_of(read_served(map(str, serving["variant"])))
-    write_plots(table, runs, counts, (serving, curves), context=context, folder=PLOTS)
-    write_text(PAGE, render_page(table, serving, curves, notes, context=context))
+    charts = make_charts(table, serving, curves, context=context, runs=runs, counts=counts)
+    write_charts(charts, table, context, PLOTS)
+    write_text(PAGE, render_page(table, serving, curves, notes, charts, context=context))
 
 
 if __name__ == "__main__":

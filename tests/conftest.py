@@ -37,7 +37,6 @@ COPIED = (
     "results/.gitignore",
     ".dvcignore",
     ".dvc/config",
-    ".dvc/plots_page.html",
     "artifacts/.gitignore",
     "artifacts/engines/.gitignore",
     "artifacts/onnx/.gitignore",

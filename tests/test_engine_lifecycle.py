@@ -148,7 +148,7 @@ def test_an_engine_stays_after_a_change_of(copy: Project, change: Change) -> Non
 
 
 def test_an_engine_stays_after_an_edit_of_the_plots(copy: Project) -> None:
-    with (copy.folder / "bench/report/plots/write.py").open("a", encoding="utf-8") as stream:
+    with (copy.folder / "bench/report/charts/write.py").open("a", encoding="utf-8") as stream:
         stream.write("# another colour\n")
     assert not {BUILD, INFER} & copy.stale(environment={})
 

@@ -19,6 +19,7 @@ import test_serving_report as made_up
 from conftest import ROOT, Project
 
 from bench.core.params import Params
+from bench.report.charts.write import CHARTS, make_charts
 from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second
 from bench.report.page.data import answer_text, proof_text
@@ -57,6 +58,7 @@ class Report:
             ms: pd.DataFrame(rows).sort_values("requests_per_s", ascending=False) for ms, rows in within if rows
         }
         self.context = run.context()
+        self.charts = make_charts(self.table, self.serving, self.curves, context=self.context)
         self.html = self.render()
         self.path = folder / "report.html"
         self.path.write_text(self.html, encoding="utf-8")
@@ -78,7 +80,7 @@ class Report:
         return {**made_up.report([1.0], closed_loop_per_s), "processes": numbered}
 
     def render(self, notes: str = NOTES, context: Context | None = None, is_incomplete: bool = False) -> str:
-        shown = (self.table, self.serving, self.curves, notes)
+        shown = (self.table, self.serving, self.curves, notes, self.charts)
         return render_page(*shown, context=context or self.context, is_incomplete=is_incomplete)
 
     def answer(self, budget_ms: float, most_mib: float | None = None, most_loss: float | None = None) -> str:
@@ -145,10 +147,10 @@ def test_every_chart_is_a_specification_that_vega_lite_compiles(report: Report) 
 
     data = json.loads(re.search(r'id="data">(.*?)</script>', report.html, re.S)[1])  # type: ignore[index]
     charts = data["cpu"]["charts"]
-    assert set(charts) == {"served", "latency", "padding", "accuracy"}
-    for chart in charts.values():
-        assert chart["description"]
-        assert vl_convert.vegalite_to_vega(chart)["marks"]
+    assert set(charts) == set(CHARTS) - {"distribution", "lengths"}, "single runs and sentences are not recorded"
+    for spec in (spec for specs in charts.values() for spec in specs):
+        assert spec["description"]
+        assert vl_convert.vegalite_to_vega(spec)["marks"]
 
 
 def test_the_libraries_ask_for_nothing_and_end_no_script_element() -> None:
@@ -200,7 +202,8 @@ def text(browser: Any, selector: str) -> str:
 @pytest.mark.slow
 def test_the_page_draws_every_chart_without_a_request_or_an_error(browser: Any, report: Report) -> None:
     drawn = browser.find_elements("css selector", ".chart svg")
-    assert len(drawn) == len(browser.find_elements("css selector", ".chart")) == 4
+    panels = sum(len(chart.panels) for chart in report.charts["cpu"].values())
+    assert len(drawn) == len(browser.find_elements("css selector", ".chart")) == panels
     assert [line for line in browser.get_log("browser") if line["level"] == "SEVERE"] == []
     sent = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
     asked = {each["params"]["request"]["url"] for each in sent if each["method"] == "Network.requestWillBeSent"}
@@ -316,7 +319,8 @@ def test_show_gives_a_run_that_is_under_way_marked_and_without_rows_of_the_run_b
 
 def test_without_rows_under_load_the_page_says_so(report: Report) -> None:
     nothing = pd.DataFrame(columns=report.serving.columns)
-    html = render_page(report.table, nothing, {}, NOTES, context=report.context)
+    charts = make_charts(report.table, nothing, {}, context=report.context)
+    html = render_page(report.table, nothing, {}, NOTES, charts, context=report.context)
     assert "No row was served" in html
 
 

@@ -17,9 +17,7 @@ from bench.core.errors import DataError
 from bench.core.params import Params
 from bench.report.notes.assumptions import assumption_lines
 from bench.report.notes.serving import serving_notes
-from bench.report.plots.served import write_served
 from bench.report.serving import serving_lines
-from bench.summary.budgets import curves_of
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving, write_serving
 
 BUDGET_MS = 10.0
@@ -168,27 +166,6 @@ def test_a_budget_that_is_kept_above_a_rate_that_misses_it_is_told_with_both(tmp
     assert "1 of 4 processes kept it at 4000/s (p99 9.00 ms), not at 2000/s (p99 12.00 ms)" in reason
     assert "1 of 4 processes kept it at 5000/s (p99 9.00 ms), not at 2000/s (overloaded)" in reason
     assert "1 of 4 processes kept it at none that was tried, down to 3000/s" in reason
-
-
-def test_the_picture_shows_what_was_tried_of_a_row_that_holds_no_rate(tmp_path: Path) -> None:
-    lost = report(STEADY, 2000.0)
-    for process in lost["processes"]:
-        process["points"] = [point(300.0, 50.0), point(30.0, 11.0)]
-    rows = table(tmp_path, lost, report(HALF, 1000.0))
-    both, one = tmp_path / "both.png", tmp_path / "one.png"
-    write_served(rows, curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", both)
-    write_served(rows[rows["variant"] == SECOND], curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", one)
-    assert both.read_bytes() != one.read_bytes()
-    for process in lost["processes"]:
-        process["points"] = [point(300.0, 50.0, is_overloaded=True)]
-    overloaded = table(tmp_path, lost, lost)
-    write_served(
-        overloaded, curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", tmp_path / "overloaded.png"
-    )
-    assert (tmp_path / "overloaded.png").exists()
-    skipped = rows.assign(status="skipped")
-    write_served(skipped, curves_of(read_served([FIRST, SECOND], tmp_path)), "a machine", tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
 
 
 def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path) -> None:

@@ -23,13 +23,14 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
+from bench.report.charts.lines import latency_by_batch
+from bench.report.charts.load import served as served_chart
+from bench.report.charts.measured import Measured
+from bench.report.charts.write import caption
 from bench.report.figures import MISSING, milliseconds
 from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
-from bench.report.page.charts import picture, served_chart
 from bench.report.page.data import answers
-from bench.report.plots.by_batch import write_by_batch
-from bench.report.plots.style import caption
 from bench.report.serving import not_served, pick_lines, served, served_table, terms
 from bench.report.table import accuracy_text, loss_text, render_summary, render_table
 from bench.runs.hardware_page import kept_curves
@@ -217,8 +218,9 @@ def table_of(name: str) -> str:
 def draw(name: str) -> None:
     """Draw a kept run's GPU latencies for README.md."""
     run = RecordedRun.read(RUNS / name)
+    chart = latency_by_batch(Measured("cuda", run.measured("cuda"), run.context()))
     with replacing_file(PICTURE) as temporary:
-        write_by_batch(run.measured("cuda"), "p50_ms", "p50 latency (ms)", caption("cuda", run.context()), temporary)
+        temporary.write_bytes(chart.png(caption("cuda", run.context())))
 
 
 def draw_served(name: str) -> None:
@@ -230,8 +232,12 @@ def draw_served(name: str) -> None:
     curves = kept_curves(kept)
     answer = answers(run.serving, curves, run.table, {})[SERVED_RUNS[name]]
     held = {str(key): curves[str(key)] for key in served(run.serving)["variant"]}
+    device = SERVED_RUNS[name]
+    chart = served_chart(Measured(device, run.measured(device), run.context(), curves=held, answers=answer))
+    if chart is None:
+        raise ValueError(f"{name} has no rows under load")
     with replacing_file(SERVED_PICTURE) as temporary:
-        temporary.write_bytes(picture(served_chart(held, answer)))
+        temporary.write_bytes(chart.png(caption(device, run.context())))
 
 
 def with_block(text: str, name: str, content: str) -> str:

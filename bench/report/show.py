@@ -9,6 +9,7 @@ from bench.core.errors import DataError, run_stage
 from bench.core.files import write_text
 from bench.core.params import Params, load_params
 from bench.core.paths import ARTIFACTS, SAMPLES, SERVED
+from bench.report.charts.write import make_charts
 from bench.report.context import read_context
 from bench.report.notes.write import render_notes
 from bench.report.page.write import PAGE, render_page
@@ -46,7 +47,8 @@ def write_so_far() -> Path:
     params = measured_params(load_params())
     context, tables = read_context(), read_tables(params)
     notes = render_notes(tables.summary, context, tables.serving)
-    shown = (tables.summary, tables.serving, tables.curves, notes)
+    charts = make_charts(tables.summary, tables.serving, tables.curves, context=context)
+    shown = (tables.summary, tables.serving, tables.curves, notes, charts)
     write_text(SO_FAR, render_page(*shown, context=context, is_incomplete=True))
     return SO_FAR
 

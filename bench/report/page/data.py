@@ -117,33 +117,6 @@ def proof_text(row: Any) -> str:
     return f"{device}, {row.precision}: " + "; ".join(seen)
 
 
-def points(rows: pd.DataFrame) -> list[Data]:
-    """Return a device's measured cells as the charts need them."""
-    found = []
-    for row in rows[rows["status"] == "measured"].itertuples():
-        accuracy: Any = getattr(row, "accuracy", None)
-        computed: Any = getattr(row, "tokens_computed", None)
-        busy: Any = getattr(row, "gpu_busy_ms", None)
-        found.append(
-            {
-                "row": str(row.variant),
-                "padding": str(row.padding),
-                **facts(row),
-                "p50_ms": float(row.p50_ms),
-                "low_ms": number(row.p50_low_ms),
-                "high_ms": number(row.p50_high_ms),
-                "samples_per_s": float(row.samples_per_s),
-                "verdict": None if is_missing(row.verdict) else str(row.verdict),
-                "proof": proof_text(row),
-                "accuracy": number(accuracy),
-                "tokens": number(computed),
-                "gpu_ms": number(busy),
-                "host_ms": None if is_missing(busy) else max(0.0, float(row.p50_ms) - float(busy)),
-            }
-        )
-    return found
-
-
 def number(value: Any) -> float | None:
     """Return a number that JSON can hold."""
     return None if is_missing(value) else float(value)

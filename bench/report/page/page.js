@@ -7,16 +7,13 @@ function look() {
   const text = { labelColor: ink, titleColor: ink };
   return {
     background: "transparent",
-    title: { color: ink, anchor: "start" },
+    title: { color: ink, subtitleColor: ink, anchor: "start", offset: 16 },
     axis: { ...text, gridColor: line, domainColor: ink, tickColor: ink },
     legend: text,
     rule: { color: ink },
-    view: { stroke: line },
+    text: { color: ink },
+    view: { stroke: null },
   };
-}
-
-function coloured(chart) {
-  return dark.matches ? JSON.parse(JSON.stringify(chart).replaceAll("#000000", "#ececec")) : chart;
 }
 
 function element(name, text) {
@@ -38,9 +35,9 @@ class Panel {
 
   async draw() {
     for (const place of this.section.querySelectorAll(".chart")) {
-      const name = place.dataset.chart;
+      const { chart, panel } = place.dataset;
       const options = { actions: false, renderer: "svg", config: look() };
-      this.views[name] = (await vegaEmbed(place, coloured(this.own.charts[name]), options)).view;
+      this.views[chart + panel] = (await vegaEmbed(place, this.own.charts[chart][panel], options)).view;
     }
     this.signalAll();
   }

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.core.paths import RESULTS
+from bench.report.charts.chart import Chart
+from bench.report.charts.measured import loads
+from bench.report.charts.write import Charts
 from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second
-from bench.report.page import charts, data
+from bench.report.page import data
 from bench.report.page.data import Data
 from bench.report.table import PANELS, not_timed
 from bench.summary.budgets import Curves
@@ -30,6 +33,7 @@ def render_page(
     serving: pd.DataFrame,
     curves: Curves,
     notes: str,
+    charts: Charts,
     *,
     context: Context,
     is_incomplete: bool = False,
@@ -37,10 +41,21 @@ def render_page(
     """Return results/report.html.
 
     `table`: results/summary.csv; `serving`: results/serving.csv; `curves`: the points of each served row;
-    `notes`: the engineering notes, in Markdown.
+    `notes`: the engineering notes, in Markdown; `charts`: those of each device.
     """
     answers = data.answers(serving, curves, table, context.settings.price_per_hour)
-    panels = [panel for device in PANELS if (panel := _panel(device, table, answers.get(device), curves, context))]
+    panels = [
+        _panel(
+            device,
+            table[table["device"] == device],
+            answers.get(device),
+            curves,
+            charts=charts[device],
+            context=context,
+        )
+        for device in PANELS
+        if device in charts
+    ]
     html: str = template_in(HERE, TEMPLATE).render(
         stand_in=context.stand_in(),
         warning="" if context.is_real else f"The weights are random: {context.what_holds()}; predictions mean nothing.",
@@ -72,37 +87,29 @@ def template_in(folder: Path, name: str) -> Any:
 
 def _panel(
     device: str,
-    table: pd.DataFrame,
+    rows: pd.DataFrame,
     answers: Data | None,
     curves: Curves,
+    *,
+    charts: Mapping[str, Chart],
     context: Context,
-) -> Data | None:
-    """Return what the page shows of a device; None where nothing was measured on it."""
-    rows = table[table["device"] == device]
-    measured = data.points(rows)
-    if not measured:
-        return None
+) -> Data:
+    """Return what the page shows of a device."""
     own = {str(row): curves[str(row)] for row in rows["variant"].unique() if str(row) in curves}
-    possible = {
-        "served": charts.served_chart(own, answers) if answers and own else None,
-        "latency": charts.latency_chart(measured),
-        "causes": charts.causes_chart(measured) if any(each["gpu_ms"] is not None for each in measured) else None,
-        "padding": charts.padding_chart(measured),
-        "accuracy": charts.accuracy_chart(measured) if any(each["accuracy"] is not None for each in measured) else None,
-    }
-    specs = {name: spec for name, spec in possible.items() if spec}
+    measured = rows[rows["status"] == "measured"]
+    specs = {name: chart.live() for name, chart in charts.items()}
     return {
         "device": device,
         "title": PANELS[device],
         "hardware": context.device(device),
         "answers": answers,
-        "charts": list(specs),
-        "loads": [_load_cells(load) for load in charts.loads(own)] if answers else [],
+        "charts": specs,
+        "loads": [_load_cells(load) for load in loads(own)] if answers else [],
         "table": data.table_of(rows),
         "not_timed": list(not_timed(rows)),
-        "runtimes": sorted({each["runtime"] for each in measured}),
-        "precisions": sorted({each["precision"] for each in measured}),
-        "batches": sorted({each["batch"] for each in measured}),
+        "runtimes": sorted(measured["runtime"].unique()),
+        "precisions": sorted(measured["precision"].unique()),
+        "batches": sorted(map(int, measured["batch_size"].unique())),
         "data": {"answers": answers, "charts": specs},
     }
 

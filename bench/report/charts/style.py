@@ -1,0 +1,79 @@
+"""What charts share: colours that everyone can tell apart, logarithmic axes, and names that do not touch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from bench.report.charts.chart import Spec
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+"""Of Okabe and Ito's colours (2008), told apart with any colour vision: those of the best five."""
+GREY = "#9a9a9a"
+ROW_STEP = 15
+"""Height of a row of a chart that has a line for each row, in CSS pixels."""
+TICKS = ((1.3, (1, 1.5, 2, 3, 5, 7)), (2.6, (1, 2, 5)), (4.0, (1, 3)))
+"""Up to how many decades an axis has ticks at which multiples of powers of ten."""
+MOST_DECADES = 7
+PLAIN = "format(datum.value, datum.value >= 1000 ? ',.0f' : '~r')"
+COLOUR: Spec = {"field": "colour", "type": "nominal", "scale": None, "legend": None}
+"""Each record names its colour: there is nothing to look up in a legend."""
+NAMES: Spec = {"labelLimit": 320, "grid": True, "ticks": False, "domain": False}
+"""An axis of names."""
+
+
+def layer(kind: str, encoding: Spec, *tests: str, **look: Any) -> Spec:
+    """Return a layer of one kind of mark, of the records that pass all tests."""
+    transform = [{"filter": test} for test in tests]
+    return {"transform": transform, "mark": {"type": kind, **look}, "encoding": encoding}
+
+
+def axis(field: str, title: str, **more: Any) -> Spec:
+    """Return a position of numbers."""
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def log_axis(field: str, title: str, ends: tuple[float, float], **scale: Any) -> Spec:
+    """Return a logarithmic position with plain numbers."""
+    labels = {"values": log_ticks(*ends), "labelExpr": PLAIN, "labelOverlap": "greedy"}
+    return axis(field, title, scale={"type": "log", "nice": False, "domain": list(ends), **scale}, axis=labels)
+
+
+def limits(values: Iterable[float | None], margin: float = 1.15) -> tuple[float, float]:
+    """Return where a logarithmic axis begins and ends that holds these values."""
+    known = [value for value in values if value]
+    return min(known) / margin, max(known) * margin
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two limits, few enough to be written side by side."""
+    decades = math.log10(high / low)
+    multiples = next((found for most, found in TICKS if decades <= most), (1,))
+    step = max(1, math.ceil(decades / MOST_DECADES))
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, step)
+    return [value for power in powers for value in (many * 10.0**power for many in multiples) if low <= value <= high]
+
+
+def colours(best_first: Iterable[str]) -> dict[str, str]:
+    """Return the colour of each name: the best five have their own, the others are grey."""
+    return {name: COLOURS[place] if place < len(COLOURS) else GREY for place, name in enumerate(best_first)}
+
+
+def spread_out(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return places between `low` and `high` for names at these heights (ascending), at least `gap` apart, half of it
+    from the ends.  They lie as near to the heights as they can: least squares, by isotonic regression of heights less
+    the gaps below them.
+    """
+    gaps = gap * np.arange(len(heights))
+    moved = isotonic_regression(np.asarray(heights, dtype=float) - gaps).x
+    lowest, highest = low + gap / 2, high - gap / 2 - gaps[-1]
+    return [float(place) for place in np.clip(moved, lowest, max(lowest, highest)) + gaps]
+
+
+def tooltip(*fields: str) -> list[Spec]:
+    """Return what is shown of a record under the pointer."""
+    return [{"field": name, "type": "nominal"} for name in fields]

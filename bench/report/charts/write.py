@@ -1,0 +1,87 @@
+"""Every chart of a report: made once, drawn into results/plots, and handed to the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from bench.core.files import replacing_folder
+from bench.report.charts.chart import Chart
+from bench.report.charts.lines import latency_by_batch, precision_speedup, throughput_by_batch, throughput_by_p95
+from bench.report.charts.load import lengths, served
+from bench.report.charts.measured import Measured
+from bench.report.charts.rows import accuracy, distribution, time_breakdown
+from bench.report.context import Context
+from bench.report.page.data import answers
+from bench.report.table import PANELS
+from bench.summary.budgets import Curves
+
+CHARTS: dict[str, Callable[[Measured], Chart | None]] = {
+    "served": served,
+    "latency_by_batch": latency_by_batch,
+    "throughput_by_batch": throughput_by_batch,
+    "throughput_by_p95": throughput_by_p95,
+    "precision_speedup": precision_speedup,
+    "accuracy": accuracy,
+    "time_breakdown": time_breakdown,
+    "distribution": distribution,
+    "lengths": lengths,
+}
+"""Every chart by name, in the page's order: None where a run has nothing for it."""
+SHARED = ("lengths",)
+"""Charts that are the same for all devices: made once."""
+PLOTTED = ("cell", "device", "batch_size", "p50_ms", "p50_low_ms", "p50_high_ms", "p95_ms", "mean_ms", "samples_per_s")
+Charts = Mapping[str, Mapping[str, Chart]]
+"""The charts of each device, by name."""
+
+
+def make_charts(
+    table: pd.DataFrame,
+    serving: pd.DataFrame,
+    curves: Curves,
+    *,
+    context: Context,
+    runs: Mapping[str, pd.DataFrame] | None = None,
+    counts: pd.DataFrame | None = None,
+) -> Charts:
+    """Return the charts of each device with measured rows.
+
+    `table`: results/summary.csv; `serving`: results/serving.csv; `curves`: the points of each served row; `runs`: the
+    single runs of each variant: process, batch, run, latency_ms; `counts`: how many sentences have how many tokens.
+    """
+    answer = answers(serving, curves, table, context.settings.price_per_hour)
+    found: dict[str, dict[str, Chart]] = {}
+    for device in PANELS:
+        rows = table[(table["device"] == device) & (table["status"] == "measured")]
+        if len(rows):
+            own = {name: curves[name] for name in map(str, rows["variant"].unique()) if name in curves}
+            measured = Measured(device, rows, context, runs or {}, own, answer.get(device), counts)
+            made = {name: make(measured) for name, make in CHARTS.items() if not (found and name in SHARED)}
+            found[device] = {name: chart for name, chart in made.items() if chart}
+    return found
+
+
+def write_charts(charts: Charts, table: pd.DataFrame, context: Context, folder: Path) -> None:
+    """Draw every chart into `folder`, and write the figures behind them for `dvc plots show` and `dvc plots diff`."""
+    with replacing_folder(folder) as target:
+        measured = table[table["status"] == "measured"]
+        measured[list(PLOTTED)].to_csv(target / "measured.csv", index=False, lineterminator="\n")
+        for device, named in charts.items():
+            for name, chart in named.items():
+                text = context.model() if name in SHARED else caption(device, context)
+                file = f"{name}.png" if name in SHARED else f"{device}_{name}.png"
+                (target / file).write_bytes(chart.png(text))
+
+
+def caption(device: str, context: Context) -> str:
+    """Name the device, the libraries and the model that a picture shows."""
+    versions = context.environment["versions"]
+    hardware = context.device(device).split(", driver")[0]
+    libraries = f"PyTorch {versions['torch']}, ONNX Runtime {versions['onnxruntime']}"
+    if device == "cpu" and versions.get("openvino"):
+        libraries += f", OpenVINO {versions['openvino']}"
+    if device == "cuda" and versions.get("tensorrt"):
+        libraries += f", TensorRT {versions['tensorrt']}"
+    return f"{hardware}\n{libraries}; {context.provenance['model']}"
