@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bench.core.model_inputs import AnyBatch, IntArray
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import Logits, Session, SessionSpec, TokenArray
+from bench.runtimes.base.session import Logits, Session, SessionSpec
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32")})
@@ -59,8 +60,8 @@ class Faulty(Session):
         self.seen: set[bytes] = set()
         self.session = onnxruntime.InferenceSession(str(spec.graph), providers=["CPUExecutionProvider"])
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        input_ids, attention_mask = inputs
+    def run(self, batch: AnyBatch) -> Logits:
+        input_ids, attention_mask = batch.arrays
         if under_load():
             self._fail_under_load()
         if self.fault == "signal":
@@ -84,7 +85,7 @@ class Faulty(Session):
         if self.fault == "hangs_under_load":
             time.sleep(600)
 
-    def _broken_under_load(self, input_ids: TokenArray, logits: Logits) -> Logits:
+    def _broken_under_load(self, input_ids: IntArray, logits: Logits) -> Logits:
         """Return what is wrong under load alone: too large, or for a batch that is new the answers of each other."""
         if self.fault == "wrong_under_load":
             return logits * np.float32(1.01)
@@ -99,7 +100,7 @@ class Faulty(Session):
             return logits * np.float32(np.nan)
         return logits * np.float32(1.01) if self.fault == "perturbed" else logits
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         return {"MatMul": float(len(batches))}
 
     def evidence(self) -> Evidence:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, in_front
 
+from bench.core.model_inputs import Batch
 from bench.core.params import Variant
 from bench.core.reports import Evidence
 from bench.core.variables import CLEARED, KEPT, RECORDED, chosen_variables, is_cleared, recorded_variables
@@ -96,7 +97,7 @@ def compiled_evidence(project: Project) -> Evidence:
         engine_options={},
     )
     session = open_session(spec)
-    session.run(np.ones((1, 8), dtype=np.int64), np.ones((1, 8), dtype=np.int64))
+    session.run(Batch(np.ones((1, 8), dtype=np.int64), np.ones((1, 8), dtype=np.int64)))
     return session.evidence()
 
 

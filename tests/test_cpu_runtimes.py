@@ -51,7 +51,7 @@ def row(precision: str, runtime: str = "openvino", device: str = "cpu", **option
 
 
 def evidence_of(session: Any, distilbert: Made) -> Evidence:
-    session.run(*distilbert.encoded.rows(np.arange(3)))
+    session.run(distilbert.encoded.rows(np.arange(3)))
     found: Evidence = session.evidence()
     return found
 

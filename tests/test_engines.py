@@ -13,6 +13,7 @@ import pytest
 from conftest import Project, tiny_params
 
 from bench.core.errors import EngineError, WorkerError
+from bench.core.model_inputs import Batch
 from bench.core.params import Params
 from bench.core.reports import Cell, EngineRecord
 from bench.engines.folders import (
@@ -311,10 +312,10 @@ def test_a_graph_captured_for_one_shape_is_never_replayed_for_another() -> None:
 
     def open_one(size: int) -> Any:
         opened.append(size)
-        return SimpleNamespace(run=lambda ids, _mask: (size, len(ids)))
+        return SimpleNamespace(run=lambda batch: (size, len(batch)))
 
     sessions = SessionPerBatch(open_one)
     sessions.prepare(1)
     sessions.prepare(1)
     assert opened == [1], "a session is opened once, when it is needed"
-    assert sessions.run(np.zeros((4, 8), dtype=np.int64), np.zeros((4, 8), dtype=np.int64)) == (4, 4)
+    assert sessions.run(Batch(np.zeros((4, 8), dtype=np.int64), np.zeros((4, 8), dtype=np.int64))) == (4, 4)

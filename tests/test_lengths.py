@@ -16,6 +16,7 @@ from test_models import error_of, optimized_operators
 from test_report import context, row, table
 
 from bench.core.errors import DataError
+from bench.core.model_inputs import PackedBatch
 from bench.graphs.export import export_graph
 from bench.inputs.batches import make_batches
 from bench.inputs.encoded import Encoded
@@ -43,27 +44,27 @@ def encoded(*lengths: int, limit: int = 16, is_left: bool = False, has_types: bo
 
 
 def test_fixed_padding_goes_to_the_sequence_length() -> None:
-    ids, mask = pad(encoded(3, 5), np.array([0, 1]), "fixed")
+    ids, mask = pad(encoded(3, 5), np.array([0, 1]), "fixed").arrays
     assert ids.shape == mask.shape == (2, 16)
 
 
 @pytest.mark.parametrize(("multiple_of", "length"), [(1, 5), (4, 8), (8, 8), (32, 16)])
 def test_padding_to_the_longest_is_rounded_up_and_never_goes_beyond_the_limit(multiple_of: int, length: int) -> None:
-    ids, mask = pad(encoded(3, 5, 9), np.array([0, 1]), "longest", multiple_of)
+    ids, mask = pad(encoded(3, 5, 9), np.array([0, 1]), "longest", multiple_of).arrays
     assert ids.shape == mask.shape == (2, length)
     assert mask.sum(axis=1).tolist() == [3, 5]
     assert ids.flags.c_contiguous
 
 
 def test_left_padding_is_cut_on_the_left() -> None:
-    ids, mask = pad(encoded(3, 5, is_left=True), np.array([0, 1]), "longest")
+    ids, mask = pad(encoded(3, 5, is_left=True), np.array([0, 1]), "longest").arrays
     assert ids.tolist() == [[0, 0, 1, 2, 3], [101, 102, 103, 104, 105]]
     assert mask.tolist() == [[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("is_left", [False, True])
 def test_without_padding_every_token_is_there_once_in_its_order(is_left: bool) -> None:
-    ids, lengths, types = pad(encoded(3, 1, 2, is_left=is_left, has_types=True), np.array([2, 0, 0]), "none")
+    ids, lengths, types = pad(encoded(3, 1, 2, is_left=is_left, has_types=True), np.array([2, 0, 0]), "none").arrays
     assert ids.tolist() == [201, 202, 1, 2, 3, 1, 2, 3]
     assert lengths.tolist() == [2, 3, 3]
     assert types.tolist() == [each % 2 for each in ids]
@@ -121,7 +122,7 @@ def test_a_row_holds_every_sentence_once_and_no_place_lies_beyond_it(lengths: tu
     row_of = HostRow(np.zeros(sum(sizes_of(bucket, 40)), dtype=np.int32), bucket, 40, 2)
     for used in ((39,), lengths):  # what an earlier batch left behind must be gone
         ids = np.arange(1, sum(used) + 1)
-        row_of.fill(ids, np.array(used), ids % 2)
+        row_of.fill(PackedBatch(ids, np.array(used), ids % 2))
     assert row_of.ids.tolist() == [*range(1, sum(lengths) + 1), *[0] * (bucket[1] - sum(lengths))]
     assert row_of.first[: len(lengths)].tolist() == [0, *np.cumsum(lengths)[:-1]]
     assert row_of.first.max() < bucket[1]
@@ -181,7 +182,7 @@ def test_sentences_laid_end_to_end_have_the_models_own_logits_and_do_not_see_eac
 ) -> None:
     model = made(kind)
     found = end_to_end(model)
-    ids, lengths = pad(model.encoded, np.arange(len(model.encoded)), "none")
+    ids, lengths = pad(model.encoded, np.arange(len(model.encoded)), "none").arrays
     logits = logits_of(found, ids, lengths)
     assert np.abs(logits - model.wanted).max() < 1e-4
     changed = ids.copy()
@@ -207,8 +208,8 @@ def test_one_graph_serves_every_length_and_a_fixed_row_computes_no_shape(made: M
     longest = bert.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
     for number in range(len(bert.encoded)):
         inputs = pad(bert.encoded, np.array([number]), "longest")
-        assert np.abs(longest.run(*inputs) - bert.wanted[number]).max() < 1e-4
-        assert longest.computed(*inputs).tokens == bert.encoded.lengths[number]
+        assert np.abs(longest.run(inputs) - bert.wanted[number]).max() < 1e-4
+        assert longest.computed(inputs).tokens == bert.encoded.lengths[number]
     one_length = operators_of_one_length(bert, tmp_path / "one_length.onnx")
     assert optimized_operators(bert.graph("fp32.onnx"), LENGTH) == one_length
 
@@ -234,7 +235,7 @@ def test_kinds_of_other_attention_keep_their_logits_at_every_length(kind: str, m
     session = model.session("onnxruntime", "fp32", "fp32.onnx", padding="longest")
     assert model.exported.takes_any_length
     rows = np.arange(3)
-    assert np.abs(session.run(*pad(model.encoded, rows, "longest", 8)) - model.wanted[rows]).max() < 1e-3
+    assert np.abs(session.run(pad(model.encoded, rows, "longest", 8)) - model.wanted[rows]).max() < 1e-3
     assert error_of(model, session) < 1e-3
 
 

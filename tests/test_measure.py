@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.core.model_inputs import AnyBatch
 from bench.inputs.batches import batch_indices, make_batches
 from bench.inputs.encoded import Encoded
 from bench.timing.latencies import summarize_latencies
@@ -27,10 +28,10 @@ class Machine:
     def clock(self) -> int:
         return self.now
 
-    def run(self, input_ids: Any, _mask: Any) -> Any:
+    def run(self, batch: AnyBatch) -> Any:
         self.now += round(self.run_ms[len(self.calls) % len(self.run_ms)] * MS)
-        self.calls.append(int(input_ids[0, 0]))
-        return np.zeros((len(input_ids), 2), dtype=np.float32)
+        self.calls.append(int(batch.ids[0, 0]))
+        return np.zeros((len(batch), 2), dtype=np.float32)
 
 
 def encoded(sentences: int = 5) -> Encoded:
@@ -75,9 +76,9 @@ def test_a_batch_larger_than_the_set_repeats_sentences() -> None:
 def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:
     states = []
 
-    def run(input_ids: Any, _mask: Any) -> Any:
+    def run(batch: AnyBatch) -> Any:
         states.append(gc.isenabled())
-        return np.zeros((len(input_ids), 2), dtype=np.float32)
+        return np.zeros((len(batch), 2), dtype=np.float32)
 
     time_runs(run, make_batches(encoded(), 1), Budget(1, 3, 0.0, 10.0))
     assert states == [False] * 3

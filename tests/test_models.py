@@ -17,6 +17,7 @@ from bench.classifier.model import check_sequence_length, load_classifier
 from bench.classifier.reference import reference_logits
 from bench.classifier.workload import Load, Workload
 from bench.core.errors import ModelError, ParameterError
+from bench.core.model_inputs import Batch
 from bench.core.params import CONVERTED, Export, Variant
 from bench.core.sentences import Labelled
 from bench.graphs.convert import convert
@@ -90,7 +91,7 @@ def error_of(made: Made, session: Any) -> float:
     errors = []
     for size in (1, 3, 7):
         rows = np.arange(len(made.encoded))[-size:]
-        logits = session.run(*made.encoded.rows(rows))
+        logits = session.run(made.encoded.rows(rows))
         assert logits.dtype == np.float32
         errors.append(np.abs(logits - made.wanted[rows]).max())
     return float(np.max(errors) / reference_spread(made.wanted))
@@ -101,7 +102,7 @@ def error_of_int32(made: Made, graph: bytes) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rows = made.encoded.rows(np.arange(3))
+    rows = made.encoded.rows(np.arange(3)).arrays
     names = [value.name for value in session.get_inputs()]
     given = {name: value.astype(np.int32) for name, value in zip(names, rows, strict=True)}
     logits = session.run(["logits"], given)[0]
@@ -192,7 +193,7 @@ def test_a_model_of_other_operations_has_no_known_limit_and_no_wrong_one(tmp_pat
     for kind in ("gpt2", "bart", "albert"):
         classifier = write_tiny_model(kind, tmp_path / kind)
         ids = np.full((1, LENGTH), 3, dtype=np.int64)
-        counted = counted_operations(classifier, (ids, np.ones_like(ids)))
+        counted = counted_operations(classifier, Batch(ids, np.ones_like(ids)))
         assert Workload.of(classifier.config, LENGTH, counted) is None
 
 
@@ -254,7 +255,7 @@ def test_a_compiled_row_sees_each_batch_and_not_the_one_before(
     found = made(kind)
     session = found.session("pytorch", "fp32", "model", compile="default")
     for rows in (np.array([0]), np.array([4, 5, 6]), np.array([1]), np.array([7, 8, 9])):
-        assert np.allclose(session.run(*found.encoded.rows(rows)), found.wanted[rows], atol=1e-4)
+        assert np.allclose(session.run(found.encoded.rows(rows)), found.wanted[rows], atol=1e-4)
 
 
 def test_a_compiled_gpu_row_without_triton_is_skipped_and_does_not_end_the_run(
@@ -275,11 +276,11 @@ def test_a_compiled_gpu_row_without_triton_is_skipped_and_does_not_end_the_run(
 def test_masked_tokens_do_not_change_the_logits(like_bert: Made) -> None:
     session = like_bert.session("onnxruntime", "fp32", "fp32.onnx")
     row = int(like_bert.encoded.attention_mask.sum(axis=1).argmin())
-    ids, mask = like_bert.encoded.rows(np.array([row]))
+    ids, mask = like_bert.encoded.rows(np.array([row])).arrays
     other = np.where(mask == 0, 7, ids)
     if like_bert.kind != "roberta":  # whose positions are counted by the padding token itself
-        assert np.allclose(session.run(ids, mask), session.run(other, mask), atol=1e-5)
-    assert not np.allclose(session.run(ids, np.ones_like(mask)), session.run(other, mask), atol=1e-3)
+        assert np.allclose(session.run(Batch(ids, mask)), session.run(Batch(other, mask)), atol=1e-5)
+    assert not np.allclose(session.run(Batch(ids, np.ones_like(mask))), session.run(Batch(other, mask)), atol=1e-3)
 
 
 def test_the_sequence_limit_counts_robertas_reserved_positions(tmp_path: Path) -> None:

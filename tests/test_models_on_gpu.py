@@ -60,7 +60,7 @@ def outcome(made: Made, row: tuple[str, Any, str, Padding, dict[str, Any], float
         for size in (1, 3):
             rows = np.arange(len(made.encoded))[-size:]
             for _ in range(3):
-                logits = session.run(*pad(made.encoded, rows, padding, 8))
+                logits = session.run(pad(made.encoded, rows, padding, 8))
             errors.append(np.abs(logits - made.wanted[rows]).max())
         evidence = session.evidence()
     except Unavailable as problem:

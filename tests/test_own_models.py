@@ -20,7 +20,6 @@ from tiny_models import write_tiny_model
 from bench.core.params import Gate
 from bench.core.reports import Labels
 from bench.core.sentences import read_sentences
-from bench.inputs.batches import Batch
 from bench.proof.quality import accuracy_fault, agreement_of, compare, compare_labels
 from bench.statistics.accuracy import mcnemar_p, wilson_interval
 
@@ -357,7 +356,7 @@ def test_built_in_sentences_judge_no_model_whose_labels_are_others(project: Proj
 
 
 def tasked(task: Any, logits: Any, reference: Any) -> float:
-    return agreement_of([compare([(Batch(np.arange(len(reference)), ()), logits)], reference, task)])
+    return agreement_of([compare([(np.arange(len(reference)), logits)], reference, task)])
 
 
 def test_many_labels_are_judged_each_by_its_threshold_and_not_by_the_largest() -> None:

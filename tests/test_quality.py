@@ -10,7 +10,6 @@ import pytest
 
 from bench.core.params import Variant, load_params
 from bench.core.reports import Evidence
-from bench.inputs.batches import Batch
 from bench.proof.evidence import contradiction
 from bench.proof.quality import compare, gate_verdict, reference_spread
 
@@ -18,8 +17,8 @@ REFERENCE = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 QUALITY = load_params(Path(__file__).parent.parent / "params.yaml").quality
 
 
-def outputs(logits: Any) -> list[tuple[Batch, Any]]:
-    return [(Batch(np.arange(len(REFERENCE)), ()), logits)]
+def outputs(logits: Any) -> list[tuple[Any, Any]]:
+    return [(np.arange(len(REFERENCE)), logits)]
 
 
 def verdict(logits: Any, precision: Any = "fp32") -> tuple[dict[str, Any], str]:

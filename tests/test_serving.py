@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from bench.core.errors import WorkerError
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import AnyBatch, Padding
 from bench.core.reports import LoadedProcess
 from bench.inputs.encoded import Encoded
-from bench.runtimes.base.session import Logits, TokenArray
+from bench.runtimes.base.session import Logits
 from bench.serving import load as load_generator
 from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
@@ -148,10 +148,10 @@ class Answering(NullSession):
         super().__init__(labels=2)
         self.seconds = seconds
 
-    def run(self, *inputs: TokenArray) -> Logits:
+    def run(self, batch: AnyBatch) -> Logits:
         if self.seconds:
             time.sleep(self.seconds)
-        return logits_of(inputs[0][:, 0])
+        return logits_of(batch.ids[:, 0])
 
 
 def logits_of(tokens: Any) -> Logits:
@@ -259,7 +259,7 @@ def test_sessions_side_by_side_share_the_requests() -> None:
 
 def test_a_session_that_fails_beside_the_first_ends_the_load_with_its_error() -> None:
     class Failing(Answering):
-        def run(self, *_inputs: TokenArray) -> Logits:
+        def run(self, _batch: AnyBatch) -> Logits:
             raise ValueError("the second session fails")
 
     instances = Instances(deque([Answering(), Failing()]).popleft, 2)
@@ -280,7 +280,7 @@ def test_a_log_of_another_loadgen_ends_with_one_message(tmp_path: Path, monkeypa
 
 def served_by(session: Answering, sentences: Sequence[Sequence[int]]) -> Served:
     made = [requests().batch(list(each)) for each in sentences]
-    return Served(made, [session.run(*batch.inputs) for batch in made])
+    return Served(made, [session.run(batch.inputs) for batch in made])
 
 
 def test_two_swapped_answers_are_found_though_both_pass_the_gate() -> None:
@@ -306,19 +306,19 @@ def test_lost_and_doubled_answers_are_counted() -> None:
 
 def test_a_batch_is_filled_up_to_a_prepared_size_and_asks_for_no_more() -> None:
     batch = requests(sizes=[1, 4, 8]).batch([3, 7, 9])
-    assert len(batch.inputs[0]) == 4
+    assert len(batch.inputs) == 4
     assert list(batch.indices) == [3, 7, 9]
-    assert len(requests().batch([3, 7, 9]).inputs[0]) == 3
+    assert len(requests().batch([3, 7, 9]).inputs) == 3
 
 
 def test_every_shape_that_a_load_can_bring_is_prepared() -> None:
     session = Answering()
     for source in (requests("fixed"), requests("longest")):
-        known = {b.inputs[0].shape for b in source.of_every_shape(session, 3, [1, 2, 3])}
+        known = {b.inputs.shape for b in source.of_every_shape(session, 3, [1, 2, 3])}
         generator = np.random.default_rng(0)
         for _ in range(200):
             sentences = generator.integers(0, 40, generator.integers(1, 4)).tolist()
-            assert source.batch(sentences).inputs[0].shape in known
+            assert source.batch(sentences).inputs.shape in known
 
 
 def curve(*points: tuple[float, float], overloaded: Sequence[float] = ()) -> list[Point]:

@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.params import load_params
-from bench.inputs.batches import Batch, make_batches
+from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
 from bench.runtimes.base.registry import import_runtime
@@ -36,13 +36,13 @@ from bench.workers.protocol import Job
 ALLOWED = 0.02
 
 
-def bare_loop(run: Run, batches: list[Batch], runs: int) -> list[int]:
+def bare_loop(run: Run, batches: list[IndexedBatch], runs: int) -> list[int]:
     """Time `runs` calls with nothing around them but the clock."""
     latencies = []
     for number in range(runs):
         batch = batches[number % len(batches)]
         before = time.perf_counter_ns()
-        run(*batch.inputs)
+        run(batch.inputs)
         latencies.append(time.perf_counter_ns() - before)
     return latencies
 

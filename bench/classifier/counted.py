@@ -6,9 +6,10 @@ import contextlib
 from typing import Any
 
 from bench.classifier.model import named_inputs
+from bench.core.model_inputs import Batch
 
 
-def counted_operations(classifier: Any, inputs: tuple[Any, ...]) -> int:
+def counted_operations(classifier: Any, batch: Batch) -> int:
     """Return the operations of one call as PyTorch counts them, with eager attention where the model has it.
 
     0 where its counter breaks on the architecture.
@@ -22,7 +23,7 @@ def counted_operations(classifier: Any, inputs: tuple[Any, ...]) -> int:
     counter = FlopCounterMode(display=False)
     try:
         with counter, torch.inference_mode():
-            classifier(**named_inputs(tuple(map(torch.from_numpy, inputs))))
+            classifier(**named_inputs(tuple(map(torch.from_numpy, batch.arrays))))
     except Exception:  # its hooks look for gradients in places where an architecture has none
         return 0
     finally:

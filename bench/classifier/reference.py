@@ -43,6 +43,6 @@ def logits_of(model: Any, encoded: Encoded) -> NDArray[np.float32]:
     chunks = []
     with torch.inference_mode():
         for start in range(0, len(encoded), CHUNK):
-            arrays = encoded.rows(np.arange(start, min(start + CHUNK, len(encoded))))
+            arrays = encoded.rows(np.arange(start, min(start + CHUNK, len(encoded)))).arrays
             chunks.append(model(*map(torch.from_numpy, arrays)).float().numpy())
     return np.concatenate(chunks)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 """In this order; the third only where the tokenizer gives types that are not all 0."""
@@ -12,3 +17,53 @@ Padding = Literal["fixed", "longest", "none"]
 
 Task = Literal["single_label", "multi_label", "regression"]
 """One label of several, each label by itself (logit above 0), or a number."""
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentences padded to one length: int64 arrays `[batch, length]`, contiguous."""
+
+    ids: IntArray
+    mask: IntArray
+    types: IntArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Sentences, and the tokens that each is padded to."""
+        batch, length = self.ids.shape
+        return batch, length
+
+    @cached_property
+    def arrays(self) -> tuple[IntArray, ...]:
+        """What the model is given, in the order of `INPUT_NAMES`."""
+        return (self.ids, self.mask) if self.types is None else (self.ids, self.mask, self.types)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Sentences laid end to end, without padding: ids and types `[tokens]`, lengths `[batch]`, int64."""
+
+    ids: IntArray
+    lengths: IntArray
+    types: IntArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Sentences, and their tokens in all."""
+        return len(self.lengths), len(self.ids)
+
+    @cached_property
+    def arrays(self) -> tuple[IntArray, ...]:
+        """All of it."""
+        return (self.ids, self.lengths) if self.types is None else (self.ids, self.lengths, self.types)
+
+
+AnyBatch = Batch | PackedBatch

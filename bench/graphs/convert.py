@@ -159,7 +159,7 @@ def _calibration_reader(calibration: Encoded, is_padded: bool = True) -> Any:
             if row is None:
                 return None
             length = None if is_padded else int(calibration.lengths[row])
-            arrays = (np.ascontiguousarray(array[:, :length]) for array in calibration.rows(np.array([row])))
+            arrays = (np.ascontiguousarray(array[:, :length]) for array in calibration.rows(np.array([row])).arrays)
             return dict(zip(calibration.input_names, arrays, strict=True))
 
     return Sentences()

@@ -100,7 +100,7 @@ def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bo
     import torch
 
     sizes = {0: torch.export.Dim(BATCH, min=1, max=65536)}
-    arrays = example.rows(np.arange(EXAMPLE_BATCH) % len(example))
+    arrays = example.rows(np.arange(EXAMPLE_BATCH) % len(example)).arrays
     if takes_any_length:
         sizes[1] = torch.export.Dim(LENGTH, min=2, max=example.sequence_length)
         # Of another length than the longest: a size that equals one of the model's own would be taken for it.
@@ -157,7 +157,7 @@ def parity(graph_file: Path, encoded: Encoded, reference: NDArray[np.float32], m
     starts = [(size, start) for size in PARITY_BATCHES for start in range(0, len(encoded) - size + 1, size)]
     chosen = [np.arange(start, start + size) for size, start in starts]
     return _largest_difference(
-        graph_file, encoded, [(encoded.rows(each), reference[each]) for each in chosen], max_abs_diff
+        graph_file, encoded, [(encoded.rows(each).arrays, reference[each]) for each in chosen], max_abs_diff
     )
 
 
@@ -171,7 +171,7 @@ def parity_of_lengths(graph_file: Path, module: Any, encoded: Encoded, max_abs_d
 
     pairs = []
     for row in range(len(encoded)):
-        arrays = pad(encoded, np.array([row]), "longest")
+        arrays = pad(encoded, np.array([row]), "longest").arrays
         with torch.inference_mode():
             pairs.append((arrays, module(*map(torch.from_numpy, arrays)).float().numpy()))
     return _largest_difference(graph_file, encoded, pairs, max_abs_diff)

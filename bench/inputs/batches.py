@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.core.model_inputs import Padding
-from bench.inputs.encoded import Encoded, IntArray
+from bench.core.model_inputs import AnyBatch, IntArray, Padding
+from bench.inputs.encoded import Encoded
 from bench.inputs.padding import pad
 
 PASS_SENTENCES = 128
@@ -16,19 +16,16 @@ PASS_SENTENCES = 128
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One batch as the runtime gets it, and which sentences it holds.
-
-    `inputs`: int64 arrays as `bench.inputs.padding.pad` makes them.
-    """
+class IndexedBatch:
+    """One batch as the runtime gets it, and the numbers of the sentences that it holds."""
 
     indices: IntArray
-    inputs: tuple[IntArray, ...]
+    inputs: AnyBatch
 
 
 def make_batches(
     encoded: Encoded, batch_size: int, least: int = 1, padding: Padding = "fixed", multiple_of: int = 1
-) -> list[Batch]:
+) -> list[IndexedBatch]:
     """Return the batches of one pass: the same sentences in the same order for every row, whatever its padding.
 
     At least `least` of them, and as many as hold 128 sentences, or all that there are if these are fewer.
@@ -36,7 +33,7 @@ def make_batches(
     count = max(least, -(-min(PASS_SENTENCES, len(encoded)) // batch_size))
     indices = batch_indices(len(encoded), batch_size)
     chosen = [next(indices) for _ in range(count)]
-    return [Batch(each, pad(encoded, each, padding, multiple_of)) for each in chosen]
+    return [IndexedBatch(each, pad(encoded, each, padding, multiple_of)) for each in chosen]
 
 
 def batch_indices(sentences: int, batch_size: int) -> Iterator[IntArray]:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from bench.core.errors import DataError
 from bench.core.files import replacing_file, shortened
-from bench.core.model_inputs import INPUT_NAMES
+from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.sentences import Labelled
 
-IntArray = NDArray[np.int64]
 NO_LABEL = -1
 
 
@@ -52,9 +51,9 @@ class Encoded:
         types = None if self.token_type_ids is None else self.token_type_ids[indices]
         return Encoded(self.input_ids[indices], self.attention_mask[indices], self.labels[indices], types)
 
-    def rows(self, indices: IntArray) -> tuple[IntArray, ...]:
-        """Return the model's inputs of these sentences, contiguous."""
-        return tuple(np.ascontiguousarray(array[indices]) for array in self.arrays)
+    def rows(self, indices: IntArray) -> Batch:
+        """Return the model's inputs of these sentences."""
+        return Batch(*(np.ascontiguousarray(array[indices]) for array in self.arrays))
 
     def without_types(self) -> Encoded:
         """Return the same without token types."""

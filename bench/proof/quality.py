@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.differences import largest_difference
-from bench.core.model_inputs import Task
+from bench.core.model_inputs import IntArray, Task
 from bench.core.params import Gate, Tolerances
 from bench.core.reports import Labels
-from bench.inputs.batches import Batch
 
 Logits = NDArray[np.float32]
 
@@ -52,14 +51,14 @@ class Comparison:
         return agreement_of([self])
 
 
-def compare(outputs: Iterable[tuple[Batch, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
-    """Compare logits `[batch, labels]` of each run with the reference rows of its sentences."""
+def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
+    """Compare logits `[batch, labels]` of each run with the reference rows of its sentences, by their numbers."""
     differences: list[float] = []
     agreeing, compared = 0, 0
     sums = np.zeros(5)
     seen: set[int] = set()
-    for batch, logits in outputs:
-        wanted = reference[batch.indices]
+    for indices, logits in outputs:
+        wanted = reference[indices]
         fault = _fault_of(logits, wanted)
         if fault:
             return Comparison(float("inf"), agreeing, compared, len(seen), fault)
@@ -68,7 +67,7 @@ def compare(outputs: Iterable[tuple[Batch, Logits]], reference: Logits, task: Ta
         agreeing += int(same.sum())
         compared += same.size
         sums += _sums(logits, wanted)
-        seen.update(batch.indices.tolist())
+        seen.update(indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
     return Comparison(

@@ -17,13 +17,12 @@ import numpy as np
 
 from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.session import (
     Logits,
     Session,
     SessionSpec,
-    TokenArray,
     Unavailable,
     Unfit,
 )
@@ -192,19 +191,19 @@ class PlainSession(Session):
         self._spec = spec
         self._names = [value.name for value in session.get_inputs()]
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        logits: Logits = self._session.run(["logits"], self._feed(inputs))[0]
+    def run(self, batch: AnyBatch) -> Logits:
+        logits: Logits = self._session.run(["logits"], self._feed(batch))[0]
         return logits
 
-    def _feed(self, inputs: tuple[TokenArray, ...]) -> dict[str, TokenArray]:
-        return dict(zip(self._names, inputs, strict=True))
+    def _feed(self, batch: AnyBatch) -> dict[str, IntArray]:
+        return dict(zip(self._names, batch.arrays, strict=True))
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         """Measure with a second session: one that records is slower, whether it is looked at or not."""
         with tempfile.TemporaryDirectory() as folder:
             recording = create_session(self._spec, PROVIDERS["cpu"], {}, profile_prefix=str(Path(folder) / "profile"))
-            for inputs in batches:
-                recording.run(["logits"], self._feed(inputs))
+            for batch in batches:
+                recording.run(["logits"], self._feed(batch))
             events = json.loads(Path(recording.end_profiling()).read_text(encoding="utf-8"))
         times: Counter[str] = Counter()
         for event in events:
@@ -253,11 +252,11 @@ class CudaGraphSession(PlainSession):
         super().__init__(session, spec)
         self._bound: dict[tuple[int, int], BoundBuffers] = {}
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        shape: tuple[int, int] = inputs[0].shape
+    def run(self, batch: AnyBatch) -> Logits:
+        shape = batch.shape
         if shape not in self._bound:
             self._bound[shape] = BoundBuffers(self._session, self._names, shape, graph_id=len(self._bound) + 1)
-        return self._bound[shape].run(inputs)
+        return self._bound[shape].run(batch.arrays)
 
     def evidence(self) -> Evidence:
         return super().evidence().model_copy(update={"captures": len(self._bound)})
@@ -277,13 +276,13 @@ class SessionPerBatch(Session):
         if batch_size not in self._sessions:
             self._sessions[batch_size] = self._open_one(batch_size)
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        self.prepare(len(inputs[0]))
-        return self._sessions[len(inputs[0])].run(*inputs)
+    def run(self, batch: AnyBatch) -> Logits:
+        self.prepare(len(batch))
+        return self._sessions[len(batch)].run(batch)
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
-        self.prepare(len(batches[0][0]))
-        return self._sessions[len(batches[0][0])].operator_ms(batches)
+    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
+        self.prepare(len(batches[0]))
+        return self._sessions[len(batches[0])].operator_ms(batches)
 
     def evidence(self) -> Evidence:
         """Return what the first open session shows: all are of one graph with the same settings."""
@@ -311,7 +310,7 @@ class BoundBuffers:
         # another shape's results come back.
         self._options.add_run_config_entry("gpu_graph_id", str(graph_id))
 
-    def run(self, inputs: tuple[TokenArray, ...]) -> Logits:
+    def run(self, inputs: tuple[IntArray, ...]) -> Logits:
         for value, array in zip(self._inputs.values(), inputs, strict=True):
             value.update_inplace(array.astype(self._dtype, copy=False))
         self._session.run_with_iobinding(self._binding, self._options)

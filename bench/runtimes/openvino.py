@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.core.errors import WorkerError
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import AnyBatch, IntArray, Padding
 from bench.core.openvino_import import DEVICE, import_openvino
 from bench.core.openvino_import import properties as latency_properties
 from bench.core.reports import Evidence
@@ -16,7 +16,6 @@ from bench.runtimes.base.session import (
     Logits,
     Session,
     SessionSpec,
-    TokenArray,
     Unavailable,
     Unfit,
 )
@@ -84,16 +83,16 @@ class OpenVinoSession(Session):
         if threads != spec.cpu_threads:
             raise WorkerError(f"asked OpenVINO for {spec.cpu_threads} threads, it took {threads}")
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        return infer(self._request, self._names, inputs)
+    def run(self, batch: AnyBatch) -> Logits:
+        return infer(self._request, self._names, batch.arrays)
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         """Measure with a second model: one that counts is slower."""
         model = compiled(self._spec, PERF_COUNT=True)
         request = model.create_infer_request()
         counted = []
-        for inputs in batches:
-            infer(request, self._names, inputs)
+        for batch in batches:
+            infer(request, self._names, batch.arrays)
             counted += request.get_profiling_info()
         attention = attention_nodes(model)
         times: Counter[str] = Counter()
@@ -114,7 +113,7 @@ class OpenVinoSession(Session):
         )
 
 
-def infer(request: Any, names: Sequence[str], inputs: Sequence[TokenArray]) -> Logits:
+def infer(request: Any, names: Sequence[str], inputs: Sequence[IntArray]) -> Logits:
     """Run one request on arrays that are read where they are, and return a copy of its logits."""
     request.infer(dict(zip(names, inputs, strict=True)), share_inputs=True)
     logits: Logits = request.get_output_tensor(0).data.copy()

@@ -6,13 +6,12 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.core.model_inputs import INPUT_NAMES, Padding
+from bench.core.model_inputs import INPUT_NAMES, AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.session import (
     Logits,
     Session,
     SessionSpec,
-    TokenArray,
     Unavailable,
 )
 from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
@@ -84,11 +83,11 @@ class EagerSession(Session):
         self._device = spec.device
         self._spec = spec
 
-    def run(self, *inputs: TokenArray) -> Logits:
+    def run(self, batch: AnyBatch) -> Logits:
         import torch
 
         with torch.inference_mode():
-            logits = self._forward([torch.from_numpy(array).to(self._device) for array in inputs])
+            logits = self._forward([torch.from_numpy(array).to(self._device) for array in batch.arrays])
             host: Logits = logits.float().cpu().numpy()
         return host
 
@@ -102,12 +101,12 @@ class EagerSession(Session):
         if self._device == "cuda":
             torch.cuda.empty_cache()
 
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            for inputs in batches:
-                self.run(*inputs)
+            for batch in batches:
+                self.run(batch)
         return {event.key: event.self_cpu_time_total / 1000 for event in profiler.key_averages()}
 
     def evidence(self) -> Evidence:
@@ -148,10 +147,10 @@ class CompiledSession(EagerSession):
         )
         torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
 
-    def run(self, *inputs: TokenArray) -> Logits:
+    def run(self, batch: AnyBatch) -> Logits:
         import torch
 
-        shape = inputs[0].shape
+        inputs, shape = batch.arrays, batch.shape
         with torch.inference_mode():
             if shape not in self._buffers:
                 self._buffers[shape] = InputBuffers((len(inputs), *shape), self._device)
@@ -206,7 +205,7 @@ class InputBuffers:
         # CUDA graphs then read the inputs where they are, without a copy of their own.
         torch._dynamo.mark_static_address(self._device)
 
-    def fill(self, inputs: Sequence[TokenArray]) -> torch.Tensor:
+    def fill(self, inputs: Sequence[IntArray]) -> torch.Tensor:
         """Copy the inputs, int64 `[batch, length]` each, to the device in one piece; return them there."""
         for place, array in enumerate(inputs):
             self._array[place] = array

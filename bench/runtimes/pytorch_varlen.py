@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import AnyBatch, IntArray, PackedBatch, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.end_to_end import EndToEnd, join_projections
-from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, TokenArray, Unavailable
+from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, Unavailable
 from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
 
 if TYPE_CHECKING:
@@ -81,30 +81,29 @@ class VarlenSession(Session):
         self._pool = torch.cuda.graph_pool_handle()
         self._capture_bytes = 0
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        """Return float32 logits `[batch, labels]` for ids `[tokens]`, lengths `[batch]` and types `[tokens]`."""
+    def run(self, batch: AnyBatch) -> Logits:
         import torch
 
-        ids, lengths, *types = inputs
-        bucket = bucket_of(len(lengths), len(ids))
+        assert isinstance(batch, PackedBatch)
+        bucket = bucket_of(*batch.shape)
         with torch.inference_mode():
             if bucket not in self._graphs:
                 self._graphs[bucket] = self._capture(bucket)
-            return self._graphs[bucket].run(ids, lengths, types[0] if types else None)
+            return self._graphs[bucket].run(batch)
 
-    def computed(self, *inputs: TokenArray) -> Computed:
+    def computed(self, batch: AnyBatch) -> Computed:
         """Return the bucket; of its unused tokens sentences are made that nothing is taken from."""
-        ids, lengths = inputs[:2]
-        sentences, tokens = bucket_of(len(lengths), len(ids))
-        unused = split(tokens - len(ids), self._classifier.longest)
-        return Computed((sentences, tokens), tokens, int((lengths**2).sum()) + sum(part**2 for part in unused))
+        assert isinstance(batch, PackedBatch)
+        sentences, tokens = bucket_of(*batch.shape)
+        unused = split(tokens - len(batch.ids), self._classifier.longest)
+        return Computed((sentences, tokens), tokens, int((batch.lengths**2).sum()) + sum(part**2 for part in unused))
 
     def free_cached_memory(self) -> None:
         import torch
 
         torch.cuda.empty_cache()
 
-    def operator_ms(self, _batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, _batches: Sequence[AnyBatch]) -> dict[str, float]:
         """Nothing runs on the CPU."""
         return {}
 
@@ -161,7 +160,7 @@ class CapturedRow:
         self._host = torch.zeros(sum(sizes), dtype=torch.int32, pin_memory=True)
         self._device = torch.zeros(sum(sizes), dtype=torch.int32, device="cuda")
         self._row = HostRow(self._host.numpy(), bucket, classifier.longest, classifier.offset)
-        self._row.fill(np.ones(1, dtype=np.int64), np.ones(1, dtype=np.int64), None)
+        self._row.fill(PackedBatch(np.ones(1, dtype=np.int64), np.ones(1, dtype=np.int64)))
 
         def step() -> torch.Tensor:
             self._device.copy_(self._host, non_blocking=True)
@@ -179,14 +178,14 @@ class CapturedRow:
         with torch.cuda.graph(self._graph, pool=pool):
             self._logits.copy_(step(), non_blocking=True)
 
-    def run(self, ids: TokenArray, lengths: TokenArray, types: TokenArray | None) -> Logits:
+    def run(self, batch: PackedBatch) -> Logits:
         """Return logits `[sentences, labels]`."""
         import torch
 
-        self._row.fill(ids, lengths, types)
+        self._row.fill(batch)
         self._graph.replay()
         torch.cuda.current_stream().synchronize()
-        host: Logits = self._logits[: len(lengths)].numpy().copy()
+        host: Logits = self._logits[: len(batch)].numpy().copy()
         return host
 
 
@@ -206,25 +205,25 @@ class HostRow:
         parts = np.split(memory, np.cumsum(sizes_of(bucket, longest))[:-1])
         self.ids, self.positions, self.types, self.starts, self.first = parts
 
-    def fill(self, ids: TokenArray, lengths: TokenArray, types: TokenArray | None) -> None:
-        """Write a batch: ids `[tokens]`, lengths `[batch]`, types `[tokens]`.
+    def fill(self, batch: PackedBatch) -> None:
+        """Write a batch.
 
         Unused tokens become sentences of their own; where there are none, what would be their first token is the last
         one, so that no place lies beyond the row.
         """
-        used, sentences, tokens = len(ids), len(lengths), len(self.ids)
-        ends = lengths.cumsum()
-        self.ids[:used], self.ids[used:] = ids, 0
-        self.positions[:used] = places_in_sentences(lengths, ends) + self._offset
+        (sentences, used), tokens = batch.shape, len(self.ids)
+        ends = batch.lengths.cumsum()
+        self.ids[:used], self.ids[used:] = batch.ids, 0
+        self.positions[:used] = places_in_sentences(batch.lengths, ends) + self._offset
         self.positions[used:] = self._offset
-        if types is not None:
-            self.types[:used] = types
+        if batch.types is not None:
+            self.types[:used] = batch.types
         self.starts[1 : sentences + 1] = ends
         unused = used + self._longest * np.arange(1, len(self.starts) - sentences)
         self.starts[sentences + 1 :] = np.minimum(unused, tokens)
         np.minimum(self.starts[: len(self.first)], tokens - 1, out=self.first)
 
 
-def places_in_sentences(lengths: TokenArray, ends: TokenArray) -> NDArray[np.int64]:
+def places_in_sentences(lengths: IntArray, ends: IntArray) -> NDArray[np.int64]:
     """Return each token's place in its sentence: 0, 1, 2, …, 0, 1, …"""
     return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)

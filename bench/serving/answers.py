@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.core.differences import largest_difference
 from bench.core.model_inputs import Task
-from bench.inputs.batches import Batch
+from bench.inputs.batches import IndexedBatch
 from bench.proof.quality import Comparison, Logits, compare, reference_spread
 from bench.runtimes.base.session import Session
 from bench.serving.instances import Served
@@ -32,24 +32,24 @@ def check(served: list[Served], reference: Logits, task: Task) -> Comparison:
         return Comparison(float("inf"), 0, 0, 0, "batches with another number of answers than of requests")
     indices = np.concatenate([batch.indices for batch in batches])
     logits = np.concatenate([logits for each in served for logits in each.logits])
-    return compare([(Batch(indices, ()), logits)], reference, task)
+    return compare([(indices, logits)], reference, task)
 
 
-def _pairs(served: list[Served]) -> list[tuple[Batch, Logits]]:
+def _pairs(served: list[Served]) -> list[tuple[IndexedBatch, Logits]]:
     return [pair for each in served for pair in zip(each.batches, each.logits, strict=True)]
 
 
-def furthest(served: list[Served], reference: Logits, count: int = REPLAYED) -> list[tuple[Batch, Logits]]:
+def furthest(served: list[Served], reference: Logits, count: int = REPLAYED) -> list[tuple[IndexedBatch, Logits]]:
     """Return the batches of several requests whose logits are furthest from the reference."""
     pairs = [pair for pair in _pairs(served) if len(pair[0].indices) > 1]
     return sorted(pairs, key=lambda pair: -largest_difference(pair[1], reference[pair[0].indices]))[:count]
 
 
-def replay(session: Session, pairs: list[tuple[Batch, Logits]], reference: Logits) -> Replay:
+def replay(session: Session, pairs: list[tuple[IndexedBatch, Logits]], reference: Logits) -> Replay:
     """Run batches again as they were; `fault` says if one gives other logits now."""
     allowed = SAME * reference_spread(reference)
     differences = [
-        largest_difference(session.run(*batch.inputs)[: len(batch.indices)], logits) for batch, logits in pairs
+        largest_difference(session.run(batch.inputs)[: len(batch.indices)], logits) for batch, logits in pairs
     ]
     largest = max(differences, default=0.0)
     fault = "" if largest <= allowed else f"an answer under load differs from the same batch run again by {largest:.3g}"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.inputs.batches import Batch
+from bench.inputs.batches import IndexedBatch
 from bench.runtimes.base.session import Session
 from bench.serving.batcher import Batcher
 from bench.serving.requests import Requests
@@ -24,7 +24,7 @@ Logits = NDArray[np.float32]
 class Served:
     """What a session did under one load: every batch with the logits that were answered, and how long it ran."""
 
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[IndexedBatch] = field(default_factory=list)
     logits: list[Logits] = field(default_factory=list)
     busy_ns: int = 0
 
@@ -39,7 +39,7 @@ def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: A
     while taken := batcher.take():
         batch = requests.batch([request.index for request in taken])
         began = time.perf_counter_ns()
-        logits = session.run(*batch.inputs)
+        logits = session.run(batch.inputs)
         served.busy_ns += time.perf_counter_ns() - began
         answer(taken)
         served.batches.append(batch)

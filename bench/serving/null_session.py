@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bench.core.model_inputs import AnyBatch
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import Logits, Session, TokenArray
+from bench.runtimes.base.session import Logits, Session
 
 NULL = "null"
 """Its name in place of a runtime's."""
@@ -19,10 +20,10 @@ class NullSession(Session):
     def __init__(self, labels: int) -> None:
         self._labels = labels
 
-    def run(self, *inputs: TokenArray) -> Logits:
-        return np.zeros((len(inputs[0]), self._labels), dtype=np.float32)
+    def run(self, batch: AnyBatch) -> Logits:
+        return np.zeros((len(batch), self._labels), dtype=np.float32)
 
-    def operator_ms(self, _batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, _batches: Sequence[AnyBatch]) -> dict[str, float]:
         return {}
 
     def evidence(self) -> Evidence:

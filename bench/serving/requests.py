@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.core.model_inputs import Padding
-from bench.inputs.batches import Batch
-from bench.inputs.encoded import Encoded, IntArray
+from bench.core.model_inputs import IntArray, Padding
+from bench.inputs.batches import IndexedBatch
+from bench.inputs.encoded import Encoded
 from bench.inputs.padding import pad
 from bench.runtimes.base.session import Session
 
@@ -26,7 +26,7 @@ class Requests:
         self._multiple_of = multiple_of
         self._sizes = sorted(sizes)
 
-    def batch(self, sentences: list[int]) -> Batch:
+    def batch(self, sentences: list[int]) -> IndexedBatch:
         """Return a batch of these sentences, filled up with the last of them to a size that there is a session for.
 
         Its `indices` are those that were asked for: of what the session returns, the rows behind are nobody's.
@@ -34,19 +34,19 @@ class Requests:
         size = next((size for size in self._sizes if size >= len(sentences)), len(sentences))
         indices = np.array(sentences, dtype=np.int64)
         filled = np.concatenate([indices, np.repeat(indices[-1:], size - len(sentences))])
-        return Batch(indices, pad(self._encoded, filled, self._padding, self._multiple_of))
+        return IndexedBatch(indices, pad(self._encoded, filled, self._padding, self._multiple_of))
 
-    def of_every_shape(self, session: Session, max_batch: int, sizes: list[int]) -> list[Batch]:
+    def of_every_shape(self, session: Session, max_batch: int, sizes: list[int]) -> list[IndexedBatch]:
         """Return one batch of each shape that the session can meet, the largest first.
 
         `sizes`: batch sizes that are tried where any may come and padding leaves few shapes.
         """
         counts = sizes if self._padding != "none" else list(range(1, max_batch + 1))
-        found: dict[tuple[int, ...], Batch] = {}
+        found: dict[tuple[int, ...], IndexedBatch] = {}
         for count in sorted({min(count, max_batch) for count in counts}):
             for sentences in self._unlike(count):
                 batch = self.batch(sentences)
-                found.setdefault(session.computed(*batch.inputs).shape, batch)
+                found.setdefault(session.computed(batch.inputs).shape, batch)
         return [found[shape] for shape in sorted(found, reverse=True)]
 
     def _unlike(self, count: int) -> Iterator[list[int]]:
@@ -68,6 +68,6 @@ def _between(shorter: int, longer: int, apart: int, count: int) -> Iterator[list
         yield [shorter] * (count - longer_ones) + [longer] * longer_ones
 
 
-def indices_of(batches: list[Batch]) -> IntArray:
+def indices_of(batches: list[IndexedBatch]) -> IntArray:
     """Return the sentences of several batches, one after the other."""
     return np.concatenate([batch.indices for batch in batches]) if batches else np.zeros(0, dtype=np.int64)

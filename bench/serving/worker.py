@@ -131,7 +131,7 @@ class Worker:
         _tell("prepare", shapes=len(batches))
         for batch in batches:
             for _ in range(WARM_UPS):
-                session.run(*batch.inputs)
+                session.run(batch.inputs)
         return session
 
     def _sizes(self) -> list[int]:
@@ -181,7 +181,7 @@ class Worker:
         """Run both ends of the curve: one request after another, and all at once."""
         _tell("one by one")
         began = time.perf_counter()
-        instances.first.run(*self.requests.batch([0]).inputs)
+        instances.first.run(self.requests.batch([0]).inputs)
         run_seconds = max(time.perf_counter() - began, 1e-6)
         least, most = SINGLE_QUERIES
         count = min(max(math.ceil(self.job.end_seconds / run_seconds), least), most)
@@ -233,7 +233,7 @@ class Worker:
             "gpu": gpu,
         }
         if self.job.runtime != NULL:
-            computed = [instances.first.computed(*batch.inputs).tokens for each in served for batch in each.batches]
+            computed = [instances.first.computed(batch.inputs).tokens for each in served for batch in each.batches]
             figures["tokens_computed"] = sum(computed) / max(1, answered)
             self._check(instances, served, figures, load)
         return figures

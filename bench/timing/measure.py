@@ -15,10 +15,11 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.inputs.batches import Batch
+from bench.core.model_inputs import AnyBatch, IntArray
+from bench.inputs.batches import IndexedBatch
 
-Run = Callable[..., NDArray[np.float32]]
-"""Takes int64 arrays: ids, mask and, where the model is told them, token types."""
+Run = Callable[[AnyBatch], NDArray[np.float32]]
+"""Returns logits `[batch, labels]`."""
 Clock = Callable[[], int]
 NS_PER_SECOND = 1_000_000_000
 
@@ -37,18 +38,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Runs:
-    """What a series of runs gave: latencies in nanoseconds, and each run's logits with its batch."""
+    """What a series of runs gave: latencies in nanoseconds, and each run's logits with the numbers of its sentences."""
 
     latencies_ns: list[int]
-    outputs: list[tuple[Batch, NDArray[np.float32]]]
+    outputs: list[tuple[IntArray, NDArray[np.float32]]]
 
 
-def warm_up(run: Run, batches: Sequence[Batch], runs: int, clock: Clock = time.perf_counter_ns) -> Runs:
+def warm_up(run: Run, batches: Sequence[IndexedBatch], runs: int, clock: Clock = time.perf_counter_ns) -> Runs:
     """Run `runs` batches; their latencies are never part of a result, their logits are checked."""
     return _repeat(run, cycle(batches), clock, lambda count, _spent_ns: count >= runs)
 
 
-def time_runs(run: Run, batches: Sequence[Batch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
+def time_runs(run: Run, batches: Sequence[IndexedBatch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
     """Time whole passes until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
 
     def is_enough(count: int, spent_ns: int) -> bool:
@@ -60,18 +61,18 @@ def time_runs(run: Run, batches: Sequence[Batch], budget: Budget, clock: Clock =
         return _repeat(run, cycle(batches), clock, is_enough)
 
 
-def _repeat(run: Run, batches: Iterator[Batch], clock: Clock, is_enough: Callable[[int, int], bool]) -> Runs:
+def _repeat(run: Run, batches: Iterator[IndexedBatch], clock: Clock, is_enough: Callable[[int, int], bool]) -> Runs:
     latencies_ns: list[int] = []
-    outputs: list[tuple[Batch, NDArray[np.float32]]] = []
+    outputs: list[tuple[IntArray, NDArray[np.float32]]] = []
     spent_ns = 0
     while not is_enough(len(latencies_ns), spent_ns):
         batch = next(batches)
         inputs = batch.inputs
         before = clock()
-        logits = run(*inputs)
+        logits = run(inputs)
         after = clock()
         latencies_ns.append(after - before)
-        outputs.append((batch, logits))
+        outputs.append((batch.indices, logits))
         spent_ns += after - before
     return Runs(latencies_ns, outputs)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.core.reports import Profile
-from bench.inputs.batches import Batch
+from bench.inputs.batches import IndexedBatch
 from bench.timing.measure import Run
 
 KEPT_KERNELS = 40
@@ -26,7 +26,7 @@ def can_profile() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def profile_runs(run: Run, batches: Sequence[Batch]) -> Profile:
+def profile_runs(run: Run, batches: Sequence[IndexedBatch]) -> Profile:
     """Run these batches under the profiler and return, for an average run,
 
     `kernel_launches` (copies not counted), `gpu_busy_ms` (time in which a kernel or a copy was
@@ -37,7 +37,7 @@ def profile_runs(run: Run, batches: Sequence[Batch]) -> Profile:
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         for batch in batches:
-            run(*batch.inputs)
+            run(batch.inputs)
     runs = len(batches)
     events = [
         event

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.inputs.batches import Batch, make_batches
+from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.inputs.padding import pad
 from bench.machine.quota import throttled_seconds
@@ -212,11 +212,11 @@ class Worker:
         for start in range(0, len(self.encoded), size):
             indices = np.arange(start, start + size) % len(self.encoded)
             inputs = pad(self.encoded, indices, self.job.padding, self.job.multiple_of)
-            predicted[indices] = session.run(*inputs).argmax(axis=1)
+            predicted[indices] = session.run(inputs).argmax(axis=1)
         self.result.accuracy = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
 
 
-def _operators(session: Session, batches: list[Batch]) -> dict[str, float]:
+def _operators(session: Session, batches: list[IndexedBatch]) -> dict[str, float]:
     """Return milliseconds by operator of an average run on the CPU, the longest first."""
     chosen = [batch.inputs for batch in batches]
     times = session.operator_ms(chosen)

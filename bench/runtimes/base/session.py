@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import AnyBatch, Padding
 from bench.core.reports import Evidence
 
-TokenArray = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
 
@@ -73,24 +72,20 @@ class Session(ABC):
         return
 
     @abstractmethod
-    def run(self, *inputs: TokenArray) -> Logits:
-        """Return float32 logits `[batch, labels]` for int64 arrays `[batch, length]`.
+    def run(self, batch: AnyBatch) -> Logits:
+        """Return float32 logits `[batch, labels]`; with padding `none` the batch is a PackedBatch."""
 
-        `inputs`: ids, mask and, where the model is told them, token types; without padding ids `[tokens]`, lengths
-        `[batch]` and types `[tokens]`.
-        """
-
-    def computed(self, *inputs: TokenArray) -> Computed:
-        """Return what `run` computes for these inputs: arrays `[batch, length]` as they are."""
-        batch, length = inputs[0].shape
-        return Computed((batch, length), batch * length, batch * length * length)
+    def computed(self, batch: AnyBatch) -> Computed:
+        """Return what `run` computes for a batch: arrays `[batch, length]` as they are."""
+        sentences, length = batch.shape
+        return Computed(batch.shape, sentences * length, sentences * length * length)
 
     def free_cached_memory(self) -> None:
         """Give cached device memory back after a batch size that did not fit."""
         return
 
     @abstractmethod
-    def operator_ms(self, batches: Sequence[tuple[TokenArray, ...]]) -> dict[str, float]:
+    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         """Return the milliseconds that each kind of operator takes on the CPU, summed over `batches`; never timed."""
 
     @abstractmethod
