@@ -10,15 +10,15 @@ import _project  # noqa: F401
 
 from bench.core.errors import EngineError, WorkerError, run_stage
 from bench.core.files import replacing_folder, write_json
-from bench.core.graphs import reason_not_made
 from bench.core.params import load_params
 from bench.core.paths import ARTIFACTS, ENGINES
 from bench.core.progress import say
 from bench.core.provenance import read_environment
 from bench.core.reports import EngineRecord
-from bench.engines.building import build_engines
-from bench.engines.folders import RECORD
+from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
+from bench.workers.building import build_engines
+from bench.workers.engines import RECORD
 
 
 def main() -> None:

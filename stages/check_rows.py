@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.core.attempts import count_attempt
 from bench.core.errors import WorkerError, run_stage
 from bench.core.files import read_model, remove, write_text
 from bench.core.params import load_params
 from bench.core.paths import CHECKED, SAMPLES, SERVED, SUMMARY_TABLE
 from bench.core.reports import Report, Served
+from bench.core.staleness import count_attempt
 
 
 def main() -> None:

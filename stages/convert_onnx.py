@@ -10,11 +10,11 @@ import _project  # noqa: F401
 
 from bench.core.errors import BenchError, run_stage
 from bench.core.files import replacing_file, shortened, write_json
-from bench.core.graphs import UNUSED, is_wanted, write_not_made
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, CONVERSIONS, ONNX
 from bench.core.progress import say
 from bench.core.provenance import read_machine_id
+from bench.core.staleness import UNUSED, is_wanted, write_not_made
 from bench.graphs.convert import check_recipe, convert
 from bench.graphs.fusion import attention_of
 from bench.graphs.onnx_files import check_loads, load_graph, save_graph

@@ -8,23 +8,20 @@ from typing import Any
 
 import _project
 
-from bench.core.attempts import ensure_attempts
-from bench.core.batches import write_batches
 from bench.core.errors import run_stage
 from bench.core.files import write_json
-from bench.core.graphs import write_wanted
 from bench.core.leftovers import remove_leftovers
 from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, OWN_FILES
+from bench.core.staleness import ensure_attempts, write_batches, write_wanted
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import wanted_graphs
 from bench.machine.cores import thread_count
-from bench.machine.environment import probe_environment
+from bench.machine.environment import probe_environment, write_machine
 from bench.machine.gpus import VISIBLE
-from bench.machine.identity import write_machine
 from bench.runtimes.base.check_params import check_params
 from bench.runtimes.base.registry import import_runtime
-from bench.sources.own_files import own_hashes
+from bench.sources.local import own_hashes
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from bench.core.params import Variant
 from bench.core.reports import Evidence
 from bench.core.variables import CLEARED, KEPT, RECORDED, chosen_variables, is_cleared, recorded_variables
 from bench.machine import lock
-from bench.proof.evidence import contradiction
 from bench.runtimes import pytorch
 from bench.runtimes.base.session import SessionSpec
 from bench.runtimes.pytorch import open_session
+from bench.timing.evidence import contradiction
 
 SLOWING = {
     "TORCHDYNAMO_DISABLE": "1",

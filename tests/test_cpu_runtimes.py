@@ -17,11 +17,10 @@ from test_models import error_of
 from bench.core.openvino_import import import_openvino
 from bench.core.params import Variant
 from bench.core.reports import Evidence
-from bench.machine.can_run import reason_to_skip
-from bench.machine.instructions import DECIDING, deciding_instructions, has_bf16
-from bench.proof.evidence import contradiction
+from bench.machine.can_run import DECIDING, deciding_instructions, has_bf16, reason_to_skip
 from bench.runtimes import openvino, pytorch
 from bench.runtimes.base.session import SessionSpec, Unavailable, Unfit
+from bench.timing.evidence import contradiction
 
 bf16_only = pytest.mark.skipif(not has_bf16(deciding_instructions()), reason="this CPU has no BF16 instructions")
 

@@ -16,14 +16,6 @@ from bench.core.errors import EngineError, WorkerError
 from bench.core.model_inputs import Batch
 from bench.core.params import Params
 from bench.core.reports import Cell, EngineRecord
-from bench.engines.folders import (
-    check_fits,
-    check_unchanged,
-    copy_engine,
-    engine_bytes,
-    engine_folder_name,
-    with_timing_cache,
-)
 from bench.inputs.encoded import load_encoded
 from bench.machine.versions import _decode_tensorrt
 from bench.runtimes import tensorrt
@@ -39,6 +31,14 @@ from bench.runtimes.tensorrt import (
     with_int32_inputs,
 )
 from bench.timing import parts
+from bench.workers.engines import (
+    check_fits,
+    check_unchanged,
+    copy_engine,
+    engine_bytes,
+    engine_folder_name,
+    with_timing_cache,
+)
 from bench.workers.launcher import worker_environment
 from bench.workers.protocol import Job
 

@@ -20,7 +20,7 @@ from hub_server import COMMIT, Hub, serving
 
 from bench.core.errors import describe_os_error
 from bench.machine.lock import timing_lock
-from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
+from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory
 
 FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and permissions of POSIX systems")

@@ -12,8 +12,8 @@ import pytest
 from bench.core.params import Variant
 from bench.core.reports import Evidence, Profile
 from bench.machine.can_run import reason_to_skip
-from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.proof.kernels import arithmetic_of, arithmetic_shares
+from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.timing.profiling import covered
 
 SGEMM = "void sgemm_largek_lds64<true, false, 5, 5, 4, 4, 4, 34>(float*, float const*, float const*, int, int)"

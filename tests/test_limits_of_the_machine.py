@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from bench.core.errors import ParameterError
-from bench.machine import cores, environment, identity, quota
+from bench.machine import cores, environment, quota
 from bench.machine.can_run import has_code
 from bench.machine.gpus import chosen_gpu, handle_of, visible_gpus
-from bench.monitors.gpu import GpuMonitor
+from bench.timing.gpu_monitor import GpuMonitor
 
 Write = Callable[[str, str], None]
 
@@ -271,13 +271,13 @@ def test_a_gpu_that_pytorch_has_no_code_for_is_known_before_a_row_is_tried(
 
 def test_the_machines_id_is_its_own_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setattr(identity, "ID_FILES", (tmp_path / "missing", tmp_path / "id"))
+    monkeypatch.setattr(environment, "ID_FILES", (tmp_path / "missing", tmp_path / "id"))
     found = set()
     for text in ("one\n", "two\n"):
         (tmp_path / "id").write_text(text, encoding="utf-8")
-        assert identity.machine_id() == identity.machine_id()
-        found.add(identity.machine_id())
+        assert environment.machine_id() == environment.machine_id()
+        found.add(environment.machine_id())
     assert len(found) == 2
     use(Nvml(), monkeypatch)
-    assert {identity.machine_id(0), identity.machine_id(1)}.isdisjoint(found)
-    assert identity.machine_id(0) != identity.machine_id(1)
+    assert {environment.machine_id(0), environment.machine_id(1)}.isdisjoint(found)
+    assert environment.machine_id(0) != environment.machine_id(1)

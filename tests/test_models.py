@@ -23,14 +23,14 @@ from bench.core.sentences import Labelled
 from bench.graphs.convert import convert
 from bench.graphs.export import export_checked, parity
 from bench.inputs.encoded import encode
-from bench.proof.evidence import contradiction
-from bench.proof.operators import MATRIX_PRODUCT, matrix_share
-from bench.proof.quality import reference_spread
 from bench.runtimes import pytorch
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.tensorrt import with_int32_inputs
 from bench.sources.kinds import SUPPORTED
+from bench.summary.cells import MATRIX_PRODUCT, matrix_share
+from bench.timing.evidence import contradiction
+from bench.timing.quality import reference_spread
 
 PATHS = [
     ("pytorch", "fp32", "model", 1e-4),

@@ -12,11 +12,11 @@ from test_models import THROUGH_ALL
 from bench.core.model_inputs import Padding
 from bench.core.params import Variant
 from bench.inputs.padding import pad
-from bench.proof.evidence import contradiction
-from bench.proof.quality import reference_spread
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
-from bench.timing.refusals import refusal
+from bench.timing.evidence import contradiction
+from bench.timing.quality import reference_spread
+from bench.timing.unsupported import refusal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures
 PATHS: list[tuple[str, Any, str, Padding, dict[str, Any], float]] = [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import STAND_INS, TINY_VARIANTS, Project, copy_of, shared_project, shim, stages_run
 
-from bench.machine.instructions import deciding_instructions, has_bf16
+from bench.machine.can_run import deciding_instructions, has_bf16
 
 INFER = {f"infer@{key}" for key in TINY_VARIANTS}
 ENGINE = {"build_engine@ort_tensorrt_fp16"}

@@ -10,8 +10,8 @@ import pytest
 
 from bench.core.params import Variant, load_params
 from bench.core.reports import Evidence
-from bench.proof.evidence import contradiction
-from bench.proof.quality import compare, gate_verdict, reference_spread
+from bench.timing.evidence import contradiction
+from bench.timing.quality import compare, gate_verdict, reference_spread
 
 REFERENCE = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 QUALITY = load_params(Path(__file__).parent.parent / "params.yaml").quality

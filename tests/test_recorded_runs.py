@@ -294,7 +294,9 @@ def test_seconds_and_peaks_of_another_machine_of_the_same_kind_are_not_this_ones
 ) -> None:
     machine = measured_copy.folder / "shim"
     machine.mkdir()
-    (machine / "sitecustomize.py").write_text("import bench.machine.identity as i\ni._system_id = lambda: 'another'\n")
+    (machine / "sitecustomize.py").write_text(
+        "import bench.machine.environment as i\ni._system_id = lambda: 'another'\n"
+    )
     ran = measured_copy.repro(environment=in_front(measured_copy, machine, measured_copy.folder))
     assert "measure_peaks" in ran
     assert not {"export_onnx", "infer@ort_cpu_fp32"} & ran

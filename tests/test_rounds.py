@@ -13,10 +13,10 @@ from conftest import Project
 from test_report import context, row, table
 
 from bench.core.reports import ProcessTimes, TimingSession
-from bench.machine.repro import Request, parse
 from bench.report.notes.write import render_notes
 from bench.summary.comparisons import compare
 from bench.summary.panels import Sessions, with_controls, with_levels
+from bench.timing.repro import Request, parse
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 
 NAMES = ["a", "b", "c", "d"]

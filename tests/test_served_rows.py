@@ -12,10 +12,10 @@ from conftest import Project, shim
 
 from bench.core.params import load_params
 from bench.core.progress import Steps
-from bench.machine.repro import UNKNOWN
 from bench.serving import together
 from bench.serving.rounds import ServingRounds
 from bench.serving.together import served_report
+from bench.timing.repro import UNKNOWN
 
 KEY = "ort_cpu_fp32"
 

@@ -22,9 +22,8 @@ from bench.serving import load as load_generator
 from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
 from bench.serving.expected import expected_rate
-from bench.serving.instances import Instances, Served
+from bench.serving.instances import Instances, NullSession, Served
 from bench.serving.load import Load, answer, read_log, send
-from bench.serving.null_session import NullSession
 from bench.serving.requests import Requests
 from bench.serving.search import HIGHEST, LOWEST, Grid, search
 from bench.statistics.late import shows_p99

@@ -11,7 +11,7 @@ from project_imports import ROOT, RUNTIMES, closure, holds_only_a_docstring, pac
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 RUNTIME_FILES = sorted(f"{RUNTIMES}/{path.name}" for path in (ROOT / RUNTIMES).glob("*.py") if path.stem != "__init__")
-WORKER, BUILDER = "bench/timing/worker.py", "bench/engines/build_worker.py"
+WORKER, BUILDER = "bench/timing/worker.py", "bench/workers/build_worker.py"
 ENTRY_POINTS = {
     "probe": RUNTIME_FILES,
     "build_engine": [BUILDER, f"{RUNTIMES}/tensorrt.py"],
@@ -81,11 +81,11 @@ def test_what_does_not_change_how_a_model_is_timed_is_no_part_of_a_timed_stage(s
 
 FLOORS = (
     ("core", "statistics"),
-    ("machine", "monitors", "peaks", "sources", "inputs", "classifier"),
+    ("machine", "peaks", "sources", "inputs", "classifier"),
     ("graphs", "proof", "runtimes"),
     ("workers", "summary", "findings"),
-    ("engines", "report"),
-    ("timing", "runs"),
+    ("timing", "report"),
+    ("runs",),
     ("serving",),
 )
 """The packages of bench/ from the ground floor up."""

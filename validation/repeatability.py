@@ -35,11 +35,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import read_json, write_json
 from bench.machine.lock import timing_lock
-from bench.monitors.host import host_loop_ms
 from bench.summary.comparisons import compare
 from bench.summary.panels import LEVELS, Sessions, with_levels
 from bench.summary.serving import compare_served, read_serving
 from bench.summary.table_file import read_summary
+from bench.timing.host_monitor import host_loop_ms
 
 RECORDED = Path(__file__).with_name("recorded") / "repeatability.json"
 """By what was compared and by title: what docs/statistics.md cites."""

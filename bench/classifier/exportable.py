@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.classifier.reference import logits_of
-from bench.core.differences import largest_difference
 from bench.core.errors import ModelError
+from bench.core.model_inputs import largest_difference
 from bench.inputs.encoded import Encoded
 
 if TYPE_CHECKING:

@@ -227,7 +227,7 @@ class ReportSettings(Section):
 
 
 class Tolerances(Section):
-    """How far a row's logits may be from the reference; see `bench.proof.quality` for the two figures."""
+    """How far a row's logits may be from the reference; see `bench.timing.quality` for the two figures."""
 
     max_relative_error: Tolerance
     min_agreement: Annotated[float, Field(ge=0, le=1)]

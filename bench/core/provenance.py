@@ -2,11 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from bench.core.files import read_json
+from bench.core.model_inputs import Task
 from bench.core.paths import ENVIRONMENT, MACHINE, PROVENANCE
-from bench.core.schemas import Environment, Machine, Provenance
+from bench.core.schemas import Name
+
+Versions = dict[str, str | None]
+
+
+class Cpu(TypedDict):
+    """The CPU that `probe` found."""
+
+    model: str
+    cores: int
+
+
+class Cuda(TypedDict):
+    """The GPU that `probe` found."""
+
+    gpu: str
+    count: int
+    memory_mib: int | None
+    compute_capability: str | None
+    driver: str | None
+    cuda: str | None
+    cudnn: str | None
+    pytorch_code: NotRequired[str | None]
+
+
+class Environment(TypedDict):
+    """metrics/env.json."""
+
+    cpu: Cpu
+    cuda: Cuda | None
+    os: str
+    python: str
+    versions: Versions
+    runtimes: dict[str, Versions]
+    variables: NotRequired[dict[str, str]]
+
+
+class Machine(TypedDict):
+    """artifacts/machine.json."""
+
+    id: Name
+
+
+class Provenance(TypedDict):
+    """metrics/model.json."""
+
+    model: Name
+    model_is_real: bool
+    sentences: Name
+    stands_for: NotRequired[str]
+    model_type: NotRequired[str]
+    task: NotRequired[Task]
+    labels: NotRequired[Annotated[int, Field(ge=1)]]
 
 
 def read_environment() -> dict[str, Any]:

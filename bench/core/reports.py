@@ -318,3 +318,10 @@ class Served(Stored):
     instances: Annotated[int, Field(ge=1)]
     failure: str = ""
     fingerprint: str = ""
+
+
+def rate_text(per_s: float) -> str:
+    """Write a rate, a second, without an exponent: 0.042, 38.2, 1205."""
+    if per_s < 1:
+        return f"{per_s:.2g}"
+    return f"{per_s:.1f}" if per_s < 100 else f"{per_s:.0f}"

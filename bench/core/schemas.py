@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.core.model_inputs import Padding, Task
+from bench.core.model_inputs import Padding
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -19,57 +19,6 @@ Count = Annotated[int, Field(ge=0, le=10**12)]
 Name = Annotated[str, Field(min_length=1)]
 Numbers = Annotated[str, Field(pattern=r"^\d[\d.e+-]*( \d[\d.e+-]*)*$")]
 """Several numbers, with spaces between."""
-Versions = dict[str, str | None]
-
-
-class Cpu(TypedDict):
-    """The CPU that `probe` found."""
-
-    model: str
-    cores: int
-
-
-class Cuda(TypedDict):
-    """The GPU that `probe` found."""
-
-    gpu: str
-    count: int
-    memory_mib: int | None
-    compute_capability: str | None
-    driver: str | None
-    cuda: str | None
-    cudnn: str | None
-    pytorch_code: NotRequired[str | None]
-
-
-class Environment(TypedDict):
-    """metrics/env.json."""
-
-    cpu: Cpu
-    cuda: Cuda | None
-    os: str
-    python: str
-    versions: Versions
-    runtimes: dict[str, Versions]
-    variables: NotRequired[dict[str, str]]
-
-
-class Machine(TypedDict):
-    """artifacts/machine.json."""
-
-    id: Name
-
-
-class Provenance(TypedDict):
-    """metrics/model.json."""
-
-    model: Name
-    model_is_real: bool
-    sentences: Name
-    stands_for: NotRequired[str]
-    model_type: NotRequired[str]
-    task: NotRequired[Task]
-    labels: NotRequired[Annotated[int, Field(ge=1)]]
 
 
 class WorkloadSizes(TypedDict):
@@ -138,14 +87,6 @@ class TokenCount(TypedDict):
 
 
 ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_memory", "rejected", "failed"]
-
-
-class Labelled(TypedDict):
-    """A row of artifacts/sentences/evaluation.csv and calibration.csv."""
-
-    sentence: str
-    pair: NotRequired[str]
-    label: NotRequired[Count]
 
 
 class SingleRun(TypedDict):

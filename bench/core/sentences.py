@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired
 
-from bench.core import schemas
+from typing_extensions import TypedDict
+
 from bench.core.files import damaged, read_csv
+from bench.core.schemas import Count
 
 MEND = "`dvc repro -f download` renews it"
 
@@ -20,6 +22,14 @@ class Labelled(NamedTuple):
     pair: str | None = None
 
 
+class SentenceRow(TypedDict):
+    """A row of artifacts/sentences/evaluation.csv and calibration.csv."""
+
+    sentence: str
+    pair: NotRequired[str]
+    label: NotRequired[Count]
+
+
 def write_sentences(path: Path, labelled: list[Labelled]) -> None:
     """Write `sentence,pair,label` rows, UTF-8, Unix line ends."""
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -30,7 +40,7 @@ def write_sentences(path: Path, labelled: list[Labelled]) -> None:
 
 def read_sentences(path: Path) -> list[Labelled]:
     """Read what `write_sentences` wrote; DataError if it is missing, damaged or empty."""
-    rows = read_csv(path, MEND, schemas.Labelled)
+    rows = read_csv(path, MEND, SentenceRow)
     if not rows:
         raise damaged(path, "no sentences", MEND)
     return [Labelled(row["sentence"], row.get("label"), row.get("pair")) for row in rows]

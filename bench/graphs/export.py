@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.classifier.exportable import Form, exportable, faithful_forms
-from bench.core.differences import largest_difference
 from bench.core.errors import ModelError
 from bench.core.files import shortened
+from bench.core.model_inputs import largest_difference
 from bench.core.params import Export
 from bench.graphs.dynamic_shapes import BATCH, LENGTH, simplify_shapes
 from bench.graphs.gelu import order_gelu_for_fusion

@@ -1,4 +1,4 @@
-"""Can a variant run on this machine at all?"""
+"""Can a variant run on this machine at all, and which of a CPU's instructions decide how fast it multiplies?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any
 
 from bench.core.errors import DataError
 from bench.core.params import Params, Variant
-from bench.machine.instructions import BF16, has_bf16
+
+DECIDING = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    *("asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
+"""x86: vectors of 256 and 512 bits, INT8 and BF16 products in vectors (VNNI, BF16) and in tiles (AMX).  Arm: dot
+products, INT8 and BF16 matrix products, scalable vectors and tiles."""
+BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""Any of these multiplies BF16; without them it is emulated in float32."""
 
 
 def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
@@ -76,3 +84,19 @@ def wanted_graphs(params: Params, environment: dict[str, Any]) -> set[str]:
     Those of a precision that is switched off stay, so that switching it makes nothing stale but its rows.
     """
     return {row.graph for row in params.all_variants().values() if not reason_to_skip(row, environment)}
+
+
+def deciding_instructions() -> str:
+    """Return those of `DECIDING` that this CPU has, in that order; empty where nothing is known.
+
+    What the system tells counts (a virtual machine may hide some), on Apple's chips what is known of the model.
+    """
+    from archspec import cpu
+
+    found = set(cpu.host().features) | set(cpu.detect.detected_info().features)
+    return " ".join(name for name in DECIDING if name in found)
+
+
+def has_bf16(instructions: str) -> bool:
+    """Tell whether a CPU with these instructions multiplies BF16."""
+    return not set(BF16).isdisjoint(instructions.split())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.core.openvino_import import DEVICE, import_openvino, properties
-from bench.machine.instructions import deciding_instructions, has_bf16
+from bench.machine.can_run import deciding_instructions, has_bf16
 from bench.peaks.stopwatch import COPY_BYTES, Peaks, best_seconds, operations
 
 if TYPE_CHECKING:

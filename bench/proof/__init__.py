@@ -1,1 +1,1 @@
-"""Is a row what its label says, and are its logits the model's?"""
+"""How the name of a kernel tells its arithmetic: a proof of a row's label, and a figure of its report."""

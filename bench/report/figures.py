@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bench.core.rates import rate_text
+from bench.core.reports import rate_text
 from bench.summary.table_file import is_missing
 
 MISSING = "–"

@@ -13,8 +13,9 @@ from ruamel.yaml.error import YAMLError
 from bench.core.files import checked, damaged, read_json, read_yaml
 from bench.core.params import ReportSettings
 from bench.core.paths import ENVIRONMENT, EXPORT, LENGTHS, PARAMS, PROVENANCE, RUNS, SERVING_CSV, SUMMARY_CSV
+from bench.core.provenance import Environment, Provenance
 from bench.core.reports import TimingSession
-from bench.core.schemas import Environment, Export, Lengths, Provenance, RecordedParams
+from bench.core.schemas import Export, Lengths, RecordedParams
 from bench.report.context import Context, read_pins
 from bench.runs.manifest import check_manifest
 from bench.runs.packed import unpack_samples

@@ -123,7 +123,7 @@ def create_session(
 def tells_placement(onnxruntime: Any) -> bool:
     """Tell whether this version says on which provider each node runs.
 
-    Then nodes that compute shapes may stay on the CPU, and `bench.proof.evidence` looks at what else does; else none
+    Then nodes that compute shapes may stay on the CPU, and `bench.timing.evidence` looks at what else does; else none
     may.
     """
     return hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")

@@ -1,7 +1,7 @@
 """ONNX Runtime with its TensorRT execution provider.
 
 Engines come from the cache folder that `build_engine` filled; a session here never
-builds one silently, because `bench.engines.folders` checks that the folder did not change.
+builds one silently, because `bench.workers.engines` checks that the folder did not change.
 
 What TensorRT 8 does differently (seen with 8.6.1) is in `Traits`, nowhere else.
 """

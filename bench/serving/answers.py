@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.core.differences import largest_difference
-from bench.core.model_inputs import Task
+from bench.core.model_inputs import Task, largest_difference
 from bench.inputs.batches import IndexedBatch
-from bench.proof.quality import Comparison, Logits, compare, reference_spread
 from bench.runtimes.base.session import Session
 from bench.serving.instances import Served
 from bench.serving.results import Replay
+from bench.timing.quality import Comparison, Logits, compare, reference_spread
 
 REPLAYED = 8
 """Batches that are run again."""

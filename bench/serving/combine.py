@@ -7,9 +7,9 @@ from bench.core.paths import EVALUATION
 from bench.core.reports import Served
 from bench.core.schemas import ServingStatus
 from bench.inputs.encoded import load_reference
-from bench.proof.evidence import contradiction
-from bench.proof.quality import gate_verdict, reference_spread, tolerances
 from bench.serving.results import Check, ServingResult
+from bench.timing.evidence import contradiction
+from bench.timing.quality import gate_verdict, reference_spread, tolerances
 
 
 def without_load(variant: Variant, params: Params, status: ServingStatus, reason: str = "") -> Served:

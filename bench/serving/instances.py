@@ -1,4 +1,7 @@
-"""The sessions that answer: each takes batches from the queue until it is closed, and remembers what it answered."""
+"""The sessions that answer: each takes batches from the queue until it is closed, and remembers what it answered.
+
+One of them computes nothing: what it sustains is the most that generator, queue and Python do on this machine.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.core.model_inputs import AnyBatch
+from bench.core.reports import Evidence
 from bench.inputs.batches import IndexedBatch
-from bench.runtimes.base.session import Session
+from bench.runtimes.base.session import Logits, Session
 from bench.serving.batcher import Batcher
 from bench.serving.requests import Requests
 
+NULL = "null"
+"""Name of the session that computes nothing, in place of a runtime's."""
 Answer = Callable[[Sequence[Any]], None]
-Logits = NDArray[np.float32]
 
 
 @dataclass
@@ -104,3 +109,19 @@ class _Other:
         except BaseException as problem:
             self._failure = problem
             self._done.release()
+
+
+class NullSession(Session):
+    """Answers at once, with zeros."""
+
+    def __init__(self, labels: int) -> None:
+        self._labels = labels
+
+    def run(self, batch: AnyBatch) -> Logits:
+        return np.zeros((len(batch), self._labels), dtype=np.float32)
+
+    def operator_ms(self, _batches: Sequence[AnyBatch]) -> dict[str, float]:
+        return {}
+
+    def evidence(self) -> Evidence:
+        return Evidence()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Serving, Variant
-from bench.serving.null_session import NULL
+from bench.serving.instances import NULL
 from bench.serving.search import HIGHEST, Grid
 from bench.workers.jobs import make_job
 from bench.workers.protocol import Job

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from bench.core.reports import Evidence, NoopProcess, Offline, RatePoint, ServingProcess, SingleStream
 from bench.core.schemas import ServingStatus
-from bench.proof.quality import Comparison
+from bench.timing.quality import Comparison
 
 
 class Replay(BaseModel):

@@ -14,18 +14,17 @@ from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
-from bench.core.rates import rate_text
-from bench.core.reports import NoopProcess, Served
-from bench.engines.folders import check_unchanged, copy_engine, read_record
+from bench.core.reports import NoopProcess, Served, rate_text
 from bench.machine.cores import physical_cores
 from bench.serving.combine import combine, without_load
+from bench.serving.instances import NULL
 from bench.serving.jobs import make_serve_job
-from bench.serving.null_session import NULL
 from bench.serving.results import ServingResult
 from bench.serving.search import LOWEST, STEP, Grid
 from bench.timing.parts import REASON
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 from bench.timing.session import LEAST_TOGETHER
+from bench.workers.engines import check_unchanged, copy_engine, read_record
 from bench.workers.launcher import WorkerProcess, run_workers
 
 MODULE = "bench.serving.worker"

@@ -15,11 +15,9 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import say
 from bench.core.provenance import read_environment, read_provenance
-from bench.core.rates import rate_text
-from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored
+from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored, rate_text
 from bench.core.schemas import Status
 from bench.machine.lock import timing_lock
-from bench.machine.repro import Request, current_request
 from bench.serving.combine import without_load
 from bench.serving.expected import expected_rate
 from bench.serving.jobs import least_queries
@@ -27,6 +25,7 @@ from bench.serving.rounds import Row, ServingRounds
 from bench.serving.search import Grid
 from bench.timing.fingerprint import fingerprint
 from bench.timing.parts import read_report
+from bench.timing.repro import Request, current_request
 
 STAGE = "serve"
 LOADGEN = "mlcommons_loadgen"

@@ -21,21 +21,19 @@ from bench.core.errors import BenchError
 from bench.core.reports import Offline, RatePoint, SingleStream
 from bench.inputs.encoded import load_encoded, load_reference
 from bench.machine.quota import throttled_seconds
-from bench.monitors.gpu import GpuMonitor
-from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
-from bench.serving.instances import Instances, Served
+from bench.serving.instances import NULL, Instances, NullSession, Served
 from bench.serving.jobs import ServeJob
 from bench.serving.load import Load, answer, send
-from bench.serving.null_session import NULL, NullSession
 from bench.serving.requests import Requests
 from bench.serving.results import Check, ServingResult
 from bench.serving.search import Grid, search
-from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
-from bench.timing.refusals import refusal
+from bench.timing.gpu_monitor import GpuMonitor
+from bench.timing.host_monitor import OtherLoad, host_loop_ms, peak_host_mib
+from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
 from bench.workers.protocol import end_with_the_launcher, event_line, wait_for_turn
 
 WARM_UPS = 3

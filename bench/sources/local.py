@@ -1,4 +1,6 @@
-"""A model in a folder of the user's: what is taken of it, and the hash that tells one content from another."""
+"""A user's own model and tables: what is taken of a folder, and hashes, so that an edit makes `download` stale though
+the paths stay the same.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,11 @@ from pathlib import Path
 
 from bench.core.errors import ModelError, ParameterError
 from bench.core.files import file_sha256
+from bench.core.params import Params
 from bench.sources.kinds import check_kind, read_config
 from bench.sources.model_files import CONFIG, first_files, weight_files
+
+TAKEN = (".json", ".txt", ".safetensors", ".codes", ".model")
 
 
 def copy_model(source: Path, folder: Path) -> str:
@@ -57,3 +62,18 @@ def content_hash(folder: Path, names: list[str]) -> str:
     for name in sorted(names):
         total.update(f"{name} {file_sha256(folder / name)}\n".encode())
     return total.hexdigest()
+
+
+def own_hashes(params: Params) -> dict[str, str | None]:
+    """Return the SHA-256 of what each path of params.yaml holds, None for a path that is not set.
+
+    ParameterError if the model's folder is not there; a table that is missing is told by `download`.
+    """
+    found: dict[str, str | None] = {"model": None}
+    if params.model.chosen_source == "local":
+        folder = Path(str(params.model.path))
+        found["model"] = content_hash(folder, [name for name in local_files(folder) if name.endswith(TAKEN)])
+    for name in ("path", "calibration_path"):
+        path = getattr(params.dataset, name) if params.dataset.chosen_source == "local" else None
+        found[name] = file_sha256(Path(path)) if path is not None and Path(path).is_file() else None
+    return found

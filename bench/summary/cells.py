@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,6 @@ from bench.core.errors import DataError
 from bench.core.params import Variant
 from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
-from bench.proof.operators import matrix_share
 from bench.statistics.accuracy import mcnemar_p, wilson_interval
 from bench.summary.costs import bound, energy, limits, one_off_seconds, tokens
 from bench.summary.recorded import Recorded, of_this_machine
@@ -40,6 +40,12 @@ LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib")
 START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
 """The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
+MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|fullyconnected|attention", re.IGNORECASE)
+"""Operators of PyTorch (aten::addmm, quantized::linear_dynamic, …), ONNX Runtime (FusedMatMul, MatMulInteger, …) and
+OpenVINO (FullyConnected).
+
+Fused attention counts as a whole: two matrix products and the softmax between them.
+"""
 
 
 def cell_row(key: str, variant: Variant, batch_size: int, report: Report, recorded: Recorded) -> Row:
@@ -179,3 +185,11 @@ def _evidence(evidence: Evidence) -> Row:
 
 def _listed(counted: dict[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in counted.items())
+
+
+def matrix_share(operators: dict[str, float]) -> float | None:
+    """Return the share of the operators' time that goes into matrix products; None without any time."""
+    total = sum(operators.values())
+    if not total:
+        return None
+    return sum(time for name, time in operators.items() if MATRIX_PRODUCT.search(name)) / total

@@ -16,8 +16,7 @@ from bench.core import schemas
 from bench.core.files import checked, damaged, read_model, replacing_file, replacing_folder, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING, SERVING_CSV
-from bench.core.rates import rate_text
-from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess
+from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
 from bench.statistics.intervals import verdict
 from bench.statistics.late import shows_p99
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at

@@ -6,9 +6,9 @@ from bench.core.params import Params, Tolerances, Variant
 from bench.core.paths import EVALUATION
 from bench.core.reports import AnyCell, Cell, Report, TimedCell
 from bench.inputs.encoded import load_reference
-from bench.proof.evidence import contradiction, kernel_contradiction, proof_mark
-from bench.proof.quality import accuracy_fault, gate_verdict, reference_spread, tolerances
+from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.timing.latencies import summarize_latencies
+from bench.timing.quality import accuracy_fault, gate_verdict, reference_spread, tolerances
 from bench.timing.results import ProcessResult
 
 

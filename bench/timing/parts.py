@@ -8,16 +8,16 @@ from typing import Any
 
 from bench.core.errors import BenchError, DataError, EngineError
 from bench.core.files import read_model, shortened
-from bench.core.graphs import reason_not_made
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
 from bench.core.provenance import read_environment
 from bench.core.reports import Cell, Report
 from bench.core.schemas import Status
-from bench.engines.folders import check_fits, read_record
+from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.machine.repro import Request
 from bench.timing.fingerprint import fingerprint, stage_name
+from bench.timing.repro import Request
+from bench.workers.engines import check_fits, read_record
 
 TWIN = "a/a"
 """The name of the baseline's second row in the rounds: no variant's key can hold a slash."""

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.core.reports import Evidence, GpuReading, Labels, Process, Profile, Work
 from bench.core.schemas import Status
-from bench.proof.quality import Comparison
+from bench.timing.quality import Comparison
 
 
 class CellResult(BaseModel):

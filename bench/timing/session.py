@@ -18,12 +18,12 @@ from bench.core.params import Params
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps, say
 from bench.core.reports import ProcessTimes, Report, TimingSession
-from bench.engines.folders import check_unchanged, copy_engine, read_record
 from bench.machine.cores import physical_cores
 from bench.timing.combine import combine
 from bench.timing.parts import TWIN, Part, failed, without_runs
 from bench.timing.results import ProcessResult
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
+from bench.workers.engines import check_unchanged, copy_engine, read_record
 from bench.workers.jobs import make_job
 from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
 

@@ -18,9 +18,9 @@ from bench.core.paths import METRICS, ROUNDS, SAMPLES
 from bench.core.provenance import read_provenance
 from bench.core.reports import Report, Stored
 from bench.machine.lock import timing_lock
-from bench.machine.repro import Request, current_request
 from bench.timing.fingerprint import fingerprint
 from bench.timing.parts import choose_parts, recorded_fingerprint, report_without_runs
+from bench.timing.repro import Request, current_request
 from bench.timing.session import Session
 from bench.timing.variant_files import announce, write_report
 

@@ -23,17 +23,16 @@ from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.inputs.padding import pad
 from bench.machine.quota import throttled_seconds
-from bench.monitors.gpu import GpuMonitor
-from bench.monitors.host import OtherLoad, host_loop_ms, peak_host_mib
-from bench.proof.quality import compare, compare_labels
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
+from bench.timing.gpu_monitor import GpuMonitor
+from bench.timing.host_monitor import OtherLoad, host_loop_ms, peak_host_mib
 from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
-from bench.timing.out_of_memory import describe_out_of_memory, is_out_of_memory
 from bench.timing.passes import one_of_each_shape, spread_by_work, work_of
 from bench.timing.profiling import can_profile, profile_runs
-from bench.timing.refusals import refusal
+from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
+from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
 from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
 
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}

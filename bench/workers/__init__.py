@@ -1,1 +1,1 @@
-"""One measuring process at a time: how it is started, told what to do, and ended."""
+"""One worker process at a time, how it is started, told what to do and ended; and TensorRT engines, built and used."""

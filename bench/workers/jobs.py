@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.core.batches import batches_of
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, EVALUATION
+from bench.core.staleness import batches_of
 from bench.machine.cores import thread_count
 from bench.machine.gpus import gpu_to_time
 from bench.workers.protocol import Job

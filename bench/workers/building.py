@@ -13,7 +13,7 @@ from bench.core.paths import ARTIFACTS, TIMING_CACHE
 from bench.core.progress import say
 from bench.core.provenance import read_machine_id
 from bench.core.reports import EngineRecord
-from bench.engines.folders import engine_bytes, engine_folder_name, with_timing_cache
+from bench.workers.engines import engine_bytes, engine_folder_name, with_timing_cache
 from bench.workers.jobs import engine_options, make_job
 from bench.workers.launcher import run_worker
 
@@ -39,7 +39,7 @@ def build_engines(
             with_timing_cache(target, TIMING_CACHE),
         ):
             limit = params.timing.worker_limit_seconds
-            result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.engines.build_worker")
+            result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.workers.build_worker")
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
             reason = f"TensorRT {tensorrt} does not load its builder resource for this GPU: {problem.last_words()}"

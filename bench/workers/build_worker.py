@@ -1,6 +1,6 @@
 """The building process: open a TensorRT session on an empty engine folder, which fills it.
 
-    python -m bench.engines.build_worker JOB_FILE RESULT_FILE
+    python -m bench.workers.build_worker JOB_FILE RESULT_FILE
 
 A process of its own, because strict float32 is set by the environment at its start.
 """

@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.differences import largest_difference
-from bench.core.model_inputs import IntArray, Task
+from bench.core.model_inputs import IntArray, Task, largest_difference
 from bench.core.params import Gate, Tolerances
 from bench.core.reports import Labels
 

@@ -1,0 +1,81 @@
+"""What `probe` writes for stages to depend on, beside the environment: a change makes stale what it touches alone.
+
+retry tokens  artifacts/attempts/KEY   how often a build that failed was tried: DVC keeps the result of a stage for its
+                                       inputs, and would give a failed build back for ever
+batches       artifacts/batches/KEY    the batch sizes and the padding of a variant's batches
+required      artifacts/wanted/NAME    whether a row uses a converted graph: one that none uses is not made
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.core.files import remove, write_if_other, write_text
+from bench.core.params import Params, Variant
+from bench.core.paths import ATTEMPTS, BATCHES, WANTED
+
+NOT_MADE = b"not made: "
+"""How the file begins that lies in the place of a graph that was not made."""
+UNUSED = "no row that can run on this machine uses it"
+
+
+def ensure_attempts(keys: Iterable[str]) -> None:
+    """Write a count of 0 for each variant that has none."""
+    ATTEMPTS.mkdir(parents=True, exist_ok=True)
+    for key in keys:
+        if not (ATTEMPTS / key).is_file():
+            write_text(ATTEMPTS / key, "0\n")
+
+
+def count_attempt(key: str) -> None:
+    """Make the stages that depend on a variant's count stale."""
+    path = ATTEMPTS / key
+    tried = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    write_text(path, f"{int(tried) + 1 if tried.isdecimal() else 1}\n")
+
+
+def batches_of(variant: Variant, params: Params) -> dict[str, Any]:
+    """Return the batch sizes and the padding of a variant's batches."""
+    rounded = {"multiple_of": params.lengths.multiple_of} if variant.padding == "longest" else {}
+    return {"batch_sizes": params.sizes(variant.device), "padding": variant.padding, **rounded}
+
+
+def write_batches(params: Params) -> None:
+    """Write artifacts/batches/KEY for each variant; files of variants that are gone are removed."""
+    BATCHES.mkdir(parents=True, exist_ok=True)
+    variants = params.all_variants()
+    for path in BATCHES.iterdir():
+        if path.name not in variants:
+            remove(path)
+    for key, variant in variants.items():
+        write_if_other(BATCHES / key, json.dumps(batches_of(variant, params)) + "\n")
+
+
+def write_wanted(names: Iterable[str], wanted: Iterable[str]) -> None:
+    """Write for each graph whether a row uses it, as `onnx/NAME.onnx`; conversions depend on these files."""
+    for name in names:
+        write_if_other(WANTED / name, "yes\n" if f"onnx/{name}.onnx" in wanted else "no\n")
+
+
+def is_wanted(name: str) -> bool:
+    """Tell whether a row uses the graph."""
+    path = WANTED / name
+    return not path.is_file() or path.read_text(encoding="utf-8").strip() == "yes"
+
+
+def write_not_made(path: Path, reason: str) -> None:
+    """Write the reason in the graph's place."""
+    write_text(path, NOT_MADE.decode() + " ".join(reason.split()) + "\n")
+
+
+def reason_not_made(path: Path) -> str:
+    """Return for a row why there is no graph in this file; empty if there is one."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        if stream.read(len(NOT_MADE)) != NOT_MADE:
+            return ""
+        return f"its graph cannot be made: {stream.read().decode('utf-8', errors='replace').strip()}"

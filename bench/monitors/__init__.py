@@ -1,1 +1,0 @@
-"""How the machine is while a model is timed: the GPU's own counters, other load, memory."""
