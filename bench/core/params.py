@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -69,35 +69,43 @@ class Synthetic(Section):
         return self
 
 
-class Model(Section):
-    """Which encoder with a classification head is measured."""
+class FromHubOrPath(Section):
+    """What is taken from the model hub, from the user's own files, or made here."""
 
     id: str
     revision: str
-    source: Literal["auto", "hub", "local", "synthetic"]
+    source: str
     path: str | None = None
-    hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
-    synthetic: Synthetic
 
     @model_validator(mode="after")
-    def path_fits_the_source(self) -> Model:
-        _check_path(self.source, self.path)
+    def path_fits_the_source(self) -> Self:
+        """Refuse a path that would not be looked at, and none where one is wanted."""
+        if self.source == "local" and self.path is None:
+            raise ValueError("path: got null, allowed with source local: where the files lie")
+        if self.source not in ("auto", "local") and self.path is not None:
+            got = shortened(repr(self.path))
+            raise ValueError(f"path: got {got}, allowed with source {self.source}: null (or source: local)")
         return self
 
     @property
     def chosen_source(self) -> str:
-        """What `auto` means: the folder if there is a path, else the hub."""
+        """What `auto` means: the user's own files if there is a path, else the hub."""
         return "local" if self.source == "auto" and self.path is not None else self.source
 
 
-class Dataset(Section):
+class Model(FromHubOrPath):
+    """Which encoder with a classification head is measured."""
+
+    source: Literal["auto", "hub", "local", "synthetic"]
+    hub_timeout_seconds: Annotated[float, Field(gt=0, le=600)]
+    synthetic: Synthetic
+
+
+class Dataset(FromHubOrPath):
     """The sentences that are classified."""
 
-    id: str
-    revision: str
     split: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)]
     source: Literal["auto", "hub", "local", "builtin"]
-    path: str | None = None
     text_column: Annotated[str, Field(min_length=1)] = "sentence"
     text_pair_column: Annotated[str, Field(min_length=1)] | None = None
     label_column: Annotated[str, Field(min_length=1)] | None = "label"
@@ -105,28 +113,14 @@ class Dataset(Section):
     calibration_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
     @model_validator(mode="after")
-    def path_fits_the_source(self) -> Dataset:
-        _check_path(self.source, self.path)
+    def calibration_fits_the_path(self) -> Dataset:
         if self.calibration_path is not None and self.path is None:
             raise ValueError("calibration_path: got a path without dataset.path, allowed: null, or both")
         return self
 
-    @property
-    def chosen_source(self) -> str:
-        """What `auto` means: the file if there is a path, else the hub."""
-        return "local" if self.source == "auto" and self.path is not None else self.source
-
     def without_labels(self) -> Dataset:
         """Return the same with labels left unread: they are none that the model could be judged by."""
         return self.model_copy(update={"label_column": None})
-
-
-def _check_path(source: str, path: str | None) -> None:
-    """Raise ValueError if there is a path that would not be looked at, or none where one is wanted."""
-    if source == "local" and path is None:
-        raise ValueError("path: got null, allowed with source local: where the files lie")
-    if source not in ("auto", "local") and path is not None:
-        raise ValueError(f"path: got {shortened(repr(path))}, allowed with source {source}: null (or source: local)")
 
 
 class Timing(Section):
@@ -177,10 +171,15 @@ class Serving(Section):
     @field_validator("p99_ms", "max_batch")
     @classmethod
     def every_device_is_there(cls, section: dict[str, Any]) -> dict[str, Any]:
-        missing = [name for name in get_args(Device) if name not in section]
-        if missing:
-            raise ValueError(f"{missing[0]}: missing, allowed: an entry for each of {', '.join(get_args(Device))}")
-        return section
+        return _complete(section, get_args(Device))
+
+
+def _complete(section: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return a section that has an entry for each name; ValueError names the first that it lacks."""
+    missing = [name for name in names if name not in section]
+    if missing:
+        raise ValueError(f"{missing[0]}: missing, allowed: an entry for each of {', '.join(names)}")
+    return section
 
 
 class Lengths(Section):
@@ -303,10 +302,7 @@ class Params(Section):
     @field_validator("precisions", "quality")
     @classmethod
     def every_precision_is_there(cls, section: dict[str, Any]) -> dict[str, Any]:
-        missing = [name for name in get_args(Precision) if name not in section]
-        if missing:
-            raise ValueError(f"{missing[0]}: missing, allowed: an entry for each of {', '.join(get_args(Precision))}")
-        return section
+        return _complete(section, get_args(Precision))
 
     @model_validator(mode="after")
     def variants_fit_together(self) -> Params:
