@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import DataError
-from bench.core.params import Params, Variant
+
+if TYPE_CHECKING:  # a fleet's environment, which probes machines, has no numpy
+    from bench.core.params import Params, Variant
 
 DECIDING = (
     *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),

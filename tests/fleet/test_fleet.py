@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, Project
 from filelock import FileLock
+from packaging.utils import canonicalize_name
 
 from bench.core.errors import DataError, ParameterError
 from fleet import node, results_store, watchdog
@@ -26,6 +29,7 @@ from fleet.__main__ import parsed
 from fleet.commit import bundle_of, clean_commit, measures_the_same
 from fleet.machine_types import Node, by_machine_type, chosen, fingerprint, machine_type_of, run_names
 from fleet.schedule import Lines, Result, Work, measure_all, probe_all
+from run import FLEET
 
 SPEC = node.TaskSpec("0" * 40, "one", 60.0)
 
@@ -487,3 +491,26 @@ def test_what_goes_to_a_node_needs_the_standard_library_alone() -> None:
         check=True,
     )
     assert told.stdout.split() == []
+
+
+OPTIONAL = {"setuptools", "ruamel-yaml-clib"}
+"""Imported where they are there: by Python's start-up, and by ruamel.yaml."""
+USED = """
+import sys; sys.path.insert(0, {root!r})
+import fleet.__main__
+from fleet.machine_types import fingerprint
+fingerprint()
+print(*{{name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__spec__", None)}})
+"""
+
+
+def test_a_fleet_needs_only_packages_of_its_own_lock() -> None:
+    command = [sys.executable, "-c", USED.format(root=str(ROOT))]
+    no_gpu = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # with one, PyTorch is asked for its version if it is there
+    used = subprocess.run(command, capture_output=True, text=True, check=True, env=no_gpu).stdout.split()
+    packages = importlib.metadata.packages_distributions()
+    needed = {canonicalize_name(name) for module in used for name in packages.get(module, [])[:1]}
+    lock = (ROOT / FLEET).read_text(encoding="utf-8")
+    pins = {canonicalize_name(name) for name in re.findall(r"^([\w.-]+)==", lock, flags=re.MULTILINE)}
+    assert {"filelock", "pydantic"} <= needed
+    assert needed - OPTIONAL <= pins
