@@ -78,8 +78,9 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def test_the_three_lines_of_the_documentation_give_rows_with_accuracy(
-    project: Project, own: Path, tmp_path: Path
+    measured_copy: Project, own: Path, tmp_path: Path
 ) -> None:
+    project = measured_copy
     page = (ROOT / "docs/own_model.md").read_text(encoding="utf-8")
     lines = re.findall(r"^(model|dataset)\.(\w+): (\S+)", page, flags=re.M)
     assert len(lines) == 3
@@ -107,7 +108,7 @@ def test_the_three_lines_of_the_documentation_give_rows_with_accuracy(
     assert project.repro() == {"probe"}
 
     edit(own / "config.json", hidden_dropout_prob=0.3)
-    assert "download" in project.repro("export_onnx")
+    assert {"download", "export_onnx"} <= project.stale()
 
 
 def test_calibration_sentences_are_never_evaluated_and_their_share_is_said(project: Project, own: Path) -> None:
