@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import Project, tiny_params
+from conftest import Project
 
 from bench.core.errors import EngineError, WorkerError
 from bench.core.model_inputs import Batch
-from bench.core.params import Params
-from bench.core.reports import Cell, EngineRecord
+from bench.core.reports import EngineRecord
 from bench.inputs.encoded import load_encoded
 from bench.machine.versions import _decode_tensorrt
 from bench.runtimes import tensorrt
@@ -30,7 +29,6 @@ from bench.runtimes.tensorrt import (
     traits,
     with_int32_inputs,
 )
-from bench.timing import parts
 from bench.workers.engines import (
     check_fits,
     check_unchanged,
@@ -223,32 +221,6 @@ def test_a_cpu_row_sees_no_gpu_and_a_gpu_row_sees_its_own(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("number", "version"), [(8601, "8.6.1"), (101401, "10.14.1")])
 def test_tensorrts_version_number_is_decoded(number: int, version: str) -> None:
     assert _decode_tensorrt(number) == version
-
-
-def int8_params() -> Params:
-    content = tiny_params()
-    content["tensorrt_variants"] = {
-        "ort_tensorrt_int8": {
-            "runtime": "tensorrt",
-            "device": "cuda",
-            "precision": "int8",
-            "graph": "onnx/int8_qdq.onnx",
-        }
-    }
-    return Params.model_validate(content)
-
-
-def test_an_int8_engine_that_was_not_built_rejects_its_row_with_tensorrts_words(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    params, reason = int8_params(), "TensorRT 8.6.1 built no INT8 engine: its words"
-    monkeypatch.setattr(parts, "read_environment", dict)
-    monkeypatch.setattr(parts, "reason_to_skip", lambda *_: "")
-    monkeypatch.setattr(parts, "read_record", lambda _: EngineRecord(status="rejected", reason=reason))
-    key = "ort_tensorrt_int8"
-    report = parts.report_without_runs(key, params.tensorrt_variants[key], params)
-    assert report is not None
-    assert report.cells == {size: Cell(status="rejected", reason=reason) for size in ("1", "2")}
 
 
 def test_the_words_of_a_process_that_died_are_its_last_line() -> None:

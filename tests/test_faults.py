@@ -19,7 +19,6 @@ from conftest import ROOT, Project, copy_of, shared_project, shim
 from hub_server import COMMIT, Hub, serving
 
 from bench.core.errors import describe_os_error
-from bench.machine.lock import timing_lock
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory
 
 FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
@@ -317,24 +316,3 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(small_disk: Projec
 def test_a_full_disk_and_a_forbidden_folder_have_messages_with_the_mend() -> None:
     assert "free some space" in describe_os_error(OSError(28, "No space left on device", "x"))
     assert "make the folder writable" in describe_os_error(PermissionError(13, "Permission denied", "x"))
-
-
-def test_two_runs_never_time_at_once(tmp_path: Path) -> None:
-    held = "import sys; from pathlib import Path; from bench.machine.lock import timing_lock\n"
-    held += "with timing_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", held, str(tmp_path)]
-    first = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
-    assert first.stdin is not None
-    assert first.stdout.readline() == "held\n"
-    second = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    assert second.stdout is not None
-    assert "another run is timing" in second.stdout.readline()
-    assert second.poll() is None
-    first.stdin.close()
-    assert second.stdout.readline() == "held\n"
-    assert first.wait() == second.wait() == 0
-    first.stdout.close()
-    second.stdout.close()
-    with timing_lock(tmp_path):
-        pass

@@ -76,10 +76,6 @@ def test_calibration_never_uses_a_sentence_that_is_evaluated(project: Project) -
     assert not evaluated & calibration
 
 
-def break_missing_file(hub: Hub) -> None:
-    hub.missing.add("config.json")
-
-
 def break_truncated(hub: Hub) -> None:
     hub.truncated.add("model.safetensors")
 
@@ -88,15 +84,9 @@ def break_hang(hub: Hub) -> None:
     hub.hangs = True
 
 
-def break_repository(hub: Hub) -> None:
-    del hub.repositories[MODEL]
-
-
 BREAKS = {
-    "missing file": (break_missing_file, "config.json"),
     "truncated body": (break_truncated, "model.safetensors"),
     "server that hangs": (break_hang, "silent for 1 s"),
-    "no repository": (break_repository, "no such repository"),
 }
 
 
