@@ -34,7 +34,7 @@ from bench.serving.search import Grid, search
 from bench.timing.gpu_monitor import GpuMonitor
 from bench.timing.host_monitor import OtherLoad, host_loop_ms, peak_host_mib
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
-from bench.workers.protocol import end_with_the_launcher, event_line, wait_for_turn
+from bench.workers.protocol import emit, end_with_the_launcher, wait_for_turn
 
 WARM_UPS = 3
 BACKLOG_BUDGETS = 10
@@ -57,7 +57,7 @@ def main() -> None:
         import_runtime(job.runtime).import_libraries()
     import mlperf_loadgen  # noqa: F401
 
-    _tell("ready")
+    emit("ready")
     wait_for_turn()
     end_with_the_launcher()
     try:
@@ -78,10 +78,6 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _tell(event: str, **details: Any) -> None:
-    print(event_line(event, **details), flush=True)
-
-
 class Worker:
     """Runs one job; `work` returns what goes into the result file."""
 
@@ -96,7 +92,7 @@ class Worker:
     def work(self) -> ServingResult:
         """Serve; `skipped`, `rejected` or `out_of_memory` with the reason where the row cannot be served."""
         began_ns = time.time_ns()
-        _tell("load")
+        emit("load")
         try:
             instances = Instances(self._open, self.job.instances)
             self._serve(instances)
@@ -126,7 +122,7 @@ class Worker:
             session.prepare(size)
         batches = self.requests.of_every_shape(session, job.max_batch, sizes)
         self.shapes = len(batches)
-        _tell("prepare", shapes=len(batches))
+        emit("prepare", shapes=len(batches))
         for batch in batches:
             for _ in range(WARM_UPS):
                 session.run(batch.inputs)
@@ -177,19 +173,19 @@ class Worker:
 
     def _run_ends(self, instances: Instances) -> None:
         """Run both ends of the curve: one request after another, and all at once."""
-        _tell("one by one")
+        emit("one by one")
         began = time.perf_counter()
         instances.first.run(self.requests.batch([0]).inputs)
         run_seconds = max(time.perf_counter() - began, 1e-6)
         least, most = SINGLE_QUERIES
         count = min(max(math.ceil(self.job.end_seconds / run_seconds), least), most)
         self.result.single_stream = SingleStream(**self._load(instances, Load("SingleStream", count, self.job.seed)))
-        _tell("all at once")
+        emit("all at once")
         count = max(math.ceil(self.job.first_rate * self.job.end_seconds), self.job.max_batch)
         self.result.offline = Offline(**self._load(instances, Load("Offline", count, self.job.seed)))
 
     def _keeps_budget(self, instances: Instances, rate: float) -> bool:
-        _tell("rate", per_s=rate)
+        emit("rate", per_s=rate)
         budget_ms = self.job.budget_ms
         backlog = math.ceil(BACKLOG_BUDGETS * rate * budget_ms / 1000)
         load = Load(

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from bench.timing.profiling import can_profile, profile_runs
 from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
-from bench.workers.protocol import Job, end_with_the_launcher, event_line, wait_for_turn
+from bench.workers.protocol import Job, emit, end_with_the_launcher, wait_for_turn
 
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 
@@ -41,7 +40,7 @@ PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     import_runtime(job.runtime).import_libraries()
-    _tell("ready")
+    emit("ready")
     wait_for_turn()
     end_with_the_launcher()
     try:
@@ -49,10 +48,6 @@ def main() -> None:
     except BenchError as problem:
         result = ProcessResult(status="failed", reason=str(problem))
     Path(sys.argv[2]).write_text(json.dumps(result.model_dump(exclude={"round"})), encoding="utf-8")
-
-
-def _tell(event: str, **details: Any) -> None:
-    print(event_line(event, **details), flush=True)
 
 
 class Worker:
@@ -94,7 +89,7 @@ class Worker:
         return self.result
 
     def _load(self) -> Session | None:
-        _tell("load")
+        emit("load")
         if self.job.gpu is not None:
             self.monitor = GpuMonitor(self.job.gpu)
         began = time.perf_counter()
@@ -127,10 +122,10 @@ class Worker:
             own_gpu_mib[size] = None if before is None or after is None else after - before
 
         for size in self._sizes():
-            _tell("warm-up", batch_size=size)
+            emit("warm-up", batch_size=size)
             self._guarded(session, size, partial(keep_warm, size))
         for size, warm_runs in warm.items():
-            _tell("time", batch_size=size)
+            emit("time", batch_size=size)
             self._guarded(session, size, partial(self._time, session, size, warm_runs))
             if session.is_for_one_batch_size and own_gpu_mib[size] is not None:
                 self.cells[size].gpu_mib = own_gpu_mib[size]
@@ -192,7 +187,7 @@ class Worker:
             return
         for size, cell in self.cells.items():
             if cell.status == "measured":
-                _tell("profile", batch_size=size)
+                emit("profile", batch_size=size)
                 batches = spread_by_work(session, self.batches[size], PROFILED_RUNS[self.job.device])
                 if self.job.device == "cuda":
                     cell.profile = profile_runs(session.run, batches)
@@ -205,7 +200,7 @@ class Worker:
         is_labelled = self.job.task == "single_label" and bool((self.encoded.labels >= 0).any())
         if not (self.job.measure_accuracy and is_labelled and measured):
             return
-        _tell("accuracy")
+        emit("accuracy")
         size = max(measured)
         predicted = np.empty(len(self.encoded), dtype=np.int64)
         for start in range(0, len(self.encoded), size):

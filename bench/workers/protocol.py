@@ -99,9 +99,9 @@ def end_with_the_launcher() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def event_line(event: str, **details: Any) -> str:
-    """Return the line that a worker prints for an event."""
-    return MARK + json.dumps({"event": event, **details})
+def emit(event: str, **details: Any) -> None:
+    """Print the line that tells the launcher of an event."""
+    print(MARK + json.dumps({"event": event, **details}), flush=True)
 
 
 def parse_event(line: str) -> dict[str, Any] | None:
