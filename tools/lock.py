@@ -13,11 +13,11 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OLDEST_PYTHON = "3.11"
+OPTIONS = ["--universal", "--generate-hashes", "--python-version", "3.11", "--no-header", "--no-annotate", "--quiet"]
+"""Of `uv pip compile`: 3.11 is the oldest Python."""
 LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("requirements.txt",),
     "requirements-dev.lock": ("requirements-dev.txt", "--constraints", "requirements.lock"),
@@ -40,16 +40,11 @@ def main() -> int:
 def write_lock(uv: str, lock: str, upgrade: bool) -> int:
     """Compile one requirements file into its lock; return uv's exit code, the lock as it was if that is not 0."""
     source, *more = LOCKS[lock]
-    options = ["--universal", "--generate-hashes", "--python-version", OLDEST_PYTHON, "--no-header", "--no-annotate"]
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / Path(lock).name
-        if (ROOT / lock).exists() and not upgrade:
-            shutil.copyfile(ROOT / lock, target)
-        command = [uv, "pip", "compile", source, *more, *options, "--quiet", "--output-file", str(target)]
-        code = subprocess.call(command, cwd=ROOT)
-        if not code:
-            pins = target.read_text(encoding="utf-8")
-            (ROOT / lock).write_text(header(source) + pins, encoding="utf-8", newline="\n")
+    command = [uv, "pip", "compile", source, *more, *OPTIONS, "--output-file", lock, *["--upgrade"] * upgrade]
+    code = subprocess.call(command, cwd=ROOT)
+    if not code:
+        pins = (ROOT / lock).read_text(encoding="utf-8")
+        (ROOT / lock).write_text(header(source) + pins, encoding="utf-8", newline="\n")
     return code
 
 
