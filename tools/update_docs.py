@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
 from bench.report.charts.lines import latency_by_batch
-from bench.report.charts.load import served as served_chart
 from bench.report.charts.measured import Measured
+from bench.report.charts.served import served as served_chart
 from bench.report.charts.write import caption
 from bench.report.figures import MISSING, milliseconds
 from bench.report.markdown import table_lines

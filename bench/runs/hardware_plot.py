@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.report.charts import vega
 from bench.report.charts.chart import Chart, Spec
 from bench.report.charts.measured import written
-from bench.report.charts.style import NAMES, ROW_STEP, colours, layer, limits, log_axis
 from bench.report.table import PANELS
 from bench.runs.recorded_runs import RecordedRun
 
@@ -21,8 +21,7 @@ def write_hardware_plot(runs: list[RecordedRun], path: Path) -> None:
     """Draw p50 with intervals of every variant at the smallest batch size that all runs have; a colour a run."""
     shown = [device for device in PANELS if any(len(run.measured(device)) for run in runs)]
     panels = [_panel(runs, device) for device in shown] or [{"data": {"values": []}, "mark": "point"}]
-    names = {str(name) for run in runs for name in run.table["variant"]}
-    path.write_bytes(Chart(TITLE, TITLE, panels, columns=2, names=names).png(CAPTION if shown else NOTHING))
+    path.write_bytes(Chart(TITLE, CAPTION if shown else NOTHING, panels).png(""))
 
 
 def _panel(runs: list[RecordedRun], device: str) -> Spec:
@@ -32,20 +31,22 @@ def _panel(runs: list[RecordedRun], device: str) -> Spec:
         for run in runs
         for row in run.measured(device).query(f"batch_size == {size}").itertuples()
     ]
-    colour = colours(run.name for run in runs)
-    run = {"field": "run", "type": "nominal", "title": None, "legend": {"orient": "bottom", "columns": 3}}
-    rows = list(dict.fromkeys(each["variant"] for each in records))
-    x = log_axis("p50_ms", "p50 latency (ms)", limits(each[name] for each in records for name in FIGURES))
-    bar = {"x": {**x, "field": "p50_low_ms"}, "x2": {"field": "p50_high_ms"}}
-    point = {"x": x, "shape": {**run, "scale": {"domain": list(colour)}}}
+    colour = vega.colours(run.name for run in runs)
+    rows, names = list(dict.fromkeys(each["variant"] for each in records)), list(colour)
+    x = vega.log_axis("p50_ms", "p50 latency (ms)", vega.limits(each[name] for each in records for name in FIGURES))
+    shown = vega.legend("run", colour, columns=3)
+    point = {"x": x, "shape": {**shown, "scale": {"domain": names}}}
     return {
         "title": f"{PANELS[device]}, batch {size}",
-        "height": {"step": max(ROW_STEP, RUN_STEP * len(runs)), "for": "position"},
+        "height": {"step": max(vega.ROW_STEP, RUN_STEP * len(runs)), "for": "position"},
         "data": {"values": records},
         "encoding": {
-            "y": {"field": "variant", "type": "nominal", "title": None, "sort": rows, "axis": NAMES},
-            "yOffset": {"field": "run", "type": "nominal", "sort": list(colour)},
-            "color": {**run, "scale": {"domain": list(colour), "range": list(colour.values())}},
+            "y": {"field": "variant", "type": "nominal", "title": None, "sort": rows, "axis": vega.NAMES},
+            "yOffset": {"field": "run", "type": "nominal", "sort": names},
+            "color": shown,
         },
-        "layer": [layer("rule", bar, "isValid(datum.p50_low_ms)"), layer("point", point, filled=True, opacity=1)],
+        "layer": [
+            vega.layer("rule", vega.interval("x", x, *FIGURES[1:])),
+            vega.layer("point", point, filled=True, opacity=1),
+        ],
     }

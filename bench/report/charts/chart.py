@@ -15,9 +15,8 @@ FILTERS = {
     "precisions": "indexof(precisions, datum.precision) >= 0",
 }
 """What the page's parameters leave of a chart's records."""
-WIDTH, SCALE = 1000, 1.5
-"""Width of a picture in CSS pixels, and how many pixels each of them gets."""
-AXIS_WIDTH, CHARACTER_WIDTH = 70, 5.6
+WIDTHS, SCALE = (760, 330), 1.5
+"""Width of the plot of one panel, and of each of two side by side, in CSS pixels; how many pixels each of them gets."""
 CONFIG: Spec = {
     "font": "Liberation Sans, Arial, sans-serif",
     "axis": {"gridColor": "#e4e4e4"},
@@ -30,17 +29,13 @@ CONFIG: Spec = {
 class Chart:
     """Panels of one kind, each a Vega-Lite unit or layer without a width.
 
-    `note`: how to read it, under the title.  `names`: what stands beside the plots.  `batches`: the batch sizes that a
-    PNG shows of a chart of one batch size; the page shows the reader's.  `params`: the page's parameters that the chart
-    follows, with their first values.
+    `note`: how to read it.  `batches`: the batch sizes that a PNG shows of a chart of one batch size; the page shows
+    the reader's.  `params`: the page's parameters that the chart follows, with their first values.
     """
 
     title: str
-    description: str
+    note: str
     panels: Sequence[Spec]
-    note: str = ""
-    columns: int = 1
-    names: Iterable[str] = ()
     batches: Sequence[int] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,8 +43,8 @@ class Chart:
         """Return a specification a panel, as wide as its place, that follows the page's parameters."""
         values = {**self.params, **({"batch": self.batches[0]} if self.batches else {})}
         size = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+        shared = {"$schema": SCHEMA, "description": f"{self.title}. {self.note}.", "params": _params(values), **size}
         tests = [test for name, test in FILTERS.items() if name in values]
-        shared = {"$schema": SCHEMA, "description": self.description, "params": _params(values), **size}
         return [
             {**shared, **_filtered(panel, tests), "title": self._title(panel.get("title", ""))} for panel in self.panels
         ]
@@ -57,15 +52,14 @@ class Chart:
     def picture(self, caption: str) -> Spec:
         """Return all panels as one specification, under the chart's title and a caption of one or more lines."""
         panels = list(self._panels_by_batch())
-        columns = min(self.columns, len(panels))
-        width = WIDTH / columns - AXIS_WIDTH - CHARACTER_WIDTH * max(map(len, self.names), default=0)
+        columns = min(len(WIDTHS), len(panels))
         return {
             "$schema": SCHEMA,
             "title": self._title(*caption.splitlines()),
             "background": "white",
             "config": CONFIG,
             "params": _params({name: value for name, value in self.params.items() if name not in FILTERS}),
-            "concat": [{**panel, "width": round(width)} for panel in panels],
+            "concat": [{**panel, "width": WIDTHS[columns - 1]} for panel in panels],
             "columns": columns,
         }
 
@@ -79,11 +73,11 @@ class Chart:
         return {"text": self.title, "subtitle": [line for line in (*lines, self.note) if line]}
 
     def _panels_by_batch(self) -> Iterator[Spec]:
-        for panel in self.panels:
-            for size in self.batches:
+        if not self.batches:
+            yield from self.panels
+        for size in self.batches:
+            for panel in self.panels:
                 yield {**_filtered(panel, [f"datum.batch_size == {size}"]), "title": f"batch {size}"}
-            if not self.batches:
-                yield panel
 
 
 def _params(values: Mapping[str, Any]) -> list[Spec]:
@@ -91,4 +85,4 @@ def _params(values: Mapping[str, Any]) -> list[Spec]:
 
 
 def _filtered(panel: Spec, tests: Iterable[str]) -> Spec:
-    return {**panel, "transform": [*({"filter": test} for test in tests), *panel.get("transform", [])]}
+    return {**panel, "transform": [{"filter": test} for test in tests]}

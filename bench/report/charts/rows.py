@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from bench.report.charts import vega
 from bench.report.charts.chart import Chart, Spec
 from bench.report.charts.measured import Measured, Record, written
-from bench.report.charts.style import COLOURS, NAMES, ROW_STEP, axis, layer, limits, log_axis, tooltip
 
 SHARES = np.arange(0.01, 1, 0.02)
 """A tick of a distribution stands for 2% of the runs, in the middle of which it lies."""
-PRECISIONS = dict(zip(("fp32", "tf32", "fp16", "bf16", "int8"), COLOURS, strict=True))
+PRECISIONS = dict(zip(("fp32", "tf32", "fp16", "bf16", "int8"), vega.COLOURS, strict=True))
 PARTS = {"cuda": ("GPU works", "GPU waits for the host"), "cpu": ("GEMMs", "everything else")}
 """What a call's time goes into on each device."""
 KEPT = ("variant", "label", "runtime", "precision", "batch_size", "p50_ms", "proof")
@@ -26,12 +26,15 @@ def distribution(measured: Measured) -> Chart | None:
     records = [cell | _spread(measured.runs[cell["variant"]], cell["batch_size"]) for cell in cells]
     if not records:
         return None
-    ends = limits((value for each in records for value in (*each["ratio"], each["p999"])), 1.05)
-    x = log_axis("ratio", "latency / p50 of the row", ends)
+    ends = vega.limits((value for each in records for value in (*each["ratio"], each["p999"])), 1.05)
+    x = vega.log_axis("ratio", "latency / p50 of the row", ends)
     layers = [
-        {**layer("tick", {"x": x}, color=COLOURS[0], opacity=0.45, thickness=1), "transform": [{"flatten": ["ratio"]}]},
-        layer("tick", {"x": {**x, "field": "p99"}}, color=COLOURS[1], thickness=2),
-        layer("point", {"x": {**x, "field": "p999"}}, color=COLOURS[1], size=12, filled=True),
+        {
+            **vega.layer("tick", {"x": x}, color=vega.COLOURS[0], opacity=0.45, thickness=1),
+            "transform": [{"flatten": ["ratio"]}],
+        },
+        vega.layer("tick", {"x": {**x, "field": "p99"}}, color=vega.COLOURS[1], thickness=2),
+        vega.layer("point", {"x": {**x, "field": "p999"}}, color=vega.COLOURS[1], size=12, filled=True),
     ]
     note = "blue: 2% of a row's runs each; orange: p99, dot: p99.9"
     return _chart("Single runs", note, records, layers, measured, fields=("ratio", "p99", "p999"))
@@ -49,12 +52,14 @@ def accuracy(measured: Measured) -> Chart | None:
     records = [cell for cell in measured.cells if cell["accuracy_low"] is not None]
     if not records:
         return None
-    x = axis("accuracy", "accuracy", scale={"zero": False}, axis={"format": "~%"})
-    shown = {name: colour for name, colour in PRECISIONS.items() if name in {each["precision"] for each in records}}
-    colour = _legend("precision", shown)
-    bar = {"x": {**x, "field": "accuracy_low"}, "x2": {"field": "accuracy_high"}, "color": colour}
-    layers = [layer("rule", bar), layer("point", {"x": x, "color": colour}, filled=True, size=50, opacity=1)]
+    x = vega.axis("accuracy", "accuracy", scale={"zero": False}, axis={"format": "~%"})
+    there = {each["precision"] for each in records}
+    colour = vega.legend("precision", {name: colour for name, colour in PRECISIONS.items() if name in there})
     fields = ("accuracy", "accuracy_low", "accuracy_high")
+    layers = [
+        vega.layer("rule", {**vega.interval("x", x, *fields[1:]), "color": colour}),
+        vega.layer("point", {"x": x, "color": colour}, filled=True, size=50, opacity=1),
+    ]
     return _chart("Accuracy", "bars: Wilson's 95% interval", records, layers, measured, fields=fields)
 
 
@@ -69,10 +74,10 @@ def time_breakdown(measured: Measured) -> Chart | None:
     ]
     if not records:
         return None
-    x = axis("share", "share of p50", scale={"domain": [0, 1]}, axis={"format": "%"})
-    parts = {work: COLOURS[0], rest: COLOURS[4]}
+    x = vega.axis("share", "share of p50", scale={"domain": [0, 1]}, axis={"format": "%"})
+    parts = {work: vega.COLOURS[0], rest: vega.COLOURS[4]}
     order = {"field": "part", "sort": "ascending" if work < rest else "descending"}
-    layers = [layer("bar", {"x": x, "color": _legend("part", parts), "order": order})]
+    layers = [vega.layer("bar", {"x": x, "color": vega.legend("part", parts), "order": order})]
     note = "the fastest row on top"
     return _chart("What a call's time goes into", note, records, layers, measured, fields=("part", "share"))
 
@@ -86,25 +91,41 @@ def _worked(cell: Record, device: str) -> float | None:
     return None if share is None else min(1.0, share)
 
 
-def _legend(field: str, colours: dict[str, str]) -> Spec:
-    scale = {"domain": list(colours), "range": list(colours.values())}
-    return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": {"orient": "bottom"}}
-
-
 def _chart(
     title: str, note: str, records: Sequence[Record], layers: list[Spec], measured: Measured, *, fields: Sequence[str]
 ) -> Chart:
     """Return a chart of one batch size: of the smallest and the largest as PNG, of the reader's on the page."""
     sizes = sorted({each["batch_size"] for each in records})
     order = {"field": "p50_ms", "op": "min"}
-    rows = {"field": "label", "type": "nominal", "title": None, "sort": order, "axis": NAMES}
+    rows = {"field": "label", "type": "nominal", "title": None, "sort": order, "axis": vega.NAMES}
     kept = [{name: each[name] for name in (*KEPT, *fields)} for each in records]
     panel = {
-        "height": {"step": ROW_STEP},
+        "height": {"step": vega.ROW_STEP},
         "data": {"values": kept},
-        "encoding": {"y": rows, "tooltip": tooltip("label", "batch_size", *fields[-3:], "proof")},
+        "encoding": {"y": rows, "tooltip": vega.tooltip("label", "batch_size", *fields[-3:], "proof")},
         "layer": layers,
     }
-    ends, names = list(dict.fromkeys([sizes[0], sizes[-1]])), {each["label"] for each in records}
-    description = f"{title}: a line for each row at one batch size, the fastest on top; {note}."
-    return Chart(title, description, [panel], note, 2, names, ends, measured.chosen())
+    ends = list(dict.fromkeys([sizes[0], sizes[-1]]))
+    return Chart(title, note, [panel], ends, measured.chosen())
+
+
+def lengths(measured: Measured) -> Chart | None:
+    """Return how many sentences have how many tokens, with the mean and the sequence length; None without counts."""
+    if measured.counts is None:
+        return None
+    tokens, sentences = measured.counts["tokens"], measured.counts["sentences"]
+    limit, mean = measured.context.sequence_length, float((tokens * sentences).sum() / sentences.sum())
+    x = vega.axis("tokens", "tokens of a sentence", scale={"domain": [0, limit + 2], "nice": False})
+    y = vega.axis("sentences", "sentences", axis={"tickMinStep": 1, "format": "d"})
+    bar = {"x": x, "y": y, "tooltip": vega.tooltip("tokens", "sentences")}
+    layers = [
+        vega.layer(
+            "bar",
+            bar,
+            data=measured.counts.to_dict("records"),
+            color=vega.COLOURS[0],
+            width={"expr": f"width / {limit + 2}"},
+        ),
+        *vega.upright_lines(x, {mean: f"mean {mean:.1f}", limit: "sequence length"}),
+    ]
+    return Chart("Lengths of the sentences", "", [{"height": 180, "layer": layers}])

@@ -10,9 +10,9 @@ import pandas as pd
 from bench.core.files import replacing_folder
 from bench.report.charts.chart import Chart
 from bench.report.charts.lines import latency_by_batch, precision_speedup, throughput_by_batch, throughput_by_p95
-from bench.report.charts.load import lengths, served
 from bench.report.charts.measured import Measured
-from bench.report.charts.rows import accuracy, distribution, time_breakdown
+from bench.report.charts.rows import accuracy, distribution, lengths, time_breakdown
+from bench.report.charts.served import served
 from bench.report.context import Context
 from bench.report.page.data import answers
 from bench.report.table import PANELS
@@ -35,6 +35,9 @@ SHARED = ("lengths",)
 PLOTTED = ("cell", "device", "batch_size", "p50_ms", "p50_low_ms", "p50_high_ms", "p95_ms", "mean_ms", "samples_per_s")
 Charts = Mapping[str, Mapping[str, Chart]]
 """The charts of each device, by name."""
+LIBRARIES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+OTHERS = {"cuda": "openvino", "cpu": "tensorrt"}
+"""The library that a device's rows never use."""
 
 
 def make_charts(
@@ -78,10 +81,6 @@ def write_charts(charts: Charts, table: pd.DataFrame, context: Context, folder: 
 def caption(device: str, context: Context) -> str:
     """Name the device, the libraries and the model that a picture shows."""
     versions = context.environment["versions"]
-    hardware = context.device(device).split(", driver")[0]
-    libraries = f"PyTorch {versions['torch']}, ONNX Runtime {versions['onnxruntime']}"
-    if device == "cpu" and versions.get("openvino"):
-        libraries += f", OpenVINO {versions['openvino']}"
-    if device == "cuda" and versions.get("tensorrt"):
-        libraries += f", TensorRT {versions['tensorrt']}"
-    return f"{hardware}\n{libraries}; {context.provenance['model']}"
+    names = [name for name in LIBRARIES if versions.get(name) and name != OTHERS[device]]
+    libraries = ", ".join(f"{LIBRARIES[name]} {versions[name]}" for name in names)
+    return f"{context.device(device).split(', driver')[0]}\n{libraries}; {context.provenance['model']}"

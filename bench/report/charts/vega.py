@@ -1,9 +1,9 @@
-"""What charts share: colours that everyone can tell apart, logarithmic axes, and names that do not touch."""
+"""What charts share: colours that everyone can tell apart, axes and layers, and names that do not touch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,27 @@ COLOUR: Spec = {"field": "colour", "type": "nominal", "scale": None, "legend": N
 """Each record names its colour: there is nothing to look up in a legend."""
 NAMES: Spec = {"labelLimit": 320, "grid": True, "ticks": False, "domain": False}
 """An axis of names."""
+DASHED: Spec = {"strokeDash": [4, 4]}
+BESIDE: Spec = {"align": "left", "baseline": "middle", "dx": 4}
+"""A text to the right of its place."""
 
 
-def layer(kind: str, encoding: Spec, *tests: str, **look: Any) -> Spec:
-    """Return a layer of one kind of mark, of the records that pass all tests."""
-    transform = [{"filter": test} for test in tests]
-    return {"transform": transform, "mark": {"type": kind, **look}, "encoding": encoding}
+def layer(kind: str, encoding: Spec, *tests: str, data: Sequence[Any] | None = None, **look: Any) -> Spec:
+    """Return a layer of one kind of mark, of the records that pass all tests; `data`: records of its own."""
+    own = {} if data is None else {"data": {"values": data}}
+    return {
+        **own,
+        "transform": [{"filter": test} for test in tests],
+        "mark": {"type": kind, **look},
+        "encoding": encoding,
+    }
+
+
+def upright_lines(x: Spec, texts: Mapping[float, str]) -> list[Spec]:
+    """Return dashed lines at places of an axis, each with its text above the plot."""
+    data = [{x["field"]: at, "text": text} for at, text in texts.items()]
+    text = {"x": x, "y": {"value": 0}, "text": {"field": "text"}}
+    return [layer("rule", {"x": x}, data=data, **DASHED), layer("text", text, data=data, dy=-7)]
 
 
 def axis(field: str, title: str, **more: Any) -> Spec:
@@ -41,6 +56,11 @@ def log_axis(field: str, title: str, ends: tuple[float, float], **scale: Any) ->
     """Return a logarithmic position with plain numbers."""
     labels = {"values": log_ticks(*ends), "labelExpr": PLAIN, "labelOverlap": "greedy"}
     return axis(field, title, scale={"type": "log", "nice": False, "domain": list(ends), **scale}, axis=labels)
+
+
+def interval(channel: str, place: Spec, low: str, high: str) -> Spec:
+    """Return the two ends of a bar along an axis."""
+    return {channel: {**place, "field": low}, f"{channel}2": {"field": high}}
 
 
 def limits(values: Iterable[float | None], margin: float = 1.15) -> tuple[float, float]:
@@ -61,6 +81,20 @@ def log_ticks(low: float, high: float) -> list[float]:
 def colours(best_first: Iterable[str]) -> dict[str, str]:
     """Return the colour of each name: the best five have their own, the others are grey."""
     return {name: COLOURS[place] if place < len(COLOURS) else GREY for place, name in enumerate(best_first)}
+
+
+def coloured(records: Iterable[Spec], best_first: Iterable[str]) -> list[Spec]:
+    """Return the records with the colour of their variant, those of the best row last: it is drawn on top."""
+    colour = colours(best_first)
+    places = {name: -place for place, name in enumerate(colour)}
+    ordered = sorted(records, key=lambda each: places[each["variant"]])
+    return [{**each, "colour": colour[each["variant"]]} for each in ordered]
+
+
+def legend(field: str, colour: Mapping[str, str], **more: Any) -> Spec:
+    """Return colours with a legend below the plot."""
+    scale = {"domain": list(colour), "range": list(colour.values())}
+    return {"field": field, "type": "nominal", "title": None, "scale": scale, "legend": {"orient": "bottom", **more}}
 
 
 def spread_out(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
