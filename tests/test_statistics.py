@@ -14,8 +14,9 @@ from bench.statistics.moderation import steadied
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import compare
 from bench.summary.panels import Sessions, with_levels
+from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
-from validation.repeatability import held
+from validation.repeatability import held, held_under_load, is_good
 from validation.verdicts_on_equal_rows import WORLDS, holds, simulate
 
 
@@ -161,3 +162,15 @@ def test_a_pair_of_rows_that_a_second_run_turns_round_is_counted() -> None:
     names = {"ort_cpu_fp32": "ort_cpu_int8", "ort_cpu_int8": "ort_cpu_fp32"}
     swapped = second.assign(variant=second["variant"].replace(names))
     assert held(first, swapped)["turned_round"] >= second["batch_size"].nunique()
+
+
+def test_rates_hold_in_the_same_run_and_not_with_rows_swapped() -> None:
+    table = read_serving(ROOT / "runs/h100-served/serving.csv")
+    rows = table[table["status"] == "measured"]
+    again = held_under_load(rows, rows)
+    assert again["pairs_faster_or_slower"] == again["the_same_again"] > 0
+    assert is_good(again)
+    first, *_, last = rows["variant"]
+    swapped = rows.assign(variant=rows["variant"].replace({first: last, last: first}))
+    assert held_under_load(rows, swapped)["turned_round"] > 0
+    assert not is_good(held_under_load(rows, swapped))
