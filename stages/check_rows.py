@@ -18,8 +18,8 @@ from bench.core.staleness import count_attempt
 def main() -> None:
     params = load_params()
     failures: dict[str, str] = {}
-    for key, variant in params.all_variants().items():
-        path = SAMPLES / variant.device / key
+    for key in params.all_variants():
+        path = SAMPLES / key
         report = read_model(path.with_suffix(".json"), f"`dvc repro` measures {key} again", Report)
         if report.failure:
             failures[key] = report.failure

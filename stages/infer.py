@@ -1,4 +1,4 @@
-"""Measure one variant: artifacts/samples/DEVICE/KEY.csv and KEY.json, metrics/KEY/bsNNN.json."""
+"""Measure one variant: artifacts/samples/KEY.csv and KEY.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
     params = load_params()
     variant = params.variant(key)
     check_variant(f"variants.{key}", variant)
-    time_variant(key, variant, params)
+    time_variant(key, params)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main() -> None:
     params = load_params()
     variant = params.tensorrt_variant(key)
     check_variant(f"tensorrt_variants.{key}", variant)
-    time_variant(key, variant, params)
+    time_variant(key, params)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def main() -> None:
     write_text(NOTES, notes)
     measured = table[table["status"] == "measured"]
     runs = {
-        str(variant): read_samples(SAMPLES / str(device) / f"{variant}.csv", rows)
-        for (device, variant), rows in measured.groupby(["device", "variant"], sort=False)
+        str(variant): read_samples(SAMPLES / f"{variant}.csv", rows)
+        for variant, rows in measured.groupby("variant", sort=False)
     }
     counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
     curves = curves_of(read_served(map(str, serving["variant"])))

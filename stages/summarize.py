@@ -1,4 +1,4 @@
-"""Put every variant's figures into tidy tables, and write down what they show: results/findings.json."""
+"""Put every variant's figures into tidy tables and metrics/variants, and write down what they show: findings.json."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from bench.core.errors import run_stage
 from bench.core.params import load_params
 from bench.findings.build import findings_of, write_findings
 from bench.summary.build import read_tables
+from bench.summary.metrics import write_metrics
 from bench.summary.serving import write_serving
 from bench.summary.table_file import write_summary
 
@@ -17,6 +18,7 @@ def main() -> None:
     tables = read_tables(params)
     write_summary(tables.summary)
     write_serving(tables.serving)
+    write_metrics(tables.summary, tables.serving)
     write_findings(findings_of(tables, params.report))
 
 

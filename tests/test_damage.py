@@ -21,7 +21,7 @@ FILES = {
     "metrics/export.json": ("summarize", ("workload", "layers")),
     "metrics/peaks.json": ("summarize", ("cpu", "bytes_per_s")),
     "metrics/convert/fp16.json": ("summarize", ("seconds",)),
-    "artifacts/samples/cpu/ort_cpu_fp32.json": ("summarize", ("cells", "1", "p50_ms")),
+    "artifacts/samples/ort_cpu_fp32.json": ("summarize", ("cells", "1", "p50_ms")),
 }
 """Each file, a stage that reads it, and a key that it must hold."""
 
@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(name: str, dama
 
 
 TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
-    "artifacts/samples/cpu/ort_cpu_fp32.csv": (
+    "artifacts/samples/ort_cpu_fp32.csv": (
         "render",
         {
             "a text for a number": (r"^0,1,1,.*$", "0,1,1,quick", "latency_ms"),
@@ -138,7 +138,7 @@ CONTRADICTIONS: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("fault", CONTRADICTIONS)
 def test_a_report_whose_parts_contradict_each_other_is_refused(fault: str, damaged: Project) -> None:
     key, value = CONTRADICTIONS[fault]
-    path: Path = damaged.folder / "artifacts/samples/cpu/ort_cpu_fp32.json"
+    path: Path = damaged.folder / "artifacts/samples/ort_cpu_fp32.json"
     whole = path.read_text(encoding="utf-8")
     report = json.loads(whole)
     report["cells"]["1"] = {name: old for name, old in {**report["cells"]["1"], key: value}.items() if old is not None}

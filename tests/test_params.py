@@ -87,10 +87,6 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p["timing"].update(worker_limit_seconds=1e9),
         "timing.worker_limit_seconds: got 1000000000.0, allowed: less than or equal to 86400",
     ),
-    "a key that metrics/ needs": (
-        lambda p: p["variants"].update(convert=p["variants"][CPU]),
-        "variants.convert: got a key that metrics/ has a folder of",
-    ),
     "unknown runtime": (
         lambda p: p["variants"][CPU].update(runtime="tvm"),
         f"variants.{CPU}.runtime: got 'tvm', allowed: onnxruntime, openvino, pytorch",
@@ -188,12 +184,12 @@ def test_what_a_runtime_does_not_offer_is_refused_before_any_work(
 
 def test_a_bad_value_stops_dvc_at_probe_and_keeps_the_last_results(measured_copy: Project) -> None:
     measured_copy.set_params(lambda params: params.update(batch_sizes=[0]))
-    before = measured_copy.read("metrics/ort_cpu_fp32/bs001.json"), measured_copy.read("metrics/env.json")
+    before = measured_copy.read("metrics/variants/ort_cpu_fp32.json"), measured_copy.read("metrics/env.json")
     ended = measured_copy.dvc("repro", code=None)
     assert ended.returncode != 0
     assert "params.yaml: batch_sizes[0]: got 0" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert (measured_copy.read("metrics/ort_cpu_fp32/bs001.json"), measured_copy.read("metrics/env.json")) == before
+    assert (measured_copy.read("metrics/variants/ort_cpu_fp32.json"), measured_copy.read("metrics/env.json")) == before
 
 
 def test_a_missing_params_file_is_named_before_dvc_starts(project: Project) -> None:

@@ -86,7 +86,6 @@ def test_a_run_is_kept_and_compared_and_never_written_over_silently(measured_cop
     measured_copy.python("-m", "bench.runs.record", "first")
     kept = measured_copy.folder / "runs/first"
     assert json.loads((kept / "env.json").read_text())["python"]
-    assert (kept / "metrics/ort_cpu_fp32/bs001.json").is_file()
     assert measured_copy.repro("compare_runs") == {"compare_runs"}
     assert "`first`" in measured_copy.read("results/hardware.md")
 
@@ -117,8 +116,8 @@ def edit(project: Project, name: str, old: str, new: str) -> None:
 UNLIKE: dict[str, Callable[[Project], None]] = {
     "another sequence length": lambda project: project.set_params(lambda params: params.update(sequence_length=16)),
     "an edited figure": lambda project: edit(project, "results/summary.csv", ",measured,", ",measured,1"),
-    "an edited metric": lambda project: edit(project, "metrics/ort_cpu_fp32/bs001.json", '"p50_ms": ', '"p50_ms": 1'),
-    "an edited sample": lambda project: edit(project, "artifacts/samples/cpu/ort_cpu_fp32.csv", "0,1,0,", "0,1,0,1"),
+    "an edited metric": lambda project: edit(project, "metrics/variants/ort_cpu_fp32.json", '"b001": ', '"b001": 1'),
+    "an edited sample": lambda project: edit(project, "artifacts/samples/ort_cpu_fp32.csv", "0,1,0,", "0,1,0,1"),
     "other weights": lambda project: edit(project, "artifacts/model/config.json", "{", "{ "),
     "a row that failed": lambda project: edit(project, "results/summary.csv", ",skipped,", ",failed,"),
 }
@@ -179,7 +178,7 @@ def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: 
     assert content is not None
     served = {key: Served.model_validate(each["served"]) for key, each in content.items() if "served" in each}
     again = build_serving(load_params(folder / "params.yaml"), read_summary(folder / "summary.csv"), served)
-    write_serving(again, tmp_path / "serving.csv", tmp_path / "metrics")
+    write_serving(again, tmp_path / "serving.csv")
     pd.testing.assert_frame_equal(
         read_serving(tmp_path / "serving.csv"), read_serving(folder / "serving.csv"), check_dtype=False, rtol=1e-9
     )

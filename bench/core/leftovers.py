@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.core.files import remove
 from bench.core.params import Params
-from bench.core.paths import ENGINES, METRICS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
+from bench.core.paths import ENGINES, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
 
-CELL_FILE = re.compile(r"bs\d{3,}\.json")
 REPORT_FILES = (".csv", ".json")
 
 
 def remove_leftovers(params: Params) -> list[str]:
-    """Remove metrics, samples, parts and engines of rows that are not configured; return what was removed."""
+    """Remove samples, parts and engines of rows that are not configured; return what was removed."""
     timed, served = set(params.all_variants()), set(params.serving.variants)
     found = [path for path in _of_rows() if path.stem not in timed]
     found += [path for path in _of_served_rows() if path.stem not in served]
@@ -26,12 +24,8 @@ def remove_leftovers(params: Params) -> list[str]:
 
 def _of_rows() -> Iterator[Path]:
     """Yield the files and folders that this project writes for a row, and no other."""
-    for folder in METRICS.glob("*/"):
-        files = [path.name for path in folder.iterdir()]
-        if files and all(map(CELL_FILE.fullmatch, files)):
-            yield folder
-    for place in (SAMPLES, ROUNDS):
-        yield from (path for path in place.glob("*/*") if path.suffix in REPORT_FILES and path.parent != SERVED_PARTS)
+    found = (*SAMPLES.glob("*"), *ROUNDS.glob("*/*"))
+    yield from (path for path in found if path.suffix in REPORT_FILES and path.parent != SERVED_PARTS)
     yield from (path for path in ENGINES.glob("*/") if (path / "build.json").is_file())
 
 

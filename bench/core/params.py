@@ -33,8 +33,6 @@ RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
 VARIANT_KEY = re.compile(r"[a-z0-9_]+")
 CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
-RESERVED_KEYS = ("convert", "serving")
-"""Folders of metrics/ that are no variant's."""
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 """A count that some machine can meet: a larger number is a slip of the finger."""
@@ -353,8 +351,6 @@ def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[st
     for key, variant in variants.items():
         if not VARIANT_KEY.fullmatch(key):
             raise ValueError(f"{section}.{key}: got a key with other characters, allowed: a-z, 0-9 and _")
-        if key in RESERVED_KEYS:
-            raise ValueError(f"{section}.{key}: got a key that metrics/ has a folder of, allowed: another name")
         if variant.runtime not in allowed:
             raise ValueError(f"{section}.{key}.runtime: got {variant.runtime!r}, allowed: {', '.join(allowed)}")
 

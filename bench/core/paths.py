@@ -38,7 +38,7 @@ PROVENANCE = METRICS / "model.json"
 EXPORT = METRICS / "export.json"
 CONVERSIONS = METRICS / "convert"
 PEAKS = METRICS / "peaks.json"
-SERVING = METRICS / "serving"
+VARIANT_METRICS = METRICS / "variants"
 LENGTHS = METRICS / "lengths.json"
 
 RUNS = Path("runs")
@@ -54,8 +54,3 @@ PLOTS = RESULTS / "plots"
 HARDWARE = RESULTS / "hardware.md"
 HARDWARE_PLOT = RESULTS / "hardware.png"
 NOTES = Path("notes") / "engineering_observations.md"
-
-
-def metrics_file_name(batch_size: int) -> str:
-    """Return the name of a cell's file in its variant's metrics folder: `bs004.json`."""
-    return f"bs{batch_size:03d}.json"

@@ -200,7 +200,7 @@ class TimingSession(Stored):
 
 
 class Report(Stored):
-    """artifacts/samples/DEVICE/KEY.json; `cells` by batch size."""
+    """artifacts/samples/KEY.json; `cells` by batch size."""
 
     cells: dict[str, AnyCell]
     evidence: Evidence = Evidence()

@@ -90,7 +90,7 @@ ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_mem
 
 
 class SingleRun(TypedDict):
-    """A row of artifacts/samples/DEVICE/KEY.csv."""
+    """A row of artifacts/samples/KEY.csv."""
 
     process: Count
     batch: Annotated[int, Field(ge=1)]

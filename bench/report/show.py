@@ -38,7 +38,7 @@ def is_under_way() -> bool:
 def reports() -> list[Path]:
     """Return the files of rows that were measured since the page was written, all without a page."""
     since = PAGE.stat().st_mtime if PAGE.exists() else 0.0
-    found = [*SAMPLES.glob("*/*.json"), *SERVED.glob("*.json")]
+    found = [*SAMPLES.glob("*.json"), *SERVED.glob("*.json")]
     return [path for path in found if path.stat().st_mtime > since]
 
 
@@ -56,7 +56,7 @@ def write_so_far() -> Path:
 def measured_params(params: Params) -> Params:
     """Return the parameters with the rows alone that this run has measured so far; DataError if that is none."""
     there = set(reports())
-    timed = {key for key, row in params.all_variants().items() if SAMPLES / row.device / f"{key}.json" in there}
+    timed = {key for key in params.all_variants() if SAMPLES / f"{key}.json" in there}
     if not timed:
         raise DataError("no row of this run is measured yet: look again later")
     served = [key for key in params.serving.variants if key in timed and SERVED / f"{key}.json" in there]

@@ -25,9 +25,9 @@ def pack_samples(params: Params, folder: Path) -> None:
     `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}, "served": …}}`.
     """
     content: dict[str, Any] = {}
-    for key, variant in params.all_variants().items():
+    for key in params.all_variants():
         mend = f"`dvc repro` measures {key} again"
-        place = SAMPLES / variant.device / key
+        place = SAMPLES / key
         report = read_model(place.with_suffix(".json"), mend, Report).as_dict()
         runs = pd.DataFrame(read_csv(place.with_suffix(".csv"), mend, SingleRun))
         content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}

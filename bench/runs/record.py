@@ -21,12 +21,10 @@ from bench.core.paths import (
     ENVIRONMENT,
     EXPORT,
     LENGTHS,
-    METRICS,
     PARAMS,
     PEAKS,
     PROVENANCE,
     RUNS,
-    SERVING,
     SERVING_CSV,
     SUMMARY_CSV,
 )
@@ -75,9 +73,6 @@ def record(name: str, replace: bool = False) -> Path:
         for source in KEPT:
             shutil.copyfile(source, folder / source.name)
         shutil.copytree(CONVERSIONS, folder / CONVERSIONS.name)
-        for variant in params.all_variants():
-            shutil.copytree(METRICS / variant, folder / "metrics" / variant)
-        shutil.copytree(SERVING, folder / "metrics" / SERVING.name)
         pack_samples(params, folder)
         write_manifest(folder, read_machine_id())
     say(f"kept in {target.as_posix()}; commit it")

@@ -79,7 +79,7 @@ def row_of(key: str, params: Params) -> Row | Served:
     """Return a variant as it can be served, or the report of one that, as is known before any load, cannot be."""
     variant = params.all_variants()[key]
     serving, device = params.serving, variant.device
-    report = read_report(key, variant)
+    report = read_report(key)
     measured = {int(size): cell for size, cell in report.measured().items()} if report else {}
     if not any(size <= serving.max_batch[device] for size in measured):
         return without_load(variant, params, *_why_not_timed(report))

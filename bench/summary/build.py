@@ -63,8 +63,8 @@ class Tables:
 def read_tables(params: Params) -> Tables:
     """Return the tables of what the stages before wrote; it walks params.yaml, never the files that are there."""
     reports = {
-        key: read_model(SAMPLES / variant.device / f"{key}.json", f"`dvc repro` measures {key} again", Report)
-        for key, variant in params.all_variants().items()
+        key: read_model(SAMPLES / f"{key}.json", f"`dvc repro` measures {key} again", Report)
+        for key in params.all_variants()
     }
     return build_tables(params, reports, read_served(params.serving.variants), Recorded.read())
 

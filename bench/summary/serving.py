@@ -1,4 +1,4 @@
-"""What each row held under load, as one tidy table: a row a variant.  results/serving.csv and metrics/serving."""
+"""What each row held under load, as one tidy table: a row a variant.  results/serving.csv."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from bench.core import schemas
-from bench.core.files import checked, damaged, read_model, replacing_file, replacing_folder, write_json
+from bench.core.files import checked, damaged, read_model, replacing_file
 from bench.core.params import Params, Variant
-from bench.core.paths import SERVED, SERVING, SERVING_CSV
+from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
 from bench.statistics.intervals import verdict
 from bench.statistics.late import shows_p99
@@ -36,15 +36,6 @@ REPORTED = (
     *("requests", "relative_error", "agreement", "replayed_batches"),
 )
 """What the table repeats of a report as it is."""
-METRICS = (
-    "status",
-    "budget_ms",
-    "requests_per_s",
-    "requests_per_s_low",
-    "requests_per_s_high",
-    "p50_ms_at_50",
-    "p99_ms_at_50",
-)
 COLUMNS = (
     *("variant", "runtime", "device", "precision", "padding", "options", "status", "reason", "budget_ms", "max_batch"),
     *("max_delay_ms", "instances", "session", "requests_per_s", "requests_per_s_low", "requests_per_s_high"),
@@ -74,14 +65,10 @@ def build_serving(params: Params, summary: pd.DataFrame, served: Mapping[str, Se
     return with_intervals(table)
 
 
-def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV, metrics: Path = SERVING) -> None:
-    """Write the table as CSV, every number in full, and a few figures a row for DVC's metrics."""
+def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV) -> None:
+    """Write the table as CSV, every number in full."""
     with replacing_file(path) as temporary:
         published(table).to_csv(temporary, index=False, lineterminator="\n")
-    with replacing_folder(metrics) as folder:
-        for row in table.to_dict("records"):
-            found = {name: row[name] for name in METRICS if not is_missing(row[name])}
-            write_json(folder / f"{row['variant']}.json", found)
 
 
 def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize` writes it anew") -> pd.DataFrame:

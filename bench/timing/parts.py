@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError, DataError, EngineError
@@ -113,25 +112,20 @@ def _is_due(key: str, variant: Variant, request: Request) -> bool:
     stages = (stage_name(variant), f"{stage_name(variant)}@{key}")
     if not request.includes(stages):
         return False
-    return request.is_forced or recorded_fingerprint(key, variant) != fingerprint(key, variant)
+    return request.is_forced or recorded_fingerprint(key) != fingerprint(key, variant)
 
 
-def report_path(key: str, variant: Variant) -> Path:
-    """Return where a variant's report lies."""
-    return SAMPLES / variant.device / f"{key}.json"
-
-
-def read_report(key: str, variant: Variant) -> Report | None:
+def read_report(key: str) -> Report | None:
     """Return a variant's last report, None where there is none that can be read."""
     try:
-        return read_model(report_path(key, variant), "", Report)
+        return read_model(SAMPLES / f"{key}.json", "", Report)
     except DataError:
         return None
 
 
-def recorded_fingerprint(key: str, variant: Variant) -> str:
+def recorded_fingerprint(key: str) -> str:
     """Return what the variant's last report was timed with, empty where there is none."""
-    report = read_report(key, variant)
+    report = read_report(key)
     return report.fingerprint if report else ""
 
 
@@ -139,7 +133,7 @@ def _fastest(variants: dict[str, Variant], params: Params) -> str | None:
     """Return the variant with the lowest recorded p50 at the largest batch size, None where none is recorded."""
     p50_ms: dict[str, float] = {}
     for key, variant in variants.items():
-        report = read_report(key, variant)
+        report = read_report(key)
         cell = report.measured().get(str(max(params.sizes(variant.device)))) if report else None
         if cell:
             p50_ms[key] = cell.p50_ms

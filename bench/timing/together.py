@@ -14,7 +14,7 @@ from typing import Any
 from bench.core.errors import WorkerError
 from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
-from bench.core.paths import METRICS, ROUNDS, SAMPLES
+from bench.core.paths import ROUNDS
 from bench.core.provenance import read_provenance
 from bench.core.reports import Report, Stored
 from bench.machine.lock import timing_lock
@@ -33,11 +33,10 @@ class TimedPart(Stored):
     report: Report
 
 
-def time_variant(key: str, variant: Variant, params: Params) -> None:
-    """Time a variant and write its samples, its report and its metrics; see `timed_report`."""
+def time_variant(key: str, params: Params) -> None:
+    """Time a variant and write its samples and its report; see `timed_report`."""
     report = timed_report(key, params, provenance=read_provenance())
-    samples = SAMPLES / variant.device
-    write_report(report, samples / f"{key}.csv", samples / f"{key}.json", METRICS / key, params.sizes(variant.device))
+    write_report(key, report)
     announce(key, report)
 
 
@@ -52,7 +51,7 @@ def timed_report(key: str, params: Params, provenance: dict[str, Any]) -> Report
     mark = fingerprint(key, variant)
     report = report_without_runs(key, variant, params)
     if report is None:
-        is_new = request.is_forced or recorded_fingerprint(key, variant) == mark
+        is_new = request.is_forced or recorded_fingerprint(key) == mark
         part = _take(key, variant, mark, request.id if is_new else None)
         if part is None:
             _run(key, params, provenance, request)

@@ -1,38 +1,21 @@
-"""Write what was measured of one variant: raw runs, the whole report, and DVC's metrics."""
+"""Write what was measured of one variant: raw runs and the whole report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
-
-from bench.core.files import replacing_folder, write_json, write_text
-from bench.core.paths import metrics_file_name
+from bench.core.files import write_json, write_text
+from bench.core.paths import SAMPLES
 from bench.core.progress import say
-from bench.core.reports import AnyCell, Report, TimedCell
-
-METRICS = ("status", "p50_ms", "p95_ms", "mean_ms", "samples_per_s")
+from bench.core.reports import Report, TimedCell
 
 
-def write_report(
-    report: Report, samples_csv: Path, report_json: Path, metrics: Path, batch_sizes: Iterable[int]
-) -> None:
-    """Write raw runs, everything known, and one small metrics file a batch size."""
+def write_report(key: str, report: Report) -> None:
+    """Write artifacts/samples/KEY.csv, the raw runs, and KEY.json, everything else."""
     lines = ["process,batch,run,latency_ms"]
-    for size in batch_sizes:
-        cell = report.cells[str(size)]
+    for size, cell in report.cells.items():
         for process, latencies in enumerate(cell.latencies_ms if isinstance(cell, TimedCell) else []):
             lines += [f"{process},{size},{run},{latency:.6f}" for run, latency in enumerate(latencies)]
-    write_text(samples_csv, "\n".join(lines) + "\n")
-    write_json(report_json, report.as_dict(exclude={"cells": {"__all__": {"latencies_ms"}}}))
-    with replacing_folder(metrics) as folder:
-        for size in batch_sizes:
-            write_json(folder / metrics_file_name(size), _metrics(report.cells[str(size)]))
-
-
-def _metrics(cell: AnyCell) -> dict[str, Any]:
-    """Return the few figures that `dvc metrics show` puts in its table."""
-    return cell.as_dict(include=set(METRICS))
+    write_text(SAMPLES / f"{key}.csv", "\n".join(lines) + "\n")
+    write_json(SAMPLES / f"{key}.json", report.as_dict(exclude={"cells": {"__all__": {"latencies_ms"}}}))
 
 
 def announce(key: str, report: Report) -> None:
