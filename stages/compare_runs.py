@@ -1,4 +1,4 @@
-"""Compare the runs that were kept in runs/: results/hardware.md, hardware.png and hardware.html."""
+"""Compare the runs that were kept in runs/: results/hardware.md and hardware.png."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from bench.core.errors import run_stage
 from bench.core.files import replacing_file, write_text
 from bench.core.paths import HARDWARE, HARDWARE_PLOT
 from bench.runs.hardware import render_hardware
-from bench.runs.hardware_page import HARDWARE_PAGE, render_hardware_page
 from bench.runs.hardware_plot import write_hardware_plot
 from bench.runs.recorded_runs import comparable, read_runs
 
@@ -16,7 +15,6 @@ from bench.runs.recorded_runs import comparable, read_runs
 def main() -> None:
     runs = read_runs()
     write_text(HARDWARE, render_hardware(runs))
-    write_text(HARDWARE_PAGE, render_hardware_page(runs))
     with replacing_file(HARDWARE_PLOT) as temporary:
         write_hardware_plot(comparable(runs)[0], temporary)
 

@@ -9,29 +9,30 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project
 
-from tools.update_docs import MACHINES, README, filled, recorded_names, table_of, with_block
+from tools.update_docs import README, filled, read, with_block
 
 DOCS = ROOT / "docs"
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+RUNS = ROOT / "runs"
+KEPT = sorted(path.name for path in RUNS.iterdir() if path.is_dir())
+PAGES = [README, ROOT / "CONTRIBUTING.md", RUNS / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
 def test_every_block_of_figures_is_what_the_kept_runs_say() -> None:
-    for path, text in filled(with_dvc=False):
-        assert text == path.read_text(encoding="utf-8"), f"{path.name}: `python run.py python tools/update_docs.py`"
+    for path, text in filled():
+        assert text == read(path), f"{path.relative_to(ROOT)}: `python run.py python tools/update_docs.py`"
 
 
-def test_the_table_of_a_kept_run_has_every_row_of_it() -> None:
-    table = table_of("cpu-2")
+def test_a_kept_runs_readme_has_every_row_of_it() -> None:
+    table = read(RUNS / "cpu-2/README.md")
     for variant in ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8"):
         for size in (1, 4, 8, 16):
             assert f"| {size} | {variant} |" in table
 
 
-def test_every_kept_run_has_a_table_in_the_docs() -> None:
-    text = (DOCS / "recorded_runs.md").read_text(encoding="utf-8")
-    for name in recorded_names():
-        assert f"\n## {name}\n" in text
-        assert f"[`{name}`](#" in text
+def test_every_kept_run_is_in_the_index_of_runs() -> None:
+    index = read(RUNS / "README.md")
+    for name in KEPT:
+        assert f"[`{name}`]({name}/README.md)" in index
 
 
 def test_filling_a_block_changes_nothing_outside_its_marks() -> None:
@@ -39,12 +40,6 @@ def test_filling_a_block_changes_nothing_outside_its_marks() -> None:
     assert with_block(text, "table", r"new \1") == "before\n<!-- table -->\nnew \\1\n<!-- end of table -->\nafter\n"
     with pytest.raises(ValueError, match="wanted one block from <!-- other -->"):
         with_block(text, "other", "new")
-
-
-def test_what_dvc_says_of_two_commits_has_its_blocks() -> None:
-    text = MACHINES.read_text(encoding="utf-8")
-    for name in ("params diff", "metrics diff"):
-        assert with_block(text, name, "").count(f"<!-- {name} -->") == 1
 
 
 def test_the_readme_is_short_and_every_page_is_in_the_index() -> None:
@@ -89,11 +84,8 @@ QUEUE_SECONDS = 600
 
 
 def shown(page: Path) -> list[tuple[str, str]]:
-    """Return (command after `python run.py`, first line of the output shown) for each that needs no recorded run."""
+    """Return (command after `python run.py`, first line of the output shown) for each in a page."""
     text = page.read_text(encoding="utf-8")
-    if page == MACHINES:
-        for name in ("params diff", "metrics diff"):
-            text = with_block(text, name, "")
     found: list[tuple[str, str]] = []
     for block in CONSOLE.findall(text):
         for line in block.splitlines():

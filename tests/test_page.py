@@ -24,8 +24,6 @@ from bench.report.context import Context
 from bench.report.figures import milliseconds, per_second
 from bench.report.page.data import answer_text, proof_text
 from bench.report.page.write import libraries, render_page
-from bench.report.serving import served
-from bench.runs.hardware_page import render_hardware_page, served_entries
 from bench.runs.recorded_runs import RecordedRun
 from bench.summary.budgets import budgets_around, curves_of, within_budgets
 from bench.summary.serving import build_serving, read_served
@@ -322,29 +320,3 @@ def test_without_rows_under_load_the_page_says_so(report: Report) -> None:
     charts = make_charts(report.table, nothing, {}, context=report.context)
     html = render_page(report.table, nothing, {}, NOTES, charts, context=report.context)
     assert "No row was served" in html
-
-
-def test_the_page_of_machines_names_the_winner_of_each_run_and_what_a_million_requests_cost(tmp_path: Path) -> None:
-    runs = [RecordedRun.read(ROOT / "runs" / name) for name in (RUN, "h100-lengths")]
-    html = render_hardware_page(runs, ROOT / "runs")
-    assert "Without rows under load: h100-lengths." in html
-    assert html == render_hardware_page(runs, ROOT / "runs")
-    entry = next(served_entries(runs[0], ROOT / "runs" / RUN))
-    configured = next(step for step in entry["steps"] if step["budget_ms"] == entry["configured_ms"])
-    best = served(runs[0].serving).iloc[0]
-    assert configured["rows"][0]["row"] == best["variant"]
-    assert configured["rows"][0]["per_s"] == pytest.approx(best["requests_per_s"])
-    if not (CHROMIUM and DRIVER):
-        return
-    path = tmp_path / "hardware.html"
-    path.write_text(html, encoding="utf-8")
-    with opened(path) as browser:
-        assert text(browser, ".held .row") == best["variant"]
-        put(browser, ".held .price", "3.6")
-        assert float(text(browser, ".held .cost")) == pytest.approx(1000 / best["requests_per_s"], rel=0.01)
-        browser.find_element("css selector", 'input[name="run"]').click()
-        assert text(browser, ".answer").startswith("No chosen run knows a rate within")
-
-
-def test_no_recorded_run_gives_a_page_that_says_so() -> None:
-    assert "No recorded run has rows under load" in render_hardware_page([])

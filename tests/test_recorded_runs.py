@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -18,10 +19,12 @@ from scipy import stats
 from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
-from bench.core.params import load_params
+from bench.core.files import write_json
+from bench.core.params import Params
 from bench.core.reports import Report, Served
 from bench.runs.hardware import render_hardware
 from bench.runs.hardware_plot import write_hardware_plot
+from bench.runs.manifest import MANIFEST, MEASURED_WITH, PARTS, manifest_id
 from bench.runs.packed import unpack_samples
 from bench.runs.record import record
 from bench.runs.recorded_runs import RecordedRun, comparable
@@ -37,11 +40,13 @@ def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:
         "cpu": {"model": "A CPU", "cores": 2},
         "cuda": {"gpu": f"GPU of {name}"},
         "os": "Linux x86_64",
+        "python": "3.12.3",
         "versions": {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": None},
     }
     params = {"sequence_length": 128, "model": {"synthetic": {"layers": 6}}, **changes}
     provenance = {"model": "a model, seed 0", "model_is_real": False}
-    return RecordedRun(name, environment, provenance, params, table(*rows))
+    serving = pd.DataFrame(columns=["variant", "device", "status", "requests_per_s"])
+    return RecordedRun(name, name, environment, provenance, params, {}, {}, table(*rows), serving)
 
 
 FAST_ORT = row("ort_cuda_fp16", 1, (0.3, 0.301, 0.302)), row("torch_cuda_fp16", 1, (4.0, 4.1, 4.2))
@@ -85,7 +90,11 @@ def test_the_picture_is_drawn_for_any_number_of_runs(runs: list[RecordedRun], tm
 def test_a_run_is_kept_and_compared_and_never_written_over_silently(measured_copy: Project) -> None:
     measured_copy.python("-m", "bench.runs.record", "first")
     kept = measured_copy.folder / "runs/first"
-    assert json.loads((kept / "env.json").read_text())["python"]
+    assert sorted(path.name for path in kept.iterdir()) == sorted((*PARTS, MANIFEST, "README.md"))
+    found = json.loads((kept / "measured_with.json").read_text())
+    assert found["environment"] == json.loads(measured_copy.read("metrics/env.json"))
+    assert found["params"] == measured_copy.params()
+    assert "| 1 | ort_cpu_fp32 |" in (kept / "README.md").read_text()
     assert measured_copy.repro("compare_runs") == {"compare_runs"}
     assert "`first`" in measured_copy.read("results/hardware.md")
 
@@ -146,8 +155,7 @@ def kept(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def check_figures(folder: Path) -> None:
     """Compute p50, p95, mean and throughput of every measured row of a kept run anew."""
-    content = unpack_samples(folder, "")
-    assert content is not None
+    content = unpack_samples(folder)
     table = read_summary(folder / "summary.csv")
     for measured_row in table[table["status"] == "measured"].itertuples():
         runs_ms = [
@@ -160,24 +168,28 @@ def check_figures(folder: Path) -> None:
         assert measured_row.runs == sum(map(len, runs_ms))
 
 
-WITH_SINGLE_RUNS = [path.parent.name for path in sorted((ROOT / "runs").glob("*/samples.json.xz"))]
-WITH_RATES = [name for name in WITH_SINGLE_RUNS if (ROOT / "runs" / name / "serving.csv").exists()]
+def params_of(folder: Path) -> Params:
+    """Return the parameters of a kept run."""
+    return Params.model_validate(json.loads((folder / MEASURED_WITH).read_text(encoding="utf-8"))["params"])
 
 
-@pytest.mark.parametrize("name", WITH_SINGLE_RUNS)
+RECORDED = sorted(path.name for path in (ROOT / "runs").iterdir() if path.is_dir())
+SERVED_IN = [name for name in RECORDED if len(read_serving(ROOT / "runs" / name / "serving.csv"))]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_every_latency_of_the_recorded_runs_is_of_their_single_runs(name: str) -> None:
     assert RecordedRun.read(ROOT / "runs" / name).machine
     assert (ROOT / "runs" / name / "samples.json.xz").stat().st_size < 2**20
     check_figures(ROOT / "runs" / name)
 
 
-@pytest.mark.parametrize("name", WITH_RATES)
+@pytest.mark.parametrize("name", SERVED_IN)
 def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: str, tmp_path: Path) -> None:
     folder = ROOT / "runs" / name
-    content = unpack_samples(folder, "")
-    assert content is not None
+    content = unpack_samples(folder)
     served = {key: Served.model_validate(each["served"]) for key, each in content.items() if "served" in each}
-    again = build_serving(load_params(folder / "params.yaml"), read_summary(folder / "summary.csv"), served)
+    again = build_serving(params_of(folder), read_summary(folder / "summary.csv"), served)
     write_serving(again, tmp_path / "serving.csv")
     pd.testing.assert_frame_equal(
         read_serving(tmp_path / "serving.csv"), read_serving(folder / "serving.csv"), check_dtype=False, rtol=1e-9
@@ -187,32 +199,34 @@ def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: 
 def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
     kept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert WITH_SINGLE_RUNS, "at least one recorded run has them"
+    assert RECORDED
+    assert SERVED_IN
     folder = kept.folder / "runs/first"
     check_figures(folder)
-    content = unpack_samples(folder, "")
-    assert content is not None
+    content = unpack_samples(folder)
     monkeypatch.chdir(kept.folder)
-    params = load_params(folder / "params.yaml")
-    again = build_summary(
-        params, {key: Report.model_validate(content[key]["report"]) for key in params.all_variants()}, Recorded.read()
-    )
+    params = params_of(folder)
+    reports = {key: Report.model_validate(content[key]["report"]) for key in params.all_variants()}
+    again = build_summary(params, reports, Recorded.read())
     write_summary(again, tmp_path / "summary.csv")
     assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
 
 
 def test_the_same_run_is_kept_in_the_same_bytes(kept: Project) -> None:
-    before = {path.name: path.read_bytes() for path in (kept.folder / "runs/first").glob("*.*")}
+    before = {path.name: path.read_bytes() for path in (kept.folder / "runs/first").iterdir()}
     kept.python("-m", "bench.runs.record", "first", "--replace")
-    assert {path.name: path.read_bytes() for path in (kept.folder / "runs/first").glob("*.*")} == before
+    assert {path.name: path.read_bytes() for path in (kept.folder / "runs/first").iterdir()} == before
 
 
-PARTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+FAULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an edited figure": (
         "summary.csv",
         lambda path: path.write_text(path.read_text().replace(",measured,", ",measured,1")),
     ),
-    "another run's parameters": ("params.yaml", lambda path: path.write_text(path.read_text() + "\n")),
+    "another run's parameters": ("measured_with.json", lambda path: path.write_text(path.read_text() + "\n")),
+    "an edited rate": ("serving.csv", lambda path: path.write_text(path.read_text() + "\n")),
+    "a part that it has not": ("peaks.json", lambda path: path.write_text("{}")),
+    "no manifest": ("run.json", lambda path: path.unlink()),
     "a missing part": ("samples.json.xz", lambda path: path.unlink()),
     "another machine": (
         "run.json",
@@ -222,11 +236,11 @@ PARTS: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", PARTS)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_kept_run_whose_parts_are_not_of_it_is_refused(
     fault: str, kept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, damage = PARTS[fault]
+    name, damage = FAULTS[fault]
     shutil.copytree(kept.folder / "runs/first", tmp_path / "first")
     damage(tmp_path / "first" / name)
     monkeypatch.chdir(kept.folder)
@@ -235,33 +249,46 @@ def test_a_kept_run_whose_parts_are_not_of_it_is_refused(
     assert "restore it with git, or record the run again" in str(refused.value)
 
 
-HAND_MADE = {
-    "no columns": ("summary.csv", "variant,batch_size\na,1\n"),
+HAND_MADE: dict[str, tuple[str, Callable[[str], str], str]] = {
+    "no columns": ("summary.csv", lambda _text: "variant,batch_size\na,1\n", ""),
     "a text for a figure": (
         "summary.csv",
-        "variant,runtime,device,precision,batch_size,status,p50_ms\na,b,cpu,fp32,1,measured,x\n",
+        lambda _text: "variant,runtime,device,precision,batch_size,status,p50_ms\na,b,cpu,fp32,1,measured,x\n",
+        "p50_ms",
     ),
     "a figure outside its interval": (
         "summary.csv",
-        "variant,runtime,device,precision,batch_size,status,p50_ms,mean_ms,samples_per_s,runs,process_p50_ms,p50_low_ms\n"
-        "a,b,cpu,fp32,1,measured,1,1,1,1,1,2\n",
+        lambda _text: (
+            "variant,runtime,device,precision,batch_size,status,p50_ms,mean_ms,samples_per_s,runs,process_p50_ms,"
+            "p50_low_ms\na,b,cpu,fp32,1,measured,1,1,1,1,1,2\n"
+        ),
+        "p50_ms",
     ),
-    "no parameters": ("params.yaml", "{}\n"),
-    "parameters that are none": ("params.yaml", "[1, 2]\n"),
-    "another environment": ("env.json", "{}"),
+    "no parameters": ("measured_with.json", lambda text: without(text, "params"), "params"),
+    "parameters that are none": ("measured_with.json", lambda text: without(text, "params", [1, 2]), "params"),
+    "another environment": ("measured_with.json", lambda text: without(text, "environment", {}), "environment.cpu"),
 }
+"""By fault: the part, how it comes to be, and the key that is named."""
+
+
+def without(text: str, key: str, value: Any = None) -> str:
+    """Return a JSON object with another value for a key, or without it."""
+    content = json.loads(text)
+    del content[key]
+    return json.dumps(content if value is None else {**content, key: value})
 
 
 @pytest.mark.parametrize("fault", HAND_MADE)
-def test_a_run_made_by_hand_or_by_another_version_is_refused_with_the_key(
-    fault: str, kept: Project, tmp_path: Path
-) -> None:
-    name, text = HAND_MADE[fault]
-    shutil.copytree(kept.folder / "runs/first", tmp_path / "first")
-    (tmp_path / "first/run.json").unlink()
-    (tmp_path / "first" / name).write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=rf"first/{name} is damaged \("):
-        RecordedRun.read(tmp_path / "first")
+def test_a_run_made_by_hand_is_refused_with_the_key(fault: str, kept: Project, tmp_path: Path) -> None:
+    name, change, key = HAND_MADE[fault]
+    folder = tmp_path / "first"
+    shutil.copytree(kept.folder / "runs/first", folder)
+    (folder / name).write_text(change((folder / name).read_text(encoding="utf-8")), encoding="utf-8")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["parts"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    write_json(folder / MANIFEST, {**manifest, "id": manifest_id(manifest)})
+    with pytest.raises(DataError, match=rf"first/{name} is damaged \(.*{key}"):
+        RecordedRun.read(folder)
 
 
 def test_machines_of_one_kind_stand_with_how_far_they_differ(kept: Project) -> None:
@@ -280,12 +307,6 @@ def test_machines_of_one_kind_stand_with_how_far_they_differ(kept: Project) -> N
     assert "Machines of one kind" not in render_hardware(same_machine)
     other_driver = replace(three[1], environment=three[1].environment | {"os": "another"})
     assert "(`node-0`, `node-2`)" in render_hardware([three[0], other_driver, three[2]])
-
-
-def test_a_run_that_an_older_version_kept_is_called_that(kept: Project) -> None:
-    whole = RecordedRun.read(kept.folder / "runs/first")
-    older = replace(whole, name="old", machine="")
-    assert "Kept by an older version, without single runs and hashes: `old`." in render_hardware([whole, older])
 
 
 def test_seconds_and_peaks_of_another_machine_of_the_same_kind_are_not_this_ones(

@@ -1,4 +1,4 @@
-"""Put the figures of kept runs, and what DVC says of recorded commits, into README.md and docs/.
+"""Put the figures of kept runs into README.md and docs/, and draw each run's README.md anew.
 
     python run.py python tools/update_docs.py [--check]
 
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
@@ -32,17 +30,14 @@ from bench.report.markdown import table_lines
 from bench.report.notes.assumptions import by_padding
 from bench.report.page.data import answers
 from bench.report.serving import not_served, pick_lines, served, served_table, terms
-from bench.report.table import accuracy_text, loss_text, render_summary, render_table
-from bench.runs.hardware_page import kept_curves
-from bench.runs.packed import unpack_samples
-from bench.runs.recorded_runs import MEND, RecordedRun
+from bench.report.table import accuracy_text, loss_text, render_summary
+from bench.runs.packed import kept_curves
+from bench.runs.recorded_runs import RecordedRun, read_runs
 from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-RECORDED = ROOT / "docs/recorded_runs.md"
 STATISTICS = ROOT / "docs/statistics.md"
-MACHINES = ROOT / "docs/comparing_machines.md"
 PICTURE = ROOT / "docs/latency_by_batch.png"
 SERVED_PICTURE = ROOT / "docs/p99_by_load.png"
 RUNS = ROOT / "runs"
@@ -70,15 +65,13 @@ CPU_RUNS = ("cpu-2", "cpu-2-minilm")
 CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
-COMMITS = ("1d05e08", "343f9ad")
-"""The commits of the runs cpu-2 and h100-ort-1.31, which DVC compares."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
-    stale = {path: text for path, text in filled() if text != path.read_text(encoding="utf-8")}
+    stale = {path: text for path, text in filled() if text != read(path)}
     if not given.check:
         draw(FIRST_RUN)
         draw_served(next(iter(SERVED_RUNS)))
@@ -89,8 +82,13 @@ def main() -> int:
     return int(given.check and bool(stale))
 
 
-def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
-    """Yield each file with its text as it should be; without DVC's blocks where the history is not there."""
+def read(path: Path) -> str:
+    """Return a file's text, empty where there is none."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def filled() -> Iterator[tuple[Path, str]]:
+    """Yield each file with its text as it should be."""
     text = with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
     text = with_block(text, "served", served_in_run(next(iter(SERVED_RUNS))))
     yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm", {"fixed"}))
@@ -98,13 +96,8 @@ def filled(with_dvc: bool = True) -> Iterator[tuple[Path, str]]:
     yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
     yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
     yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
-    yield RECORDED, with_runs(RECORDED, recorded_names(), table_of)
+    yield from ((RUNS / run.name / "README.md", run.readme()) for run in read_runs(RUNS))
     yield STATISTICS, with_block(STATISTICS.read_text(encoding="utf-8"), "two runs", two_runs())
-    if with_dvc:
-        text = MACHINES.read_text(encoding="utf-8")
-        for command in ("params diff", "metrics diff"):
-            text = with_block(text, command, _console(["dvc", *command.split(), *COMMITS]))
-        yield MACHINES, text
 
 
 def with_runs(path: Path, names: Iterable[str], content: Callable[[str], str]) -> str:
@@ -166,8 +159,6 @@ def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
 def served_in_run(name: str) -> str:
     """Return what a run's rows held under load, and which of them to serve with."""
     run = RecordedRun.read(RUNS / name)
-    if run.serving is None:
-        raise ValueError(f"{name} has no rows under load")
     tried = run.serving[run.serving["device"] == SERVED_RUNS[name]]
     rows, others = served(tried), [f"- {line}" for line in not_served(tried)]
     said = [f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)]
@@ -197,22 +188,10 @@ def _two_runs_row(title: str, by_device: dict[str, Any]) -> list[str]:
     ]
 
 
-def recorded_names() -> list[str]:
-    """Return the names of the kept runs."""
-    return sorted(path.name for path in RUNS.iterdir() if path.is_dir())
-
-
 def summary_of(name: str) -> str:
     """Return a kept run's machine and the short answers of its panels."""
     run = RecordedRun.read(RUNS / name)
     return render_summary(run.table, run.context(), run.serving).strip()
-
-
-def table_of(name: str) -> str:
-    """Return a kept run's whole table, one heading level lower."""
-    run = RecordedRun.read(RUNS / name)
-    _title, _, body = render_table(run.table, run.context(), run.serving).partition("\n")
-    return re.sub(r"^## ", "### ", body.strip(), flags=re.MULTILINE)
 
 
 def draw(name: str) -> None:
@@ -226,10 +205,7 @@ def draw(name: str) -> None:
 def draw_served(name: str) -> None:
     """Draw p99 by offered load of a kept run for README.md: the chart of the page."""
     run = RecordedRun.read(RUNS / name)
-    kept = unpack_samples(RUNS / name, MEND)
-    if kept is None or run.serving is None:
-        raise ValueError(f"{name} has no rows under load")
-    curves = kept_curves(kept)
+    curves = kept_curves(RUNS / name)
     answer = answers(run.serving, curves, run.table, {})[SERVED_RUNS[name]]
     held = {str(key): curves[str(key)] for key in served(run.serving)["variant"]}
     device = SERVED_RUNS[name]
@@ -247,13 +223,6 @@ def with_block(text: str, name: str, content: str) -> str:
     if len(block.findall(text)) != 1:
         raise ValueError(f"wanted one block from {marks[0]} to {marks[1]}")
     return block.sub(lambda _found: f"{marks[0]}\n{content}\n{marks[1]}", text)
-
-
-def _console(command: list[str]) -> str:
-    same_order = {**os.environ, "PYTHONHASHSEED": "0"}  # DVC lists files in the order of a set
-    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, encoding="utf-8", env=same_order).stdout
-    lines = [line.rstrip() for line in output.splitlines()]
-    return "\n".join(["```console", f"$ python run.py {' '.join(command)}", *lines, "```"])
 
 
 if __name__ == "__main__":

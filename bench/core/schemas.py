@@ -5,7 +5,7 @@ A file may hold more than is named here.  Numbers are finite.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -150,20 +150,3 @@ class ServingRow(TypedDict):
     requests_per_s_high: NotRequired[Latency]
     process_per_s: NotRequired[Numbers]
     budget_ms: NotRequired[Latency]
-
-
-class Manifest(TypedDict):
-    """run.json of a kept run."""
-
-    id: Name
-    machine: Name
-    made_of: dict[str, str]
-    parts: dict[str, str]
-
-
-class RecordedParams(TypedDict):
-    """What is read of the params.yaml of a kept run, whichever version of this project kept it."""
-
-    model: dict[str, Any]
-    sequence_length: Annotated[int, Field(ge=1)]
-    report: dict[str, Any]

@@ -23,10 +23,9 @@ def repeated(runs: list[RecordedRun]) -> list[list[RecordedRun]]:
     """Return the groups of runs of different machines with equal hardware, system, versions and parameters."""
     groups: dict[str, dict[str, RecordedRun]] = {}
     for run in runs:
-        if run.machine:
-            key = {name: run.environment[name] for name in HARDWARE} | {"params": run.params}
-            key |= {"versions": run.environment["versions"], "python": run.environment["python"]}
-            groups.setdefault(json.dumps(key, sort_keys=True, default=str), {}).setdefault(run.machine, run)
+        key = {name: run.environment[name] for name in HARDWARE} | {"params": run.params}
+        key |= {"versions": run.environment["versions"], "python": run.environment["python"]}
+        groups.setdefault(json.dumps(key, sort_keys=True, default=str), {}).setdefault(run.machine, run)
     return [list(group.values()) for group in groups.values() if len(group) >= MIN_MACHINES]
 
 

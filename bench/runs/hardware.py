@@ -26,13 +26,10 @@ def render_hardware(runs: list[RecordedRun]) -> str:
         return "\n".join([*lines, "No run is recorded: `python run.py record NAME` keeps the last one.", ""])
     compared, others = comparable(runs)
     lines += [*_machines(runs), ""]
-    older = [f"`{run.name}`" for run in runs if not run.machine]
     remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
     sentences = {run.provenance["sentences"] for run in compared if run.lengths}
     if len(sentences) > 1:
         remarks.append("- Their sentences differ, and with them the lengths: compare rows of fixed padding alone.")
-    if older:
-        remarks.append(f"- Kept by an older version, without single runs and hashes: {', '.join(older)}.")
     lines += [*remarks, ""] if remarks else []
     for device, title in PANELS.items():
         measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
@@ -49,7 +46,12 @@ def _machines(runs: list[RecordedRun]) -> Iterator[str]:
 
 def _machine(run: RecordedRun) -> list[str]:
     versions = [run.environment["versions"].get(name) or MISSING for name in LIBRARIES]
-    machine = [f"`{run.name}`", run.hardware("cuda"), run.hardware("cpu"), run.environment["os"]]
+    machine = [
+        f"[`{run.name}`](../runs/{run.name}/README.md)",
+        run.hardware("cuda"),
+        run.hardware("cpu"),
+        run.environment["os"],
+    ]
     return [*machine, *versions, run.provenance["model"]]
 
 
@@ -68,8 +70,6 @@ def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
 
 
 def _held(run: RecordedRun, device: str) -> pd.DataFrame:
-    if run.serving is None:
-        return pd.DataFrame()
     return served(run.serving[run.serving["device"] == device])
 
 

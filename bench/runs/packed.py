@@ -14,8 +14,9 @@ from bench.core.params import Params
 from bench.core.paths import SAMPLES, SERVED
 from bench.core.reports import Report, Served
 from bench.core.schemas import SingleRun
+from bench.runs.manifest import MEND, PACKED
+from bench.summary.budgets import Curves, curves_of
 
-PACKED = "samples.json.xz"
 PRESET = 9
 
 
@@ -27,9 +28,8 @@ def pack_samples(params: Params, folder: Path) -> None:
     content: dict[str, Any] = {}
     for key in params.all_variants():
         mend = f"`dvc repro` measures {key} again"
-        place = SAMPLES / key
-        report = read_model(place.with_suffix(".json"), mend, Report).as_dict()
-        runs = pd.DataFrame(read_csv(place.with_suffix(".csv"), mend, SingleRun))
+        report = read_model(SAMPLES / f"{key}.json", mend, Report).as_dict()
+        runs = pd.DataFrame(read_csv(SAMPLES / f"{key}.csv", mend, SingleRun))
         content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
     for key in params.serving.variants:
         served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
@@ -47,13 +47,18 @@ def _by_process(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
     return found
 
 
-def unpack_samples(folder: Path, mend: str) -> dict[str, Any] | None:
-    """Return what `pack_samples` wrote, None where an older version kept the run; DataError if it is damaged."""
+def unpack_samples(folder: Path) -> dict[str, Any]:
+    """Return what `pack_samples` wrote; DataError if it is missing or damaged."""
     path = folder / PACKED
-    if not path.exists():
-        return None
     try:
         content: dict[str, Any] = json.loads(lzma.decompress(path.read_bytes()))
-    except (lzma.LZMAError, ValueError) as problem:
-        raise damaged(path, str(problem), mend) from None
+    except (OSError, lzma.LZMAError, ValueError) as problem:
+        raise damaged(path, str(problem), MEND) from None
     return content
+
+
+def kept_curves(folder: Path) -> Curves:
+    """Return the points of each served row of a kept run, process by process."""
+    content = unpack_samples(folder)
+    reports = {key: Served.model_validate(found["served"]) for key, found in content.items() if "served" in found}
+    return curves_of(reports)

@@ -1,6 +1,7 @@
 """Keep the last run under a name, to be compared with runs of other machines:  python run.py record NAME [--replace]
 
-Copies what the comparison needs and every single run, compressed, to runs/NAME/ (up to some hundred kB); commit it.
+Writes every single run, compressed, what it was measured with, the tables and a README.md to runs/NAME/ (up to some
+hundred kB); commit it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from bench.core.errors import DataError, ParameterError, run_stage
-from bench.core.files import replacing_folder
+from bench.core.files import read_json, read_yaml, replacing_folder, write_json, write_text
 from bench.core.params import load_params
 from bench.core.paths import (
     CONVERSIONS,
@@ -30,8 +32,9 @@ from bench.core.paths import (
 )
 from bench.core.progress import say
 from bench.core.provenance import read_machine_id
-from bench.runs.manifest import write_manifest
+from bench.runs.manifest import MEASURED_WITH, README, write_manifest
 from bench.runs.packed import pack_samples
+from bench.runs.recorded_runs import RecordedRun
 from bench.summary.table_file import read_summary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -40,7 +43,10 @@ NOT_OF_A_RUN = {"probe", "compare_runs", "check_rows"}
 MOST_STAGES = 5
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 """Names of devices that Windows takes for no folder, whatever follows their first dot."""
-KEPT = (ENVIRONMENT, PROVENANCE, EXPORT, LENGTHS, PEAKS, SUMMARY_CSV, SERVING_CSV, PARAMS)
+WRITTEN = {"environment": ENVIRONMENT, "peaks": PEAKS, "model": PROVENANCE, "lengths": LENGTHS, "export": EXPORT}
+"""What the stages wrote that the run was measured with, by its name in measured_with.json."""
+TABLES = (SUMMARY_CSV, SERVING_CSV)
+MEND = "`dvc repro` writes it, then record again"
 
 
 def main() -> None:
@@ -54,7 +60,7 @@ def main() -> None:
 
 
 def record(name: str, replace: bool = False) -> Path:
-    """Copy the last run to runs/`name` and return that folder.
+    """Keep the last run in runs/`name` and return that folder.
 
     Raises ParameterError for a name that is not allowed or taken, DataError if no complete, unchanged run is there.
     """
@@ -70,20 +76,28 @@ def record(name: str, replace: bool = False) -> Path:
     check_unchanged()
     params = load_params()
     with replacing_folder(target) as folder:
-        for source in KEPT:
+        for source in TABLES:
             shutil.copyfile(source, folder / source.name)
-        shutil.copytree(CONVERSIONS, folder / CONVERSIONS.name)
+        write_json(folder / MEASURED_WITH, measured_with())
         pack_samples(params, folder)
         write_manifest(folder, read_machine_id())
+        write_text(folder / README, RecordedRun.read(folder).readme())
     say(f"kept in {target.as_posix()}; commit it")
     return target
 
 
+def measured_with() -> dict[str, Any]:
+    """Return what the run was measured with: its machine, model and graphs, and the parameters."""
+    written = {name: read_json(path, MEND) for name, path in WRITTEN.items()}
+    conversions = {path.stem: read_json(path, MEND) for path in sorted(CONVERSIONS.glob("*.json"))}
+    return {**written, "conversions": conversions, "params": read_yaml(PARAMS)}
+
+
 def check_complete() -> None:
     """Raise DataError unless every configured row is in results/summary.csv and every file that is kept is there."""
-    for path in KEPT:
+    for path in (*WRITTEN.values(), *TABLES):
         if not path.exists():
-            raise DataError(f"{path.as_posix()} is missing: `dvc repro` writes it, then record again")
+            raise DataError(f"{path.as_posix()} is missing: {MEND}")
     params = load_params()
     wanted = {(key, size) for key, row in params.all_variants().items() for size in params.sizes(row.device)}
     table = read_summary()

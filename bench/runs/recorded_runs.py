@@ -3,77 +3,96 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from ruamel.yaml.error import YAMLError
+from pydantic import Field
+from typing_extensions import TypedDict
 
-from bench.core.files import checked, damaged, read_json, read_yaml
+from bench.core.files import checked, read_json
 from bench.core.params import ReportSettings
-from bench.core.paths import ENVIRONMENT, EXPORT, LENGTHS, PARAMS, PROVENANCE, RUNS, SERVING_CSV, SUMMARY_CSV
+from bench.core.paths import RUNS, SERVING_CSV, SUMMARY_CSV
 from bench.core.provenance import Environment, Provenance
 from bench.core.reports import TimingSession
-from bench.core.schemas import Export, Lengths, RecordedParams
+from bench.core.schemas import Export, Lengths, Peaks, Seconds
 from bench.report.context import Context, read_pins
-from bench.runs.manifest import check_manifest
+from bench.report.table import render_table
+from bench.runs.manifest import MEASURED_WITH, MEND, check_manifest
 from bench.runs.packed import unpack_samples
 from bench.summary.panels import Sessions, with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 
-MEND = "restore it with git, or record the run again with --replace"
+
+class RecordedParams(TypedDict):
+    """What is read of the parameters of a kept run."""
+
+    model: dict[str, Any]
+    sequence_length: Annotated[int, Field(ge=1)]
+    report: dict[str, Any]
+
+
+class MeasuredWith(TypedDict):
+    """measured_with.json of a kept run: what `probe` and the stages before the timing wrote, and params.yaml."""
+
+    environment: Environment
+    peaks: Peaks
+    model: Provenance
+    lengths: Lengths | None
+    export: Export
+    conversions: dict[str, Seconds]
+    params: RecordedParams
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """One kept run: its machine, its model, its parameters and its table."""
+    """One kept run: its machine, its model, its parameters and its tables."""
 
     name: str
+    machine: str
+    """The id of the machine that measured."""
     environment: dict[str, Any]
     provenance: dict[str, Any]
     params: dict[str, Any]
+    export: dict[str, Any]
+    lengths: dict[str, Any]
+    """Empty for a run of fixed padding alone, whose lengths were not counted."""
     table: pd.DataFrame
-    export: dict[str, Any] = field(default_factory=dict)
-    lengths: dict[str, Any] = field(default_factory=dict)
-    """Empty where a version kept the run that knew fixed padding alone."""
-    serving: pd.DataFrame | None = None
-    """None where a version kept the run that served no row."""
-    machine: str = ""
-    """The id of the machine that measured; empty where an older version kept the run, without hashes."""
+    serving: pd.DataFrame
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
         """Read runs/NAME; DataError if a file is missing, damaged, or not of that run."""
-        manifest = check_manifest(folder, MEND)
+        manifest = check_manifest(folder)
+        found = read_json(folder / MEASURED_WITH, MEND, MeasuredWith)
         return cls(
             folder.name,
-            read_json(folder / ENVIRONMENT.name, MEND, Environment),
-            read_json(folder / PROVENANCE.name, MEND, Provenance),
-            _read_params(folder / PARAMS.name),
+            manifest["machine"],
+            found["environment"],
+            found["model"],
+            found["params"],
+            found["export"],
+            found["lengths"] or {},
             with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), Sessions.of(_sessions(folder))),
-            read_json(folder / EXPORT.name, MEND, Export),
-            read_json(folder / LENGTHS.name, MEND, Lengths) if (folder / LENGTHS.name).exists() else {},
-            serving=read_serving(folder / SERVING_CSV.name, MEND) if (folder / SERVING_CSV.name).exists() else None,
-            machine=str(manifest["machine"]) if manifest else "",
+            read_serving(folder / SERVING_CSV.name, MEND),
         )
 
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
-        settings = checked(self.params["report"], ReportSettings, RUNS / self.name / PARAMS.name, MEND)
+        settings = checked(self.params["report"], ReportSettings, RUNS / self.name / MEASURED_WITH, MEND)
         return Context(self.environment, self.provenance, self.export, settings, self.lengths, read_pins())
+
+    def readme(self) -> str:
+        """Return the run's README.md: its tables."""
+        return render_table(self.table, self.context(), self.serving)
 
     def workload(self) -> tuple[str, int]:
         """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""
-        model = (
-            self.provenance["model"] if not self.is_synthetic() else f"synthetic {self.params['model']['synthetic']}"
-        )
+        real = self.provenance["model_is_real"]
+        model = self.provenance["model"] if real else f"synthetic {self.params['model']['synthetic']}"
         return str(model), int(self.params["sequence_length"])
-
-    def is_synthetic(self) -> bool:
-        """Tell whether the weights were random."""
-        return not self.provenance["model_is_real"]
 
     def hardware(self, device: str) -> str:
         """Name the GPU or the CPU."""
@@ -88,18 +107,8 @@ class RecordedRun:
 
 
 def _sessions(folder: Path) -> list[TimingSession]:
-    reports = [content["report"] for content in (unpack_samples(folder, MEND) or {}).values()]
+    reports = [content["report"] for content in unpack_samples(folder).values()]
     return [TimingSession.model_validate(report["session"]) for report in reports if report.get("session")]
-
-
-def _read_params(path: Path) -> dict[str, Any]:
-    try:
-        params = read_yaml(path)
-    except (OSError, ValueError, YAMLError) as problem:
-        raise damaged(path, str(problem), MEND) from None
-    checked(params, RecordedParams, path, MEND)
-    found: dict[str, Any] = params
-    return found
 
 
 def read_runs(folder: Path = RUNS) -> list[RecordedRun]:
