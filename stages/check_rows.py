@@ -5,39 +5,45 @@ What failed is tried again by the next `dvc repro`.
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import _project  # noqa: F401
 
 from bench.core.errors import WorkerError, run_stage
-from bench.core.files import read_model, remove, write_text
-from bench.core.params import load_params
-from bench.core.paths import CHECKED, SAMPLES, SERVED, SUMMARY_TABLE
+from bench.core.files import read_csv, read_model, remove, write_text
+from bench.core.paths import CHECKED, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV, SUMMARY_TABLE
 from bench.core.reports import Report, Served
+from bench.core.schemas import ServingRow, SummaryRow
 from bench.core.staleness import count_attempt
 
 
 def main() -> None:
-    params = load_params()
     failures: dict[str, str] = {}
-    for key in params.all_variants():
-        path = SAMPLES / key
-        report = read_model(path.with_suffix(".json"), f"`dvc repro` measures {key} again", Report)
-        if report.failure:
-            failures[key] = report.failure
-            if key in params.tensorrt_variants:
-                count_attempt(key)
-            for suffix in (".csv", ".json"):
-                remove(path.with_suffix(suffix))
-    for key in params.serving.variants:
-        served = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
-        if served.failure:
-            failures[f"{key} under load"] = served.failure.removeprefix(f"{key}: ")
-            remove(SERVED / f"{key}.json")
+    for key, runtime in failed_rows(SUMMARY_CSV, SummaryRow).items():
+        path = SAMPLES / f"{key}.json"
+        failures[key] = read_model(path, f"`dvc repro` measures {key} again", Report).failure
+        if runtime == "tensorrt":
+            count_attempt(key)
+        remove(path)
+        remove(path.with_suffix(".csv"))
+    for key in failed_rows(SERVING_CSV, ServingRow):
+        path = SERVED / f"{key}.json"
+        failure = read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).failure
+        failures[f"{key} under load"] = failure.removeprefix(f"{key}: ")
+        remove(path)
     if failures:
-        raise WorkerError(told(failures))
+        raise WorkerError(message(failures))
     write_text(CHECKED, "no row failed\n")
 
 
-def told(failures: dict[str, str]) -> str:
+def failed_rows(path: Path, schema: Any) -> dict[str, str]:
+    """Return the variants with a failed row in a table of results/, and the runtime of each."""
+    rows = read_csv(path, "`dvc repro -f summarize` writes it anew", schema)
+    return {row["variant"]: row["runtime"] for row in rows if row["status"] == "failed"}
+
+
+def message(failures: dict[str, str]) -> str:
     """Return the message for rows that failed, each with all that is known."""
     rows = "1 row" if len(failures) == 1 else f"{len(failures)} rows"
     lines = [

@@ -118,6 +118,10 @@ def tiny_params() -> dict[str, Any]:
     return params
 
 
+SHARED_BY_ROWS = ("download", "prepare_inputs")
+"""The stages whose results a barrier's file is of."""
+
+
 class Project:
     """A copy of the project in a folder of its own."""
 
@@ -177,12 +181,15 @@ class Project:
     def stale(self, **settings: Any) -> set[str]:
         """Run `probe`, with settings in a new Python, and return the stages that `dvc repro` would run now.
 
-        Those that `dvc status` names, and all that need what these write; without `gather…`, which write nothing new.
-        One is too many where a stage writes again what was there: `check_rows` after another picture of the same table.
+        Those that `dvc status` names, and all that need what these write; without barriers, which are run here, since
+        only what all rows share changes what they write: their other deps are waited for.  One is too many where a stage writes again what was there: `check_rows` after another picture of the same table.
         """
         from dvc.repo import Repo
 
         self.python("stages/probe.py", **settings) if settings else self.script("stages/probe.py")
+        for device in ("cpu", "cuda"):
+            self.script("stages/barrier.py", device)
+        self.script("stages/serving_barrier.py")
         with pytest.MonkeyPatch.context() as patch, Repo(str(self.folder)) as repo:
             patch.chdir(self.folder)  # which names of stages are relative to
             changed = set(repo.status()) - {"probe"}
@@ -191,9 +198,13 @@ class Project:
             found: set[str] = set()
             while waiting:
                 stage = waiting.pop()
-                if stage.addressing not in found and not stage.name.startswith("gather"):
-                    found.add(stage.addressing)
-                    waiting += graph.predecessors(stage)
+                if stage.addressing in found or "barrier" in stage.name:
+                    continue
+                found.add(stage.addressing)
+                after = list(graph.predecessors(stage))
+                if stage.name in SHARED_BY_ROWS:
+                    after += [row for each in after if "barrier" in each.name for row in graph.predecessors(each)]
+                waiting += after
         return found
 
     def dvc(self, *arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:

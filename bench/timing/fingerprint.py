@@ -42,7 +42,7 @@ def fingerprint(key: str, variant: Variant, name: str = "") -> str:
     for dependency in stage["deps"]:
         path = Path(_filled(dependency, key, variant))
         digest.update(f"{path.as_posix()} {_content_hash(path)}\n".encode())
-    for file, name in _parameters(stage["params"]):
+    for file, name in _parameters(stage.get("params", [])):
         filled = _filled(name, key, variant)
         digest.update(f"{file} {filled} {json.dumps(_value(file, filled), sort_keys=True)}\n".encode())
     return digest.hexdigest()
