@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project
 
-from tools.update_docs import README, filled, read, with_block
+from tools.update_docs import BLOCKS, README, filled, read, with_blocks
 
 DOCS = ROOT / "docs"
 RUNS = ROOT / "runs"
@@ -35,11 +35,18 @@ def test_every_kept_run_is_in_the_index_of_runs() -> None:
         assert f"[`{name}`]({name}/README.md)" in index
 
 
-def test_filling_a_block_changes_nothing_outside_its_marks() -> None:
-    text = "before\n<!-- table -->\nold\n<!-- end of table -->\nafter\n"
-    assert with_block(text, "table", r"new \1") == "before\n<!-- table -->\nnew \\1\n<!-- end of table -->\nafter\n"
-    with pytest.raises(ValueError, match="wanted one block from <!-- other -->"):
-        with_block(text, "other", "new")
+def test_filling_a_block_changes_nothing_outside_its_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BLOCKS, "table", lambda run: [rf"new \1 of {run}"])
+    text = "before\n<!-- table -->\nold\n<!-- end -->\nafter\n"
+    assert with_blocks(text) == "before\n<!-- table -->\nnew \\1 of None\n<!-- end -->\nafter\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["<!-- other cpu-2 -->\n<!-- end -->", "<!-- cpu_rows cpu-2 -->\nno end", "<!-- end -->"]
+)
+def test_marks_that_are_no_block_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="wanted "):
+        with_blocks(text)
 
 
 def test_the_readme_is_short_and_every_page_is_in_the_index() -> None:

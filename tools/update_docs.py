@@ -2,8 +2,9 @@
 
     python run.py python tools/update_docs.py [--check]
 
-Only the lines between `<!-- NAME -->` and `<!-- end of NAME -->` change, so that no figure in a text is ever typed.
-With --check nothing is written, and the exit code is 1 if a block is not what it should be.
+What stands between `<!-- KIND NAME -->` and `<!-- end -->` is drawn anew, so that no figure in a text is ever typed;
+`BLOCKS` has the kinds, NAME is a folder of runs/.  With --check nothing is written, and the exit code is 1 if a block
+is not what it should be.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,32 +37,11 @@ from bench.runs.recorded_runs import RecordedRun, read_runs
 from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-STATISTICS = ROOT / "docs/statistics.md"
-PICTURE = ROOT / "docs/latency_by_batch.png"
-SERVED_PICTURE = ROOT / "docs/p99_by_load.png"
-RUNS = ROOT / "runs"
+README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "runs"
 VALIDATED = ROOT / "validation/recorded/repeatability.json"
-OWN_MODEL = ROOT / "docs/own_model.md"
-TRAINED_RUNS = {"cpu-2-minilm": "cpu", "h100-minilm": "cuda", "h100-minilm-tensorrt": "cuda"}
-"""The kept runs of a trained model, and the device whose rows show what a precision costs in right answers."""
-FIRST_RUN = "h100-lengths"
-"""The kept run that README.md shows."""
-LENGTHS = ROOT / "docs/lengths.md"
-PADDED_RUNS = {"h100-lengths": "cuda", "h100-minilm": "cuda", "cpu-2-minilm": "cpu", "cpu-2": "cpu"}
-"""The kept runs that show what padding costs."""
-SERVING = ROOT / "docs/serving.md"
-SERVED_RUNS = {
-    "h100-served": "cuda",
-    "h100-minilm-tensorrt": "cuda",
-    "h200-minilm-tensorrt": "cuda",
-    "cpu-2": "cpu",
-    "cpu-2-minilm": "cpu",
-}
-"""The kept runs that show what rows hold under load; README.md shows the first."""
-CPU = ROOT / "docs/cpu.md"
-CPU_RUNS = ("cpu-2", "cpu-2-minilm")
-"""The kept runs that show the CPU's rows."""
+PICTURE, PICTURED_RUN = DOCS / "latency_by_batch.png", "h100-lengths"
+SERVED_PICTURE, SERVED_RUN = DOCS / "p99_by_load.png", "h100-served"
+PADDINGS = ("fixed", "longest", "none")
 CPU_BEST_BEFORE = "ort_cpu_int8"
 """The row of each padding that the CPU's others are held against."""
 CPU_SIZES = (1, 8)
@@ -73,8 +53,8 @@ def main() -> int:
     given = parser.parse_args()
     stale = {path: text for path, text in filled() if text != read(path)}
     if not given.check:
-        draw(FIRST_RUN)
-        draw_served(next(iter(SERVED_RUNS)))
+        draw()
+        draw_served()
     for path, text in stale.items():
         if not given.check:
             write_text(path, text)
@@ -89,56 +69,83 @@ def read(path: Path) -> str:
 
 def filled() -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be."""
-    text = with_block(README.read_text(encoding="utf-8"), "recorded run", summary_of(FIRST_RUN))
-    text = with_block(text, "served", served_in_run(next(iter(SERVED_RUNS))))
-    yield README, with_block(text, "accuracy", accuracy_of("cpu-2-minilm", {"fixed"}))
-    yield OWN_MODEL, with_runs(OWN_MODEL, TRAINED_RUNS, accuracy_of)
-    yield LENGTHS, with_runs(LENGTHS, PADDED_RUNS, padding_of_run)
-    yield CPU, with_runs(CPU, CPU_RUNS, cpu_rows_of)
-    yield SERVING, with_runs(SERVING, SERVED_RUNS, served_in_run)
+    for page in (README, *sorted(DOCS.glob("*.md"))):
+        yield page, with_blocks(read(page))
     yield from ((RUNS / run.name / "README.md", run.readme()) for run in read_runs(RUNS))
-    yield STATISTICS, with_block(STATISTICS.read_text(encoding="utf-8"), "two runs", two_runs())
 
 
-def with_runs(path: Path, names: Iterable[str], content: Callable[[str], str]) -> str:
-    """Return a file's text with the content of each run, or record, in the block of its name."""
-    text = path.read_text(encoding="utf-8")
-    for name in names:
-        text = with_block(text, name, content(name))
-    return text
+def with_blocks(text: str) -> str:
+    """Return a page with other content between the marks of its blocks; ValueError for marks that are none."""
+    new, count = BLOCK.subn(lambda found: f"{found[1]}\n{content_of(found[2], found[3])}\n<!-- end -->", text)
+    if count != text.count("<!-- ") / 2:
+        raise ValueError("wanted <!-- KIND NAME --> and <!-- end --> by turns")
+    return new
 
 
-def accuracy_of(name: str, paddings: Container[str] = ("fixed", "longest", "none")) -> str:
-    """Return the accuracy of a run's rows of these paddings beside their latency at the smallest batch size."""
-    run = RecordedRun.read(RUNS / name)
-    rows = by_padding(run.measured(TRAINED_RUNS[name]))
-    rows = rows[[padding in paddings for padding in rows["padding"]]]
+BLOCK = re.compile(r"(<!-- (\w+)(?: ([\w.-]+))? -->)\n.*?<!-- end -->", re.DOTALL)
+
+
+def content_of(kind: str, name: str | None) -> str:
+    """Return the content of a block; ValueError for a kind that there is none of."""
+    if kind not in BLOCKS:
+        raise ValueError(f"wanted a block of {', '.join(BLOCKS)}, got {kind}")
+    return "\n".join(BLOCKS[kind](run_of(name) if name else None))
+
+
+def run_of(name: str) -> RecordedRun:
+    """Return a kept run."""
+    return RecordedRun.read(RUNS / name)
+
+
+def summary_of(run: RecordedRun) -> list[str]:
+    """Return a run's machine and the short answers of its panels."""
+    return [render_summary(run.table, run.context(), run.serving).strip()]
+
+
+def measured_rows(run: RecordedRun) -> pd.DataFrame:
+    """Return a run's measured rows with their padding: of the GPU where it has any, else of the CPU."""
+    on_gpu = run.measured("cuda")
+    return by_padding(on_gpu if len(on_gpu) else run.measured("cpu"))
+
+
+def accuracy_of_all(run: RecordedRun) -> list[str]:
+    """Return the accuracy of a run's rows beside their latency at the smallest batch size."""
+    return accuracy_of(measured_rows(run))
+
+
+def accuracy_of_fixed(run: RecordedRun) -> list[str]:
+    """Return the same of the rows that pad to the sequence length."""
+    rows = measured_rows(run)
+    return accuracy_of(rows[rows["padding"] == "fixed"])
+
+
+def accuracy_of(rows: pd.DataFrame) -> list[str]:
+    """Return the accuracy of measured rows beside their latency at the smallest batch size."""
     columns = ("row", "p50 ms at batch 1", "accuracy, 95% interval", "loss against fp32")
     chosen = rows[rows["batch_size"] == rows["batch_size"].min()]
     cells = (
         [f"`{row.variant}`", milliseconds(row.p50_ms), accuracy_text(row), loss_text(row)]
         for row in chosen.itertuples()
     )
-    return "\n".join(table_lines(columns, columns[:1], cells))
+    return list(table_lines(columns, columns[:1], cells))
 
 
-def padding_of_run(name: str) -> str:
+def padding_of(run: RecordedRun) -> list[str]:
     """Return the lengths of a run's sentences, and its fastest row of each padding at each batch size."""
-    run = RecordedRun.read(RUNS / name)
-    rows = by_padding(run.measured(PADDED_RUNS[name]))
-    ways = [way for way in ("fixed", "longest", "none") if way in set(rows["padding"])]
+    rows = measured_rows(run)
+    ways = [way for way in PADDINGS if way in set(rows["padding"])]
     columns = ["batch", *(f"{way}, p50 ms" for way in ways), *(f"{way}, tokens a sentence" for way in ways)]
     lines = []
     for size, group in rows.groupby("batch_size"):
         best = [fastest(group[group["padding"] == way].itertuples()) for way in ways]
         figures = [f"{milliseconds(row.p50_ms)} `{row.variant}`" for row in best]
         lines.append([str(size), *figures, *(f"{row.tokens_computed:.1f}" for row in best)])
-    return "\n".join([f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)])
+    return [f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)]
 
 
-def cpu_rows_of(name: str) -> str:
+def cpu_rows_of(run: RecordedRun) -> list[str]:
     """Return each CPU row of a run with its p50 as a share of dynamic INT8's with the same padding."""
-    rows = by_padding(RecordedRun.read(RUNS / name).measured("cpu"))
+    rows = by_padding(run.measured("cpu"))
     titles = [title for size in CPU_SIZES for title in (f"p50 ms at batch {size}", "of dynamic INT8")]
     columns = ["row", *titles, "loss against fp32"]
     lines = []
@@ -146,7 +153,7 @@ def cpu_rows_of(name: str) -> str:
         at = {row.batch_size: row for row in cells.itertuples()}
         figures = [text for size in CPU_SIZES for text in _against_dynamic(at[size], rows)]
         lines.append([f"`{variant}`", *figures, loss_text(at[CPU_SIZES[0]])])
-    return "\n".join(table_lines(columns, columns[:1], lines))
+    return list(table_lines(columns, columns[:1], lines))
 
 
 def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
@@ -156,21 +163,21 @@ def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
     return milliseconds(row.p50_ms), share
 
 
-def served_in_run(name: str) -> str:
-    """Return what a run's rows held under load, and which of them to serve with."""
-    run = RecordedRun.read(RUNS / name)
-    tried = run.serving[run.serving["device"] == SERVED_RUNS[name]]
+def served_of(run: RecordedRun) -> list[str]:
+    """Return what a run's rows held under load, on the GPU where one was served, and which of them to serve with."""
+    device = served(run.serving).sort_values("device").iloc[-1]["device"]
+    tried = run.serving[run.serving["device"] == device]
     rows, others = served(tried), [f"- {line}" for line in not_served(tried)]
-    said = [f"{terms(rows)[0].upper()}{terms(rows)[1:]}:", "", *served_table(rows), "", *pick_lines(rows)]
-    return "\n".join([*said, *(["", *others] if others else [])])
+    title = f"{terms(rows)[0].upper()}{terms(rows)[1:]}:"
+    return [title, "", *served_table(rows), "", *pick_lines(rows), *(["", *others] if others else [])]
 
 
-def two_runs() -> str:
+def two_runs(_run: None) -> list[str]:
     """Return what of one run held in a second one."""
     inside = ("p50 inside", "p95 inside", "called different from themselves")
     names = ("machine", *inside, "pairs decided", "the same again", "turned round", "median difference of p50")
     recorded = json.loads(VALIDATED.read_text(encoding="utf-8"))["summary"]
-    return "\n".join(table_lines(names, names[:1], (_two_runs_row(*each) for each in recorded.items())))
+    return list(table_lines(names, names[:1], (_two_runs_row(*each) for each in recorded.items())))
 
 
 def _two_runs_row(title: str, by_device: dict[str, Any]) -> list[str]:
@@ -188,41 +195,37 @@ def _two_runs_row(title: str, by_device: dict[str, Any]) -> list[str]:
     ]
 
 
-def summary_of(name: str) -> str:
-    """Return a kept run's machine and the short answers of its panels."""
-    run = RecordedRun.read(RUNS / name)
-    return render_summary(run.table, run.context(), run.serving).strip()
+BLOCKS: dict[str, Callable[[Any], list[str]]] = {
+    "summary": summary_of,
+    "served": served_of,
+    "accuracy": accuracy_of_all,
+    "accuracy_of_fixed": accuracy_of_fixed,
+    "padding": padding_of,
+    "cpu_rows": cpu_rows_of,
+    "two_runs": two_runs,
+}
+"""What makes the content of each kind of block: of a kept run, or of what validation/ recorded."""
 
 
-def draw(name: str) -> None:
+def draw() -> None:
     """Draw a kept run's GPU latencies for README.md."""
-    run = RecordedRun.read(RUNS / name)
+    run = run_of(PICTURED_RUN)
     chart = latency_by_batch(Measured("cuda", run.measured("cuda"), run.context()))
     with replacing_file(PICTURE) as temporary:
         temporary.write_bytes(chart.png(caption("cuda", run.context())))
 
 
-def draw_served(name: str) -> None:
+def draw_served() -> None:
     """Draw p99 by offered load of a kept run for README.md: the chart of the page."""
-    run = RecordedRun.read(RUNS / name)
-    curves = kept_curves(RUNS / name)
-    answer = answers(run.serving, curves, run.table, {})[SERVED_RUNS[name]]
+    run = run_of(SERVED_RUN)
+    curves = kept_curves(RUNS / SERVED_RUN)
+    answer = answers(run.serving, curves, run.table, {})["cuda"]
     held = {str(key): curves[str(key)] for key in served(run.serving)["variant"]}
-    device = SERVED_RUNS[name]
-    chart = served_chart(Measured(device, run.measured(device), run.context(), curves=held, answers=answer))
+    chart = served_chart(Measured("cuda", run.measured("cuda"), run.context(), curves=held, answers=answer))
     if chart is None:
-        raise ValueError(f"{name} has no rows under load")
+        raise ValueError(f"{SERVED_RUN} has no rows under load")
     with replacing_file(SERVED_PICTURE) as temporary:
-        temporary.write_bytes(chart.png(caption(device, run.context())))
-
-
-def with_block(text: str, name: str, content: str) -> str:
-    """Return `text` with other content between the two marks of a block; ValueError if it has no such block."""
-    marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    block = re.compile(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), re.DOTALL)
-    if len(block.findall(text)) != 1:
-        raise ValueError(f"wanted one block from {marks[0]} to {marks[1]}")
-    return block.sub(lambda _found: f"{marks[0]}\n{content}\n{marks[1]}", text)
+        temporary.write_bytes(chart.png(caption("cuda", run.context())))
 
 
 if __name__ == "__main__":
