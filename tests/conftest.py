@@ -181,8 +181,9 @@ class Project:
     def stale(self, **settings: Any) -> set[str]:
         """Run `probe`, with settings in a new Python, and return the stages that `dvc repro` would run now.
 
-        Those that `dvc status` names, and all that need what these write; without barriers, which are run here, since
-        only what all rows share changes what they write: their other deps are waited for.  One is too many where a stage writes again what was there: `check_rows` after another picture of the same table.
+        Those that `dvc status` names, and all that need what these write; without barriers, which are run here: what
+        they write changes only with what all rows share.  One is too many where a stage writes again what was there:
+        `check_rows` after another picture of the same table.
         """
         from dvc.repo import Repo
 
