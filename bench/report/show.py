@@ -11,8 +11,8 @@ from bench.core.params import Params, load_params
 from bench.core.paths import ARTIFACTS, SAMPLES, SERVED
 from bench.report.charts.write import make_charts
 from bench.report.context import read_context
-from bench.report.notes.write import render_notes
 from bench.report.page.write import PAGE, render_page
+from bench.report.shown import shown_of
 from bench.summary.build import read_tables
 
 SO_FAR = ARTIFACTS / "report_so_far.html"
@@ -45,11 +45,10 @@ def reports() -> list[Path]:
 def write_so_far() -> Path:
     """Write the page of the rows that are there; a row of the run before is left out."""
     params = measured_params(load_params())
-    context, tables = read_context(), read_tables(params)
-    notes = render_notes(tables.summary, context, tables.serving)
-    charts = make_charts(tables.summary, tables.serving, tables.curves, context=context)
-    shown = (tables.summary, tables.serving, tables.curves, notes, charts)
-    write_text(SO_FAR, render_page(*shown, context=context, is_incomplete=True))
+    tables = read_tables(params)
+    shown = shown_of(tables, read_context())
+    charts = make_charts(shown, tables.summary, tables.curves)
+    write_text(SO_FAR, render_page(shown, tables.curves, charts, is_incomplete=True))
     return SO_FAR
 
 

@@ -2,132 +2,102 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from bench.core.errors import run_stage
-from bench.core.params import ReportSettings
-from bench.core.paths import NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
-from bench.report.context import read_context
-from bench.report.picks import LEFT_ALIGNED as PICKS_LEFT
-from bench.report.picks import pick_table
-from bench.report.serving import COLUMNS as SERVED
-from bench.report.serving import LEFT_ALIGNED as SERVED_LEFT
-from bench.report.serving import not_served, served, terms
-from bench.report.table import COLUMNS, LEFT_ALIGNED, PANELS, in_order, not_timed, shown_columns
-from bench.summary.panels import Sessions, with_levels
-from bench.summary.serving import read_serving
-from bench.summary.table_file import read_summary
+from bench.core.paths import FINDINGS, NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
+from bench.findings.models import Panel
+from bench.report.columns import Column, Table, View, columns_of
+from bench.report.document import Text, plain
+from bench.report.sentences import left_out, serve_with, terms
+from bench.report.shown import Shown, read_shown
+from bench.report.table import PANELS
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000
-WIDEST_STATUS = 24
-"""What disturbed a row is wrapped, so that it pushes no figure out of the table."""
-SERVED_SHOWN = ("row", "requests/s", "95% interval", "of closed loop", "p50 / p99 ms at half", "mean batch", "remarks")
-LEFT_OUT_FIRST = (
-    "proof",
-    "mean ms",
-    "p95 ms",
-    "agreement",
-    "mJ/sample",
-    "of roofline without padding",
-    "of roofline",
-    "bottleneck",
-    "tokens computed / given",
-    "padding",
-    "95% interval",
-    "verdict, 95% interval",
-    "samples/s",
-)
+WIDEST = 24
+"""Texts that follow from the figures are wrapped, so that they push none out of the table."""
+WRAPPED = ("status", "remarks", "ties")
 
 
 def main() -> None:
-    context = read_context()
-    table = with_levels(read_summary(), Sessions())
-    console = Console()
+    shown, console = read_shown(), Console()
     if not console.is_terminal:
         console.width = WIDTH_OF_A_PIPE
+    context = shown.context
     console.print(f"Measured: {context.model()}{context.warning()}", soft_wrap=True)
     for line in filter(None, (context.length_text(), context.length_warning())):
-        console.print(line, soft_wrap=True, highlight=False)
-    print_served(console, read_serving())
-    for device, title in PANELS.items():
-        rows = table[table["device"] == device]
-        print_panel(console, rows, f"{title}: {context.device(device)}")
-        print_picks(console, rows[rows["status"] == "measured"], context.settings)
-    for path in (SUMMARY_TABLE, SUMMARY_CSV, PLOTS, NOTES):
-        console.print(f"written: {path.as_posix()}", soft_wrap=True, highlight=False)
+        _say(console, line)
+    for panel in shown.findings.panels:
+        print_served(console, shown, panel)
+    for panel in shown.findings.panels:
+        print_panel(console, shown, panel)
+    for path in (SUMMARY_TABLE, SUMMARY_CSV, FINDINGS, PLOTS, NOTES):
+        _say(console, f"written: {path.as_posix()}")
 
 
-def print_served(console: Console, table: pd.DataFrame) -> None:
-    """Print what each device's rows hold under load, with the columns that fit."""
-    for device, title in PANELS.items():
-        rows = served(table[table["device"] == device])
-        if rows.empty:
-            continue
-        console.print(f"\nRequests per second, {title}: {terms(rows)}", style="bold", soft_wrap=True, highlight=False)
-        grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-        first = next(rows.itertuples())
-        for name in SERVED_SHOWN:
-            grid.add_column(name, justify="left" if name in SERVED_LEFT else "right", no_wrap=name != "remarks")
-        for row in rows.itertuples():
-            grid.add_row(*(SERVED[name](row, first).strip("`") for name in SERVED_SHOWN))
-        console.print(grid)
-    for line in not_served(table):
-        console.print(f"  not under load: {line.replace('`', '')}", soft_wrap=True, highlight=False)
-
-
-def print_panel(console: Console, rows: pd.DataFrame, title: str) -> None:
-    """Print one device's rows, then what was not timed and why."""
-    timed = rows[rows["p50_ms"].notna()]
-    console.print(f"\n{title}", style="bold", soft_wrap=True, highlight=False)
-    if len(timed):
-        console.print(_fitting_grid(console, timed))
-    for line in not_timed(rows):
-        console.print(f"  {line.replace('`', '')}", soft_wrap=True, highlight=False)
-
-
-def print_picks(console: Console, rows: pd.DataFrame, settings: ReportSettings) -> None:
-    """Print what to take for each latency budget."""
-    if rows.empty:
+def print_served(console: Console, shown: Shown, panel: Panel) -> None:
+    """Print what a device's rows sustain under load, and which of them were not served."""
+    served = panel.served
+    if served is None:
         return
-    grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-    names, lines = pick_table(rows, settings)
-    for name in names:
-        grid.add_column(name, justify="left" if name in PICKS_LEFT else "right", no_wrap=name != "significant?")
-    for texts in lines:
-        grid.add_row(*texts)
-    console.print("\nFor a latency budget", style="bold", highlight=False)
-    console.print(grid)
+    if served.rows:
+        _title(console, f"Requests per second, {PANELS[panel.device]}: {terms(served)}")
+        console.print(fitted(console, "served", shown.served(served)))
+        for line in serve_with(served):
+            _say(console, line)
+    for line in left_out(served.not_served):
+        _say(console, f"  not under load: {plain(line)}")
 
 
-def _fitting_grid(console: Console, timed: pd.DataFrame) -> Table:
-    """Return the table with as many columns as fit, the least important left out first."""
-    shown = shown_columns(timed)
-    for name in LEFT_OUT_FIRST:
-        grid = _grid(timed, shown)
+def print_panel(console: Console, shown: Shown, panel: Panel) -> None:
+    """Print one device's rows, what was not timed and why, and what to take for each latency budget."""
+    _title(console, f"{PANELS[panel.device]}: {shown.context.device(panel.device)}")
+    if timed := shown.timed(panel):
+        console.print(fitted(console, "rows", timed))
+    for line in left_out(panel.not_timed):
+        _say(console, f"  {plain(line)}")
+    if panel.picks:
+        _title(console, "For a latency budget")
+        console.print(fitted(console, "picks", list(shown.picks(panel))))
+
+
+def fitted(console: Console, table: Table, views: Sequence[View]) -> RichTable:
+    """Return a table with as many columns as fit, the least important left out first."""
+    columns = columns_of(table, views)
+    for key in sorted((key for key in columns if columns[key].rank), key=lambda key: -columns[key].rank):
+        grid = _grid(columns, views)
         if Measurement.get(console, console.options.update(width=WIDE), grid).maximum <= console.width:
             return grid
-        if name in shown:
-            shown.remove(name)
-    return _grid(timed, shown)
+        del columns[key]
+    return _grid(columns, views)
 
 
-def _grid(timed: pd.DataFrame, shown: list[str]) -> Table:
-    grid = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-    for name in shown:
-        is_status = name == "status"
+def _grid(columns: dict[str, Column], views: Sequence[View]) -> RichTable:
+    grid = RichTable(show_edge=False, pad_edge=False, box=None, header_style="bold")
+    for key, column in columns.items():
+        is_wrapped = key in WRAPPED
         grid.add_column(
-            name,
-            justify="left" if name in LEFT_ALIGNED else "right",
-            no_wrap=not is_status,
-            max_width=WIDEST_STATUS if is_status else None,
+            column.heading,
+            justify="left" if column.is_text else "right",
+            no_wrap=not is_wrapped,
+            max_width=WIDEST if is_wrapped else None,
         )
-    for row in in_order(timed):
-        grid.add_row(*(COLUMNS[name](row) for name in shown))
+    for view in views:
+        grid.add_row(*(plain(column.write(view)) for column in columns.values()))
     return grid
+
+
+def _title(console: Console, title: str) -> None:
+    console.print(f"\n{title}", style="bold", soft_wrap=True, highlight=False)
+
+
+def _say(console: Console, line: Text) -> None:
+    console.print(plain(line), soft_wrap=True, highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.comparison_text import nearest_text
+from bench.findings.picks import cell_of
+from bench.findings.served import sustaining
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
-from bench.report.markdown import table_lines
-from bench.report.serving import served
+from bench.report.markdown import inline, table_lines
+from bench.report.sentences import nearest
 from bench.report.table import PANELS
 from bench.runs.between_nodes import between_nodes
 from bench.runs.recorded_runs import RecordedRun, comparable
@@ -59,22 +60,22 @@ def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
     """Yield how many requests a second each row holds in each run, within the budget that stands above; nothing where
     no row was served.
     """
-    held = {f"`{run.name}`": found for run in runs if len(found := _held(run, device))}
+    held = {f"`{run.name}`": found for run in runs if (found := _held(run, device))}
     if not held:
         return
-    columns = [f"{name}, p99 within {rows.iloc[0]['budget_ms']:g} ms" for name, rows in held.items()]
-    variants = dict.fromkeys(str(name) for rows in held.values() for name in rows["variant"])
+    columns = [f"{name}, p99 within {rows[0].budget_ms:g} ms" for name, rows in held.items()]
+    variants = dict.fromkeys(str(row.variant) for rows in held.values() for row in rows)
     yield from ["Requests per second within the latency budget (95% interval):", ""]
     cells = ([variant, *(_rate(rows, variant) for rows in held.values())] for variant in variants)
     yield from [*table_lines(["variant", *columns], ["variant"], cells), ""]
 
 
-def _held(run: RecordedRun, device: str) -> pd.DataFrame:
-    return served(run.serving[run.serving["device"] == device])
+def _held(run: RecordedRun, device: str) -> list[Any]:
+    return sustaining([row for row in run.serving.itertuples() if row.device == device])
 
 
-def _rate(rows: pd.DataFrame, variant: str) -> str:
-    row = next(rows[rows["variant"] == variant].itertuples(), None)
+def _rate(rows: list[Any], variant: str) -> str:
+    row = next((row for row in rows if row.variant == variant), None)
     if row is None:
         return MISSING
     return with_interval(per_second, row.requests_per_s, row.requests_per_s_low, row.requests_per_s_high)
@@ -114,7 +115,7 @@ def _winners_text(rows: list[Any]) -> str:
     if not rows:
         return MISSING
     row, *ties = rows
-    same = f"; no significant difference to {nearest_text(ties)}" if ties else ""
+    same = f"; no significant difference to {inline(nearest([cell_of(row) for row in ties]))}" if ties else ""
     return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
 
 

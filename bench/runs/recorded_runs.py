@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +18,12 @@ from bench.core.provenance import Environment, Provenance
 from bench.core.reports import TimingSession
 from bench.core.schemas import Export, Lengths, Peaks, Seconds
 from bench.report.context import Context, read_pins
-from bench.report.table import render_table
+from bench.report.markdown import to_markdown
+from bench.report.shown import Shown, shown_of
+from bench.report.table import table_blocks
 from bench.runs.manifest import MEASURED_WITH, MEND, check_manifest
-from bench.runs.packed import unpack_samples
+from bench.runs.packed import kept_curves, unpack_samples
+from bench.summary.budgets import Curves, Tables
 from bench.summary.panels import Sessions, with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
@@ -61,6 +64,8 @@ class RecordedRun:
     """Empty for a run of fixed padding alone, whose lengths were not counted."""
     table: pd.DataFrame
     serving: pd.DataFrame
+    curves: Curves = field(default_factory=dict)
+    """The rates that were tried of each row under load."""
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
@@ -77,6 +82,7 @@ class RecordedRun:
             found["lengths"] or {},
             with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), Sessions.of(_sessions(folder))),
             read_serving(folder / SERVING_CSV.name, MEND),
+            kept_curves(folder),
         )
 
     def context(self) -> Context:
@@ -86,7 +92,11 @@ class RecordedRun:
 
     def readme(self) -> str:
         """Return the run's README.md: its tables."""
-        return render_table(self.table, self.context(), self.serving)
+        return to_markdown(table_blocks(self.shown()))
+
+    def shown(self) -> Shown:
+        """Return the run as reports read it; its findings are computed anew."""
+        return shown_of(Tables(self.table, self.serving, self.curves), self.context())
 
     def workload(self) -> tuple[str, int]:
         """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""

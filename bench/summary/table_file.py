@@ -63,6 +63,8 @@ def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
     rows = [{name: cell for name, cell in row.items() if not is_missing(cell)} for row in table.to_dict("records")]
     checked(rows, list[SummaryRow], path, mend)
     _check_rows(rows, path, mend)
+    if "padding" not in table:  # a run of fixed padding alone
+        table["padding"] = "fixed"
     return table
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
+from bench.findings.models import Panel, PrecisionSpeedup, Served
 from bench.report.context import Context
-from bench.report.fastest import padding_of
 from bench.report.figures import milliseconds
-from bench.report.notes.assumptions import by_padding, plain
 from bench.report.page.data import proof_text
 from bench.statistics.rate_curve import steady_points
 from bench.summary.budgets import Curves
-from bench.summary.comparisons import compare
 from bench.summary.table_file import is_missing
 
 Record = dict[str, Any]
@@ -27,25 +25,27 @@ COLUMNS = (
     *("accuracy", "accuracy_low", "accuracy_high", "tokens_computed", "gpu_busy_ms", "matrix_share"),
 )
 """Of results/summary.csv."""
-LOWER_PRECISIONS = ("tf32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
 class Measured:
     """One device's measured rows of results/summary.csv, with what else of them is drawn.
 
-    `runs`: the single runs of each variant: process, batch, run, latency_ms.  `curves`: the points of each served row's
-    processes.  `answers`: for each latency budget, the rows that sustain a rate.  `counts`: how many sentences have how
-    many tokens.
+    `panel`: what they show.  `runs`: the single runs of each variant: process, batch, run, latency_ms.  `curves`: the
+    points of each served row's processes.  `counts`: how many sentences have how many tokens.
     """
 
-    device: str
+    panel: Panel
     rows: pd.DataFrame
     context: Context
     runs: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     curves: Curves = field(default_factory=dict)
-    answers: Mapping[str, Any] | None = None
     counts: pd.DataFrame | None = None
+
+    @property
+    def device(self) -> str:
+        """The rows' device."""
+        return self.panel.device
 
     @cached_property
     def cells(self) -> list[Record]:
@@ -58,7 +58,7 @@ class Measured:
 
 
 def _cell(row: Any) -> Record:
-    texts = {"padding": padding_of(row), "proof": proof_text(row)}
+    texts = {"padding": row.padding, "proof": proof_text(row._asdict())}
     label = f"{row.variant}, {milliseconds(row.p50_ms)} ms"
     return {**{name: written(getattr(row, name, None)) for name in COLUMNS}, **texts, "label": label}
 
@@ -70,19 +70,15 @@ def written(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def speed_ups(rows: pd.DataFrame) -> Iterator[Record]:
+def speed_ups(found: Iterable[PrecisionSpeedup]) -> Iterator[Record]:
     """Yield the speed-up of each lower precision over FP32 of the same runtime and padding, for each batch size."""
-    by_key: dict[Any, dict[str, Any]] = {}
-    for row in by_padding(plain(rows)).itertuples():
-        by_key.setdefault((row.runtime, row.padding, row.batch_size), {}).setdefault(str(row.precision), row)
-    for (runtime, padding, size), by_precision in by_key.items():
-        for precision in [name for name in LOWER_PRECISIONS if {name, "fp32"} <= by_precision.keys()]:
-            found = compare(by_precision[precision], by_precision["fp32"])
-            low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
-            figures = {"speed_up": found.value, "low": low, "high": high, "batch_size": size}
-            label = {"variant": f"{runtime} {precision}", "precision": precision, "verdict": found.verdict}
-            same = {"runtime": runtime, "padding": padding}
-            yield {**label, **same, **{name: written(value) for name, value in figures.items()}}
+    for each in found:
+        same = {"variant": f"{each.runtime} {each.precision}", "runtime": each.runtime, "padding": each.padding}
+        for at in each.by_batch:
+            ratio, interval = at.comparison, at.comparison.interval
+            figures = {"speed_up": ratio.value, "low": interval and interval.low, "high": interval and interval.high}
+            texts = {**same, "precision": each.precision, "verdict": ratio.verdict, "batch_size": at.batch_size}
+            yield {**texts, **{name: written(value) for name, value in figures.items()}}
 
 
 def loads(curves: Curves) -> list[Record]:
@@ -96,11 +92,11 @@ def loads(curves: Curves) -> list[Record]:
     ]
 
 
-def sustained(answers: Mapping[str, Any]) -> list[Record]:
+def sustained(served: Served) -> list[Record]:
     """Return the rate that each row sustains within each latency budget, with its interval, most requests first."""
     return [
-        {"variant": row["row"], "budget_ms": step["budget_ms"], "rate": written(row["per_s"])}
-        | {end: written(row["per_s"] if row[end] is None else row[end]) for end in ("low", "high")}
-        for step in answers["steps"]
-        for row in step["rows"]
+        {"variant": row.variant, "budget_ms": budget.budget_ms, "rate": written(row.requests_per_s)}
+        | {name: written(end or row.requests_per_s) for name, end in (("low", row.low), ("high", row.high))}
+        for budget in served.budgets
+        for row in budget.rows
     ]

@@ -22,10 +22,11 @@ def served(measured: Measured) -> Chart | None:
     """Return p99 by offered load, a line a process, and below it the rate that each row sustains within the SLO, with
     its interval; None where no rate was tried.
     """
-    if not measured.answers:
+    found = measured.panel.served
+    if found is None or not found.budgets:
         return None
-    slo_ms: float = measured.answers["configured_ms"]
-    held = [each for each in sustained(measured.answers) if each["variant"] in measured.curves]
+    slo_ms = found.budget_ms
+    held = [each for each in sustained(found) if each["variant"] in measured.curves]
     at_slo = [each for each in held if each["budget_ms"] == slo_ms]
     lowest = min((each["low"] for each in at_slo), default=0.0) / FARTHEST
     points = [each for each in loads(measured.curves) if each["rate"] >= lowest]

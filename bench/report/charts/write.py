@@ -14,8 +14,7 @@ from bench.report.charts.measured import Measured
 from bench.report.charts.rows import accuracy, distribution, lengths, time_breakdown
 from bench.report.charts.served import served
 from bench.report.context import Context
-from bench.report.page.data import answers
-from bench.report.table import PANELS
+from bench.report.shown import Shown
 from bench.summary.budgets import Curves
 
 CHARTS: dict[str, Callable[[Measured], Chart | None]] = {
@@ -41,28 +40,26 @@ OTHERS = {"cuda": "openvino", "cpu": "tensorrt"}
 
 
 def make_charts(
+    shown: Shown,
     table: pd.DataFrame,
-    serving: pd.DataFrame,
     curves: Curves,
     *,
-    context: Context,
     runs: Mapping[str, pd.DataFrame] | None = None,
     counts: pd.DataFrame | None = None,
 ) -> Charts:
     """Return the charts of each device with measured rows.
 
-    `table`: results/summary.csv; `serving`: results/serving.csv; `curves`: the points of each served row; `runs`: the
-    single runs of each variant: process, batch, run, latency_ms; `counts`: how many sentences have how many tokens.
+    `table`: results/summary.csv; `curves`: the points of each served row; `runs`: the single runs of each variant:
+    process, batch, run, latency_ms; `counts`: how many sentences have how many tokens.
     """
-    answer = answers(serving, curves, table, context.settings.price_per_hour)
     found: dict[str, dict[str, Chart]] = {}
-    for device in PANELS:
-        rows = table[(table["device"] == device) & (table["status"] == "measured")]
+    for panel in shown.findings.panels:
+        rows = table[(table["device"] == panel.device) & (table["status"] == "measured")]
         if len(rows):
             own = {name: curves[name] for name in map(str, rows["variant"].unique()) if name in curves}
-            measured = Measured(device, rows, context, runs or {}, own, answer.get(device), counts)
+            measured = Measured(panel, rows, shown.context, runs or {}, own, counts)
             made = {name: make(measured) for name, make in CHARTS.items() if not (found and name in SHARED)}
-            found[device] = {name: chart for name, chart in made.items() if chart}
+            found[panel.device] = {name: chart for name, chart in made.items() if chart}
     return found
 
 

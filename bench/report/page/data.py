@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
+from bench.findings.models import Alternative, Budget, Panel, Served
+from bench.report.columns import View, columns_of
 from bench.report.context import Context
+from bench.report.document import plain
 from bench.report.figures import between, mebibytes, per_second
-from bench.report.serving import memory_under_load_mib, pick_lines
-from bench.report.table import COLUMNS, in_order, shown_columns
-from bench.summary.budgets import Curves, budgets_around, within_budgets
-from bench.summary.serving import compare_served, cost_of_a_million
+from bench.report.sentences import most_requests
+from bench.report.shown import Shown
 from bench.summary.table_file import is_missing
 
 Data = dict[str, Any]
@@ -24,104 +23,75 @@ PROOFS = {
 """What the letters of the column `proof` stand for."""
 
 
-def answers(serving: pd.DataFrame, curves: Curves, table: pd.DataFrame, prices: Mapping[Any, float | None]) -> Data:
-    """Return for each device its budgets, and for each of these the rows that hold a rate, most requests first.
+def answers(served: Served | None) -> Data | None:
+    """Return a device's budgets, and for each of these the rows that sustain a rate, most requests first.
 
-    A row has its rate with interval, memory, loss of accuracy and cost, and `fewer`: the places of the rows that hold
-    significantly fewer requests than it does.  `text`: what the report says of all of them.
+    A row has its rate with interval, memory, loss of accuracy and cost, and `fewer`: the rows that surely sustain fewer
+    requests than it does.  `text`: what the report says of all of them.
     """
-    known = serving[serving["budget_ms"].notna()]
-    configured_ms = {str(device): float(rows["budget_ms"].iloc[0]) for device, rows in known.groupby("device")}
-    losses = losses_of(table)
-    found: Data = {}
-    for device, budget_ms in configured_ms.items():
-        tried = serving[serving["device"] == device]
-        budgets = {ms: pd.DataFrame(rows) for ms, rows in within_budgets(list(tried.itertuples()), curves)}
-        steps = [
-            _step(ms, _most_first(budgets.get(ms)), losses, prices.get(device)) for ms in budgets_around(budget_ms)
-        ]
-        found[device] = {"configured_ms": budget_ms, "steps": steps}
-    return found
+    if served is None or not served.budgets:
+        return None
+    return {"configured_ms": served.budget_ms, "steps": [_step(budget) for budget in served.budgets]}
 
 
-def _most_first(rows: pd.DataFrame | None) -> pd.DataFrame:
-    return pd.DataFrame() if rows is None or rows.empty else rows.sort_values("requests_per_s", ascending=False)
+def _step(budget: Budget) -> Data:
+    first = budget.rows[0] if budget.rows else None
+    ties = [row.variant for row in budget.rows[1:] if first and row.variant not in first.fewer]
+    said = most_requests([(row.variant, row.requests_per_s) for row in budget.rows], ties, budget.budget_ms)
+    return {"budget_ms": budget.budget_ms, "rows": [_entry(row) for row in budget.rows], "text": plain(said)}
 
 
-def _step(budget_ms: float, rows: pd.DataFrame, losses: dict[str, float], price: float | None) -> Data:
-    ordered = list(rows.itertuples())
-    entries = [_entry(row, ordered, losses, price) for row in ordered]
-    return {"budget_ms": budget_ms, "rows": entries, "text": answer_text(rows, budget_ms)}
-
-
-def answer_text(rows: pd.DataFrame, budget_ms: float) -> str:
-    """Return the report's own sentence on which row to serve with."""
-    if rows.empty:
-        return f"No row holds a rate within {budget_ms:g} ms."
-    return next(pick_lines(rows.assign(closed_loop_per_s=rows["requests_per_s"]))).replace("`", "")
-
-
-def _entry(row: Any, ordered: list[Any], losses: dict[str, float], price: float | None) -> Data:
-    rate = float(row.requests_per_s)
-    memory = memory_under_load_mib(row)
+def _entry(row: Alternative) -> Data:
     return {
-        "row": str(row.variant),
-        "padding": str(row.padding),
-        "per_s": rate,
-        "rate": per_second(rate),
-        "interval": between(per_second, row.requests_per_s_low, row.requests_per_s_high),
-        "low": number(row.requests_per_s_low),
-        "high": number(row.requests_per_s_high),
-        "is_least": bool(row.is_least),
-        "memory_mib": number(memory),
-        "memory": mebibytes(memory),
-        "loss": losses.get(str(row.variant)),
-        "cost": cost_of_a_million(price, rate),
-        "fewer": [place for place, other in enumerate(ordered) if compare_served(other, row).verdict == "slower"],
+        "row": row.variant,
+        "padding": row.padding,
+        "per_s": row.requests_per_s,
+        "rate": per_second(row.requests_per_s),
+        "interval": between(per_second, row.low, row.high),
+        "low": row.low,
+        "high": row.high,
+        "is_least": row.is_lower_bound,
+        "memory_mib": row.memory_mib,
+        "memory": mebibytes(row.memory_mib),
+        "loss": row.accuracy_loss,
+        "cost": row.cost_per_million_requests,
+        "fewer": row.fewer,
     }
 
 
-def losses_of(table: pd.DataFrame) -> dict[str, float]:
-    """Return what each row loses of fp32's accuracy, where it is known."""
-    if "accuracy_loss" not in table:
-        return {}
-    known = table[table["accuracy_loss"].notna()]
-    return {str(name): float(loss) for name, loss in zip(known["variant"], known["accuracy_loss"], strict=True)}
-
-
-def table_of(rows: pd.DataFrame) -> Data:
-    """Return a device's rows as the report's table writes them, with numbers to sort by."""
-    timed = rows[rows["p50_ms"].notna()]
-    if timed.empty:
-        return {"columns": [], "rows": []}
-    names = shown_columns(timed)
+def table_of(shown: Shown, panel: Panel) -> Data:
+    """Return a device's rows as the report's table writes them, with what they are filtered by."""
+    timed = shown.timed(panel)
+    columns = columns_of("rows", timed)
     lines = []
-    for row in in_order(timed):
-        cells = [COLUMNS[name](row) for name in names]
-        lines.append({"cells": cells, "proof": proof_text(row), **facts(row)})
-    return {"columns": names, "rows": lines}
+    for view in timed:
+        proof = proof_text(view)
+        cells = [proof if key == "proof" else plain(column.write(view)) for key, column in columns.items()]
+        lines.append({"cells": cells, "runtime": view["runtime"], "precision": view["precision"]})
+    return {"columns": [column.heading for column in columns.values()], "rows": lines}
 
 
-def facts(row: Any) -> Data:
-    """Return what rows are filtered by."""
-    return {"runtime": str(row.runtime), "precision": str(row.precision), "batch": int(row.batch_size)}
-
-
-def proof_text(row: Any) -> str:
+def proof_text(view: View) -> str:
     """Return a row's proof in words."""
-    letters = "" if is_missing(row.proof) else str(row.proof)
+    letters = "" if is_missing(view["proof"]) else str(view["proof"])
     seen = [text for letter, text in PROOFS.items() if letter in letters]
-    device = "GPU" if row.device == "cuda" else "CPU"
-    if not seen:
-        return "nothing of it was proved"
-    return f"{device}, {row.precision}: " + "; ".join(seen)
-
-
-def number(value: Any) -> float | None:
-    """Return a number that JSON can hold."""
-    return None if is_missing(value) else float(value)
+    device = "GPU" if view["device"] == "cuda" else "CPU"
+    return f"{device}, {view['precision']}: " + "; ".join(seen) if seen else "nothing of it was proved"
 
 
 def head(context: Context) -> list[str]:
     """Return the lines on model, machine and versions."""
     return [f"Model: {context.model()}", *context.hardware_lines()]
+
+
+def quote(panels: Sequence[Panel], context: Context) -> str:
+    """Return how to quote the run: what the first row of each device sustains, on what, with which versions."""
+    parts = []
+    for panel in panels:
+        budgets = panel.served.budgets if panel.served else []
+        for budget in budgets:
+            if panel.served and budget.budget_ms == panel.served.budget_ms and budget.rows:
+                first, hardware = _entry(budget.rows[0]), context.device(panel.device).split(", driver")[0]
+                rate = f"{first['rate']} requests/s ({first['interval']})"
+                parts.append(f"{first['row']} sustains {rate} with p99 within {budget.budget_ms:g} ms on {hardware}")
+    return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {context.libraries()}."

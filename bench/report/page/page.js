@@ -98,7 +98,7 @@ class Panel {
     body.replaceChildren();
     for (const place of places) {
       const row = step.rows[place], first = step.rows[places[0]];
-      const against = place === places[0] ? "" : first.fewer.includes(place) ? "fewer" : "not significantly fewer";
+      const against = place === places[0] ? "" : first.fewer.includes(row.row) ? "fewer" : "not significantly fewer";
       const cost = price === null ? row.cost : (price / 3600 / row.per_s) * 1e6;
       const line = document.createElement("tr");
       const cells = [
@@ -145,9 +145,9 @@ class Panel {
 }
 
 function pick(step, places) {
-  if (!places.length) return `No row holds a rate within ${step.budget_ms} ms and these limits.`;
+  if (!places.length) return `No row sustains a rate within ${step.budget_ms} ms and these limits.`;
   const [first, ...others] = places.map((place) => step.rows[place]);
-  const ties = others.filter((row) => !first.fewer.includes(step.rows.indexOf(row)));
+  const ties = others.filter((row) => !first.fewer.includes(row.row));
   const names = ties.map((row) => `${row.row} (${row.rate}/s)`).join(", ");
   const end = ties.length ? `; not significantly fewer: ${names}.` : ", significantly more than any other row.";
   return `Most requests: ${first.row}, ${first.rate}/s${end}`;

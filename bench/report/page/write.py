@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from bench.core.paths import RESULTS
+from bench.findings.models import Panel
 from bench.report.charts.chart import Chart
 from bench.report.charts.measured import loads
 from bench.report.charts.write import Charts
-from bench.report.context import Context
+from bench.report.document import Block, Bullets, Code, Grid, Heading, Paragraph, Text, parts
 from bench.report.figures import milliseconds, per_second
+from bench.report.notes import notes_blocks
 from bench.report.page import data
 from bench.report.page.data import Data
-from bench.report.table import PANELS, not_timed
+from bench.report.sentences import left_out
+from bench.report.shown import Shown
+from bench.report.table import PANELS
 from bench.summary.budgets import Curves
 
 PAGE = RESULTS / "report.html"
@@ -28,42 +29,19 @@ SNIPPET = "window.vegaEmbed = vegaEmbed;"
 TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
 
 
-def render_page(
-    table: pd.DataFrame,
-    serving: pd.DataFrame,
-    curves: Curves,
-    notes: str,
-    charts: Charts,
-    *,
-    context: Context,
-    is_incomplete: bool = False,
-) -> str:
-    """Return results/report.html.
-
-    `table`: results/summary.csv; `serving`: results/serving.csv; `curves`: the points of each served row;
-    `notes`: the engineering notes, in Markdown; `charts`: those of each device.
-    """
-    answers = data.answers(serving, curves, table, context.settings.price_per_hour)
-    panels = [
-        _panel(
-            device,
-            table[table["device"] == device],
-            answers.get(device),
-            curves,
-            charts=charts[device],
-            context=context,
-        )
-        for device in PANELS
-        if device in charts
-    ]
+def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: bool = False) -> str:
+    """Return results/report.html; `curves`: the points of each served row; `charts`: those of each device."""
+    context, findings = shown.context, shown.findings
+    measured = [panel for panel in findings.panels if panel.device in charts]
+    panels = [_panel(panel, charts[panel.device], shown, curves) for panel in measured]
     html: str = template_in(HERE, TEMPLATE).render(
         stand_in=context.stand_in(),
         warning="" if context.is_real else f"The weights are random: {context.what_holds()}; predictions mean nothing.",
         is_incomplete=is_incomplete,
         head=data.head(context),
         panels=panels,
-        quote=quote(panels, context),
-        notes=html_of(notes),
+        quote=data.quote(findings.panels, context),
+        notes=to_html(notes_blocks(shown), lower=1),
         style=(HERE / STYLE).read_text(encoding="utf-8"),
         data=json_for_html({panel["device"]: panel["data"] for panel in panels}),
         libraries=libraries(),
@@ -85,31 +63,22 @@ def template_in(folder: Path, name: str) -> Any:
     ).get_template(name)
 
 
-def _panel(
-    device: str,
-    rows: pd.DataFrame,
-    answers: Data | None,
-    curves: Curves,
-    *,
-    charts: Mapping[str, Chart],
-    context: Context,
-) -> Data:
+def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curves) -> Data:
     """Return what the page shows of a device."""
-    own = {str(row): curves[str(row)] for row in rows["variant"].unique() if str(row) in curves}
-    measured = rows[rows["status"] == "measured"]
-    specs = {name: chart.live() for name, chart in charts.items()}
+    rows = [row for row in shown.summary if row.device == panel.device and row.status == "measured"]
+    own = {variant: curves[variant] for variant in dict.fromkeys(row.variant for row in rows) if variant in curves}
+    answers, specs = data.answers(panel.served), {name: chart.live() for name, chart in charts.items()}
     return {
-        "device": device,
-        "title": PANELS[device],
-        "hardware": context.device(device),
+        "device": panel.device,
+        "title": PANELS[panel.device],
+        "hardware": shown.context.device(panel.device),
         "answers": answers,
         "charts": specs,
         "loads": [_load_cells(load) for load in loads(own)] if answers else [],
-        "table": data.table_of(rows),
-        "not_timed": list(not_timed(rows)),
-        "runtimes": sorted(measured["runtime"].unique()),
-        "precisions": sorted(measured["precision"].unique()),
-        "batches": sorted(map(int, measured["batch_size"].unique())),
+        "table": data.table_of(shown, panel),
+        "not_timed": list(map(inline, left_out(panel.not_timed))),
+        **{f"{name}s": sorted({getattr(row, name) for row in rows}) for name in ("runtime", "precision")},
+        "batches": sorted({int(row.batch_size) for row in rows}),
         "data": {"answers": answers, "charts": specs},
     }
 
@@ -118,35 +87,33 @@ def _load_cells(load: Data) -> list[str]:
     return [load["process"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
 
 
-def quote(panels: Sequence[Data], context: Context) -> str:
-    """Return how to quote the run: the first answer of each device, on what, with which versions."""
-    parts = []
-    for panel in panels:
-        answers = panel["answers"]
-        rows: list[Data] = next(
-            (each["rows"] for each in steps_of(answers) if each["budget_ms"] == answers["configured_ms"]), []
-        )
-        if rows:
-            first = rows[0]
-            parts.append(
-                f"{first['row']} holds {first['rate']} requests/s ({first['interval']}) with p99 within "
-                f"{answers['configured_ms']:g} ms on {panel['hardware'].split(', driver')[0]}"
-            )
-    versions = context.libraries()
-    return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {versions}."
+def to_html(blocks: Iterable[Block], lower: int = 0) -> str:
+    """Return blocks as HTML, headings lower by so many levels."""
+    return "\n".join(_html(block, lower) for block in blocks)
 
 
-def steps_of(answers: Data | None) -> list[Data]:
-    """Return the budgets of a device that was served, none for another."""
-    return list(answers["steps"]) if answers else []
+def inline(text: Text) -> Any:
+    """Return a text as HTML that no template escapes again, its names as code."""
+    from markupsafe import Markup, escape
+
+    return Markup("").join(
+        Markup("<code>{}</code>").format(str(part)) if isinstance(part, Code) else escape(part) for part in parts(text)
+    )
 
 
-def html_of(markdown: str) -> str:
-    """Return Markdown as HTML, headings one level lower; HTML in it is shown as text."""
-    from markdown_it import MarkdownIt
-
-    lower = re.sub(r"^#", "##", markdown, flags=re.MULTILINE)
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(lower))
+def _html(block: Block, lower: int) -> str:
+    match block:
+        case Heading():
+            return f"<h{block.level + lower}>{inline(block.text)}</h{block.level + lower}>"
+        case Paragraph():
+            return f"<p>{inline(block.text)}</p>"
+        case Bullets():
+            return "\n".join(["<ul>", *(f"<li>{inline(item)}</li>" for item in block.items), "</ul>"])
+        case Grid():
+            heads = "".join(f'<th scope="col">{inline(title)}</th>' for title in block.titles)
+            lines = ("".join(f"<td>{inline(cell)}</td>" for cell in row) for row in block.rows)
+            body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+            return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
 
 
 def json_for_html(content: Any) -> str:

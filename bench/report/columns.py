@@ -1,0 +1,279 @@
+"""Every column of every table: title, unit, how it is written, and which tables have it, in their order.
+
+One more column is one entry in `COLUMNS`: it then stands in Markdown, on the page and on the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from bench.findings.models import BreakEven
+from bench.report.document import Code, Grid, Text, joined, text
+from bench.report.figures import (
+    MISSING,
+    between,
+    calls,
+    mebibytes,
+    milliseconds,
+    per_second,
+    percent,
+    ratio,
+    seconds,
+    share,
+    three_digits,
+    with_interval,
+)
+from bench.summary.serving import SHARES
+from bench.summary.table_file import is_missing
+
+Table = Literal["rows", "fastest", "picks", "served", "load", "variants"]
+"""All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; the same in the
+notes; and in the notes a line a variant."""
+View = Mapping[str, Any]
+"""A line of a table: the figures of its row, and what the findings say of it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; `rank`: a terminal too narrow for all leaves the highest out first, and never 0."""
+
+    title: str
+    tables: tuple[Table, ...]
+    write: Callable[[View], Text]
+    unit: str = ""
+    is_text: bool = False
+    rank: int = 0
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit."""
+        return f"{self.title} {self.unit}".rstrip()
+
+
+def columns_of(table: Table, views: Sequence[View]) -> dict[str, Column]:
+    """Return the columns of a table in which at least one line has something to say, by their keys."""
+    own = {key: column for key, column in COLUMNS.items() if table in column.tables}
+    return {key: column for key, column in own.items() if any(column.write(view) != MISSING for view in views)}
+
+
+def grid(table: Table, views: Sequence[View], keys: Iterable[str] | None = None) -> Grid:
+    """Return a table of these lines; `keys`: with these columns alone."""
+    found = columns_of(table, views)
+    columns = list(found.values()) if keys is None else [found[key] for key in keys]
+    left = frozenset(place for place, column in enumerate(columns) if column.is_text)
+    return Grid([each.heading for each in columns], left, [[each.write(view) for each in columns] for view in views])
+
+
+def _figure(key: str, write: Callable[[Any], Text]) -> Callable[[View], Text]:
+    return lambda view: write(view.get(key))
+
+
+def _text(value: Any) -> Text:
+    if isinstance(value, tuple):
+        return value
+    return MISSING if is_missing(value) else str(value)
+
+
+def _limits(low: str, high: str, write: Callable[[Any], str]) -> Callable[[View], str]:
+    return lambda view: between(write, view.get(low), view.get(high))
+
+
+def _tokens(view: View) -> str:
+    given = view.get("tokens_given")
+    return MISSING if is_missing(given) else f"{view['tokens_computed']:.1f} / {given:.1f}"
+
+
+def _verdict(view: View) -> str:
+    """Write the verdict against the baseline with the interval behind it."""
+    if is_missing(view.get("verdict")):
+        return MISSING
+    limits = between(ratio, view.get("speedup_low"), view.get("speedup_high"))
+    reason = "" if is_missing(view.get("verdict_reason")) else f": {view['verdict_reason']}"
+    apart = ", different sessions" if view.get("moved") else ""
+    return f"{view['verdict']}{reason}{apart}" + ("" if limits == MISSING else f", {limits}")
+
+
+def _bottleneck(view: View) -> str:
+    """Write what a call's time goes into: the GPU's share of it, or the share of GEMMs on the CPU."""
+    if not is_missing(view.get("bound")):
+        return f"{view['bound']}, GPU busy {share(min(view['gpu_busy_ms'] / view['p50_ms'], 1.0))}"
+    return MISSING if is_missing(view.get("matrix_share")) else f"{share(view['matrix_share'])} in GEMMs"
+
+
+def _reached(key: str) -> Callable[[View], str]:
+    """Write how much of what the measured peaks allow a cell reaches, and which peak sets the limit."""
+
+    def write(view: View) -> str:
+        reached: Any = view.get(key)
+        if is_missing(reached):
+            return MISSING
+        limit = f" ({view['limited_by']})" if key == "limit_share" else ""
+        return (share(reached) if reached <= 1 else "beyond the measured peak") + limit
+
+    return write
+
+
+def _start_up(view: View) -> str:
+    warm = view.get("warm_start_seconds")
+    return f"{seconds(view.get('cold_start_seconds'))}{'' if is_missing(warm) else f', warm {seconds(warm)}'}"
+
+
+def _setup(view: View) -> str:
+    once = view.get("one_off_seconds")
+    return "unknown: made on another machine" if is_missing(once) else seconds(once) if once else "nothing"
+
+
+def accuracy(view: View) -> str:
+    """Write the accuracy over all labelled sentences with its interval."""
+    if is_missing(view.get("accuracy")) or is_missing(view.get("accuracy_low")):
+        return MISSING
+    return f"{view['accuracy']:.2%} ({view['accuracy_low']:.1%} – {view['accuracy_high']:.1%})"
+
+
+def accuracy_loss(view: View) -> str:
+    """Write what a row loses of fp32's accuracy on the same sentences, and whether that may be chance."""
+    loss = view.get("accuracy_loss")
+    if is_missing(loss):
+        return MISSING
+    return f"{loss:+.2%} (p = {view['accuracy_loss_p']:.2g})" if loss else f"{loss:.2%}"
+
+
+def _status(view: View) -> Text:
+    """Write the status with its reason, or with what disturbed the cell."""
+    reason = view.get("reason")
+    if not is_missing(reason):
+        return f"{view['status']}: {reason}"
+    return ", ".join([str(view["status"]), *view.get("disturbances", ())])
+
+
+def _latencies(at: int) -> Callable[[View], str]:
+    def write(view: View) -> str:
+        p50_ms = view.get(f"p50_ms_at_{at}")
+        return MISSING if is_missing(p50_ms) else f"{milliseconds(p50_ms)} / {milliseconds(view[f'p99_ms_at_{at}'])}"
+
+    return write
+
+
+def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
+    """Write a figure at the smallest and the largest batch size."""
+    return lambda view: " → ".join(map(write, view[key])) or MISSING
+
+
+def _most(view: View) -> str:
+    return f"{per_second(view['best'].samples_per_s)} at batch {view['best'].batch_size}"
+
+
+def _cuda_graphs(view: View) -> str:
+    memory = "" if view["warm_up_gpu_mib"] is None else f" ({mebibytes(view['warm_up_gpu_mib'])})"
+    return MISSING if view["cuda_graphs"] is None else f"{view['cuda_graphs']}{memory}"
+
+
+def _p95(view: View) -> str:
+    return with_interval(milliseconds, view.get("p95_ms"), view.get("p95_low_ms"), view.get("p95_high_ms"))
+
+
+def _energy(view: View) -> str:
+    limits = (view.get(f"gross_energy_{end}") for end in ("low", "high"))
+    return with_interval(three_digits, view.get("gross_energy_mj_per_sample"), *limits)
+
+
+def _calls(key: str) -> Callable[[View], Text]:
+    def write(view: View) -> Text:
+        paid: list[BreakEven] = view[key]
+        return joined(text("{} (batch {})", calls(each.calls), each.batch_size) for each in paid) or MISSING
+
+    return write
+
+
+def _batches(view: View) -> str:
+    return ", ".join(f"{view[f'mean_batch_at_{at}']:.1f}" for at in SHARES)
+
+
+def _over(figure: str, reference: str) -> Callable[[View], str]:
+    """Write a figure as a multiple of another one, where both are known."""
+    return lambda view: (
+        MISSING
+        if is_missing(view.get(figure)) or is_missing(view.get(reference))
+        else ratio(view[figure] / view[reference])
+    )
+
+
+def _one_decimal(value: Any) -> str:
+    return MISSING if is_missing(value) else f"{value:.1f}"
+
+
+def _busy(value: Any) -> str:
+    return MISSING if is_missing(value) else f"{value:.0f}%"
+
+
+COLUMNS: dict[str, Column] = {
+    "budget": Column("p95 within", ("picks",), _figure("budget", str)),
+    "batch_size": Column("batch", ("rows", "fastest", "picks"), _figure("batch_size", _text)),
+    "variant": Column(
+        "variant", get_args(Table), lambda view: view.get("instead") or Code(view["variant"]), is_text=True
+    ),
+    "padding": Column(
+        "padding", ("rows", "fastest", "picks", "served"), _figure("padding", _text), is_text=True, rank=4
+    ),
+    "tokens": Column("tokens computed / given", ("rows",), _tokens, rank=5),
+    "requests_per_s": Column("requests/s", ("served", "load"), _figure("requests_per_s", per_second)),
+    "requests_interval": Column(
+        "95% interval", ("served",), _limits("requests_per_s_low", "requests_per_s_high", per_second), rank=1
+    ),
+    "confirmed": Column("confirmed (99%)", ("served",), _figure("confirmed_per_s", per_second), rank=5),
+    "vs_best": Column("vs best", ("served",), _figure("vs_best", _text), is_text=True, rank=6),
+    "offline": Column("Offline", ("load",), _figure("offline_per_s", per_second), "/s"),
+    "peak_share": Column("% of closed-loop peak", ("served",), _figure("closed_loop_peak_share", share), rank=2),
+    "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
+    "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=7),
+    "mean_batch": Column("mean batch", ("served",), _figure("mean_batch", _one_decimal), rank=4),
+    "mean_batches": Column(f"mean batch at {', '.join(map(str, SHARES))}% load", ("load",), _batches),
+    "tokens_per_request": Column("tokens computed", ("served",), _figure("tokens_per_request", _one_decimal), rank=11),
+    "gpu_load": Column("GPU busy", ("served",), _figure("gpu_busy_percent", _busy), rank=10),
+    "mj_per_request": Column("mJ/request", ("served",), _figure("energy_mj_per_request", three_digits), rank=12),
+    "memory_under_load": Column("memory", ("served",), _figure("memory_under_load_mib", mebibytes), rank=9),
+    "cost": Column(
+        "cost per million requests", ("served",), _figure("cost_per_million_requests", three_digits), rank=8
+    ),
+    "doubled": Column("with twice the budget", ("load",), _over("doubled_budget_per_s", "requests_per_s")),
+    "single_stream": Column("SingleStream p50", ("load",), _figure("single_stream_p50_ms", milliseconds), "ms"),
+    "queue": Column("vs batch 1", ("load",), _over("single_stream_p50_ms", "batch_1_p50_ms")),
+    "no_op_p99": Column("no-op p99 at its rate", ("load",), _figure("null_p99_ms", milliseconds), "ms"),
+    "remarks": Column("remarks", ("served",), _figure("remarks", _text), is_text=True),
+    "p50": Column("p50", ("rows", "fastest"), _figure("p50_ms", milliseconds), "ms"),
+    "p50_interval": Column(
+        "95% interval", ("rows", "fastest"), _limits("p50_low_ms", "p50_high_ms", milliseconds), rank=3
+    ),
+    "p95": Column("p95", ("rows",), _figure("p95_ms", milliseconds), "ms", rank=11),
+    "mean": Column("mean", ("rows",), _figure("mean_ms", milliseconds), "ms", rank=12),
+    "samples_per_s": Column("samples/s", ("rows", "picks"), _figure("samples_per_s", per_second), rank=1),
+    "p95_interval": Column("p95, 95% interval", ("picks",), _p95, "ms", rank=2),
+    "speedup": Column("speed-up", ("rows",), _figure("speedup", ratio)),
+    "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
+    "memory": Column("memory", ("fastest", "picks"), _figure("memory_mib", mebibytes), rank=3),
+    "ties": Column("significant?", ("fastest", "picks"), _figure("significant", _text), is_text=True),
+    "bottleneck": Column("bottleneck", ("rows", "fastest"), _bottleneck, is_text=True, rank=6),
+    "roofline": Column("of roofline", ("rows", "fastest", "variants"), _reached("limit_share"), rank=7),
+    "roofline_without_padding": Column(
+        "of roofline without padding", ("rows", "fastest"), _reached("limit_without_padding_share"), rank=8
+    ),
+    "energy": Column("mJ/sample", ("rows", "fastest", "picks"), _energy, rank=9),
+    "most": Column("most samples/s", ("variants",), _most),
+    "gain": Column("vs smallest batch", ("variants",), _figure("gain", ratio)),
+    "loses": Column("loses throughput at batch", ("variants",), _figure("loses_at", _text)),
+    "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
+    "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
+    "kernels": Column("kernels", ("variants",), _each("kernels", str)),
+    "start_up": Column("cold start", ("fastest", "variants"), _start_up),
+    "cuda_graphs": Column("CUDA graphs", ("variants",), _cuda_graphs),
+    "setup": Column("set-up cost", ("fastest", "variants"), _setup),
+    "break_even": Column("pays after calls", ("variants",), _calls("break_even"), is_text=True),
+    "break_even_cuda": Column("pays against CUDA after calls", ("variants",), _calls("break_even_cuda"), is_text=True),
+    "agreement": Column("agreement", ("rows",), _figure("agreement", percent), rank=10),
+    "accuracy": Column("accuracy, 95% interval", ("rows",), accuracy),
+    "accuracy_loss": Column("loss against fp32", ("rows",), accuracy_loss),
+    "proof": Column("proof", ("rows",), _figure("proof", _text), is_text=True, rank=13),
+    "status": Column("status", ("rows",), _status, is_text=True),
+}

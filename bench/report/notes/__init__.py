@@ -1,1 +1,0 @@
-"""Engineering notes: sentences that the data decides."""

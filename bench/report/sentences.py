@@ -1,0 +1,160 @@
+"""How findings are told in a few words: comparisons, cells, what disturbed one, and rows that are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from bench.findings.models import Cell, Disturbance, Fastest, LeftOut, Pair, Pick, Remark, Served
+from bench.report.document import Code, Text, joined, names, text
+from bench.report.figures import between, milliseconds, per_second, ratio, seconds
+from bench.summary.comparisons import Comparison
+
+NEAREST = 3
+"""How many of the cells that cannot be told apart from the best one are named, the nearest first."""
+MORE = {"faster": "more", "slower": "fewer", "tie": "as many", "inconclusive": "inconclusive"}
+"""What a verdict on two rates is called."""
+REMARKS = {
+    "generator-bound": "generator-bound: the no-op backend sustains {}/s here",
+    "saturates": "saturates: a process was overloaded at its next rate",
+    "lower bound": "lower bound: a process met the SLO at every rate that it tried",
+    "late captures": "{} shapes captured while serving",
+    "queue": "SingleStream takes {} the batch-1 row's p50",
+}
+DISTURBED = {
+    "cut short": "a pass cut short by max_seconds: not all sentences equally often",
+    "throttled": "throttled ({})",
+    "quota": "stopped by the CPU quota for {}",
+    "gpu shared": "beside {} other busy GPU process(es)",
+    "cores busy": "other processes kept {} cores busy",
+    "clock unstable": "clock unstable ({})",
+}
+UNITS = {
+    "generator-bound": per_second,
+    "late captures": "{:.0f}".format,
+    "queue": ratio,
+    "quota": seconds,
+    "gpu shared": "{:.0f}".format,
+    "cores busy": "{:.1f}".format,
+    "clock unstable": ratio,
+}
+"""How the values of remarks and disturbances are written."""
+
+
+def comparison(found: Comparison, words: Any = None) -> str:
+    """Write `1.23× (1.10× – 1.38×), faster`; `words`: what verdicts are called."""
+    limits = f" ({between(ratio, found.interval.low, found.interval.high)})" if found.interval else ""
+    return f"{ratio(found.value)}{limits}, {verdict(found, words)}"
+
+
+def verdict(found: Comparison, words: Any = None) -> str:
+    """Return the verdict, with why it could be nothing else, or that the two were timed in different sessions."""
+    apart = ", different sessions" if found.is_apart and not found.reason else ""
+    noise = " within the noise floor" if found.is_within_noise else ""
+    reason = f": {found.reason}" if found.reason else ""
+    return f"{(words or {}).get(found.verdict, found.verdict)}{noise}{apart}{reason}"
+
+
+def pair(found: Pair) -> Text:
+    """Write what is compared where, how it came out, and the likely cause."""
+    if found.first == found.second:
+        label = text("{} from batch {} to {}", Code(found.first), found.second_batch, found.first_batch)
+    else:
+        batch = "" if found.first_batch is None else f", batch {found.first_batch}"
+        label = text("{} against {}{}", Code(found.first), Code(found.second), batch)
+    cause = ""
+    if found.host_bound:
+        gpu_ms, p50_ms = map(milliseconds, found.host_bound)
+        cause = f"; host-bound, the GPU works {gpu_ms} of its {p50_ms} ms"
+    return text("{}: {}{}", label, comparison(found.comparison), cause)
+
+
+def nearest(cells: Sequence[Cell]) -> Text:
+    """Name the nearest of some cells with their p50, and count the others: `a` (0.210 ms) and 4 more."""
+    named = joined(text("{} ({} ms)", Code(cell.variant), milliseconds(cell.p50_ms)) for cell in cells[:NEAREST])
+    return text("{}{}", named, f" and {len(cells) - NEAREST} more" if len(cells) > NEAREST else "")
+
+
+def significance(found: Fastest) -> Text:
+    """Say whether the fastest cell is significantly faster than each other one, or than which ones it is not."""
+    if found.is_only:
+        return "the only row"
+    if not found.ties:
+        return "yes, against every other row"
+    return text("not significantly faster than {}", nearest(found.ties))
+
+
+def no_pick(pick: Pick) -> Text:
+    """Say why no cell is picked for a budget."""
+    if not pick.unknown:
+        return "no row stays within it"
+    return text("unknown: too few runs for {}", names(dict.fromkeys(cell.variant for cell in pick.unknown)))
+
+
+def doubts(pick: Pick) -> Text:
+    """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
+    found: list[Text] = []
+    if pick.ties:
+        found.append("the rows below may be as good")
+    more = len(pick.ties) - NEAREST
+    if more > 0:
+        found.append(f"{more} slower {'one' if more == 1 else 'ones'} cannot be told apart from it either")
+    if pick.p95_high_ms is None:
+        found.append("p95 from few runs")
+    elif pick.p95_high_ms > pick.budget_ms:
+        found.append(f"p95 may be {milliseconds(pick.p95_high_ms)} ms")
+    if pick.unknown:
+        at = (text("{} at batch {}", Code(cell.variant), cell.batch_size) for cell in pick.unknown)
+        found.append(text("too few runs for a p95 of {}", joined(at)))
+    return joined(found, "; ") if found else "yes"
+
+
+def left_out(found: Iterable[LeftOut]) -> Iterator[Text]:
+    """Yield a line for each status and reason, with the variants that it concerns."""
+    for each in found:
+        at = {name: f" at batch {', '.join(map(str, sizes))}" if sizes else "" for name, sizes in each.variants.items()}
+        named = joined(text("{}{}", Code(name), sizes) for name, sizes in at.items())
+        status = {"over_budget": "misses the SLO"}.get(each.status, each.status.replace("_", " "))
+        yield text("{}{}: {}", status, f" ({each.reason})" if each.reason else "", named)
+
+
+def disturbance(found: Disturbance) -> str:
+    """Say what disturbed a cell."""
+    return _filled(DISTURBED[found.kind], found.kind, found.value)
+
+
+def remark(found: Remark) -> str:
+    """Say what a reader must know of a row's rate."""
+    return _filled(REMARKS[found.kind], found.kind, found.value)
+
+
+def _filled(template: str, kind: str, value: Any) -> str:
+    return template.format(UNITS[kind](value) if kind in UNITS else value)
+
+
+def terms(served: Served) -> str:
+    """Say within which budget, and in which batches, rows were served."""
+    delay = f" that wait up to {served.max_delay_ms:g} ms for more" if served.max_delay_ms else ""
+    sessions = f", {served.instances} sessions side by side" if served.instances > 1 else ""
+    return f"p99 within {served.budget_ms:g} ms, batches of at most {served.max_batch} requests{delay}{sessions}"
+
+
+def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budget_ms: float) -> Text:
+    """Say which row to serve with, and which may be as good; `rates`: rows and requests/s, most first."""
+    if not rates:
+        return f"No row sustains a rate within {budget_ms:g} ms."
+    known = dict(rates)
+    named = joined(text("{} ({}/s)", Code(name), per_second(known[name])) for name in ties)
+    end = text("; not significantly fewer: {}.", named) if named else ", significantly more than any other row."
+    return text("Most requests: {}, {}/s{}", Code(rates[0][0]), per_second(rates[0][1]), end)
+
+
+def serve_with(served: Served) -> Iterator[Text]:
+    """Yield which row to serve with, and which one the closed loop would have named."""
+    rates = [(row.variant, row.requests_per_s) for row in served.rows]
+    ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
+    yield most_requests(rates, ties, served.budget_ms)
+    named = served.by_samples[0] if served.by_samples else None
+    if named is not None and named != rates[0][0]:
+        held = per_second(dict(rates)[named])
+        yield text("The most samples/s without load are {}'s: it sustains {}/s.", Code(named), held)
