@@ -22,17 +22,15 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
+from bench.report.charts.chart import Chart
 from bench.report.charts.lines import latency_by_batch
 from bench.report.charts.measured import Measured
 from bench.report.charts.served import served as served_chart
 from bench.report.charts.write import caption
+from bench.report.columns import accuracy, accuracy_loss
 from bench.report.figures import MISSING, milliseconds
-from bench.report.markdown import table_lines
-from bench.report.notes.assumptions import by_padding
-from bench.report.page.data import answers
-from bench.report.serving import not_served, pick_lines, served, served_table, terms
-from bench.report.table import accuracy_text, loss_text, render_summary
-from bench.runs.packed import kept_curves
+from bench.report.markdown import table_lines, to_markdown
+from bench.report.table import served_blocks, summary_blocks
 from bench.runs.recorded_runs import RecordedRun, read_runs
 from bench.summary.comparisons import fastest
 
@@ -99,13 +97,13 @@ def run_of(name: str) -> RecordedRun:
 
 def summary_of(run: RecordedRun) -> list[str]:
     """Return a run's machine and the short answers of its panels."""
-    return [render_summary(run.table, run.context(), run.serving).strip()]
+    return [to_markdown(summary_blocks(run.shown()), lower=1).strip()]
 
 
 def measured_rows(run: RecordedRun) -> pd.DataFrame:
     """Return a run's measured rows with their padding: of the GPU where it has any, else of the CPU."""
     on_gpu = run.measured("cuda")
-    return by_padding(on_gpu if len(on_gpu) else run.measured("cpu"))
+    return on_gpu if len(on_gpu) else run.measured("cpu")
 
 
 def accuracy_of_all(run: RecordedRun) -> list[str]:
@@ -124,7 +122,7 @@ def accuracy_of(rows: pd.DataFrame) -> list[str]:
     columns = ("row", "p50 ms at batch 1", "accuracy, 95% interval", "loss against fp32")
     chosen = rows[rows["batch_size"] == rows["batch_size"].min()]
     cells = (
-        [f"`{row.variant}`", milliseconds(row.p50_ms), accuracy_text(row), loss_text(row)]
+        [f"`{row.variant}`", milliseconds(row.p50_ms), accuracy(row._asdict()), accuracy_loss(row._asdict())]
         for row in chosen.itertuples()
     )
     return list(table_lines(columns, columns[:1], cells))
@@ -145,14 +143,14 @@ def padding_of(run: RecordedRun) -> list[str]:
 
 def cpu_rows_of(run: RecordedRun) -> list[str]:
     """Return each CPU row of a run with its p50 as a share of dynamic INT8's with the same padding."""
-    rows = by_padding(run.measured("cpu"))
+    rows = run.measured("cpu")
     titles = [title for size in CPU_SIZES for title in (f"p50 ms at batch {size}", "of dynamic INT8")]
     columns = ["row", *titles, "loss against fp32"]
     lines = []
     for (_, variant), cells in rows.groupby(["padding", "variant"], sort=False):
         at = {row.batch_size: row for row in cells.itertuples()}
         figures = [text for size in CPU_SIZES for text in _against_dynamic(at[size], rows)]
-        lines.append([f"`{variant}`", *figures, loss_text(at[CPU_SIZES[0]])])
+        lines.append([f"`{variant}`", *figures, accuracy_loss(at[CPU_SIZES[0]]._asdict())])
     return list(table_lines(columns, columns[:1], lines))
 
 
@@ -164,12 +162,10 @@ def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
 
 
 def served_of(run: RecordedRun) -> list[str]:
-    """Return what a run's rows held under load, on the GPU where one was served, and which of them to serve with."""
-    device = served(run.serving).sort_values("device").iloc[-1]["device"]
-    tried = run.serving[run.serving["device"] == device]
-    rows, others = served(tried), [f"- {line}" for line in not_served(tried)]
-    title = f"{terms(rows)[0].upper()}{terms(rows)[1:]}:"
-    return [title, "", *served_table(rows), "", *pick_lines(rows), *(["", *others] if others else [])]
+    """Return what a run's rows sustain under load, on the GPU where one was served, and which of them to serve with."""
+    shown = run.shown()
+    panel = next(panel for panel in shown.findings.panels if panel.served and panel.served.rows)
+    return [to_markdown(served_blocks(shown, panel)).strip()]
 
 
 def two_runs(_run: None) -> list[str]:
@@ -210,21 +206,26 @@ BLOCKS: dict[str, Callable[[Any], list[str]]] = {
 def draw() -> None:
     """Draw a kept run's GPU latencies for README.md."""
     run = run_of(PICTURED_RUN)
-    chart = latency_by_batch(Measured("cuda", run.measured("cuda"), run.context()))
-    with replacing_file(PICTURE) as temporary:
-        temporary.write_bytes(chart.png(caption("cuda", run.context())))
+    _draw(latency_by_batch(_on_gpu(run)), run, PICTURE)
 
 
 def draw_served() -> None:
     """Draw p99 by offered load of a kept run for README.md: the chart of the page."""
     run = run_of(SERVED_RUN)
-    curves = kept_curves(RUNS / SERVED_RUN)
-    answer = answers(run.serving, curves, run.table, {})["cuda"]
-    held = {str(key): curves[str(key)] for key in served(run.serving)["variant"]}
-    chart = served_chart(Measured("cuda", run.measured("cuda"), run.context(), curves=held, answers=answer))
+    _draw(served_chart(_on_gpu(run)), run, SERVED_PICTURE)
+
+
+def _on_gpu(run: RecordedRun) -> Measured:
+    """Return what the GPU's charts are made of, of the rows under load those that sustain a rate."""
+    panel = next(panel for panel in run.shown().findings.panels if panel.device == "cuda")
+    held = [row.variant for row in panel.served.rows] if panel.served else []
+    return Measured(panel, run.measured("cuda"), run.context(), curves={name: run.curves[name] for name in held})
+
+
+def _draw(chart: Chart | None, run: RecordedRun, path: Path) -> None:
     if chart is None:
-        raise ValueError(f"{SERVED_RUN} has no rows under load")
-    with replacing_file(SERVED_PICTURE) as temporary:
+        raise ValueError(f"{run.name} has nothing for {path.name}")
+    with replacing_file(path) as temporary:
         temporary.write_bytes(chart.png(caption("cuda", run.context())))
 
 

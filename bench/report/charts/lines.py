@@ -52,7 +52,7 @@ def throughput_by_batch(measured: Measured) -> Chart:
 
 def precision_speedup(measured: Measured) -> Chart | None:
     """Return the speed-up of lower precisions over FP32 by batch size; None where no runtime has two precisions."""
-    cells = list(speed_ups(measured.rows))
+    cells = list(speed_ups(measured.panel.precisions))
     one = vega.layer("rule", {"y": {"datum": 1}}, data=[{}], **vega.DASHED)
     return _by_batch("Speed-up of lower precisions over FP32", SPEED_UP, cells, measured, [one]) if cells else None
 
