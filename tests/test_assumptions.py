@@ -9,12 +9,25 @@ import pandas as pd
 import pytest
 from test_report import row, table
 
-from bench.report.notes.assumptions import assumption_lines
+from bench.findings.assumptions import assumptions
+from bench.findings.models import Assumption
+from bench.report.document import plain
+from bench.report.notes import assumption
 from bench.summary.panels import Sessions, with_controls, with_levels
 
 
-def verdict_on(rows: pd.DataFrame, claim: str) -> str:
-    return next(line for line in assumption_lines(rows) if claim in line)
+def tested(rows: pd.DataFrame) -> list[Assumption]:
+    """Return every assumption as a run's rows decide it."""
+    return list(assumptions([row for row in rows.itertuples() if row.status == "measured"], []))
+
+
+def verdict_on(rows: pd.DataFrame, claim: str) -> Assumption:
+    return next(each for each in tested(rows) if claim in each.claim)
+
+
+def counted(found: Assumption) -> tuple[str, int, int]:
+    """Return the result, how many comparisons decide it, and how many there were."""
+    return found.result, len(found.deciding), found.tested
 
 
 def cells(variant: str, *latencies_ms: float, spread: float = 0.001, **more: Any) -> list[dict[str, Any]]:
@@ -41,79 +54,89 @@ def cpu(
 
 
 def test_tensorrt_wins_where_it_wins_and_loses_where_it_loses() -> None:
-    assert "upheld here in all 2 comparisons" in verdict_on(gpu((0.35, 0.40)), "TensorRT always wins")
+    assert counted(verdict_on(gpu((0.35, 0.40)), "TensorRT always wins")) == ("upheld", 1, 2)
     lost = verdict_on(gpu((0.60, 0.70)), "TensorRT always wins")
-    assert "refuted here by 2 of 2 comparisons" in lost
-    assert "`ort_tensorrt_fp16` against `ort_cuda_fp16`, batch 1: 0.77× (0.76× – 0.77×), slower" in lost
-    assert "not tested here" in verdict_on(cpu((25.0, 90.0)), "TensorRT always wins")
+    assert counted(lost) == ("refuted", 2, 2)
+    first = lost.deciding[0]
+    assert (first.first, first.second, first.first_batch) == ("ort_tensorrt_fp16", "ort_cuda_fp16", 1)
+    assert first.comparison.value == pytest.approx(0.46 / 0.6, rel=1e-3)
+    assert first.verdict == "slower"
+    assert counted(verdict_on(cpu((25.0, 90.0)), "TensorRT always wins")) == ("not tested", 0, 0)
 
 
 def test_a_tie_refutes_always() -> None:
-    assert "refuted here by 1 of 2 comparisons" in verdict_on(gpu((0.46, 0.40)), "TensorRT always wins")
+    assert counted(verdict_on(gpu((0.46, 0.40)), "TensorRT always wins")) == ("refuted", 1, 2)
 
 
 def test_a_tie_that_only_the_noise_floor_makes_refutes_nothing() -> None:
     rows = gpu((0.46, 0.40))
     rows["noise_floor"], rows["margin"] = 0.05, 0.05
     noisy = verdict_on(rows, "TensorRT always wins")
-    assert "undecided here: 1 of 2 comparisons are inconclusive" in noisy
-    assert "tie within the noise floor" in noisy
+    assert counted(noisy) == ("undecided", 1, 2)
+    assert noisy.deciding[0].comparison.verdict == "tie"
+    assert "tie within the noise floor" in plain(assumption(noisy))
 
 
 def test_wide_processes_leave_it_undecided() -> None:
     undecided = verdict_on(gpu((0.45, 0.52), spread=0.2), "TensorRT always wins")
-    assert "undecided here: 2 of 2 comparisons are inconclusive" in undecided
+    assert counted(undecided) == ("undecided", 2, 2)
 
 
 @pytest.mark.parametrize(
     ("int8_ms", "expected"),
     [
-        ((25.0, 100.0), "upheld here"),
-        ((60.0, 100.0), "refuted here by 1 of 2"),
-        ((60.0, 250.0), "refuted here by 2 of 2"),
+        ((25.0, 100.0), ("upheld", 1, 2)),
+        ((60.0, 100.0), ("refuted", 1, 2)),
+        ((60.0, 250.0), ("refuted", 2, 2)),
     ],
 )
-def test_int8_is_judged_by_its_own_runtimes_fp32(int8_ms: tuple[float, float], expected: str) -> None:
-    assert expected in verdict_on(cpu(int8_ms), "INT8 is always faster")
+def test_int8_is_judged_by_its_own_runtimes_fp32(int8_ms: tuple[float, float], expected: tuple[str, int, int]) -> None:
+    assert counted(verdict_on(cpu(int8_ms), "INT8 is always faster")) == expected
 
 
 @pytest.mark.parametrize(
     ("int8_ms", "expected"),
-    [((60.0, 100.0), "upheld here"), ((25.0, 100.0), "refuted here"), ((60.0, 250.0), "refuted here")],
+    [((60.0, 100.0), "upheld"), ((25.0, 100.0), "refuted"), ((60.0, 250.0), "refuted")],
 )
 def test_cpu_int8_needs_both_halves_of_the_claim(int8_ms: tuple[float, float], expected: str) -> None:
-    assert expected in verdict_on(cpu(int8_ms), "INT8 on the CPU is slower at batch 1")
+    assert verdict_on(cpu(int8_ms), "INT8 on the CPU is slower at batch 1").result == expected
 
 
 def test_cpu_int8_is_undecided_where_processes_differ() -> None:
-    assert "undecided here" in verdict_on(cpu((50.0, 200.0), spread=0.2), "INT8 on the CPU is slower at batch 1")
+    found = verdict_on(cpu((50.0, 200.0), spread=0.2), "INT8 on the CPU is slower at batch 1")
+    assert found.result == "undecided"
 
 
 def test_a_larger_batch_that_gains_nothing_is_named() -> None:
     rising, falling = cpu((25.0, 90.0), (50.0, 180.0)), cpu((25.0, 120.0), (50.0, 180.0))
-    assert "upheld here in all 2" in verdict_on(rising, "larger batch")
-    assert "`ort_cpu_int8` from batch 1 to 4: 0.83×" in verdict_on(falling, "larger batch")
+    assert counted(verdict_on(rising, "larger batch")) == ("upheld", 1, 2)
+    [lost] = verdict_on(falling, "larger batch").deciding
+    assert (lost.first, lost.second, lost.second_batch, lost.first_batch) == ("ort_cpu_int8", "ort_cpu_int8", 1, 4)
+    assert lost.comparison.value == pytest.approx(100 / 120, rel=1e-3)
 
 
 def test_precision_is_weighed_against_the_runtime() -> None:
     by_precision = table(*cells("ort_cpu_int8", 20.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 66.0))
     by_runtime = table(*cells("ort_cpu_int8", 50.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 180.0))
-    assert "upheld here; largest factor" in verdict_on(by_precision, "Precision matters")
-    assert "refuted here; largest factor" in verdict_on(by_runtime, "Precision matters")
-    assert "cpu batch 1 1.20× against 3.00×" in verdict_on(by_runtime, "Precision matters")
+    assert verdict_on(by_precision, "Precision matters").result == "upheld"
+    refuted = verdict_on(by_runtime, "Precision matters")
+    assert refuted.result == "refuted"
+    [factors] = refuted.factors
+    assert (factors.device, factors.batch_size) == ("cpu", 1)
+    assert (factors.precision.value, factors.runtime.value) == pytest.approx((1.2, 3.0))
 
 
 def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:
     rows = table(*cells("torch_cuda_fp16", 4.6, gpu_busy_ms=0.36, bound="host-bound"), *cells("torch_cuda_fp32", 4.4))
     found = verdict_on(rows, "FP16 is always faster")
-    assert "refuted here" in found
-    assert "host-bound, the GPU works 0.360 of its 4.600 ms" in found
+    assert found.result == "refuted"
+    assert found.deciding[0].host_bound == (0.36, 4.6)
 
 
 def test_rejected_rows_prove_nothing() -> None:
     rows = cpu((25.0, 100.0))
     rows["status"] = "rejected"
-    assert all("not tested here" in line for line in assumption_lines(rows))
+    assert {each.result for each in tested(rows)} == {"not tested"}
 
 
 EQUAL = ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8", "ov_cpu_fp32", "ov_cpu_int8")
@@ -137,19 +160,15 @@ def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:
     rng = np.random.default_rng(0)
     decided = 0
     for _ in range(40):
-        lines = [line for line in assumption_lines(world(rng)) if "here" in line]
-        decided += any("refuted here" in line or "upheld here" in line for line in lines)
+        decided += any(each.result in ("refuted", "upheld") for each in tested(world(rng)))
     assert decided <= 2
 
 
 @pytest.mark.parametrize(
-    ("medians", "told"),
-    [
-        ((5.0, 5.01, 5.02), "upheld here in the one comparison: "),
-        ((20.0, 20.1, 20.2), "refuted here by the one comparison: "),
-        ((9.0, 10.0, 12.0), "undecided here: the one comparison is inconclusive: "),
-    ],
+    ("medians", "result"),
+    [((5.0, 5.01, 5.02), "upheld"), ((20.0, 20.1, 20.2), "refuted"), ((9.0, 10.0, 12.0), "undecided")],
 )
-def test_one_comparison_is_called_one(medians: tuple[float, ...], told: str) -> None:
-    lines = list(assumption_lines(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02)))))
-    assert told in lines[0]
+def test_one_comparison_is_called_one(medians: tuple[float, ...], result: str) -> None:
+    found = tested(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02))))[0]
+    assert counted(found) == (result, 1, 1)
+    assert f"{result} here by the one comparison: " in plain(assumption(found))

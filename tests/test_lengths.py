@@ -10,22 +10,23 @@ import pandas as pd
 import pytest
 from conftest import Project
 from made_models import LENGTH, Made, MadeModels
-from test_assumptions import cells, verdict_on
+from test_assumptions import cells, counted, verdict_on
 from test_measure import MS, Machine
 from test_models import error_of, optimized_operators
-from test_report import context, row, table
+from test_report import results, row, table
 
 from bench.core.errors import DataError
 from bench.core.model_inputs import PackedBatch
+from bench.findings.noise import disturbances
+from bench.findings.variants import paddings
 from bench.graphs.export import export_graph
 from bench.inputs.batches import make_batches
 from bench.inputs.encoded import Encoded
 from bench.inputs.lengths import length_figures, token_counts
 from bench.inputs.padding import pad
 from bench.report.context import read_context
-from bench.report.notes.padding import padding_lines
-from bench.report.notes.write import render_notes
-from bench.report.table import disturbances, render_table
+from bench.report.document import plain
+from bench.report.notes import padding
 from bench.runtimes.base.end_to_end import EndToEnd, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split
@@ -132,12 +133,6 @@ def test_a_row_holds_every_sentence_once_and_no_place_lies_beyond_it(lengths: tu
     assert parts.min() >= 0
     assert parts[len(lengths) :].max() <= 40
     assert row_of.positions[: lengths[0]].tolist() == list(range(2, lengths[0] + 2))
-
-
-def test_the_notes_say_what_captured_graphs_take() -> None:
-    rows = table(row("ort_cuda_fp16", 1, (1.0, 1.1), captures=27.0, warm_up_gpu_mib=812.0))
-    assert "captured before timing" in render_notes(rows, context())
-    assert "`ort_cuda_fp16` 27 (812 MiB)" in render_notes(rows, context())
 
 
 def test_positions_restart_at_each_sentence() -> None:
@@ -255,30 +250,55 @@ def padded(fixed_ms: float, none_ms: tuple[float, float]) -> pd.DataFrame:
     )
 
 
-def test_the_notes_say_from_which_batch_on_a_row_without_padding_wins() -> None:
-    lines = " ".join(padding_lines(padded(1.0, (1.2, 0.4))))
-    assert "batch 4, `torch_varlen_cuda_fp16` 0.400 ms against `ort_cuda_fp16` 1.000 ms, 2.50×" in lines
-    assert "Rows without padding win from batch 4 on; slower at batch 1." in lines
-    assert "win at every batch size" in " ".join(padding_lines(padded(1.0, (0.5, 0.4))))
-    assert "win nowhere: slower at batch 1, slower at batch 4" in " ".join(padding_lines(padded(1.0, (1.5, 1.4))))
-    assert "win at batch 1; slower at batch 4" in " ".join(padding_lines(padded(1.0, (0.5, 1.4))))
-    assert not list(padding_lines(table(*cells("ort_cuda_fp16", 1.0, 1.0))))
+def verdicts(rows: pd.DataFrame) -> list[tuple[int | None, str]]:
+    """Return the verdict on each batch size of the rows without padding."""
+    [found] = paddings(list(rows.itertuples()))
+    assert found.padding == "none"
+    return [(pair.first_batch, pair.verdict) for pair in found.by_batch]
+
+
+def test_where_a_row_without_padding_wins_comes_of_the_data() -> None:
+    assert verdicts(padded(1.0, (1.2, 0.4))) == [(1, "slower"), (4, "faster")]
+    assert verdicts(padded(1.0, (0.5, 0.4))) == [(1, "faster"), (4, "faster")]
+    assert verdicts(padded(1.0, (1.5, 1.4))) == [(1, "slower"), (4, "slower")]
+    assert not list(paddings(list(table(*cells("ort_cuda_fp16", 1.0, 1.0)).itertuples())))
+    [found] = paddings(list(padded(1.0, (1.2, 0.4)).itertuples()))
+    assert (found.by_batch[1].first, found.by_batch[1].second) == ("torch_varlen_cuda_fp16", "ort_cuda_fp16")
+    assert found.by_batch[1].comparison.value == pytest.approx(2.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("none_ms", "where"),
+    [
+        ((1.2, 0.4), "win at batch 4; slower at batch 1."),
+        ((0.5, 0.4), "win at every batch size."),
+        ((1.5, 1.4), "win nowhere; slower at batch 1, slower at batch 4."),
+        ((0.5, 1.0, 0.4), "win at batch 1, 16; tie at batch 4."),
+    ],
+)
+def test_every_batch_size_where_less_padding_wins_is_named(none_ms: tuple[float, ...], where: str) -> None:
+    rows = table(*cells("ort_cuda_fp16", *[1.0] * len(none_ms)), *cells("varlen_cuda_fp16", *none_ms, padding="none"))
+    [found] = paddings(list(rows.itertuples()))
+    assert where in plain(padding(found))
 
 
 def test_without_padding_is_judged_against_the_fastest_padded_row() -> None:
-    assert "upheld here in all 2" in verdict_on(padded(1.0, (0.5, 0.4)), "Without padding is always fastest")
-    assert "refuted here by 1 of 2" in verdict_on(padded(1.0, (1.2, 0.4)), "Without padding is always fastest")
-    assert "not tested here" in verdict_on(table(*cells("ort_cuda_fp16", 1.0, 1.0)), "Less padding is always faster")
+    claim = "Without padding is always fastest"
+    assert counted(verdict_on(padded(1.0, (0.5, 0.4)), claim)) == ("upheld", 1, 2)
+    assert counted(verdict_on(padded(1.0, (1.2, 0.4)), claim)) == ("refuted", 1, 2)
+    fixed = table(*cells("ort_cuda_fp16", 1.0, 1.0))
+    assert verdict_on(fixed, "Less padding is always faster").result == "not tested"
 
 
-def test_a_pass_that_was_cut_short_is_said() -> None:
+def test_a_pass_that_was_cut_short_is_found() -> None:
     cut = row("ort_cpu_fp32_longest", 1, (9.0, 9.1), padding="longest", pass_batches=128.0, runs=200.0)
-    assert "a pass cut short by max_seconds" in " ".join(disturbances(next(table(cut).itertuples())))
+    [found] = disturbances(list(table(cut).itertuples()))
+    assert (found.kind, found.value) == ("cut short", 72.0)
     for whole in (cut | {"runs": 256.0}, cut | {"padding": "fixed"}):
-        assert "cut short" not in " ".join(disturbances(next(table(whole).itertuples())))
+        assert not list(disturbances(list(table(whole).itertuples())))
 
 
 def test_a_kept_run_of_fixed_length_alone_is_still_read() -> None:
-    text = render_table(table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2))), context())
-    assert "| 1 | ort_cpu_fp32 | fixed |" in text
+    text = results(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)))
+    assert "| 1 | `ort_cpu_fp32` | fixed |" in text
     assert "Lengths:" not in text

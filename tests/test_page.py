@@ -21,17 +21,20 @@ from conftest import ROOT, Project
 from bench.core.params import Params
 from bench.report.charts.write import CHARTS, make_charts
 from bench.report.context import Context
+from bench.report.document import plain
 from bench.report.figures import milliseconds, per_second
-from bench.report.page.data import answer_text, proof_text
+from bench.report.page.data import proof_text
 from bench.report.page.write import libraries, render_page
+from bench.report.sentences import most_requests
+from bench.report.shown import shown_of
 from bench.runs.recorded_runs import RecordedRun
-from bench.summary.budgets import budgets_around, curves_of, within_budgets
+from bench.summary.budgets import budgets_around, curves_of
+from bench.summary.build import Tables
 from bench.summary.serving import build_serving, read_served
 
 RUN = "cpu-2-minilm"
 ROWS = {"torch_cpu_fp32": 20.0, "ort_cpu_int8_longest": 400.0, "openvino_cpu_int8_longest": 410.0}
 """The rows that are served in these tests, and the requests a second that they hold within the budget."""
-NOTES = "# What this run shows\n\n- one <b>thing</b>\n"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 
@@ -50,13 +53,13 @@ class Report:
             (folder / f"{name}.json").write_text(json.dumps(self._served(points, 600.0)), encoding="utf-8")
         self.table = run.table
         loads = read_served(ROWS, folder)
-        self.serving, self.curves = build_serving(params, run.table, loads), curves_of(loads)
-        within = within_budgets(list(self.serving.itertuples()), self.curves)
-        self.budgets = {
-            ms: pd.DataFrame(rows).sort_values("requests_per_s", ascending=False) for ms, rows in within if rows
-        }
-        self.context = run.context()
-        self.charts = make_charts(self.table, self.serving, self.curves, context=self.context)
+        tables = Tables(run.table, build_serving(params, run.table, loads), curves_of(loads))
+        self.serving, self.curves, self.context = tables.serving, tables.curves, run.context()
+        self.shown = shown_of(tables, self.context)
+        [served] = [panel.served for panel in self.shown.findings.panels if panel.device == "cpu"]
+        assert served is not None
+        self.budgets = {budget.budget_ms: budget.rows for budget in served.budgets}
+        self.charts = make_charts(self.shown, self.table, self.curves)
         self.html = self.render()
         self.path = folder / "report.html"
         self.path.write_text(self.html, encoding="utf-8")
@@ -77,19 +80,19 @@ class Report:
         numbered = [{**process, "process": number} for number, process in enumerate(processes)]
         return {**made_up.report([1.0], closed_loop_per_s), "processes": numbered}
 
-    def render(self, notes: str = NOTES, context: Context | None = None, is_incomplete: bool = False) -> str:
-        shown = (self.table, self.serving, self.curves, notes, self.charts)
-        return render_page(*shown, context=context or self.context, is_incomplete=is_incomplete)
+    def render(self, context: Context | None = None, is_incomplete: bool = False) -> str:
+        shown = replace(self.shown, context=context or self.context)
+        return render_page(shown, self.curves, self.charts, is_incomplete=is_incomplete)
 
     def answer(self, budget_ms: float, most_mib: float | None = None, most_loss: float | None = None) -> str:
         """Return what the report's own code says for a budget, of the rows that fit the limits."""
-        rows = self.budgets.get(budget_ms, pd.DataFrame(columns=["variant", "host_mib"]))
-        losses = self.table.groupby("variant")["accuracy_loss"].first()
+        rows = self.budgets[budget_ms]
         if most_mib is not None:
-            rows = rows[rows["host_mib"] <= most_mib]
+            rows = [row for row in rows if row.memory_mib is not None and row.memory_mib <= most_mib]
         if most_loss is not None:
-            rows = rows[[losses[name] <= most_loss for name in rows["variant"]]]
-        return answer_text(rows, budget_ms)
+            rows = [row for row in rows if row.accuracy_loss is not None and row.accuracy_loss <= most_loss]
+        ties = [row.variant for row in rows[1:] if row.variant not in rows[0].fewer]
+        return plain(most_requests([(row.variant, row.requests_per_s) for row in rows], ties, budget_ms))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +119,7 @@ def test_the_numbers_of_the_load_chart_stand_in_a_table_too(report: Report) -> N
 def test_what_a_model_is_called_cannot_run_as_code(report: Report) -> None:
     name = "</script><script>alert(1)</script>"
     context = replace(report.context, provenance={**report.context.provenance, "model": name})
-    html = report.render(context=context, notes=f"# {name}")
+    html = report.render(context=context)
     assert name not in html
     assert "&lt;script&gt;alert(1)" in html
 
@@ -126,13 +129,12 @@ def test_a_run_that_is_under_way_is_marked(report: Report) -> None:
     assert "This run is under way" not in report.html
 
 
-def test_proof_is_told_in_words(report: Report) -> None:
-    row = next(report.table[report.table["proof"] == "DW"].itertuples())
-    label = f"CPU, {row.precision}: "
-    assert proof_text(row) == f"{label}ran on the device; weights of the type"
-    assert proof_text(row._replace(proof="DWK")).endswith("; kernels computed in the precision")
-    assert proof_text(row._replace(proof="D--")) == f"CPU, {row.precision}: ran on the device"
-    assert proof_text(row._replace(proof=None)) == "nothing of it was proved"
+def test_proof_is_told_in_words() -> None:
+    row = {"device": "cpu", "precision": "int8"}
+    assert proof_text({**row, "proof": "DW"}) == "CPU, int8: ran on the device; weights of the type"
+    assert proof_text({**row, "proof": "DWK"}).endswith("; kernels computed in the precision")
+    assert proof_text({**row, "proof": "D--"}) == "CPU, int8: ran on the device"
+    assert proof_text({**row, "proof": None}) == "nothing of it was proved"
 
 
 def test_budgets_are_round_and_hold_the_configured_one() -> None:
@@ -230,10 +232,10 @@ def test_limits_on_memory_and_accuracy_change_the_answer_as_the_report_would(bro
     put(browser, ".loss", "")
     put(browser, ".price", "3.6")
     cells = [cell.text for cell in browser.find_elements("css selector", ".held tbody tr:first-child td")]
-    rate = report.budgets[10].iloc[0]["requests_per_s"]
+    rate = report.budgets[10][0].requests_per_s
     assert float(cells[-1]) == pytest.approx(1000 / rate, rel=0.01)
     put(browser, ".memory", "0")
-    assert text(browser, ".answer") == "No row holds a rate within 10 ms and these limits."
+    assert text(browser, ".answer") == "No row sustains a rate within 10 ms and these limits."
     for control in (".memory", ".price"):
         put(browser, control, "")
 
@@ -317,6 +319,6 @@ def test_show_gives_a_run_that_is_under_way_marked_and_without_rows_of_the_run_b
 
 def test_without_rows_under_load_the_page_says_so(report: Report) -> None:
     nothing = pd.DataFrame(columns=report.serving.columns)
-    charts = make_charts(report.table, nothing, {}, context=report.context)
-    html = render_page(report.table, nothing, {}, NOTES, charts, context=report.context)
+    shown = shown_of(Tables(report.table, nothing, {}), report.context)
+    html = render_page(shown, {}, make_charts(shown, report.table, {}))
     assert "No row was served" in html

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from io import StringIO
 from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from bench.core.params import ReportSettings
+from bench.findings.build import findings_of
+from bench.findings.models import ByVariant, Findings, Panel
+from bench.report.columns import COLUMNS, Column, grid
 from bench.report.context import Context
+from bench.report.document import Code, plain
 from bench.report.figures import milliseconds, per_second, percent, ratio, seconds, with_interval
-from bench.report.notes.write import render_notes
-from bench.report.table import render_table
+from bench.report.markdown import to_markdown
+from bench.report.notes import notes_blocks
+from bench.report.page.write import to_html
+from bench.report.shown import Shown, shown_of
+from bench.report.table import table_blocks
+from bench.report.terminal import fitted
 from bench.statistics.rounds import Level, levels
+from bench.summary.build import Tables
 from bench.summary.comparisons import compare
+from bench.summary.serving import COLUMNS as SERVED_COLUMNS
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": {"model": "Test CPU", "cores": 2},
@@ -59,6 +71,7 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "runtime": "onnxruntime" if variant.startswith("ort") else "pytorch",
         "device": "cpu" if "cpu" in variant else "cuda",
         "precision": variant.rsplit("_", 1)[-1],
+        "padding": "fixed",
         "options": None,
         "batch_size": batch,
         "status": "measured",
@@ -135,26 +148,57 @@ def _level(row: dict[str, Any]) -> Level | None:
     return replace(level, log_level=math.log(row["p50_ms"]), rounds=names)
 
 
-def test_the_fastest_variant_is_named_with_those_that_are_not_surely_slower() -> None:
-    clear = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2)))
-    overlapping = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 10.1)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2)))
-    assert "`ort_cpu_fp32` has the lowest p50, 9.100 ms." in render_notes(clear, context())
-    assert "no significant difference to `torch_cpu_fp32` (10.10 ms)." in render_notes(overlapping, context())
+def tables(*rows: dict[str, Any]) -> Tables:
+    return Tables(table(*rows), pd.DataFrame(columns=list(SERVED_COLUMNS)), {})
 
 
-def test_rows_that_cannot_be_told_from_the_fastest_are_counted_where_they_are_many() -> None:
+def found(*rows: dict[str, Any], **changes: Any) -> Findings:
+    """Return what made-up rows show."""
+    return findings_of(tables(*rows), settings(**changes))
+
+
+def panel(*rows: dict[str, Any], **changes: Any) -> Panel:
+    """Return what made-up rows of one device show."""
+    [only] = found(*rows, **changes).panels
+    return only
+
+
+def shown(*rows: dict[str, Any], real: bool = False) -> Shown:
+    return shown_of(tables(*rows), context(real))
+
+
+def notes(*rows: dict[str, Any]) -> str:
+    return to_markdown(notes_blocks(shown(*rows)))
+
+
+def results(*rows: dict[str, Any], real: bool = False) -> str:
+    return to_markdown(table_blocks(shown(*rows, real=real)))
+
+
+def test_the_fastest_has_those_beside_it_that_may_be_as_fast() -> None:
+    slower = row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2))
+    [clear] = panel(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), slower).fastest
+    [unclear] = panel(row("ort_cpu_fp32", 1, (9.0, 9.1, 10.1)), slower).fastest
+    assert (clear.cell.variant, clear.cell.p50_ms, clear.ties) == ("ort_cpu_fp32", 9.1, [])
+    assert [(tie.variant, tie.p50_ms) for tie in unclear.ties] == [("torch_cpu_fp32", 10.1)]
+
+
+def test_of_many_ties_the_nearest_are_named_and_the_rest_counted() -> None:
     ties = [row(f"torch_cpu_fp32_{n}", 1, (8.0, 9.5 + n / 10, 11.0)) for n in range(5)]
-    several = table(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), *ties)
+    rows = row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), *ties
+    assert len(panel(*rows).fastest[0].ties) == 5
     named = "`torch_cpu_fp32_0` (9.500 ms), `torch_cpu_fp32_1` (9.600 ms), `torch_cpu_fp32_2` (9.700 ms) and 2 more"
-    assert f"no significant difference to {named}." in render_notes(several, context())
-    assert f"not significantly faster than {named} |" in render_table(several, context())
+    assert named in notes(*rows)
+    assert named in results(*rows)
 
 
 def test_the_verdict_on_int8_flips_with_the_data() -> None:
-    faster = table(row("ort_cpu_int8", 1, (5.0, 5.1)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
-    slower = table(row("ort_cpu_int8", 1, (20.0, 20.2)), row("ort_cpu_fp32", 1, (10.0, 10.1)))
-    assert "int8 against fp32, p50 speed-up 1.98× (faster) at batch 1" in render_notes(faster, context())
-    assert "int8 against fp32, p50 speed-up 0.50× (slower) at batch 1" in render_notes(slower, context())
+    fp32 = row("ort_cpu_fp32", 1, (10.0, 10.1))
+    [faster] = panel(row("ort_cpu_int8", 1, (5.0, 5.1)), fp32).precisions
+    [slower] = panel(row("ort_cpu_int8", 1, (20.0, 20.2)), fp32).precisions
+    assert (faster.runtime, faster.precision, faster.reference) == ("onnxruntime", "int8", "fp32")
+    assert faster.by_batch[0].comparison.value == pytest.approx(1.98, abs=0.01)
+    assert [each.by_batch[0].comparison.verdict for each in (faster, slower)] == ["faster", "slower"]
 
 
 def test_one_process_is_never_enough_for_a_verdict() -> None:
@@ -162,50 +206,71 @@ def test_one_process_is_never_enough_for_a_verdict() -> None:
     assert compare(rows[0], rows[1]).verdict == "inconclusive"
 
 
-def test_a_larger_batch_that_loses_throughput_is_said() -> None:
-    falling = table(row("ort_cpu_int8", 1, (10.0, 10.1)), row("ort_cpu_int8", 4, (60.0, 61.0)))
-    rising = table(row("ort_cpu_int8", 1, (10.0, 10.1)), row("ort_cpu_int8", 4, (20.0, 21.0)))
-    assert "going up to batch 4 loses throughput" in render_notes(falling, context())
-    assert "loses throughput" not in render_notes(rising, context())
-    before, after = falling.itertuples()
+def by_variant(*rows: dict[str, Any]) -> ByVariant:
+    [only] = panel(*rows).variants
+    return only
+
+
+def test_a_larger_batch_that_loses_throughput_is_found() -> None:
+    first = row("ort_cpu_int8", 1, (10.0, 10.1))
+    falling = row("ort_cpu_int8", 4, (60.0, 61.0))
+    assert by_variant(first, falling).loses_at == 4
+    assert by_variant(first, row("ort_cpu_int8", 4, (20.0, 21.0))).loses_at is None
+    before, after = table(first, falling).itertuples()
     assert compare(after, before, "throughput").verdict == "slower"
 
 
-def test_the_table_says_which_is_fastest_whether_that_is_significant_and_what_it_costs() -> None:
+def test_a_variant_best_at_its_smallest_batch_gains_nothing() -> None:
+    first = row("ort_cpu_int8", 1, (10.0, 10.1))
+    assert by_variant(first, row("ort_cpu_int8", 4, (60.0, 61.0))).gain is None
+    assert by_variant(first, row("ort_cpu_int8", 4, (20.2, 20.3))).gain == pytest.approx(2.0, abs=0.02)
+
+
+def test_cuda_graphs_are_counted_on_the_gpu_alone() -> None:
+    captured = {"captures": 27.0, "warm_up_gpu_mib": 812.0}
+    on_gpu = by_variant(row("ort_cuda_fp16", 1, (1.0, 1.1), **captured))
+    assert (on_gpu.cuda_graphs, on_gpu.warm_up_gpu_mib) == (27, 812.0)
+    assert by_variant(row("torch_cpu_fp32", 1, (1.0, 1.1), captures=4.0)).cuda_graphs is None
+    assert "27 (812 MiB)" in notes(row("ort_cuda_fp16", 1, (1.0, 1.1), **captured))
+
+
+def test_the_fastest_is_shown_with_its_bottleneck_and_its_cost() -> None:
     best = row(
         "ort_cuda_fp16",
         1,
         (0.29, 0.30, 0.31),
         bound="gpu-bound",
         gpu_busy_ms=0.24,
+        kernel_launches=83,
         limit_share=0.031,
         limited_by="compute",
         gross_energy_mj_per_sample=41.5,
         peak_gpu_mib=812.0,
         one_off_seconds=14.0,
     )
-    sure = render_table(table(best, row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))), context())
-    assert (
-        "| 1 | `ort_cuda_fp16` | fixed | 0.300 | yes, against every other row | gpu-bound, GPU busy 80% "
-        "| 3.1% (compute) | – |" in sure
-    )
-    assert "| 41.5 mJ/sample | 812 MiB on the GPU, 600 MiB on the host | 1.0 s | 14.0 s |" in sure
-    unsure = render_table(table(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33))), context())
+    slow = row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))
+    sure = results(best, slow)
+    assert "| 812 MiB | yes, against every other row | gpu-bound, GPU busy 80% | 3.1% (compute) | 41.5 |" in sure
+    assert "| 1.0 s | 14.0 s |" in sure
+    unsure = results(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33)))
     assert "not significantly faster than `torch_cuda_fp32`" in unsure
+    assert "| the only row |" in results(best)
 
 
-def test_a_rejected_row_is_shown_with_its_figures_or_with_what_kept_it_from_running() -> None:
-    rows = table(
+def test_a_rejected_row_keeps_its_figures_or_its_reason() -> None:
+    rows = (
         row("ort_cuda_fp16", 1, (0.4, 0.401)),
         row("ort_tensorrt_int8", 1, (), status="rejected", reason="TensorRT 8.6.1 built no INT8 engine: its words"),
         row("ort_tensorrt_fp16", 1, (0.299, 0.3, 0.301), status="rejected", reason="wanted fp16, observed tf32"),
     )
-    shown, notes = render_table(rows, context()), render_notes(rows, context())
-    assert "- rejected (TensorRT 8.6.1 built no INT8 engine: its words): `ort_tensorrt_int8`" in shown
-    assert "| 1 | ort_tensorrt_int8 |" not in shown
-    assert "| 1 | ort_tensorrt_fp16 | fixed | 0.300 |" in shown
-    assert "rejected, wanted fp16, observed tf32; its p50 was 0.300 ms at batch 1" in notes
-    assert "built no INT8 engine: its words): `ort_tensorrt_int8`." in notes
+    seen = panel(*rows)
+    [without] = seen.not_timed
+    assert (without.status, without.variants) == ("rejected", {"ort_tensorrt_int8": []})
+    assert without.reason.endswith("built no INT8 engine: its words")
+    [timed] = seen.rejected
+    assert (timed.reason, [cell.p50_ms for cell in timed.cells]) == ("wanted fp16, observed tf32", [0.3])
+    assert "| 1 | `ort_tensorrt_int8` |" not in results(*rows)
+    assert "| 1 | `ort_tensorrt_fp16` | fixed | 0.300 |" in results(*rows)
 
 
 TensorRT = tuple[float, float, int]
@@ -213,51 +278,39 @@ TensorRT = tuple[float, float, int]
 
 
 @pytest.mark.parametrize(
-    ("tensorrt", "cuda", "said"),
+    ("tensorrt", "cuda", "decides"),
     [
-        ((0.30, 0.25, 57), (0.39, 0.35, 83), "with the other's time on the GPU it would not be slower"),
-        ((0.40, 0.25, 57), (0.30, 0.26, 83), "with the other's time on the host it would not be slower"),
-        (
-            (0.40, 0.30, 57),
-            (0.30, 0.26, 83),
-            "takes 0.0400 ms longer on the GPU and 0.0600 ms longer on the host: neither",
-        ),
-        ((0.30, 0.25, 57), (0.30, 0.25, 83), "tie. 57 kernels, 0.250 ms on the GPU and 0.0500 ms on the host against"),
+        ((0.30, 0.25, 57), (0.39, 0.35, 83), "gpu"),
+        ((0.40, 0.25, 57), (0.30, 0.26, 83), "host"),
+        ((0.40, 0.30, 57), (0.30, 0.26, 83), "both"),
+        ((0.30, 0.25, 57), (0.30, 0.25, 83), None),
     ],
 )
-def test_the_notes_say_whether_host_or_gpu_decides_between_tensorrt_and_cuda(
-    tensorrt: TensorRT, cuda: TensorRT, said: str
-) -> None:
-    rows = table(
-        *(
-            row(name, 1, (p50 * 0.999, p50, p50 * 1.001), runtime=runtime, gpu_busy_ms=busy, kernel_launches=kernels)
-            for name, runtime, (p50, busy, kernels) in (
-                ("ort_tensorrt_fp16", "tensorrt", tensorrt),
-                ("ort_cuda_fp16", "onnxruntime", cuda),
-            )
+def test_host_or_gpu_decides_between_tensorrt_and_cuda(tensorrt: TensorRT, cuda: TensorRT, decides: str | None) -> None:
+    rows = [
+        row(name, 1, (p50 * 0.999, p50, p50 * 1.001), runtime=runtime, gpu_busy_ms=busy, kernel_launches=kernels)
+        for name, runtime, (p50, busy, kernels) in (
+            ("ort_tensorrt_fp16", "tensorrt", tensorrt),
+            ("ort_cuda_fp16", "onnxruntime", cuda),
         )
-    )
-    notes = render_notes(rows, context())
-    assert said in notes
-    assert "TensorRT against CUDA: `ort_tensorrt_fp16` against `ort_cuda_fp16`" in notes
+    ]
+    [seen] = panel(*rows).tensorrt
+    assert (seen.pair.first, seen.pair.second, seen.decides) == ("ort_tensorrt_fp16", "ort_cuda_fp16", decides)
+    assert seen.first_parts is not None
+    assert (seen.first_parts.kernels, seen.first_parts.gpu_ms) == (57, tensorrt[1])
+    assert seen.first_parts.host_ms == pytest.approx(tensorrt[0] - tensorrt[1])
 
 
-def test_the_notes_say_when_an_engine_breaks_even_and_against_what() -> None:
-    rows = table(
-        row(
-            "ort_tensorrt_fp16",
-            1,
-            (0.4, 0.401),
-            one_off_seconds=74.0,
-            verdict="faster",
-            break_even_calls=20556,
-            break_even_cuda_calls=1000000,
-        ),
-        row("torch_cuda_fp32", 1, (4.0, 4.01)),
-    )
-    notes = render_notes(rows, context())
-    assert "(74.0 s) breaks even against `torch_cuda_fp32` after 20,556 calls at batch 1." in notes
-    assert "against ONNX Runtime's fastest CUDA row, after 1,000,000 calls at batch 1." in notes
+def test_an_engine_breaks_even_against_baseline_and_cuda() -> None:
+    engine = {"one_off_seconds": 74.0, "verdict": "faster", "break_even_calls": 20556, "break_even_cuda_calls": 10**6}
+    rows = row("ort_tensorrt_fp16", 1, (0.4, 0.401), **engine), row("torch_cuda_fp32", 1, (4.0, 4.01))
+    first, second = panel(*rows).variants
+    assert first.setup_seconds == 74.0
+    assert [(each.batch_size, each.calls) for each in first.break_even] == [(1, 20556)]
+    assert [(each.batch_size, each.calls) for each in first.break_even_cuda] == [(1, 10**6)]
+    assert second.break_even == second.break_even_cuda == []
+    unsure = panel(row("ort_tensorrt_fp16", 1, (0.4, 0.401), **engine | {"verdict": "inconclusive"}))
+    assert unsure.variants[0].break_even == []
 
 
 def test_a_difference_below_the_noise_floor_is_no_win() -> None:
@@ -269,48 +322,47 @@ def test_a_difference_below_the_noise_floor_is_no_win() -> None:
 
 
 def test_a_cpu_that_does_not_hold_still_is_named_as_a_cause() -> None:
-    still = table(row("torch_cpu_fp32", 1, (10.0, 10.1)))
-    restless = table(row("torch_cpu_fp32", 1, (10.0, 10.1), host_loop_min_ms=1.5, host_loop_max_ms=2.9))
-    assert "The CPU's speed was steady." in render_notes(still, context())
-    assert "is 1.93× its fastest (median over cells), at most 1.93×. The CPU itself changes its speed" in render_notes(
-        restless, context()
-    )
+    still = row("torch_cpu_fp32", 1, (10.0, 10.1))
+    restless = row("torch_cpu_fp32", 1, (10.0, 10.1), host_loop_min_ms=1.5, host_loop_max_ms=2.9)
+    noise = panel(restless).noise
+    assert noise is not None
+    assert noise.loop == pytest.approx((1.933, 1.933), abs=1e-3)
+    assert "The CPU's clock was steady." in notes(still)
+    assert "The CPU's clock is unstable" in notes(restless)
 
 
 def test_a_rejected_row_is_shown_but_never_the_fastest() -> None:
     rejected = row("ort_cpu_int8", 1, (1.0, 1.1), status="rejected", reason="relative error 9 is above 1.5")
-    rows = table(rejected, row("torch_cpu_fp32", 1, (10.0, 10.1)))
-    rendered = render_table(rows, context())
-    assert "rejected: relative error 9 is above 1.5" in rendered
-    assert rendered.index("| 1 | torch_cpu_fp32") < rendered.index("| 1 | ort_cpu_int8")
-    assert "`torch_cpu_fp32` has the lowest p50" in render_notes(rows, context())
+    rows = rejected, row("torch_cpu_fp32", 1, (10.0, 10.1))
+    assert [each.cell.variant for each in panel(*rows).fastest] == ["torch_cpu_fp32"]
+    [first, second] = shown(*rows).timed(panel(*rows))
+    assert (first["variant"], second["variant"]) == ("torch_cpu_fp32", "ort_cpu_int8")
+    assert COLUMNS["status"].write(second) == "rejected: relative error 9 is above 1.5"
 
 
 def test_gpu_and_cpu_rows_never_share_a_panel() -> None:
-    rows = table(row("torch_cpu_fp32", 1, (10.0, 10.1)), row("ort_cuda_fp16", 1, (0.5, 0.51)))
-    gpu, cpu = render_table(rows, context()).split("## CPU:")
-    assert "ort_cuda_fp16" in gpu
-    assert "torch_cpu_fp32 |" not in gpu
-    assert "ort_cuda_fp16 |" not in cpu
+    seen = found(row("torch_cpu_fp32", 1, (10.0, 10.1)), row("ort_cuda_fp16", 1, (0.5, 0.51)))
+    cells = {each.device: [one.cell.variant for one in each.fastest] for each in seen.panels}
+    assert cells == {"cuda": ["ort_cuda_fp16"], "cpu": ["torch_cpu_fp32"]}
 
 
-def test_a_variant_without_times_is_one_line_with_its_reason() -> None:
+def test_rows_without_times_are_told_once_a_reason() -> None:
     skipped = [row("ort_cuda_fp16", size, (), status="skipped", reason="no NVIDIA GPU found") for size in (1, 4)]
-    rendered = render_table(table(*skipped), context())
-    assert rendered.count("skipped (no NVIDIA GPU found): `ort_cuda_fp16`") == 1
+    [left] = panel(*skipped).not_timed
+    assert (left.status, left.reason, left.variants) == ("skipped", "no NVIDIA GPU found", {"ort_cuda_fp16": []})
+    assert results(*skipped).count("skipped (no NVIDIA GPU found): `ort_cuda_fp16`") == 1
 
 
 def test_one_batch_size_that_ran_out_of_memory_is_named() -> None:
-    rows = table(
-        row("ort_cuda_fp16", 1, (1.0, 1.1)), row("ort_cuda_fp16", 64, (), status="out_of_memory", reason="full")
-    )
-    assert "out_of_memory (full): `ort_cuda_fp16` at batch 64" in render_table(rows, context())
+    full = row("ort_cuda_fp16", 64, (), status="out_of_memory", reason="full")
+    [left] = panel(row("ort_cuda_fp16", 1, (1.0, 1.1)), full).not_timed
+    assert left.variants == {"ort_cuda_fp16": [64]}
 
 
 def test_random_weights_are_called_random_and_real_ones_are_not() -> None:
-    rows = table(row("torch_cpu_fp32", 1, (10.0, 10.1)))
-    assert "The weights are random" in render_table(rows, context(real=False))
-    assert "The weights are random" not in render_table(rows, context(real=True))
+    measured = row("torch_cpu_fp32", 1, (10.0, 10.1))
+    assert "The weights are random" in results(measured, real=False)
+    assert "The weights are random" not in results(measured, real=True)
 
 
 @pytest.mark.parametrize(
@@ -349,16 +401,41 @@ def test_very_small_and_very_large_figures_are_written_so_that_they_say_somethin
     assert with_interval(milliseconds, 0.0101, 0.0099, 0.0104) == "0.0101 (0.00990 – 0.0104)"
 
 
-def test_what_disturbed_a_cell_is_said_in_its_row_and_in_no_other() -> None:
+def test_what_disturbed_a_cell_is_found_in_no_other() -> None:
     quiet = row("torch_cpu_fp32", 1, (4.0, 4.1, 4.2))
     disturbed = row("ort_cpu_fp32", 1, (2.0, 2.1, 2.2), other_load_cores=1.25, host_loop_max_ms=1.9)
-    lines = render_table(table(quiet, disturbed), context()).splitlines()
-    [line] = [line for line in lines if "cores busy" in line]
-    assert line.startswith("| 1 | ort_cpu_fp32 |")
-    assert line.endswith("measured, other processes kept 1.2 cores busy, CPU unsteady (1.90×) |")
+    seen = panel(quiet, disturbed).disturbances
+    assert [(each.variant, each.kind, each.value) for each in seen] == [
+        ("ort_cpu_fp32", "cores busy", 1.25),
+        ("ort_cpu_fp32", "clock unstable", 1.9),
+    ]
+    lines = [plain(COLUMNS["status"].write(view)) for view in shown(quiet, disturbed).timed(panel(quiet, disturbed))]
+    assert lines == ["measured, other processes kept 1.2 cores busy, clock unstable (1.90×)", "measured"]
 
 
 def test_texts_at_the_edges_hold_no_empty_brackets() -> None:
-    nothing = render_table(table(row("torch_cpu_fp32", 1, (), status="rejected", reason="a reason")), context())
+    nothing = results(row("torch_cpu_fp32", 1, (), status="rejected", reason="a reason"))
     assert "()" not in nothing
     assert "nan" not in nothing
+
+
+def test_one_entry_puts_a_column_into_every_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COLUMNS, "new", Column("tokens", ("rows",), lambda view: Code(f"{view['runs']}!"), "/s"))
+    seen = shown(row("torch_cpu_fp32", 1, (10.0, 10.1), runs=12))
+    [block] = [grid("rows", seen.timed(each)) for each in seen.findings.panels]
+    assert "tokens /s |" in to_markdown([block])
+    assert "`12!` |" in to_markdown([block])
+    assert "<code>12!</code>" in to_html([block])
+    console = Console(width=200, file=StringIO())
+    console.print(fitted(console, "rows", seen.timed(seen.findings.panels[0])))
+    assert "12!" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_narrow_terminal_keeps_what_matters_most() -> None:
+    seen = shown(row("torch_cpu_fp32", 1, (10.0, 10.1)))
+    console = Console(width=60, file=StringIO())
+    console.print(fitted(console, "rows", seen.timed(seen.findings.panels[0])))
+    first = console.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
+    assert "variant" in first
+    assert "p50 ms" in first
+    assert "proof" not in first

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from conftest import Project
-from test_report import context, row, table
+from test_report import row, table
 
 from bench.core.reports import ProcessTimes, TimingSession
-from bench.report.notes.write import render_notes
+from bench.findings.noise import noise
 from bench.summary.comparisons import compare
 from bench.summary.panels import Sessions, with_controls, with_levels
 from bench.timing.repro import Request, parse
@@ -137,8 +137,11 @@ def test_an_a_a_row_that_differs_from_itself_voids_every_verdict_of_its_panel() 
     for found, expected in ((sound, "faster"), (void, "inconclusive")):
         baseline, fast, *_ = found.itertuples()
         assert compare(fast, baseline).verdict == expected
-    assert "every verdict of this panel is inconclusive" in render_notes(void, context())
-    assert "every verdict of this panel is inconclusive" not in render_notes(sound, context())
+    for found, is_voided in ((sound, False), (void, True)):
+        seen = noise(list(found.itertuples()))
+        assert seen is not None
+        assert (seen.control, seen.is_voided) == ("torch_cpu_fp32", is_voided)
+        assert [control.verdict for control in seen.controls] == ["slower" if is_voided else seen.controls[0].verdict]
 
 
 def test_rows_of_other_rounds_without_anything_timed_in_both_are_never_told_apart() -> None:

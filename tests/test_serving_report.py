@@ -15,16 +15,18 @@ from test_report import table as summary_table
 
 from bench.core.errors import DataError
 from bench.core.params import Params
-from bench.report.notes.assumptions import assumption_lines
-from bench.report.notes.serving import serving_notes
-from bench.report.serving import serving_lines
+from bench.findings.assumptions import assumptions
+from bench.findings.models import Served
+from bench.findings.served import served
+from bench.report.document import plain
+from bench.report.sentences import serve_with
+from bench.summary.budgets import curves_of
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving, write_serving
 
 BUDGET_MS = 10.0
 FIRST, SECOND = "ort_cpu_fp32", "torch_cpu_fp32"
-TITLES = {"cpu": "CPU"}
 SUMMARY = summary_table(row(FIRST, 4, (1.0, 1.1, 1.2)))
-CLAIM = "- “The row with the most samples/s serves most requests”: "
+CLAIM = "The row with the most samples/s serves most requests"
 
 
 def params() -> Params:
@@ -93,8 +95,22 @@ STEADY = [1000.0, 1010.0, 990.0, 1005.0]
 HALF = [each / 2 for each in STEADY]
 
 
-def said(rows: pd.DataFrame) -> str:
-    return "\n".join([*serving_lines(rows, TITLES), *serving_notes(rows)])
+def seen(rows: pd.DataFrame) -> Served:
+    """Return what made-up rows under load show."""
+    found = served(list(rows.itertuples()), list(SUMMARY.itertuples()), {}, None)
+    assert found is not None
+    return found
+
+
+def kinds(found: Served) -> dict[str, list[tuple[str, float | None]]]:
+    """Return the remarks on each row: kind and value."""
+    return {row.variant: [(each.kind, each.value) for each in row.remarks] for row in found.rows}
+
+
+def claimed(rows: pd.DataFrame) -> str:
+    """Return the result of the assumption about samples/s."""
+    results = {each.claim: each.result for each in assumptions([], list(rows.itertuples()))}
+    return str(results[CLAIM])
 
 
 def test_the_rate_is_the_mean_of_the_processes_with_an_interval_for_another_run(tmp_path: Path) -> None:
@@ -111,11 +127,13 @@ def test_the_first_row_holds_surely_more_where_processes_agree_and_not_where_the
     sure = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
     first, second = sure.itertuples()
     assert compare_served(first, second).verdict == "faster"
-    assert "significantly more than any other row" in said(sure)
+    assert [row.vs_best.verdict for row in seen(sure).rows if row.vs_best] == ["slower"]
+    assert seen(sure).unsure == []
     unsure = table(tmp_path, report([1000.0, 600.0, 1500.0], 2000.0), report([500.0, 1100.0, 800.0], 1000.0))
     first, second = unsure.itertuples()
     assert compare_served(first, second).verdict == "inconclusive"
-    assert f"not significantly fewer: `{SECOND}`" in said(unsure)
+    assert [row.vs_best.verdict for row in seen(unsure).rows if row.vs_best] == ["inconclusive"]
+    assert seen(unsure).unsure == [(FIRST, SECOND)]
 
 
 def test_rows_of_other_rounds_are_not_compared(tmp_path: Path) -> None:
@@ -127,23 +145,45 @@ def test_rows_of_other_rounds_are_not_compared(tmp_path: Path) -> None:
 
 def test_the_assumption_about_samples_is_refuted_and_upheld_by_the_rates(tmp_path: Path) -> None:
     refuting = table(tmp_path, report(HALF, 2000.0), report(STEADY, 1500.0))
-    [line] = [line for line in assumption_lines(SUMMARY, refuting) if line.startswith(CLAIM)]
-    assert "refuted here" in line
-    text = said(refuting)
-    assert f"The closed loop would have named `{FIRST}` (2000 samples/s): it holds" in text
-    assert f"Under load the order is `{SECOND}`, `{FIRST}`" in text
+    assert claimed(refuting) == "refuted"
+    found = seen(refuting)
+    assert [row.variant for row in found.rows] == [SECOND, FIRST]
+    assert found.by_samples == [FIRST, SECOND]
+    assert len(list(serve_with(found))) == 2
     upholding = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1500.0))
-    [line] = [line for line in assumption_lines(SUMMARY, upholding) if line.startswith(CLAIM)]
-    assert "upheld here" in line
-    assert "the same order as in the closed loop" in said(upholding)
-    assert "would have named" not in said(upholding)
+    assert claimed(upholding) == "upheld"
+    assert [row.variant for row in seen(upholding).rows] == seen(upholding).by_samples
+    [line] = serve_with(seen(upholding))
+    assert plain(line).endswith("significantly more than any other row.")
 
 
-def test_a_row_near_what_the_generator_holds_is_marked(tmp_path: Path) -> None:
+def test_a_row_near_the_generator_ceiling_is_marked(tmp_path: Path) -> None:
     bound = table(tmp_path, report(STEADY, 2000.0, null_per_s=1100.0), report(HALF, 1000.0, null_per_s=1100.0))
-    shown = [line for line in serving_lines(bound, TITLES) if "generator-bound" in line]
-    assert [line.split("`")[1] for line in shown] == [FIRST]
-    assert "generator-bound" not in said(table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0)))
+    marked = {name: [kind for kind, _ in found] for name, found in kinds(seen(bound)).items()}
+    assert marked == {FIRST: ["generator-bound"], SECOND: []}
+    free = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
+    assert kinds(seen(free)) == {FIRST: [], SECOND: []}
+
+
+def test_closed_loop_peak_is_that_of_the_same_processes(tmp_path: Path) -> None:
+    faster = report(STEADY, 500.0)
+    for process in faster["processes"]:
+        process["offline"]["per_s"] *= 1.25
+    rows = table(tmp_path, faster, report(HALF, 1000.0)).set_index("variant")
+    assert rows.loc[FIRST].closed_loop_peak_share == pytest.approx(0.8, rel=0.01)
+    assert rows.loc[FIRST].requests_per_s > rows.loc[FIRST].closed_loop_per_s
+
+
+def test_a_queue_before_a_request_alone_is_remarked(tmp_path: Path) -> None:
+    slow = report(STEADY, 2000.0)
+    for process in slow["processes"]:
+        process["single_stream"]["p50_ms"] = 3.3
+    batch_1 = summary_table(row(FIRST, 1, (1.0, 1.1, 1.2)))
+    (tmp_path / f"{FIRST}.json").write_text(json.dumps(slow), encoding="utf-8")
+    rows = build_serving(params(), batch_1, read_served([FIRST], tmp_path))
+    [(kind, value)] = kinds(seen(rows))[FIRST]
+    assert kind == "queue"
+    assert value == pytest.approx(3.0)
 
 
 def test_a_process_that_keeps_the_budget_nowhere_leaves_the_row_without_a_rate(tmp_path: Path) -> None:
@@ -175,16 +215,17 @@ def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path)
     least["processes"][0]["points"].pop()
     for process in least["processes"]:
         process["late_captures"] = 2
-    text = said(table(tmp_path, cliff, least))
-    assert "a process was overloaded at its next rate" in text
-    assert "at least: a process kept the budget at every rate that it tried; 2 shapes captured while serving" in text
+    assert kinds(seen(table(tmp_path, cliff, least))) == {
+        FIRST: [("saturates", None)],
+        SECOND: [("lower bound", None), ("late captures", 2.0)],
+    }
 
 
 def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
     write_serving(rows, tmp_path / "serving.csv")
     again = read_serving(tmp_path / "serving.csv")
-    assert said(again) == said(rows)
+    assert seen(again) == seen(rows)
 
 
 @pytest.mark.parametrize("name", ["sent_per_s", "p99_ms", "late"])

@@ -77,7 +77,7 @@ def _counted(found: Assumption) -> str:
 
 
 def _panel(panel: Panel) -> Iterator[Block]:
-    yield Bullets([*_fastest(panel), *map(_padding, panel.paddings), *_padded(panel), *map(_tensorrt, panel.tensorrt)])
+    yield Bullets([*_fastest(panel), *map(padding, panel.paddings), *_padded(panel), *map(_tensorrt, panel.tensorrt)])
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
@@ -94,7 +94,7 @@ def _fastest(panel: Panel) -> Iterator[Text]:
         yield text("Batch {}: {}{}{}.", cell.batch_size, lowest, against, ties)
 
 
-def _padding(found: Padding) -> Text:
+def padding(found: Padding) -> Text:
     """Say at which batch sizes a way to pad less wins, and where it does not."""
     wins = [each.first_batch for each in found.by_batch if each.verdict == "faster"]
     others = [f"{each.verdict} at batch {each.first_batch}" for each in found.by_batch if each.verdict != "faster"]

@@ -75,7 +75,7 @@ def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize`
     """Read results/serving.csv, each row with its level; DataError if it is missing or damaged."""
     try:
         texts = dict.fromkeys(("session", "process_per_s", "options", "reason"), str)
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts, float_precision="round_trip")
     except FileNotFoundError:
         raise damaged(path, "missing", mend) from None
     except (OSError, ValueError) as problem:

@@ -55,7 +55,8 @@ def published(table: pd.DataFrame) -> pd.DataFrame:
 def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
     """Read results/summary.csv; DataError if it is missing or damaged, or contradicts itself."""
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXTS, str))
+        texts = dict.fromkeys(TEXTS, str)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts, float_precision="round_trip")
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: `dvc repro` writes it") from None
     except (OSError, ValueError) as problem:
