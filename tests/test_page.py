@@ -28,8 +28,7 @@ from bench.report.page.write import libraries, render_page
 from bench.report.sentences import most_requests
 from bench.report.shown import shown_of
 from bench.runs.recorded_runs import RecordedRun
-from bench.summary.budgets import budgets_around, curves_of
-from bench.summary.build import Tables
+from bench.summary.budgets import Tables, budgets_around, curves_of
 from bench.summary.serving import build_serving, read_served
 
 RUN = "cpu-2-minilm"

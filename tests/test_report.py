@@ -25,7 +25,7 @@ from bench.report.shown import Shown, shown_of
 from bench.report.table import table_blocks
 from bench.report.terminal import fitted
 from bench.statistics.rounds import Level, levels
-from bench.summary.build import Tables
+from bench.summary.budgets import Tables
 from bench.summary.comparisons import compare
 from bench.summary.serving import COLUMNS as SERVED_COLUMNS
 

@@ -20,7 +20,6 @@ from bench.findings.models import Served
 from bench.findings.served import served
 from bench.report.document import plain
 from bench.report.sentences import serve_with
-from bench.summary.budgets import curves_of
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving, write_serving
 
 BUDGET_MS = 10.0

@@ -18,7 +18,7 @@ from bench.findings.noise import disturbances, noise
 from bench.findings.picks import fastest_cells, picks
 from bench.findings.served import served
 from bench.findings.variants import by_variant, energies, padded_shares, paddings, precision_speedups, tensorrt
-from bench.summary.build import Tables
+from bench.summary.budgets import Tables
 from bench.summary.table_file import Rows, is_missing
 
 

@@ -13,7 +13,7 @@ from bench.report import sentences
 from bench.report.columns import View
 from bench.report.context import Context, read_context
 from bench.report.figures import MISSING
-from bench.summary.build import Tables
+from bench.summary.budgets import Tables
 from bench.summary.serving import read_serving
 from bench.summary.table_file import Rows, is_missing, read_summary
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import geometric_mean
 from typing import Any
 
@@ -22,6 +23,15 @@ LEAST, MOST = 0.1, 5.0
 CARRIED = ("variant", "device", "padding", "session", "margin", "gpu_mib", "host_mib")
 RATES = ("status", "requests_per_s", "process_per_s", "is_least", "requests_per_s_low", "requests_per_s_high")
 COLUMNS = [*CARRIED, *RATES, "comparisons"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates."""
+
+    summary: pd.DataFrame
+    serving: pd.DataFrame
+    curves: Curves
 
 
 def budgets_around(configured_ms: float) -> list[float]:

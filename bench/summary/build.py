@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
 from bench.core.reports import Report, Served
-from bench.summary.budgets import Curves, curves_of
+from bench.summary.budgets import Tables, curves_of
 from bench.summary.cells import CELL_FIGURES, cell_row
 from bench.summary.costs import amounts, raised_peaks
 from bench.summary.panels import Sessions, with_controls, with_levels
@@ -49,15 +49,6 @@ OPTIONAL = (
     "host_loop_max_ms",
 )
 """Columns that reports read and that this run may not have."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates."""
-
-    summary: pd.DataFrame
-    serving: pd.DataFrame
-    curves: Curves
 
 
 def read_tables(params: Params) -> Tables:
