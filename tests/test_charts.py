@@ -18,6 +18,7 @@ import pytest
 from test_report import context, row
 from test_report import table as with_levels
 
+from bench.findings.models import Alternative, Budget, Served
 from bench.report.charts.chart import Chart
 from bench.report.charts.lines import NAME_HEIGHT, PADDINGS, best_first, latency_by_batch, throughput_by_batch
 from bench.report.charts.measured import Measured
@@ -25,8 +26,13 @@ from bench.report.charts.rows import PRECISIONS
 from bench.report.charts.served import served
 from bench.report.charts.vega import GREY, log_ticks, spread_out
 from bench.report.charts.write import CHARTS, SHARED, make_charts, write_charts
+from bench.report.shown import shown_of
 from bench.statistics.rate_curve import Point
+from bench.summary.budgets import Tables
+from bench.summary.serving import COLUMNS as SERVED_COLUMNS
 
+NOTHING = pd.DataFrame(columns=list(SERVED_COLUMNS))
+"""No row under load."""
 SIZES = (1, 4, 16, 64)
 SLO_MS = 4.0
 TABLES = ((5, 1), (22, 1), (22, 5), (40, 1), (40, 5))
@@ -39,13 +45,21 @@ def made_up(rows: int, decades: int, sizes: tuple[int, ...] = SIZES) -> Measured
     table = with_levels(*cells(rows, decades, sizes))
     names = list(dict.fromkeys(table["variant"]))
     curves = {name: curve(10 ** (1 + decades * place / rows)) for place, name in enumerate(names[: max(5, rows // 3)])}
-    held = [
-        {"row": name, "per_s": own[0][2].rate, "low": own[0][2].rate / 2, "high": None} for name, own in curves.items()
-    ]
-    answers = {"configured_ms": SLO_MS, "steps": [{"budget_ms": SLO_MS, "rows": held[::-1]}]}
+    [panel] = shown_of(Tables(table, NOTHING, {}), context()).findings.panels
+    rates = {name: own[0][2].rate for name, own in curves.items()}
+    panel = panel.model_copy(update={"served": sustained(rates)})
     runs = {name: single_runs(own) for name, own in table.groupby("variant")}
     counts = pd.DataFrame({"tokens": [3, 7, 30], "sentences": [20, 4, 1]})
-    return Measured("cuda", table, replace(context(), sequence_length=32), runs, curves, answers, counts)
+    return Measured(panel, table, replace(context(), sequence_length=32), runs, curves, counts)
+
+
+def sustained(rates: dict[str, float]) -> Served:
+    """Return rows under load that sustain these rates within the SLO, the last of them most."""
+    held = [
+        Alternative.model_construct(variant=name, requests_per_s=rate, low=rate / 2, high=None)
+        for name, rate in reversed(rates.items())
+    ]
+    return Served.model_construct(budget_ms=SLO_MS, budgets=[Budget(budget_ms=SLO_MS, rows=held)])
 
 
 def cells(rows: int, decades: int, sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
@@ -228,8 +242,8 @@ def test_the_bars_of_the_slo_never_hide_one_another() -> None:
 def test_a_row_that_misses_the_slo_has_a_curve_and_no_bar() -> None:
     rows = made_up(5, 1)
     name = next(iter(rows.curves))
-    held = [each for each in (rows.answers or {})["steps"][0]["rows"] if each["row"] != name]
-    chart = served(replace(rows, answers={"configured_ms": SLO_MS, "steps": [{"budget_ms": SLO_MS, "rows": held}]}))
+    rates = {other: own[0][2].rate for other, own in rows.curves.items() if other != name}
+    chart = served(replace(rows, panel=rows.panel.model_copy(update={"served": sustained(rates)})))
     assert chart is not None
     curves, bars = chart.panels[0]["layer"]
     assert name in {each.get("variant") for each in records_in(curves)}
@@ -258,7 +272,8 @@ def test_throughput_has_its_own_interval() -> None:
 
 def test_one_row_at_one_batch_size_without_intervals_is_drawn() -> None:
     table = with_levels(row("torch_cpu_fp32", 1, (10.0, 10.1)))
-    alone = Measured("cpu", table, context())
+    [panel] = shown_of(Tables(table, NOTHING, {}), context()).findings.panels
+    alone = Measured(panel, table, context())
     made = {name: chart for name, make in CHARTS.items() if (chart := make(alone))}
     assert set(made) == {"latency_by_batch", "throughput_by_batch", "throughput_by_p95"}
     assert all(chart.png("").startswith(b"\x89PNG") for chart in made.values())
@@ -266,8 +281,7 @@ def test_one_row_at_one_batch_size_without_intervals_is_drawn() -> None:
 
 def test_charts_are_made_for_each_device_with_measured_rows() -> None:
     table = with_levels(row("torch_cpu_fp32", 1, (10.0, 10.1)), row("ort_cuda_fp16", 1, (), status="failed"))
-    nothing = pd.DataFrame(columns=["variant", "device", "budget_ms", "status"])
-    assert set(make_charts(table, nothing, {}, context=context())) == {"cpu"}
+    assert set(make_charts(shown_of(Tables(table, NOTHING, {}), context()), table, {})) == {"cpu"}
 
 
 @pytest.mark.parametrize("heights", [[1.0, 1.01, 1.02], [9.8, 9.9, 9.95, 10.0], [5.0] * 6, [1.0, 9.99, 9.995]])

@@ -91,10 +91,10 @@ def tensorrt(rows: Rows) -> Iterator[TensorRT]:
 
 
 def _parts(row: Any) -> CallParts | None:
-    if known(row, "gpu_busy_ms") is None:
+    kernels, gpu_ms, host_ms = (known(row, name) for name in ("kernel_launches", "gpu_busy_ms", "host_ms"))
+    if kernels is None:
         return None
-    kernels = int(row.kernel_launches)
-    return CallParts(kernels=kernels, gpu_ms=float(row.gpu_busy_ms), host_ms=float(row.host_ms))
+    return CallParts(kernels=int(kernels), gpu_ms=float(gpu_ms), host_ms=float(host_ms))
 
 
 def _decides(ours: CallParts, theirs: CallParts, verdict: str) -> Literal["gpu", "host", "both"] | None:
@@ -122,7 +122,7 @@ def by_variant(rows: Rows) -> Iterator[ByVariant]:
             gain=None if best is first else float(best.samples_per_s / first.samples_per_s),
             loses_at=_loses_at(ordered),
             gemm_share=_each(outer, lambda row: known(row, "matrix_share")),
-            gpu_share=_each(outer, lambda row: None if _parts(row) is None else min(1.0, row.gpu_busy_ms / row.p50_ms)),
+            gpu_share=_each(outer, _gpu_share),
             kernels=[parts.kernels for row in outer if (parts := _parts(row))],
             limit_share=known(nearest, "limit_share"),
             limited_by=known(nearest, "limited_by"),
@@ -134,6 +134,11 @@ def by_variant(rows: Rows) -> Iterator[ByVariant]:
             break_even=_break_even([row for row in ordered if row.verdict == "faster"], "break_even_calls"),
             break_even_cuda=_break_even(ordered, "break_even_cuda_calls"),
         )
+
+
+def _gpu_share(row: Any) -> float | None:
+    busy_ms = known(row, "gpu_busy_ms")
+    return None if busy_ms is None else min(1.0, float(busy_ms / row.p50_ms))
 
 
 def _each(rows: list[Any], figure: Any) -> list[float]:
