@@ -49,7 +49,7 @@ def bare_loop(run: Run, batches: list[IndexedBatch], runs: int) -> list[int]:
 
 def in_one_process(job: Job, size: int, rounds: int) -> float:
     """Return p50 of the timing core over p50 of the bare loop, runs taken in alternation."""
-    session = import_runtime(job.runtime).open_session(job.session_spec())
+    session = import_runtime(job.runtime).open_session(job)
     batches = make_batches(load_encoded(Path(job.inputs)), size)
     bare_loop(session.run, batches, job.min_runs)
     budget = Budget(1, job.min_runs, 0.0, job.max_seconds)
@@ -80,7 +80,7 @@ def in_processes(job: Job, size: int, rounds: int) -> float:
 def bare_process(job_file: Path) -> None:
     """Print the median of a bare loop, warmed up as a worker is."""
     job = Job.read(job_file)
-    session = import_runtime(job.runtime).open_session(job.session_spec())
+    session = import_runtime(job.runtime).open_session(job)
     batches = make_batches(load_encoded(Path(job.inputs)), job.batch_sizes[0])
     bare_loop(session.run, batches, job.warmup_runs)
     print(statistics.median(bare_loop(session.run, batches, job.min_runs)))

@@ -20,7 +20,7 @@ BUDGETS_LONG = 20
 """A rate lasts for so many budgets: one that is 5% above what a row can do is then late by the end."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServeJob(Job):
     """All that one serving process does."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bench.core.model_inputs import IntArray, Padding
+from bench.core.model_inputs import Padding
 from bench.inputs.batches import IndexedBatch
 from bench.inputs.encoded import Encoded
 from bench.inputs.padding import pad
@@ -66,8 +66,3 @@ def _between(shorter: int, longer: int, apart: int, count: int) -> Iterator[list
     step = max(1, TOKENS_APART // apart)
     for longer_ones in range(step, count, step):
         yield [shorter] * (count - longer_ones) + [longer] * longer_ones
-
-
-def indices_of(batches: list[IndexedBatch]) -> IntArray:
-    """Return the sentences of several batches, one after the other."""
-    return np.concatenate([batch.indices for batch in batches]) if batches else np.zeros(0, dtype=np.int64)

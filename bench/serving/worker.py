@@ -115,7 +115,7 @@ class Worker:
         if job.runtime == NULL:
             session: Session = NullSession(self.reference.shape[1])
         else:
-            session = import_runtime(job.runtime).open_session(job.session_spec())
+            session = import_runtime(job.runtime).open_session(job)
         sizes = self._sizes()
         self.requests = Requests(self.encoded, job.padding, job.multiple_of, sizes if session.is_of_fixed_sizes else [])
         for size in sizes:

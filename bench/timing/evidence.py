@@ -20,49 +20,19 @@ WEIGHT_TYPES = {
 """Names of the weights' type in PyTorch and in ONNX for each precision."""
 MAIN_SHARE = 0.9
 """Smallest share, in the row's type, of the elements that matrix products take as weights.  Embeddings are looked up
-and
-not multiplied: they are no part of it, however large."""
+and not multiplied: they are no part of it, however large."""
 STRICT_SHARE = 0.01
 """Largest share of matrix-product time that an fp32 row may spend in lower precision."""
 SHAPE_OPERATORS = frozenset(
-    [
-        "Shape",
-        "Size",
-        "Gather",
-        "Unsqueeze",
-        "Squeeze",
-        "Concat",
-        "Cast",
-        "Slice",
-        "Range",
-        "ConstantOfShape",
-        "Constant",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Equal",
-        "Where",
-        "Reshape",
-        "Expand",
-        "ReduceProd",
-        "Min",
-        "Max",
-        "Greater",
-        "Less",
-        "Not",
-        "And",
-        "Or",
-        "Identity",
-        "Mod",
-        "ScatterND",
-        "ScatterElements",
-        "NonZero",
-    ]
+    {
+        *("Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice"),
+        *("Range", "ConstantOfShape", "Constant", "Add", "Sub", "Mul", "Div", "Equal"),
+        *("Where", "Reshape", "Expand", "ReduceProd", "Min", "Max", "Greater", "Less"),
+        *("Not", "And", "Or", "Identity", "Mod", "ScatterND", "ScatterElements", "NonZero"),
+    }
 )
 """What ONNX Runtime computes shapes and indices with, on the CPU; it leaves no other of these operators there, since
-the
-CUDA provider has them all."""
+the CUDA provider has them all."""
 EXECUTION_PROVIDERS = {
     ("onnxruntime", "cpu"): "CPUExecutionProvider",
     ("onnxruntime", "cuda"): "CUDAExecutionProvider",

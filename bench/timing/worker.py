@@ -94,7 +94,7 @@ class Worker:
             self.monitor = GpuMonitor(self.job.gpu)
         began = time.perf_counter()
         try:
-            session = import_runtime(self.job.runtime).open_session(self.job.session_spec())
+            session = import_runtime(self.job.runtime).open_session(self.job)
             session.prepare(self._sizes()[0])  # what cannot be had here shows now
         except Exception as problem:
             if not is_out_of_memory(problem):

@@ -34,7 +34,7 @@ def build(job: Job) -> dict[str, Any]:
     import_runtime(job.runtime).import_libraries()
     began = time.perf_counter()
     try:
-        session = import_runtime(job.runtime).open_session(job.session_spec())
+        session = import_runtime(job.runtime).open_session(job)
         seconds = {size: _seconds_to_prepare(session, size) for size in job.batch_sizes}
     except Unavailable as problem:
         return {"status": "skipped", "reason": str(problem)}

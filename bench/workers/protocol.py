@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from bench.core.model_inputs import Padding, Task
+from bench.core.model_inputs import Task
 from bench.runtimes.base.session import SessionSpec
 
 MARK = "@bench "
@@ -21,26 +21,15 @@ TURN = "t"
 """What the launcher writes into a worker's standard input when it may begin."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that one worker process does."""
+@dataclass(frozen=True, kw_only=True)
+class Job(SessionSpec):
+    """All that one worker process does; what the runtime needs for it is inherited."""
 
     shortened_by: ClassVar[str] = "timing.max_seconds"
     """The parameter that makes such a process shorter."""
     key: str
     runtime: str
-    device: str
-    precision: str
-    graph: str
-    options: dict[str, str | bool | int]
-    batch_sizes: list[int]
-    sequence_length: int
-    padding: Padding
-    multiple_of: int
-    cpu_threads: int
     gpu: str | None
-    engine: str | None
-    engine_options: dict[str, Any]
     inputs: str
     process: int
     starts_alone: bool
@@ -55,28 +44,14 @@ class Job:
 
     def write(self, path: Path) -> None:
         """Write the job as JSON."""
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        path.write_text(json.dumps(asdict(self), default=str), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read what `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-    def session_spec(self) -> SessionSpec:
-        """Return the part that the runtime needs."""
-        return SessionSpec(
-            device=self.device,
-            precision=self.precision,
-            graph=Path(self.graph),
-            options=self.options,
-            batch_sizes=self.batch_sizes,
-            sequence_length=self.sequence_length,
-            padding=self.padding,
-            multiple_of=self.multiple_of,
-            cpu_threads=self.cpu_threads,
-            engine=Path(self.engine) if self.engine else None,
-            engine_options=self.engine_options,
-        )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        paths = {name: Path(content[name]) for name in ("graph", "engine") if content[name]}
+        return cls(**{**content, **paths})
 
 
 def wait_for_turn() -> None:
