@@ -145,7 +145,7 @@ class Project:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,
             check=False,
             **settings,
         )
@@ -325,6 +325,8 @@ def shared_project(
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             place = folder.with_suffix(".unfinished")
+            if place.exists():
+                pytest.fail(f"the project {name!r} could not be made: another test tells why")
             if start:
                 shutil.copytree(start.folder, place, symlinks=True)
             unfinished = Project(place) if start else make_project(place)
