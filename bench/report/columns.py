@@ -253,7 +253,6 @@ COLUMNS: dict[str, Column] = {
     "speedup": Column("speed-up", ("rows",), _figure("speedup", ratio)),
     "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
     "memory": Column("memory", ("fastest", "picks"), _figure("memory_mib", mebibytes), rank=3),
-    "ties": Column("significant?", ("fastest", "picks"), _figure("significant", _text), is_text=True),
     "bottleneck": Column("bottleneck", ("rows", "fastest"), _bottleneck, is_text=True, rank=6),
     "roofline": Column("of roofline", ("rows", "fastest", "variants"), _reached("limit_share"), rank=7),
     "roofline_without_padding": Column(
@@ -271,6 +270,7 @@ COLUMNS: dict[str, Column] = {
     "setup": Column("set-up cost", ("fastest", "variants"), _setup),
     "break_even": Column("pays after calls", ("variants",), _calls("break_even"), is_text=True),
     "break_even_cuda": Column("pays against CUDA after calls", ("variants",), _calls("break_even_cuda"), is_text=True),
+    "ties": Column("significant?", ("fastest", "picks"), _figure("significant", _text), is_text=True),
     "agreement": Column("agreement", ("rows",), _figure("agreement", percent), rank=10),
     "accuracy": Column("accuracy, 95% interval", ("rows",), accuracy),
     "accuracy_loss": Column("loss against fp32", ("rows",), accuracy_loss),
