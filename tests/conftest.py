@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +188,11 @@ class Project:
         """
         from dvc.repo import Repo
 
-        self.python("stages/probe.py", **settings) if settings else self.script("stages/probe.py")
+        run: Callable[..., object] = partial(self.python, **settings) if settings else self.script
+        run("stages/probe.py")
         for device in ("cpu", "cuda"):
-            self.script("stages/barrier.py", device)
-        self.script("stages/serving_barrier.py")
+            run("stages/barrier.py", device)
+        run("stages/serving_barrier.py")
         with pytest.MonkeyPatch.context() as patch, Repo(str(self.folder)) as repo:
             patch.chdir(self.folder)  # which names of stages are relative to
             changed = set(repo.status()) - {"probe"}
