@@ -10,7 +10,7 @@ from bench.core.errors import BenchError, ParameterError
 from bench.core.files import shortened
 from fleet import node
 
-NOT_MEASURED = ("bench/report", "bench/runs", "bench/summary")
+NOT_MEASURED = ("bench/findings", "bench/report", "bench/runs", "bench/statistics", "bench/summary")
 """Code that makes reports of what was measured: a change of it makes no run out of date."""
 MEASURED = (
     "params.yaml",

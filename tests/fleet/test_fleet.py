@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT, Project
 from filelock import FileLock
 from packaging.utils import canonicalize_name
@@ -26,7 +27,7 @@ from packaging.utils import canonicalize_name
 from bench.core.errors import DataError, ParameterError
 from fleet import node, results_store, watchdog
 from fleet.__main__ import parsed
-from fleet.commit import bundle_of, clean_commit, measures_the_same
+from fleet.commit import NOT_MEASURED, bundle_of, clean_commit, measures_the_same
 from fleet.machine_types import Node, by_machine_type, chosen, fingerprint, machine_type_of, run_names
 from fleet.schedule import Lines, Result, Work, measure_all, probe_all
 from run import FLEET
@@ -260,6 +261,16 @@ def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_
     assert not measures_the_same("1" * 40, clean_commit()), "a commit that is not known here"
 
 
+def test_only_packages_of_no_measuring_stage_leave_a_run_current() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    measuring = {name: stages[name].get("do", stages[name]) for name in set(stages) - REPORTING}
+    measured = {Path(dep).parts[1] for stage in measuring.values() for dep in stage["deps"] if dep.startswith("bench/")}
+    packages = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert {f"bench/{name}" for name in packages - measured} == set(NOT_MEASURED)
+
+
+REPORTING = {"summarize", "render", "check_rows", "compare_runs"}
+"""Stages that make reports of what was measured."""
 MEASURED = Work(nodes(1)[0], "measure", "a-run", "a-type")
 
 
