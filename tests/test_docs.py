@@ -26,7 +26,7 @@ def test_a_kept_runs_readme_has_every_row_of_it() -> None:
     table = read(RUNS / "cpu-2/README.md")
     for variant in ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8"):
         for size in (1, 4, 8, 16):
-            assert f"| {size} | {variant} |" in table
+            assert f"| {size} | `{variant}` |" in table
 
 
 def test_every_kept_run_is_in_the_index_of_runs() -> None:
