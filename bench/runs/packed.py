@@ -12,10 +12,11 @@ import pandas as pd
 from bench.core.files import damaged, read_csv, read_model
 from bench.core.params import Params
 from bench.core.paths import SAMPLES, SERVED
-from bench.core.reports import Report, Served
+from bench.core.reports import Report, Served, TimingSession
 from bench.core.schemas import SingleRun
 from bench.runs.manifest import MEND, PACKED
 from bench.summary.budgets import Curves, curves_of
+from bench.summary.panels import Sessions
 
 PRESET = 9
 
@@ -57,8 +58,12 @@ def unpack_samples(folder: Path) -> dict[str, Any]:
     return content
 
 
-def kept_curves(folder: Path) -> Curves:
-    """Return the points of each served row of a kept run, process by process."""
-    content = unpack_samples(folder)
-    reports = {key: Served.model_validate(found["served"]) for key, found in content.items() if "served" in found}
-    return curves_of(reports)
+def curves_in(content: dict[str, Any]) -> Curves:
+    """Return the points of each served row of what was unpacked, process by process."""
+    return curves_of({key: Served.model_validate(kept["served"]) for key, kept in content.items() if "served" in kept})
+
+
+def sessions_in(content: dict[str, Any]) -> Sessions:
+    """Return the rounds that the rows of what was unpacked were timed in."""
+    sessions = [kept["report"].get("session") for kept in content.values()]
+    return Sessions.of(TimingSession.model_validate(session) for session in sessions if session)

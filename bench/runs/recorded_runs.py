@@ -15,16 +15,15 @@ from bench.core.files import checked, read_json
 from bench.core.params import ReportSettings
 from bench.core.paths import RUNS, SERVING_CSV, SUMMARY_CSV
 from bench.core.provenance import Environment, Provenance
-from bench.core.reports import TimingSession
 from bench.core.schemas import Export, Lengths, Peaks, Seconds
 from bench.report.context import Context, read_pins
 from bench.report.markdown import to_markdown
 from bench.report.shown import Shown, shown_of
 from bench.report.table import table_blocks
 from bench.runs.manifest import MEASURED_WITH, MEND, check_manifest
-from bench.runs.packed import kept_curves, unpack_samples
+from bench.runs.packed import curves_in, sessions_in, unpack_samples
 from bench.summary.budgets import Curves, Tables
-from bench.summary.panels import Sessions, with_levels
+from bench.summary.panels import with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 
@@ -72,6 +71,7 @@ class RecordedRun:
         """Read runs/NAME; DataError if a file is missing, damaged, or not of that run."""
         manifest = check_manifest(folder)
         found = read_json(folder / MEASURED_WITH, MEND, MeasuredWith)
+        content = unpack_samples(folder)
         return cls(
             folder.name,
             manifest["machine"],
@@ -80,9 +80,9 @@ class RecordedRun:
             found["params"],
             found["export"],
             found["lengths"] or {},
-            with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), Sessions.of(_sessions(folder))),
+            with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), sessions_in(content)),
             read_serving(folder / SERVING_CSV.name, MEND),
-            kept_curves(folder),
+            curves_in(content),
         )
 
     def context(self) -> Context:
@@ -114,11 +114,6 @@ class RecordedRun:
     def measured(self, device: str) -> pd.DataFrame:
         """Return the measured rows of a device."""
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
-
-
-def _sessions(folder: Path) -> list[TimingSession]:
-    reports = [content["report"] for content in unpack_samples(folder).values()]
-    return [TimingSession.model_validate(report["session"]) for report in reports if report.get("session")]
 
 
 def read_runs(folder: Path = RUNS) -> list[RecordedRun]:
