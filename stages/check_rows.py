@@ -15,7 +15,7 @@ from bench.core.files import read_csv, read_model, remove, write_text
 from bench.core.paths import CHECKED, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV, SUMMARY_TABLE
 from bench.core.reports import Report, Served
 from bench.core.schemas import ServingRow, SummaryRow
-from bench.core.staleness import count_attempt
+from bench.core.staleness import renew_retry_token
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         path = SAMPLES / f"{key}.json"
         failures[key] = read_model(path, f"`dvc repro` measures {key} again", Report).failure
         if runtime == "tensorrt":
-            count_attempt(key)
+            renew_retry_token(key)
         remove(path)
         remove(path.with_suffix(".csv"))
     for key in failed_rows(SERVING_CSV, ServingRow):

@@ -14,7 +14,7 @@ from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, CONVERSIONS, ONNX
 from bench.core.progress import say
 from bench.core.provenance import read_machine_id
-from bench.core.staleness import UNUSED, is_wanted, write_not_made
+from bench.core.staleness import UNUSED, is_required, write_not_made
 from bench.graphs.convert import check_recipe, convert
 from bench.graphs.fusion import attention_of
 from bench.graphs.onnx_files import check_loads, load_graph, save_graph
@@ -26,7 +26,7 @@ def main() -> None:
     check_recipe(recipe)
     params = load_params()
     record: dict[str, Any] = {"machine": read_machine_id()}
-    if is_wanted(recipe):
+    if is_required(recipe):
         record |= make(recipe, params.int8.calibration_sentences)
     else:
         record |= not_made(recipe, UNUSED)

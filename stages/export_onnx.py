@@ -7,7 +7,7 @@ import time
 import _project  # noqa: F401
 import numpy as np
 
-from bench.classifier.counted import counted_operations
+from bench.classifier.flops import counted_flops
 from bench.classifier.model import load_classifier
 from bench.classifier.workload import Workload
 from bench.core.errors import run_stage
@@ -31,7 +31,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     say(f"made with {made.form}, opset {made.opset}")
     say(f"largest logit difference to PyTorch: {made.largest_difference:.2e} at batches {PARITY_BATCHES}")
-    counted = counted_operations(classifier, evaluation.rows(np.arange(1)))
+    counted = counted_flops(classifier, evaluation.rows(np.arange(1)))
     workload = Workload.of(classifier.config, params.sequence_length, counted)
     write_json(
         EXPORT,

@@ -9,7 +9,7 @@ import _project  # noqa: F401
 from bench.core.errors import run_stage
 from bench.core.params import load_params
 from bench.runtimes.base.registry import check_variant
-from bench.timing.together import time_variant
+from bench.timing.coordinator import time_variant
 
 
 def main() -> None:

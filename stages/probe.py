@@ -12,16 +12,16 @@ from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.leftovers import remove_leftovers
 from bench.core.params import CONVERTED, runtime_names
-from bench.core.paths import ENVIRONMENT, OWN_FILES
-from bench.core.staleness import ensure_attempts, write_batches, write_wanted
+from bench.core.paths import ENVIRONMENT, USER_INPUTS
+from bench.core.staleness import ensure_retry_tokens, write_batches, write_required
 from bench.core.variables import cleared_variables
-from bench.machine.can_run import wanted_graphs
+from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count
 from bench.machine.environment import probe_environment, write_machine
 from bench.machine.gpus import VISIBLE
 from bench.runtimes.base.check_params import check_params
 from bench.runtimes.base.registry import import_runtime
-from bench.sources.local import own_hashes
+from bench.sources.local import user_input_hashes
 
 
 def main() -> None:
@@ -33,10 +33,10 @@ def main() -> None:
     thread_count(params.timing.cpu_threads)
     write_json(ENVIRONMENT, environment)
     write_machine(params.timing.gpu_index)
-    write_json(OWN_FILES, own_hashes(params))
-    ensure_attempts(params.tensorrt_variants)
+    write_json(USER_INPUTS, user_input_hashes(params))
+    ensure_retry_tokens(params.tensorrt_variants)
     write_batches(params)
-    write_wanted(CONVERTED, wanted_graphs(params, environment))
+    write_required(CONVERTED, required_graphs(params, environment))
     for line in lines(environment):
         print(line)
 

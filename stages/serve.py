@@ -8,7 +8,7 @@ import _project  # noqa: F401
 
 from bench.core.errors import ParameterError, run_stage
 from bench.core.params import load_params
-from bench.serving.together import serve_variant
+from bench.serving.coordinator import serve_variant
 
 
 def main() -> None:

@@ -286,7 +286,7 @@ sys.meta_path.insert(0, Refuse())
 
 
 def test_a_package_that_a_converter_lacks_is_named_with_what_to_do(measured_copy: Project) -> None:
-    (measured_copy.folder / "artifacts/wanted/fp16").write_text("yes\n", encoding="utf-8")
+    (measured_copy.folder / "artifacts/required/fp16").write_text("yes\n", encoding="utf-8")
     convert = ("stages/convert_onnx.py", "fp16")
     told = measured_copy.python(*convert, environment=shim(measured_copy, "sitecustomize.py", REFUSED)).stdout
     assert "fp16: not made: ONNX Runtime's converter needs the package packaging: install it, then" in told

@@ -27,7 +27,7 @@ from bench.inputs.padding import pad
 from bench.report.context import read_context
 from bench.report.document import plain
 from bench.report.notes import padding
-from bench.runtimes.base.end_to_end import EndToEnd, join_projections
+from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split
 from bench.timing.measure import Budget, time_runs
@@ -87,10 +87,10 @@ def test_a_pass_holds_sentences_enough_to_know_their_lengths(size: int, least: i
 def test_rows_whose_work_differs_run_whole_passes() -> None:
     machine = Machine(1.0)
     batches = make_batches(encoded(*[3] * 5, limit=4), 1, 5)
-    runs = time_runs(machine.run, batches, Budget(1, 7, 0.0, 10.0, pass_runs=5), machine.clock)
+    runs = time_runs(machine.run, batches, Budget(1, 7, 0.0, 10.0, epoch_runs=5), machine.clock)
     assert len(runs.latencies_ns) == 10
     slow = Machine(3000.0)
-    cut = time_runs(slow.run, batches, Budget(1, 7, 0.0, 4.0, pass_runs=5), slow.clock)
+    cut = time_runs(slow.run, batches, Budget(1, 7, 0.0, 4.0, epoch_runs=5), slow.clock)
     assert cut.latencies_ns == [3000 * MS] * 2
 
 
@@ -151,15 +151,15 @@ def attend(query: Any, key: Any, value: Any, starts: Any, *_more: Any) -> Any:
     return made
 
 
-def end_to_end(made: Made) -> EndToEnd:
+def end_to_end(made: Made) -> PackedClassifier:
     from bench.runtimes.base.torch_model import load_model
 
     model = load_model(SessionSpec("cpu", "fp32", made.graph("model"), {}, [1], LENGTH, 1))
     assert join_projections(model) > 0
-    return EndToEnd(model, LENGTH, attend)
+    return PackedClassifier(model, LENGTH, attend)
 
 
-def logits_of(found: EndToEnd, ids: Any, lengths: Any) -> Any:
+def logits_of(found: PackedClassifier, ids: Any, lengths: Any) -> Any:
     import torch
 
     ends = lengths.cumsum()
@@ -194,7 +194,7 @@ def test_a_model_that_takes_no_sentences_end_to_end_is_skipped_and_says_why(kind
 
     model = load_model(SessionSpec("cpu", "fp32", made(kind).graph("model"), {}, [1], LENGTH, 1))
     with pytest.raises(Unavailable, match=f"this {kind} model"):
-        EndToEnd(model, LENGTH, attend)
+        PackedClassifier(model, LENGTH, attend)
 
 
 def test_one_graph_serves_every_length_and_a_fixed_row_computes_no_shape(made: MadeModels, tmp_path: Path) -> None:

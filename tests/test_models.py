@@ -12,7 +12,7 @@ import pytest
 from made_models import LENGTH, Made, MadeModels
 from tiny_models import write_tiny_model
 
-from bench.classifier.counted import counted_operations
+from bench.classifier.flops import counted_flops
 from bench.classifier.model import check_sequence_length, load_classifier
 from bench.classifier.reference import reference_logits
 from bench.classifier.workload import Load, Workload
@@ -178,7 +178,7 @@ def test_the_share_of_matrix_products_is_a_share_of_time() -> None:
 
 def workload(made: Made) -> Workload:
     classifier = load_classifier(made.folder / "model")
-    found = Workload.of(classifier.config, LENGTH, counted_operations(classifier, made.encoded.rows(np.arange(1))))
+    found = Workload.of(classifier.config, LENGTH, counted_flops(classifier, made.encoded.rows(np.arange(1))))
     assert found is not None
     return found
 
@@ -186,14 +186,14 @@ def workload(made: Made) -> Workload:
 def test_operations_are_those_that_pytorch_counts(like_bert: Made) -> None:
     classifier = load_classifier(like_bert.folder / "model")
     load = Load(3, 3 * LENGTH, 3 * LENGTH**2)
-    assert workload(like_bert).operations(load) == counted_operations(classifier, like_bert.encoded.rows(np.arange(3)))
+    assert workload(like_bert).operations(load) == counted_flops(classifier, like_bert.encoded.rows(np.arange(3)))
 
 
 def test_a_model_of_other_operations_has_no_known_limit_and_no_wrong_one(tmp_path: Path) -> None:
     for kind in ("gpt2", "bart", "albert"):
         classifier = write_tiny_model(kind, tmp_path / kind)
         ids = np.full((1, LENGTH), 3, dtype=np.int64)
-        counted = counted_operations(classifier, Batch(ids, np.ones_like(ids)))
+        counted = counted_flops(classifier, Batch(ids, np.ones_like(ids)))
         assert Workload.of(classifier.config, LENGTH, counted) is None
 
 

@@ -12,9 +12,9 @@ from conftest import Project, shim
 
 from bench.core.params import load_params
 from bench.core.progress import Steps
-from bench.serving import together
-from bench.serving.rounds import ServingRounds
-from bench.serving.together import served_report
+from bench.serving import coordinator
+from bench.serving.coordinator import served_report
+from bench.serving.serving_rounds import ServingRounds
 from bench.timing.repro import UNKNOWN
 
 KEY = "ort_cpu_fp32"
@@ -113,8 +113,8 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
     for name, value in measured_copy.environment.items():
         monkeypatch.setenv(name, value)
     params = load_params(Path("params.yaml"))
-    monkeypatch.setattr(together, "current_request", lambda: UNKNOWN)
-    monkeypatch.setattr(together, "_is_due", lambda *_arguments: True)
+    monkeypatch.setattr(coordinator, "current_request", lambda: UNKNOWN)
+    monkeypatch.setattr(coordinator, "_is_due", lambda *_arguments: True)
 
     class Interrupted(ServingRounds):
         def run(self) -> Any:
@@ -123,7 +123,7 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
                     assert result.is_measured()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(together, "ServingRounds", Interrupted)
+    monkeypatch.setattr(coordinator, "ServingRounds", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         served_report(other, params)
     assert not Path(f"artifacts/rounds/serve/{other}.json").exists()

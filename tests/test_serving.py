@@ -22,7 +22,7 @@ from bench.serving import load as load_generator
 from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
 from bench.serving.expected import expected_rate
-from bench.serving.instances import Instances, NullSession, Served
+from bench.serving.instances import Answers, Instances, NoopSession
 from bench.serving.load import Load, answer, read_log, send
 from bench.serving.requests import Requests
 from bench.serving.search import HIGHEST, LOWEST, Grid, search
@@ -140,7 +140,7 @@ def test_the_fewest_requests_that_show_a_p99_are_459_and_none_of_them_late() -> 
     assert not shows_p99(0, 0)
 
 
-class Answering(NullSession):
+class Answering(NoopSession):
     """A session in the place of a model: logits that tell the sentence, after some seconds."""
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -173,12 +173,12 @@ def requests(padding: Padding = "fixed", sizes: Sequence[int] = ()) -> Requests:
 
 def serve_load(
     load: Load, *sessions: Answering, max_batch: int = 4, issue: Callable[[Any, Any], None] | None = None
-) -> tuple[dict[str, Any], list[Served]]:
+) -> tuple[dict[str, Any], list[Answers]]:
     """Send a load to sessions; return LoadGen's figures and what each session did."""
     waiting = deque(sessions)
     instances = Instances(waiting.popleft, len(sessions))
     batcher: Batcher[Any] = Batcher(max_batch)
-    served: list[Served] = []
+    served: list[Answers] = []
     figures = send(
         load,
         len(SENTENCES),
@@ -277,9 +277,9 @@ def test_a_log_of_another_loadgen_ends_with_one_message(tmp_path: Path, monkeypa
         serve_load(load_of(10), Answering())
 
 
-def served_by(session: Answering, sentences: Sequence[Sequence[int]]) -> Served:
+def served_by(session: Answering, sentences: Sequence[Sequence[int]]) -> Answers:
     made = [requests().batch(list(each)) for each in sentences]
-    return Served(made, [session.run(batch.inputs) for batch in made])
+    return Answers(made, [session.run(batch.inputs) for batch in made])
 
 
 def test_two_swapped_answers_are_found_though_both_pass_the_gate() -> None:

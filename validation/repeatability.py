@@ -39,7 +39,7 @@ from bench.summary.comparisons import compare
 from bench.summary.panels import LEVELS, Sessions, with_levels
 from bench.summary.serving import compare_served, read_serving
 from bench.summary.table_file import read_summary
-from bench.timing.host_monitor import host_loop_ms
+from bench.timing.host_monitor import calibration_loop_ms
 
 RECORDED = Path(__file__).with_name("recorded") / "repeatability.json"
 """By what was compared and by title: what docs/statistics.md cites."""
@@ -158,7 +158,7 @@ def host_speed(rounds: int) -> dict[str, Any]:
     with timing_lock():
         for _ in range(rounds):
             for cpu in on_each_cpu(psutil.Process()):
-                times.setdefault(cpu, []).append(host_loop_ms())
+                times.setdefault(cpu, []).append(calibration_loop_ms())
             time.sleep(PAUSE_SECONDS)
     spread = {cpu: max(values) / min(values) for cpu, values in times.items()}
     every = [value for values in times.values() for value in values]

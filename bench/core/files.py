@@ -104,54 +104,54 @@ def write_json(target: Path, content: dict[str, Any]) -> None:
     write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, mend: str, schema: Any = dict[str, Any]) -> dict[str, Any]:
+def read_json(path: Path, hint: str, schema: Any = dict[str, Any]) -> dict[str, Any]:
     """Read a JSON object that holds what `schema` (a TypedDict) says.
 
-    DataError if it is missing, damaged or of another shape, with the key, the value, and the advice `mend`.
+    DataError if it is missing, damaged or of another shape, with the key, the value, and the advice `hint`.
     """
-    content = _read_object(path, mend)
-    checked(content, schema, path, mend, is_strict=True)
+    content = _read_object(path, hint)
+    checked(content, schema, path, hint, is_strict=True)
     return content
 
 
-def read_model(path: Path, mend: str, model: type[Model]) -> Model:
+def read_model(path: Path, hint: str, model: type[Model]) -> Model:
     """Read a JSON object as a pydantic model; DataError as `read_json` raises it."""
-    found: Model = checked(_read_object(path, mend), model, path, mend, is_strict=True)
+    found: Model = checked(_read_object(path, hint), model, path, hint, is_strict=True)
     return found
 
 
-def _read_object(path: Path, mend: str) -> dict[str, Any]:
+def _read_object(path: Path, hint: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path.as_posix()} is missing: {mend}") from None
+        raise DataError(f"{path.as_posix()} is missing: {hint}") from None
     except (ValueError, RecursionError) as problem:
-        raise damaged(path, shortened(str(problem)), mend) from None
+        raise damaged(path, shortened(str(problem)), hint) from None
     if not isinstance(content, dict):
-        raise damaged(path, "not a JSON object", mend)
+        raise damaged(path, "not a JSON object", hint)
     return content
 
 
-def read_csv(path: Path, mend: str, schema: Any) -> list[dict[str, Any]]:
+def read_csv(path: Path, hint: str, schema: Any) -> list[dict[str, Any]]:
     """Read the rows of a CSV file, each of which holds what `schema` (a TypedDict) says; empty cells are left out.
 
-    DataError if it is missing, damaged or of another shape, with the row, the key, the value, and the advice `mend`.
+    DataError if it is missing, damaged or of another shape, with the row, the key, the value, and the advice `hint`.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
             rows = [{name: text for name, text in row.items() if text not in ("", None)} for row in reader]
     except FileNotFoundError:
-        raise DataError(f"{path.as_posix()} is missing: {mend}") from None
+        raise DataError(f"{path.as_posix()} is missing: {hint}") from None
     except (OSError, ValueError, csv.Error) as problem:
-        raise damaged(path, str(problem), mend) from None
+        raise damaged(path, str(problem), hint) from None
     if any(None in row for row in rows):
-        raise damaged(path, "a row has more cells than the first line names", mend)
-    found: list[dict[str, Any]] = checked(rows, list[schema], path, mend)
+        raise damaged(path, "a row has more cells than the first line names", hint)
+    found: list[dict[str, Any]] = checked(rows, list[schema], path, hint)
     return found
 
 
-def checked(content: Any, schema: Any, path: Path, mend: str, is_strict: bool = False) -> Any:
+def checked(content: Any, schema: Any, path: Path, hint: str, is_strict: bool = False) -> Any:
     """Return what was read from `path`, as `schema` says; DataError if it is something else.
 
     `is_strict`: a text is no number.
@@ -163,12 +163,12 @@ def checked(content: Any, schema: Any, path: Path, mend: str, is_strict: bool = 
         key = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(UNION_TAG))
         got = "" if fault["type"] == "missing" else f", got {shortened(repr(fault['input']))}"
         what = f"{key}: {fault['msg']}{got}" if key else fault["msg"]
-        raise damaged(path, what, mend) from None
+        raise damaged(path, what, hint) from None
 
 
-def damaged(path: Path, what: str, mend: str) -> DataError:
+def damaged(path: Path, what: str, hint: str) -> DataError:
     """Return the error for a file that holds something else than it should."""
-    return DataError(f"{path.as_posix()} is damaged ({shortened(what, 500)}): {mend}")
+    return DataError(f"{path.as_posix()} is damaged ({shortened(what, 500)}): {hint}")
 
 
 def read_yaml(path: Path) -> Any:

@@ -73,7 +73,7 @@ class Evidence(Stored):
 
 
 class Work(Stored):
-    """What a cell works on, batch by batch of a pass: tokens, and pairs of tokens for attention."""
+    """What a cell works on, batch by batch of a workload epoch: tokens, and pairs of tokens for attention."""
 
     given_tokens: list[Count]
     given_pairs: list[Count]
@@ -220,7 +220,7 @@ class Report(Stored):
         return {size: cell for size, cell in self.timed().items() if cell.status == "measured"}
 
 
-class Load(Stored):
+class LoadFigures(Stored):
     """What came of one load: requests, batches, and how busy the sessions and the machine were."""
 
     queries: Annotated[int, Field(ge=1)]
@@ -233,13 +233,13 @@ class Load(Stored):
     gpu: GpuReading | None = None
 
 
-class Offline(Load):
+class Offline(LoadFigures):
     """All requests at once."""
 
     per_s: Latency
 
 
-class SingleStream(Load):
+class SingleStream(LoadFigures):
     """One request after another."""
 
     is_overloaded: bool

@@ -1,9 +1,9 @@
 """What `probe` writes for stages to depend on, beside the environment: a change makes stale what it touches alone.
 
-retry tokens  artifacts/attempts/KEY   how often a build that failed was tried: DVC keeps the result of a stage for its
-                                       inputs, and would give a failed build back for ever
-batches       artifacts/batches/KEY    the batch sizes and the padding of a variant's batches
-required      artifacts/wanted/NAME    whether a row uses a converted graph: one that none uses is not made
+artifacts/retry_tokens/KEY  how often a build that failed was tried: DVC keeps the result of a stage for its inputs, and
+                            would give a failed build back for ever
+artifacts/batches/KEY       the batch sizes and the padding of a variant's batches
+artifacts/required/NAME     whether a row uses a converted graph: one that none uses is not made
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import Any
 
 from bench.core.files import remove, write_if_other, write_text
 from bench.core.params import Params, Variant
-from bench.core.paths import ATTEMPTS, BATCHES, WANTED
+from bench.core.paths import BATCHES, REQUIRED, RETRY_TOKENS
 
 NOT_MADE = b"not made: "
 """How the file begins that lies in the place of a graph that was not made."""
 UNUSED = "no row that can run on this machine uses it"
 
 
-def ensure_attempts(keys: Iterable[str]) -> None:
-    """Write a count of 0 for each variant that has none."""
-    ATTEMPTS.mkdir(parents=True, exist_ok=True)
+def ensure_retry_tokens(keys: Iterable[str]) -> None:
+    """Write a token for each variant that has none."""
+    RETRY_TOKENS.mkdir(parents=True, exist_ok=True)
     for key in keys:
-        if not (ATTEMPTS / key).is_file():
-            write_text(ATTEMPTS / key, "0\n")
+        if not (RETRY_TOKENS / key).is_file():
+            write_text(RETRY_TOKENS / key, "0\n")
 
 
-def count_attempt(key: str) -> None:
-    """Make the stages that depend on a variant's count stale."""
-    path = ATTEMPTS / key
+def renew_retry_token(key: str) -> None:
+    """Make the stages that depend on a variant's token stale."""
+    path = RETRY_TOKENS / key
     tried = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
     write_text(path, f"{int(tried) + 1 if tried.isdecimal() else 1}\n")
 
@@ -54,15 +54,15 @@ def write_batches(params: Params) -> None:
         write_if_other(BATCHES / key, json.dumps(batches_of(variant, params)) + "\n")
 
 
-def write_wanted(names: Iterable[str], wanted: Iterable[str]) -> None:
+def write_required(names: Iterable[str], required: Iterable[str]) -> None:
     """Write for each graph whether a row uses it, as `onnx/NAME.onnx`; conversions depend on these files."""
     for name in names:
-        write_if_other(WANTED / name, "yes\n" if f"onnx/{name}.onnx" in wanted else "no\n")
+        write_if_other(REQUIRED / name, "yes\n" if f"onnx/{name}.onnx" in required else "no\n")
 
 
-def is_wanted(name: str) -> bool:
+def is_required(name: str) -> bool:
     """Tell whether a row uses the graph."""
-    path = WANTED / name
+    path = REQUIRED / name
     return not path.is_file() or path.read_text(encoding="utf-8").strip() == "yes"
 
 

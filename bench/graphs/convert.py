@@ -21,8 +21,8 @@ import numpy as np
 
 from bench.core.errors import BenchError
 from bench.graphs.dynamic_shapes import nodes_of_the_length
+from bench.graphs.fp16 import to_fp16
 from bench.graphs.fusion import fuse_for_cuda
-from bench.graphs.half import to_half
 from bench.graphs.onnx_files import load_graph, strip_traces
 from bench.inputs.encoded import Encoded
 
@@ -41,7 +41,7 @@ def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
 
 
 def _fp16(source: Path, _calibration: Encoded) -> Any:
-    return to_half(load_graph(source))
+    return to_fp16(load_graph(source))
 
 
 def _fp16_fused(source: Path, _calibration: Encoded) -> Any:

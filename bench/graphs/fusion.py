@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.core.progress import say
-from bench.graphs.half import fused_to_half
+from bench.graphs.fp16 import fused_to_fp16
 from bench.graphs.onnx_files import save_graph
 
 SMALL = 4
@@ -34,7 +34,7 @@ def fuse_for_cuda(model: Any) -> Any:
     if found["attention_unfused"]:
         total = found["attention_fused"] + found["attention_unfused"]
         say(f"NOTE: ONNX Runtime's optimizer fused {found['attention_fused']} of {total} attentions of this model")
-    return fused_to_half(fused)
+    return fused_to_fp16(fused)
 
 
 def _optimized(model: Any, options: Any) -> Any:

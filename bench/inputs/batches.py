@@ -11,8 +11,8 @@ from bench.core.model_inputs import AnyBatch, IntArray, Padding
 from bench.inputs.encoded import Encoded
 from bench.inputs.padding import pad
 
-PASS_SENTENCES = 128
-"""Sentences of a pass, at least, where the data has them: their mean length is then known to some percent."""
+EPOCH_SENTENCES = 128
+"""Sentences of a workload epoch, at least, where the data has them: their mean length is then known to some percent."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class IndexedBatch:
 def make_batches(
     encoded: Encoded, batch_size: int, least: int = 1, padding: Padding = "fixed", multiple_of: int = 1
 ) -> list[IndexedBatch]:
-    """Return the batches of one pass: the same sentences in the same order for every row, whatever its padding.
+    """Return the batches of a workload epoch: the same sentences in the same order, whatever a row's padding.
 
     At least `least` of them, and as many as hold 128 sentences, or all that there are if these are fewer.
     """
-    count = max(least, -(-min(PASS_SENTENCES, len(encoded)) // batch_size))
+    count = max(least, -(-min(EPOCH_SENTENCES, len(encoded)) // batch_size))
     indices = batch_indices(len(encoded), batch_size)
     chosen = [next(indices) for _ in range(count)]
     return [IndexedBatch(each, pad(encoded, each, padding, multiple_of)) for each in chosen]

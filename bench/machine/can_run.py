@@ -80,7 +80,7 @@ def has_code(gpu: dict[str, Any]) -> bool:
     return False
 
 
-def wanted_graphs(params: Params, environment: dict[str, Any]) -> set[str]:
+def required_graphs(params: Params, environment: dict[str, Any]) -> set[str]:
     """Return the graphs (`onnx/NAME.onnx`, or `model`) of the rows that can run here.
 
     Those of a precision that is switched off stay, so that switching it makes nothing stale but its rows.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench.core.model_inputs import AnyBatch, IntArray, PackedBatch, Padding
 from bench.core.reports import Evidence
-from bench.runtimes.base.end_to_end import EndToEnd, join_projections
+from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, Unavailable
 from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
 
@@ -61,13 +61,13 @@ def open_session(spec: SessionSpec) -> Session:
     torch.set_float32_matmul_precision("highest")
     model = load_model(spec)
     join_projections(model)
-    return VarlenSession(EndToEnd(model, spec.sequence_length, varlen_attn), bool(spec.options.get("compile")))
+    return VarlenSession(PackedClassifier(model, spec.sequence_length, varlen_attn), bool(spec.options.get("compile")))
 
 
 class VarlenSession(Session):
     """One captured CUDA graph for each bucket of tokens and sentences, captured on its first run."""
 
-    def __init__(self, classifier: EndToEnd, is_compiled: bool) -> None:
+    def __init__(self, classifier: PackedClassifier, is_compiled: bool) -> None:
         import torch
 
         self._classifier = classifier
@@ -152,7 +152,7 @@ class CapturedRow:
     """The buffers of one bucket and the graph that copies in, computes and copies out."""
 
     def __init__(
-        self, logits: Callable[..., torch.Tensor], bucket: tuple[int, int], classifier: EndToEnd, pool: Any
+        self, logits: Callable[..., torch.Tensor], bucket: tuple[int, int], classifier: PackedClassifier, pool: Any
     ) -> None:
         import torch
 

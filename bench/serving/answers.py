@@ -11,7 +11,7 @@ import numpy as np
 from bench.core.model_inputs import Task, largest_difference
 from bench.inputs.batches import IndexedBatch
 from bench.runtimes.base.session import Session
-from bench.serving.instances import Served
+from bench.serving.instances import Answers
 from bench.serving.results import Replay
 from bench.timing.quality import Comparison, Logits, compare, reference_spread
 
@@ -21,7 +21,7 @@ SAME = 0.01
 """Of the spread of the logits: by so much a batch may differ from itself, run again (other kernels, other sums)."""
 
 
-def check(served: list[Served], reference: Logits, task: Task) -> Comparison:
+def check(served: list[Answers], reference: Logits, task: Task) -> Comparison:
     """Compare all answered logits with the reference rows of the sentences that were asked for."""
     batches = [batch for each in served for batch in each.batches]
     if not batches:
@@ -34,11 +34,11 @@ def check(served: list[Served], reference: Logits, task: Task) -> Comparison:
     return compare([(indices, logits)], reference, task)
 
 
-def _pairs(served: list[Served]) -> list[tuple[IndexedBatch, Logits]]:
+def _pairs(served: list[Answers]) -> list[tuple[IndexedBatch, Logits]]:
     return [pair for each in served for pair in zip(each.batches, each.logits, strict=True)]
 
 
-def furthest(served: list[Served], reference: Logits, count: int = REPLAYED) -> list[tuple[IndexedBatch, Logits]]:
+def furthest(served: list[Answers], reference: Logits, count: int = REPLAYED) -> list[tuple[IndexedBatch, Logits]]:
     """Return the batches of several requests whose logits are furthest from the reference."""
     pairs = [pair for pair in _pairs(served) if len(pair[0].indices) > 1]
     return sorted(pairs, key=lambda pair: -largest_difference(pair[1], reference[pair[0].indices]))[:count]
@@ -55,7 +55,7 @@ def replay(session: Session, pairs: list[tuple[IndexedBatch, Logits]], reference
     return Replay(batches=len(pairs), max_abs_diff=largest, fault=fault)
 
 
-def unanswered(load_queries: int, served: list[Served]) -> str:
+def unanswered(load_queries: int, served: list[Answers]) -> str:
     """Return what is wrong with the number of answers; empty if each request has one."""
     answered = sum(each.requests() for each in served)
     return "" if answered == load_queries else f"{load_queries} requests, {answered} answers"

@@ -1,6 +1,6 @@
 """The sessions that answer: each takes batches from the queue until it is closed, and remembers what it answered.
 
-One of them computes nothing: what it sustains is the most that generator, queue and Python do on this machine.
+One is a no-op backend: what it sustains is the generator ceiling, the most that generator, queue and Python do here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from bench.runtimes.base.session import Logits, Session
 from bench.serving.batcher import Batcher
 from bench.serving.requests import Requests
 
-NULL = "null"
-"""Name of the session that computes nothing, in place of a runtime's."""
+NOOP = "no-op"
+"""Name of the no-op backend, in place of a runtime's."""
 Answer = Callable[[Sequence[Any]], None]
 
 
 @dataclass
-class Served:
+class Answers:
     """What a session did under one load: every batch with the logits that were answered, and how long it ran."""
 
     batches: list[IndexedBatch] = field(default_factory=list)
@@ -38,9 +38,9 @@ class Served:
         return sum(len(batch.indices) for batch in self.batches)
 
 
-def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer) -> Served:
+def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer) -> Answers:
     """Answer batch after batch until the queue is closed and empty."""
-    served = Served()
+    served = Answers()
     while taken := batcher.take():
         batch = requests.batch([request.index for request in taken])
         began = time.perf_counter_ns()
@@ -60,7 +60,7 @@ class Instances:
         self.first = open_one()
         self._others = [_Other(open_one) for _ in range(count - 1)]
 
-    def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer) -> list[Served]:
+    def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer) -> list[Answers]:
         """Answer until the queue is closed; raise what a session raised."""
         for other in self._others:
             other.begin(lambda session: serve(session, requests, batcher, answer))
@@ -75,19 +75,19 @@ class _Other:
     """A session in a thread of its own."""
 
     def __init__(self, open_one: Callable[[], Session]) -> None:
-        self._work: Callable[[Session], Served] | None = None
-        self._result: Served | None = None
+        self._work: Callable[[Session], Answers] | None = None
+        self._result: Answers | None = None
         self._failure: BaseException | None = None
         self._wake, self._done = threading.Semaphore(0), threading.Semaphore(0)
         threading.Thread(target=self._run, args=(open_one,), daemon=True).start()
         self._wait()
 
-    def begin(self, work: Callable[[Session], Served]) -> None:
+    def begin(self, work: Callable[[Session], Answers]) -> None:
         """Start the work in the session's thread."""
         self._work = work
         self._wake.release()
 
-    def result(self) -> Served:
+    def result(self) -> Answers:
         """Wait for the work and return what it gave."""
         self._wait()
         assert self._result is not None
@@ -111,7 +111,7 @@ class _Other:
             self._done.release()
 
 
-class NullSession(Session):
+class NoopSession(Session):
     """Answers at once, with zeros."""
 
     def __init__(self, labels: int) -> None:

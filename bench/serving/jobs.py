@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Serving, Variant
-from bench.serving.instances import NULL
+from bench.serving.instances import NOOP
 from bench.serving.search import HIGHEST, Grid
 from bench.workers.jobs import make_job
 from bench.workers.protocol import Job
@@ -62,24 +62,24 @@ def make_serve_job(
     start: int,
     task: Task,
     engine: Path | None = None,
-    is_null: bool = False,
+    is_noop: bool = False,
     rates: list[float] | None = None,
 ) -> ServeJob:
     """Return the job of one serving process; `start`: where on the grid its search begins.
 
-    `is_null`: the session that computes nothing, from `start` down, and at `rates` beside.
+    `is_noop`: the no-op backend, from `start` down, and at `rates` beside.
     """
     serving, device = params.serving, variant.device
     job = make_job(key, variant, params, process=process, measure_accuracy=False, task=task, engine=engine)
     common: dict[str, Any] = {each.name: getattr(job, each.name) for each in fields(job)}
-    if is_null:
-        common |= {"runtime": NULL, "padding": "fixed"}
+    if is_noop:
+        common |= {"runtime": NOOP, "padding": "fixed"}
     return ServeJob(
         **common,
         budget_ms=serving.p99_ms[device],
         max_batch=serving.max_batch[device],
         max_delay_ms=serving.max_delay_ms,
-        instances=1 if is_null else serving.instances,
+        instances=1 if is_noop else serving.instances,
         seed=serving.seed + process,
         points=serving.points,
         search_seconds=serving.max_seconds,
@@ -88,6 +88,6 @@ def make_serve_job(
         least_seconds=max(serving.seconds, BUDGETS_LONG * serving.p99_ms[device] / 1000),
         first_rate=grid.first,
         start=start,
-        highest=start if is_null else HIGHEST,
+        highest=start if is_noop else HIGHEST,
         rates=rates or [],
     )

@@ -25,14 +25,14 @@ from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
-from bench.serving.instances import NULL, Instances, NullSession, Served
+from bench.serving.instances import NOOP, Answers, Instances, NoopSession
 from bench.serving.jobs import ServeJob
 from bench.serving.load import Load, answer, send
 from bench.serving.requests import Requests
 from bench.serving.results import Check, ServingResult
 from bench.serving.search import Grid, search
 from bench.timing.gpu_monitor import GpuMonitor
-from bench.timing.host_monitor import OtherLoad, host_loop_ms, peak_host_mib
+from bench.timing.host_monitor import OtherLoad, calibration_loop_ms, peak_host_mib
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
 from bench.workers.protocol import emit, end_with_the_launcher, wait_for_turn
 
@@ -48,12 +48,12 @@ SINGLE_QUERIES = (10, 1000)
 """The fewest and the most requests one after another."""
 
 Figures = dict[str, Any]
-"""Of one load, by the names of `bench.core.reports.Load` and what inherits from it."""
+"""Of one load, by the names of `bench.core.reports.LoadFigures` and what inherits from it."""
 
 
 def main() -> None:
     job = ServeJob.read(Path(sys.argv[1]))
-    if job.runtime != NULL:
+    if job.runtime != NOOP:
         import_runtime(job.runtime).import_libraries()
     import mlperf_loadgen  # noqa: F401
 
@@ -112,8 +112,8 @@ class Worker:
     def _open(self) -> Session:
         """Open a session and run every shape that can come."""
         job = self.job
-        if job.runtime == NULL:
-            session: Session = NullSession(self.reference.shape[1])
+        if job.runtime == NOOP:
+            session: Session = NoopSession(self.reference.shape[1])
         else:
             session = import_runtime(job.runtime).open_session(job)
         sizes = self._sizes()
@@ -142,7 +142,7 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()
-        if self.job.runtime != NULL:
+        if self.job.runtime != NOOP:
             self._run_ends(instances)
         search(
             lambda place: self._keeps_budget(instances, grid.rate(place)),
@@ -204,12 +204,12 @@ class Worker:
     def _load(self, instances: Instances, load: Load) -> Figures:
         """Send one load and check its answers; return LoadGen's figures with what the session did."""
         batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.max_delay_ms / 1000)
-        served: list[Served] = []
+        served: list[Answers] = []
 
         def answer_all() -> None:
             served.extend(instances.serve(self.requests, batcher, answer))
 
-        loop_ms = host_loop_ms()
+        loop_ms = calibration_loop_ms()
         other, throttled = OtherLoad(), throttled_seconds()
         if self.monitor:
             self.monitor.start_cell()
@@ -223,16 +223,16 @@ class Worker:
             "busy_share": sum(each.busy_ns for each in served) / wall_ns / len(served),
             "other_load_cores": other.cores(),
             "quota_throttled_seconds": throttled_seconds() - throttled,
-            "host_loop_ms": [loop_ms, host_loop_ms()],
+            "host_loop_ms": [loop_ms, calibration_loop_ms()],
             "gpu": gpu,
         }
-        if self.job.runtime != NULL:
+        if self.job.runtime != NOOP:
             computed = [instances.first.computed(batch.inputs).tokens for each in served for batch in each.batches]
             figures["tokens_computed"] = sum(computed) / max(1, answered)
             self._check(instances, served, figures, load)
         return figures
 
-    def _check(self, instances: Instances, served: list[Served], figures: Figures, load: Load) -> None:
+    def _check(self, instances: Instances, served: list[Answers], figures: Figures, load: Load) -> None:
         wanted = load.queries if load.scenario == "Offline" else figures["queries"]
         comparison = check(served, self.reference, self.job.task)
         pairs = [] if comparison.fault else furthest(served, self.reference)

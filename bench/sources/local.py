@@ -64,7 +64,7 @@ def content_hash(folder: Path, names: list[str]) -> str:
     return total.hexdigest()
 
 
-def own_hashes(params: Params) -> dict[str, str | None]:
+def user_input_hashes(params: Params) -> dict[str, str | None]:
     """Return the SHA-256 of what each path of params.yaml holds, None for a path that is not set.
 
     ParameterError if the model's folder is not there; a table that is missing is told by `download`.

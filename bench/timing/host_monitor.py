@@ -41,7 +41,7 @@ LOOP_ADDITIONS = 10_000
 LOOP_REPEATS = 5
 
 
-def host_loop_ms() -> float:
+def calibration_loop_ms() -> float:
     """Return the time of a fixed Python loop in ms: the best of a few, so that an interrupt does not count.
 
     It fits into a core's own caches and waits for nothing, so only the core's speed changes it: its clock,

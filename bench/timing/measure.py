@@ -32,8 +32,8 @@ class Budget:
     min_runs: int
     min_seconds: float
     max_seconds: float
-    pass_runs: int = 1
-    """Runs of a whole pass, where they differ in length: all rows then have run the same sentences equally often."""
+    epoch_runs: int = 1
+    """Runs of a workload epoch, where they differ in length: all rows then ran the same sentences equally often."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def warm_up(run: Run, batches: Sequence[IndexedBatch], runs: int, clock: Clock =
 
 
 def time_runs(run: Run, batches: Sequence[IndexedBatch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
-    """Time whole passes until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
+    """Time whole epochs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
 
     def is_enough(count: int, spent_ns: int) -> bool:
         seconds = spent_ns / NS_PER_SECOND
-        is_met = count >= budget.min_runs and seconds >= budget.min_seconds and count % budget.pass_runs == 0
+        is_met = count >= budget.min_runs and seconds >= budget.min_seconds and count % budget.epoch_runs == 0
         return seconds >= budget.max_seconds or is_met
 
     with garbage_collector_off():

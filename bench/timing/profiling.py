@@ -14,7 +14,7 @@ from bench.timing.measure import Run
 
 KEPT_KERNELS = 40
 COPIES = ("Memcpy", "Memset")
-Interval = tuple[float, float]
+Span = tuple[float, float]
 
 
 def can_profile() -> bool:
@@ -61,7 +61,7 @@ def profile_runs(run: Run, batches: Sequence[IndexedBatch]) -> Profile:
     )
 
 
-def covered(intervals: Iterable[Interval]) -> float:
+def covered(intervals: Iterable[Span]) -> float:
     """Return the length of the union of intervals: time in which two overlap counts once."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):

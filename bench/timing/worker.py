@@ -24,10 +24,10 @@ from bench.inputs.padding import pad
 from bench.machine.quota import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
+from bench.timing.epoch import one_of_each_shape, spread_by_work, work_of
 from bench.timing.gpu_monitor import GpuMonitor
-from bench.timing.host_monitor import OtherLoad, host_loop_ms, peak_host_mib
+from bench.timing.host_monitor import OtherLoad, calibration_loop_ms, peak_host_mib
 from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
-from bench.timing.passes import one_of_each_shape, spread_by_work, work_of
 from bench.timing.profiling import can_profile, profile_runs
 from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
@@ -156,7 +156,7 @@ class Worker:
         return runs
 
     def _time(self, session: Session, size: int, warm: Runs) -> None:
-        before = host_loop_ms()
+        before = calibration_loop_ms()
         batches = self.batches[size]
         again = warm_up(session.run, batches, self.job.warmup_runs)  # other batch sizes ran in between
         load, throttled_before = OtherLoad(), throttled_seconds()
@@ -170,7 +170,7 @@ class Worker:
             other_load_cores=load.cores(),
             quota_throttled_seconds=throttled_seconds() - throttled_before,
             gpu=self.monitor.end_cell() if self.monitor else None,
-            host_loop_ms=[before, host_loop_ms()],
+            host_loop_ms=[before, calibration_loop_ms()],
         )
         grown = self._gpu_mib()
         if grown is not None:
@@ -218,8 +218,8 @@ def _operators(session: Session, batches: list[IndexedBatch]) -> dict[str, float
 
 
 def _budget(job: Job, batches: int) -> Budget:
-    pass_runs = 1 if job.padding == "fixed" else batches
-    return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, pass_runs)
+    epoch_runs = 1 if job.padding == "fixed" else batches
+    return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, epoch_runs)
 
 
 def _out_of_memory(problem: BaseException) -> CellResult:

@@ -18,14 +18,14 @@ from bench.core.paths import ROUNDS
 from bench.core.provenance import read_provenance
 from bench.core.reports import Report, Stored
 from bench.machine.lock import timing_lock
-from bench.timing.fingerprint import fingerprint
-from bench.timing.parts import choose_parts, recorded_fingerprint, report_without_runs
+from bench.timing.digest import variant_digest
+from bench.timing.participants import choose_participants, recorded_digest, report_without_runs
 from bench.timing.repro import Request, current_request
-from bench.timing.session import Session
+from bench.timing.timing_rounds import TimingRounds
 from bench.timing.variant_files import announce, write_report
 
 
-class TimedPart(Stored):
+class WaitingReport(Stored):
     """artifacts/rounds/DEVICE/KEY.json: a report, the repro that it is of, and what it was timed with."""
 
     fingerprint: str
@@ -48,46 +48,48 @@ def timed_report(key: str, params: Params, provenance: dict[str, Any]) -> Report
     """
     variant = params.all_variants()[key]
     request = current_request()
-    mark = fingerprint(key, variant)
+    digest = variant_digest(key, variant)
     report = report_without_runs(key, variant, params)
     if report is None:
-        is_new = request.is_forced or recorded_fingerprint(key) == mark
-        part = _take(key, variant, mark, request.id if is_new else None)
+        is_new = request.is_forced or recorded_digest(key) == digest
+        part = _take(key, variant, digest, request.id if is_new else None)
         if part is None:
             _run(key, params, provenance, request)
-            part = _take(key, variant, mark, None)
+            part = _take(key, variant, digest, None)
         if part is None:
             raise WorkerError(f"{key}: what it is timed with changed while it was timed: `dvc repro` times it again")
         report = part.report
     remove(_place(key, variant))
-    return report.model_copy(update={"fingerprint": mark})
+    return report.model_copy(update={"fingerprint": digest})
 
 
 def _place(key: str, variant: Variant) -> Path:
     return ROUNDS / variant.device / f"{key}.json"
 
 
-def _take(key: str, variant: Variant, mark: str, request_id: str | None) -> TimedPart | None:
+def _take(key: str, variant: Variant, digest: str, request_id: str | None) -> WaitingReport | None:
     """Return the part that waits for a variant, if it was timed with what the variant is now (in that repro)."""
     path = _place(key, variant)
     if not path.is_file():
         return None
-    part = read_model(path, "remove it, then `dvc repro`", TimedPart)
+    part = read_model(path, "remove it, then `dvc repro`", WaitingReport)
     is_of_repro = request_id is None or (request_id and part.request == request_id)
-    return part if part.fingerprint == mark and is_of_repro else None
+    return part if part.fingerprint == digest and is_of_repro else None
 
 
 def _run(asked: str, params: Params, provenance: dict[str, Any], request: Request) -> None:
     """Time `asked` and all that goes with it; leave each variant's part where its stage takes it."""
-    parts = choose_parts(asked, params, request)
+    participants = choose_participants(asked, params, request)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
         began = time.time()
-        session = Session(parts, params, provenance, Path(scratch), seed=int(began))
+        session = TimingRounds(participants, params, provenance, Path(scratch), seed=int(began))
         rounds = session.run()
-        outcomes = {part.key: session.outcome(part, rounds.results[part.name]) for part in parts if part.is_reported}
+        outcomes = {
+            each.key: session.outcome(each, rounds.results[each.name]) for each in participants if each.is_reported
+        }
         together = session.record(rounds, began)
     for key, outcome in outcomes.items():
         variant = params.all_variants()[key]
         report = outcome.model_copy(update={"session": together})
-        part = TimedPart(fingerprint=fingerprint(key, variant), request=request.id, report=report)
+        part = WaitingReport(fingerprint=variant_digest(key, variant), request=request.id, report=report)
         write_json(_place(key, variant), part.as_dict())

@@ -20,7 +20,7 @@ from bench.core.progress import Steps, say
 from bench.core.reports import ProcessTimes, Report, TimingSession
 from bench.machine.cores import physical_cores
 from bench.timing.combine import combine
-from bench.timing.parts import TWIN, Part, failed, without_runs
+from bench.timing.participants import AA_ROW, Participant, failed, without_runs
 from bench.timing.results import ProcessResult
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 from bench.workers.engines import check_unchanged, copy_engine, read_record
@@ -32,10 +32,10 @@ LEAST_TOGETHER = 4
 
 
 @dataclass
-class Session:
+class TimingRounds:
     """The processes of one set of rounds, on one device."""
 
-    parts: list[Part]
+    participants: list[Participant]
     params: Params
     provenance: dict[str, Any]
     scratch: Path
@@ -44,27 +44,27 @@ class Session:
     def __post_init__(self) -> None:
         self.is_real = bool(self.provenance["model_is_real"])
         self.task: Task = self.provenance.get("task", "single_label")
-        self.by_name = {part.name: part for part in self.parts}
-        self.engines = {part.name: self._engine(part) for part in self.parts if part.variant.runtime == "tensorrt"}
+        self.by_name = {row.name: row for row in self.participants}
+        self.engines = {row.name: self._engine(row) for row in self.participants if row.variant.runtime == "tensorrt"}
 
-    def _engine(self, part: Part) -> tuple[Path, dict[str, str]]:
-        folder = ENGINES / part.key / read_record(ENGINES / part.key).folder
-        copy = self._folder(part) / "engine"
+    def _engine(self, row: Participant) -> tuple[Path, dict[str, str]]:
+        folder = ENGINES / row.key / read_record(ENGINES / row.key).folder
+        copy = self._folder(row) / "engine"
         return copy, copy_engine(folder, copy)
 
-    def _folder(self, part: Part) -> Path:
-        folder = self.scratch / part.name.replace("/", "_")
+    def _folder(self, row: Participant) -> Path:
+        folder = self.scratch / row.name.replace("/", "_")
         folder.mkdir(exist_ok=True)
         return folder
 
     def _sizes(self) -> list[int]:
-        return self.params.sizes(self.parts[0].variant.device)
+        return self.params.sizes(self.participants[0].variant.device)
 
     def run(self) -> Rounds[ProcessResult]:
         """Run the rounds."""
         timing = self.params.timing
         plan = Plan(timing.processes, timing.max_processes, timing.more_rounds_seconds, self.seed)
-        names = [part.name for part in self.parts]
+        names = [row.name for row in self.participants]
         say(f"  timing {len(names)} rows together in at least {plan.least} rounds: {', '.join(names)}")
         self.steps = Steps("round 1", total=plan.least * len(names) * len(self._sizes()))
         with self.steps:
@@ -105,19 +105,19 @@ class Session:
         if group:
             yield group
 
-    def _start(self, part: Part, number: int, is_alone: bool) -> WorkerProcess:
+    def _start(self, row: Participant, number: int, is_alone: bool) -> WorkerProcess:
         job = make_job(
-            part.key,
-            part.variant,
+            row.key,
+            row.variant,
             self.params,
             process=number,
-            measure_accuracy=self.is_real and number == 0 and part.is_reported,
+            measure_accuracy=self.is_real and number == 0 and row.is_reported,
             task=self.task,
             starts_alone=is_alone,
-            profile=number == 0 and part.is_reported,
-            engine=self.engines[part.name][0] if part.name in self.engines else None,
+            profile=number == 0 and row.is_reported,
+            engine=self.engines[row.name][0] if row.name in self.engines else None,
         )
-        return WorkerProcess(job, self._folder(part))
+        return WorkerProcess(job, self._folder(row))
 
     def _listener(self, order: list[str]) -> OnEvent:
         waiting = iter(order)
@@ -138,45 +138,45 @@ class Session:
     def _still_wide(self, results: dict[str, list[ProcessResult]]) -> list[str]:
         """Return the rows whose interval is still too wide, the widest first; none if there are none.
 
-        The baseline and its twin come before them: the others are compared with these.
+        The baseline and its A/A row come before them: the others are compared with these.
         """
         target = math.log1p(self.params.timing.target_interval)
-        widths = {part.name: _half_width(results[part.name]) for part in self.parts if part.is_reported}
+        widths = {row.name: _half_width(results[row.name]) for row in self.participants if row.is_reported}
         wide = sorted((name for name, width in widths.items() if width > target), key=lambda name: -widths[name])
-        pair = [part.name for part in self.parts if TWIN in self.by_name and part.key == self.by_name[TWIN].key]
+        pair = [row.name for row in self.participants if AA_ROW in self.by_name and row.key == self.by_name[AA_ROW].key]
         return [*pair, *(name for name in wide if name not in pair)] if wide else []
 
-    def outcome(self, part: Part, results: list[ProcessResult]) -> Report:
+    def outcome(self, row: Participant, results: list[ProcessResult]) -> Report:
         """Return the report of a variant; `failed` if a process of it died or built an engine."""
         last = results[-1]
         if last.status in ("skipped", "rejected"):
-            return without_runs(part.variant, self.params, last.status, last.reason)
-        engine = read_record(ENGINES / part.key) if part.name in self.engines else None
+            return without_runs(row.variant, self.params, last.status, last.reason)
+        engine = read_record(ENGINES / row.key) if row.name in self.engines else None
         try:
             if last.status == "failed":
                 raise WorkerError(last.reason)
-            if part.name in self.engines:
-                check_unchanged(part.key, *self.engines[part.name])
+            if row.name in self.engines:
+                check_unchanged(row.key, *self.engines[row.name])
         except EngineError as problem:
-            return failed(part.variant, self.params, str(problem))
+            return failed(row.variant, self.params, str(problem))
         except WorkerError as problem:
-            if part.name in self.engines and part.variant.precision == "int8":
+            if row.name in self.engines and row.variant.precision == "int8":
                 reason = f"its INT8 engine does not run: {problem.last_words()}"
-                return without_runs(part.variant, self.params, "rejected", reason).model_copy(update={"engine": engine})
-            return failed(part.variant, self.params, str(problem))
-        return self._combined(part, results).model_copy(update={"engine": engine})
+                return without_runs(row.variant, self.params, "rejected", reason).model_copy(update={"engine": engine})
+            return failed(row.variant, self.params, str(problem))
+        return self._combined(row, results).model_copy(update={"engine": engine})
 
-    def _combined(self, part: Part, results: list[ProcessResult]) -> Report:
-        return combine(part.variant, self.params, results, self.is_real)
+    def _combined(self, row: Participant, results: list[ProcessResult]) -> Report:
+        return combine(row.variant, self.params, results, self.is_real)
 
     def record(self, rounds: Rounds[ProcessResult], began: float) -> TimingSession:
         """Return what all reports of these rounds share: their id, order and seed, the A/A row and the anchors."""
         kept: dict[str, dict[str, ProcessTimes]] = {
-            part.name: {**self._combined(part, rounds.results[part.name]).measured()}
-            for part in self.parts
-            if not part.is_reported and all(result.is_measured() for result in rounds.results[part.name])
+            row.name: {**self._combined(row, rounds.results[row.name]).measured()}
+            for row in self.participants
+            if not row.is_reported and all(result.is_measured() for result in rounds.results[row.name])
         }
-        twin = kept.pop(TWIN, {})
+        twin = kept.pop(AA_ROW, {})
         anchors = {self.by_name[name].key: cells for name, cells in kept.items()}
         return TimingSession(id=f"{began:.3f}", seed=self.seed, order=rounds.order, twin=twin, anchors=anchors)
 

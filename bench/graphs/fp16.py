@@ -10,7 +10,7 @@ from typing import Any
 from bench.graphs.dynamic_shapes import nodes_of_the_length
 
 
-def to_half(model: Any) -> Any:
+def to_fp16(model: Any) -> Any:
     """Return the onnx.ModelProto in float16 with inputs and outputs as before."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -18,8 +18,8 @@ def to_half(model: Any) -> Any:
     return _in_order(made)
 
 
-def fused_to_half(fused: Any) -> Any:
-    """Return the graph of an OnnxModel of ONNX Runtime, with operators of its own, in float16 as `to_half` does."""
+def fused_to_fp16(fused: Any) -> Any:
+    """Return the graph of an OnnxModel of ONNX Runtime, with operators of its own, in float16 as `to_fp16` does."""
     fused.convert_float_to_float16(keep_io_types=True, node_block_list=nodes_of_the_length(fused.model))
     return _in_order(fused.model)
 

@@ -14,19 +14,19 @@ from bench.core.reports import Cell, Report
 from bench.core.schemas import Status
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.timing.fingerprint import fingerprint, stage_name
+from bench.timing.digest import stage_name, variant_digest
 from bench.timing.repro import Request
 from bench.workers.engines import check_fits, read_record
 
-TWIN = "a/a"
-"""The name of the baseline's second row in the rounds: no variant's key can hold a slash."""
+AA_ROW = "a/a"
+"""The name of the A/A row, the baseline's second one in the rounds: no variant's key can hold a slash."""
 REASON = 300
 """Characters of a failure that its row repeats; all of it is told at the end."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One row of the rounds: a variant that is reported, or an anchor or twin that others are compared through."""
+class Participant:
+    """One row of the rounds: a variant that is reported, or an anchor or the A/A row, to compare others through."""
 
     name: str
     key: str
@@ -76,11 +76,11 @@ def _report_of_engine(key: str, variant: Variant, params: Params, environment: d
     return None
 
 
-def choose_parts(asked: str, params: Params, request: Request) -> list[Part]:
+def choose_participants(asked: str, params: Params, request: Request) -> list[Participant]:
     """Return the rows to time together with `asked`: what this `dvc repro` times anyway, the A/A row, and anchors.
 
-    A device's baseline has a twin in the same rounds.  Where the baseline itself, or rows that are not timed now, stay
-    as they are, the baseline and the fastest of these are timed beside: through them the others can be compared.
+    The A/A row is the device's baseline once more.  Where the baseline itself, or rows that are not timed now, stay as
+    they are, the baseline and the fastest of these are timed beside: through them the others can be compared.
     """
     device = params.all_variants()[asked].device
     runnable = {
@@ -89,14 +89,14 @@ def choose_parts(asked: str, params: Params, request: Request) -> list[Part]:
         if variant.device == device and (key == asked or _can_run(key, variant, params))
     }
     chosen = [key for key, variant in runnable.items() if key == asked or _is_due(key, variant, request)]
-    parts = [Part(key, key, runnable[key], is_reported=True) for key in chosen]
+    participants = [Participant(key, key, runnable[key], is_reported=True) for key in chosen]
     baseline = params.baselines.get(device)
     others = {key: variant for key, variant in runnable.items() if key not in chosen}
     anchors = {key for key in (baseline, _fastest(others, params)) if key in others}
-    parts += [Part(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
+    participants += [Participant(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
     if baseline in runnable:
-        parts.append(Part(TWIN, baseline, runnable[baseline], is_reported=False))
-    return parts
+        participants.append(Participant(AA_ROW, baseline, runnable[baseline], is_reported=False))
+    return participants
 
 
 def _can_run(key: str, variant: Variant, params: Params) -> bool:
@@ -112,7 +112,7 @@ def _is_due(key: str, variant: Variant, request: Request) -> bool:
     stages = (stage_name(variant), f"{stage_name(variant)}@{key}")
     if not request.includes(stages):
         return False
-    return request.is_forced or recorded_fingerprint(key) != fingerprint(key, variant)
+    return request.is_forced or recorded_digest(key) != variant_digest(key, variant)
 
 
 def read_report(key: str) -> Report | None:
@@ -123,7 +123,7 @@ def read_report(key: str) -> Report | None:
         return None
 
 
-def recorded_fingerprint(key: str) -> str:
+def recorded_digest(key: str) -> str:
     """Return what the variant's last report was timed with, empty where there is none."""
     report = read_report(key)
     return report.fingerprint if report else ""

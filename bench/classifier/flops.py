@@ -1,4 +1,4 @@
-"""Count a call's operations as PyTorch does."""
+"""Count a call's FLOPs as PyTorch does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.classifier.model import named_inputs
 from bench.core.model_inputs import Batch
 
 
-def counted_operations(classifier: Any, batch: Batch) -> int:
+def counted_flops(classifier: Any, batch: Batch) -> int:
     """Return the operations of one call as PyTorch counts them, with eager attention where the model has it.
 
     0 where its counter breaks on the architecture.

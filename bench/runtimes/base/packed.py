@@ -1,4 +1,4 @@
-"""Make a transformers classifier take sentences laid end to end, so that nothing of a batch is padding.
+"""Make a transformers classifier take packed sentences (varlen), laid end to end: nothing of a batch is padding.
 
 The model sees one long row of tokens.  Three things keep its sentences apart: attention is told where each begins,
 positions restart there, and behind the last layer the first token of each is taken, so that the head finds what it
@@ -29,7 +29,7 @@ numbers = itertools.count()
 
 
 @dataclass
-class Row:
+class PackedRow:
     """Where the sentences of the row lie that is computed now: int32 on the device.
 
     `starts`: where each begins, and behind them where the last one ends.  `first`: the places of the first tokens of
@@ -40,14 +40,14 @@ class Row:
     first: torch.Tensor | None = None
 
 
-class EndToEnd:
+class PackedClassifier:
     """A classifier for rows of sentences; Unavailable, with the reason, if it does not take them."""
 
     def __init__(self, model: Any, longest: int, attend: Callable[..., Any]) -> None:
         """`attend`: attention with the signature of PyTorch's `varlen_attn`; `longest`: the most tokens a sentence."""
         self.model = model
         self.longest = longest
-        self._row = Row()
+        self._row = PackedRow()
         parameters = inspect.signature(model.forward).parameters
         self.has_types = "token_type_ids" in parameters and bool(getattr(model.config, "type_vocab_size", 0))
         self.offset = 0
@@ -145,7 +145,7 @@ def _tried_sentences(model: Any, longest: int) -> Iterator[torch.Tensor]:
 
 
 def _row_of(sentences: list[torch.Tensor], offset: int) -> tuple[torch.Tensor, ...]:
-    """Return the arguments of `EndToEnd.logits` for whole sentences, none of them padding."""
+    """Return the arguments of `PackedClassifier.logits` for whole sentences, none of them padding."""
     import torch
 
     lengths = torch.tensor([each.shape[1] for each in sentences], device=sentences[0].device)

@@ -1,6 +1,6 @@
 """Serve rows together: the first serving stage of a `dvc repro` runs the rounds, the later ones take their part.
 
-As in `bench.timing.together`; a row whose processes were all run keeps its part if the rest is interrupted.
+As in `bench.timing.coordinator`; a row whose processes were all run keeps its part if the rest is interrupted.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from bench.machine.lock import timing_lock
 from bench.serving.combine import without_load
 from bench.serving.expected import expected_rate
 from bench.serving.jobs import least_queries
-from bench.serving.rounds import Row, ServingRounds
 from bench.serving.search import Grid
-from bench.timing.fingerprint import fingerprint
-from bench.timing.parts import read_report
+from bench.serving.serving_rounds import ServedVariant, ServingRounds
+from bench.timing.digest import variant_digest
+from bench.timing.participants import read_report
 from bench.timing.repro import Request, current_request
 
 STAGE = "serve"
@@ -37,7 +37,7 @@ LOWEST_STATUS: tuple[Status, ...] = ("measured", "out_of_memory", "rejected", "f
 """Of the batch sizes of a row, the first of these that one has says why it is not served."""
 
 
-class ServedPart(Stored):
+class WaitingServed(Stored):
     """artifacts/rounds/serve/KEY.json: a report, the repro that it is of, and what it was served with."""
 
     fingerprint: str
@@ -60,22 +60,22 @@ def served_report(key: str, params: Params) -> Served:
     """
     variant = params.all_variants()[key]
     request = current_request()
-    mark = fingerprint(key, variant, STAGE)
+    digest = variant_digest(key, variant, STAGE)
     found = row_of(key, params)
-    if isinstance(found, Row):
-        is_new = request.is_forced or _recorded(key) == mark
-        part = _take(key, mark, request.id if is_new else None)
+    if isinstance(found, ServedVariant):
+        is_new = request.is_forced or _recorded(key) == digest
+        part = _take(key, digest, request.id if is_new else None)
         if part is None:
             _run(key, params, request)
-            part = _take(key, mark, None)
+            part = _take(key, digest, None)
         if part is None:
             raise WorkerError(f"{key}: what it is served with changed while it was served: `dvc repro` serves it again")
         found = part.report
     remove(_place(key))
-    return found.model_copy(update={"fingerprint": mark})
+    return found.model_copy(update={"fingerprint": digest})
 
 
-def row_of(key: str, params: Params) -> Row | Served:
+def row_of(key: str, params: Params) -> ServedVariant | Served:
     """Return a variant as it can be served, or the report of one that, as is known before any load, cannot be."""
     variant = params.all_variants()[key]
     serving, device = params.serving, variant.device
@@ -100,7 +100,7 @@ def row_of(key: str, params: Params) -> Row | Served:
         )
         return without_load(variant, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= serving.max_batch[device])
-    return Row(key, variant, Grid(rate), most)
+    return ServedVariant(key, variant, Grid(rate), most)
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:
@@ -123,13 +123,13 @@ def _recorded(key: str) -> str:
     return read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).fingerprint
 
 
-def _take(key: str, mark: str, request_id: str | None) -> ServedPart | None:
+def _take(key: str, digest: str, request_id: str | None) -> WaitingServed | None:
     """Return the part that waits for a variant, if it was served with what the variant is now (in that repro)."""
     if not _place(key).is_file():
         return None
-    part = read_model(_place(key), "remove it, then `dvc repro`", ServedPart)
+    part = read_model(_place(key), "remove it, then `dvc repro`", WaitingServed)
     is_of_repro = request_id is None or (request_id and part.request == request_id)
-    return part if part.fingerprint == mark and is_of_repro else None
+    return part if part.fingerprint == digest and is_of_repro else None
 
 
 def _run(asked: str, params: Params, request: Request) -> None:
@@ -149,14 +149,16 @@ def _run(asked: str, params: Params, request: Request) -> None:
         null: NoopProcess | None = None
         try:
             rounds.run()
-            null = rounds.null
+            null = rounds.noop
         finally:
             session = ServingSession(id=f"{began:.3f}", seed=int(began), null=null)
             for row in rows:
                 _leave(row, rounds, session, params, request)
 
 
-def _leave(row: Row, rounds: ServingRounds, session: ServingSession, params: Params, request: Request) -> None:
+def _leave(
+    row: ServedVariant, rounds: ServingRounds, session: ServingSession, params: Params, request: Request
+) -> None:
     """Write the part of a row that was served in all rounds, or is known not to be."""
     results = rounds.results[row.key]
     is_done = len(results) == params.serving.processes or any(not result.is_measured() for result in results)
@@ -164,23 +166,23 @@ def _leave(row: Row, rounds: ServingRounds, session: ServingSession, params: Par
         return
     closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.grid.first}
     report = rounds.outcome(row).model_copy(update={**closed_loop, "session": session})
-    part = ServedPart(fingerprint=fingerprint(row.key, row.variant, STAGE), request=request.id, report=report)
+    part = WaitingServed(fingerprint=variant_digest(row.key, row.variant, STAGE), request=request.id, report=report)
     write_json(_place(row.key), part.as_dict())
 
 
-def _rows(asked: str, params: Params, request: Request) -> list[Row]:
+def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
     """Return the rows to serve together with `asked`: those of its device that this `dvc repro` serves anyway."""
     device = params.all_variants()[asked].device
-    chosen: list[Row] = []
+    chosen: list[ServedVariant] = []
     for key in params.serving.variants:
         variant = params.all_variants()[key]
         if variant.device == device and (key == asked or _is_due(key, variant, request)):
             found = row_of(key, params)
-            chosen += [found] if isinstance(found, Row) else []
+            chosen += [found] if isinstance(found, ServedVariant) else []
     return chosen
 
 
 def _is_due(key: str, variant: Variant, request: Request) -> bool:
     if not request.includes((STAGE, f"{STAGE}@{key}")):
         return False
-    return request.is_forced or _recorded(key) != fingerprint(key, variant, STAGE)
+    return request.is_forced or _recorded(key) != variant_digest(key, variant, STAGE)

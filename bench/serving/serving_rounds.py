@@ -17,23 +17,23 @@ from bench.core.progress import Steps, say
 from bench.core.reports import NoopProcess, Served, rate_text
 from bench.machine.cores import physical_cores
 from bench.serving.combine import combine, without_load
-from bench.serving.instances import NULL
+from bench.serving.instances import NOOP
 from bench.serving.jobs import make_serve_job
 from bench.serving.results import ServingResult
 from bench.serving.search import LOWEST, STEP, Grid
-from bench.timing.parts import REASON
+from bench.timing.participants import REASON
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
-from bench.timing.session import LEAST_TOGETHER
+from bench.timing.timing_rounds import LEAST_TOGETHER
 from bench.workers.engines import check_unchanged, copy_engine, read_record
 from bench.workers.launcher import WorkerProcess, run_workers
 
 MODULE = "bench.serving.worker"
 ABOVE_ALL = 1.25
-"""Of the most that a row does, with and without load: a null session that holds this much is no row's limit."""
+"""Of the most that a row does, with and without load: a no-op backend that sustains this much is no row's limit."""
 
 
 @dataclass(frozen=True)
-class Row:
+class ServedVariant:
     """A variant that is served: the rates that it may be tried at, and the most that it did in the closed loop."""
 
     key: str
@@ -46,7 +46,7 @@ class Row:
 class ServingRounds:
     """The processes of rows that are served together."""
 
-    rows: list[Row]
+    rows: list[ServedVariant]
     params: Params
     task: Task
     is_real: bool
@@ -59,7 +59,7 @@ class ServingRounds:
         self.engines = {row.key: self._engine(row) for row in self.rows if row.variant.runtime == "tensorrt"}
         self.results = {row.key: [] for row in self.rows}
 
-    def _engine(self, row: Row) -> tuple[Path, dict[str, str]]:
+    def _engine(self, row: ServedVariant) -> tuple[Path, dict[str, str]]:
         copy = self._folder(row.key) / "engine"
         return copy, copy_engine(ENGINES / row.key / read_record(ENGINES / row.key).folder, copy)
 
@@ -69,14 +69,14 @@ class ServingRounds:
         return folder
 
     def run(self) -> Rounds[ServingResult]:
-        """Serve every row in every round, then the session that computes nothing."""
+        """Serve every row in every round, then the no-op backend."""
         count = self.params.serving.processes
         names = [row.key for row in self.rows]
         say(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
         self.steps = Steps("round 1", total=count * len(names) + 1)
         with self.steps:
             rounds = run_in_rounds(names, self._run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))
-            self.null = self._run_null()
+            self.noop = self._run_noop()
         return rounds
 
     def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, ServingResult]]:
@@ -117,27 +117,27 @@ class ServingRounds:
         )
         return WorkerProcess(job, self._folder(key), MODULE)
 
-    def _run_null(self) -> NoopProcess:
-        """Return what the null session holds, tried at the rates that the rows held and above all of them."""
+    def _run_noop(self) -> NoopProcess:
+        """Return what the no-op backend sustains, tried at the rates that the rows sustained and above all of them."""
         held = [row.grid.rate(start_of(row, self.results[row.key])) for row in self.rows]
         most = ABOVE_ALL * STEP * max(*held, *(row.closed_loop_per_s for row in self.rows))
         job = make_serve_job(
-            NULL,
+            NOOP,
             self.rows[0].variant,
             self.params,
             process=0,
             grid=Grid(most),
             start=0,
             task=self.task,
-            is_null=True,
+            is_noop=True,
             rates=sorted(held),
         )
         limit = self.params.timing.worker_limit_seconds
-        tell = partial(self._tell, iter([NULL]), [""])
-        worker = [[partial(WorkerProcess, job, self._folder(NULL), MODULE)]]
+        tell = partial(self._tell, iter([NOOP]), [""])
+        worker = [[partial(WorkerProcess, job, self._folder(NOOP), MODULE)]]
         return _result(next(iter(run_workers(worker, limit, tell)))).as_noop(most)
 
-    def outcome(self, row: Row) -> Served:
+    def outcome(self, row: ServedVariant) -> Served:
         """Return the report of a row; `failed` if a process of it died, or an engine was built."""
         results = self.results[row.key]
         last = results[-1]
@@ -161,7 +161,7 @@ def _result(found: dict[str, Any] | WorkerError) -> ServingResult:
     return ServingResult(**found)
 
 
-def start_of(row: Row, results: list[ServingResult]) -> int:
+def start_of(row: ServedVariant, results: list[ServingResult]) -> int:
     """Return where on its grid a row's next process begins: the highest place that its earlier ones kept, in the
     middle of them."""
     kept = sorted(kept_place(row.grid, result) for result in results if result.is_measured())

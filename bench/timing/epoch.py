@@ -1,4 +1,4 @@
-"""The batches of a pass, seen by what a runtime computes for them."""
+"""The batches of a workload epoch, seen by what a runtime computes for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def one_of_each_shape(session: Session, batches: Sequence[IndexedBatch]) -> list
 
 
 def spread_by_work(session: Session, batches: Sequence[IndexedBatch], count: int) -> list[IndexedBatch]:
-    """Return `count` batches from the least work to the most: their mean is near that of the pass."""
+    """Return `count` batches from the least work to the most: their mean is near that of the epoch."""
     ordered = sorted(batches, key=lambda batch: session.computed(batch.inputs).tokens)
     places = (np.arange(count) + 0.5) / count * len(ordered)
     return [ordered[int(place)] for place in places]

@@ -29,7 +29,7 @@ def stage_name(variant: Variant) -> str:
     return "infer_tensorrt" if variant.runtime == "tensorrt" else "infer"
 
 
-def fingerprint(key: str, variant: Variant, name: str = "") -> str:
+def variant_digest(key: str, variant: Variant, name: str = "") -> str:
     """Return the hash of all that a stage of the variant depends on: the one that times it, or the one called `name`.
 
     DataError if dvc.yaml does not say.
