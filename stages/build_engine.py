@@ -12,7 +12,7 @@ from bench.core.errors import EngineError, WorkerError, run_stage
 from bench.core.files import replacing_folder, write_json
 from bench.core.params import load_params
 from bench.core.paths import ARTIFACTS, ENGINES
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.provenance import read_environment
 from bench.core.reports import EngineRecord
 from bench.core.staleness import reason_not_made
@@ -36,7 +36,7 @@ def main() -> None:
         else:
             record = tried(partial(build_engines, key, variant, params, environment, folder))
         write_json(folder / RECORD, record.as_dict())
-    say(f"  {key}: {record.status}{': ' + record.reason if record.reason else ''}")
+    log(f"  {key}: {record.status}{': ' + record.reason if record.reason else ''}")
 
 
 def tried(build: Callable[[], EngineRecord]) -> EngineRecord:

@@ -12,7 +12,7 @@ from bench.core.errors import BenchError, run_stage
 from bench.core.files import replacing_file, shortened, write_json
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, CONVERSIONS, ONNX
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.provenance import read_machine_id
 from bench.core.staleness import UNUSED, is_required, write_not_made
 from bench.graphs.convert import check_recipe, convert
@@ -58,7 +58,7 @@ def make(recipe: str, sentences: int) -> dict[str, Any]:
 def not_made(recipe: str, reason: str) -> dict[str, Any]:
     """Put the reason in the graph's place and return the record."""
     write_not_made(ONNX / f"{recipe}.onnx", reason)
-    say(f"  {recipe}: not made: {reason}")
+    log(f"  {recipe}: not made: {reason}")
     return {"not_made": reason}
 
 

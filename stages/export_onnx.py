@@ -14,7 +14,7 @@ from bench.core.errors import run_stage
 from bench.core.files import replacing_file, write_json
 from bench.core.params import load_params
 from bench.core.paths import EVALUATION, EXPORT, MODEL, ONNX
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.provenance import read_machine_id
 from bench.graphs.export import PARITY_BATCHES, export_checked
 from bench.inputs.encoded import load_encoded, load_reference
@@ -24,13 +24,13 @@ def main() -> None:
     params = load_params()
     classifier = load_classifier(MODEL)
     evaluation, reference = load_encoded(EVALUATION), load_reference(EVALUATION)
-    say(f"exporting to ONNX, opset {params.export.opset}")
+    log(f"exporting to ONNX, opset {params.export.opset}")
     began = time.perf_counter()
     with replacing_file(ONNX / "fp32.onnx") as checked:
         made = export_checked(classifier, evaluation, reference, params.export, checked)
     seconds = time.perf_counter() - began
-    say(f"made with {made.form}, opset {made.opset}")
-    say(f"largest logit difference to PyTorch: {made.largest_difference:.2e} at batches {PARITY_BATCHES}")
+    log(f"made with {made.form}, opset {made.opset}")
+    log(f"largest logit difference to PyTorch: {made.largest_difference:.2e} at batches {PARITY_BATCHES}")
     counted = counted_flops(classifier, evaluation.rows(np.arange(1)))
     workload = Workload.of(classifier.config, params.sequence_length, counted)
     write_json(

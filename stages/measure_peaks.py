@@ -10,7 +10,7 @@ from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.core.paths import PEAKS
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.variables import chosen_variables
 from bench.machine.cores import thread_count
 from bench.machine.gpus import gpu_to_time
@@ -26,7 +26,7 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(chosen)
     with timing_lock():
-        say("measuring the peaks of this machine")
+        log("measuring the peaks of this machine")
         peaks = {"cpu": measure_cpu_peaks(threads), "cuda": measure_cuda_peaks(gpu) if gpu is not None else None}
     write_json(PEAKS, peaks)
 

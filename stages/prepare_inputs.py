@@ -10,7 +10,7 @@ from bench.core.errors import run_stage
 from bench.core.files import replacing_folder, write_json, write_text
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCES, TOKEN_COUNTS
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.sentences import read_sentences
 from bench.inputs.encoded import encode, save_encoded
 from bench.inputs.lengths import length_figures, token_counts
@@ -23,7 +23,7 @@ def main() -> None:
     tokenizer = load_tokenizer(MODEL)
     evaluation = encode(tokenizer, read_sentences(SENTENCES / "evaluation.csv"), params.sequence_length)
     calibration = encode(tokenizer, read_sentences(SENTENCES / "calibration.csv"), params.sequence_length)
-    say(f"computing the fp32 reference of {len(evaluation)} sentences")
+    log(f"computing the fp32 reference of {len(evaluation)} sentences")
     logits = reference_logits(classifier, evaluation)
     check_labels(logits, evaluation.labels)
     if not (evaluation.has_types or calibration.has_types):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Print one line at once."""
     print(text, flush=True)
 
@@ -75,4 +75,4 @@ class Steps:
                 self._task, description=text, total=self.total, completed=self.finished, rest=about, refresh=True
             )
         else:
-            say(f"  {text} ({self.finished}/{self.total}{', ' + about if about else ''})")
+            log(f"  {text} ({self.finished}/{self.total}{', ' + about if about else ''})")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.graphs.fp16 import fused_to_fp16
 from bench.graphs.onnx_files import save_graph
 
@@ -33,7 +33,7 @@ def fuse_for_cuda(model: Any) -> Any:
     found = attention_of(fused.model)
     if found["attention_unfused"]:
         total = found["attention_fused"] + found["attention_unfused"]
-        say(f"NOTE: ONNX Runtime's optimizer fused {found['attention_fused']} of {total} attentions of this model")
+        log(f"NOTE: ONNX Runtime's optimizer fused {found['attention_fused']} of {total} attentions of this model")
     return fused_to_fp16(fused)
 
 
@@ -52,7 +52,7 @@ def _optimized(model: Any, options: Any) -> Any:
             )
         except Exception as problem:
             name = type(problem).__name__
-    say(f"NOTE: ONNX Runtime's optimizer does not know this architecture ({name}): nothing is fused")
+    log(f"NOTE: ONNX Runtime's optimizer does not know this architecture ({name}): nothing is fused")
     return OnnxModel(model)
 
 

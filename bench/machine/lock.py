@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bench.core.progress import say
+from bench.core.progress import log
 
 LOCK_NAME = "transformer-inference-benchmark.lock"
 HOLDER_SUFFIX = ".holder.json"
@@ -33,7 +33,7 @@ def timing_lock(folder: Path | None = None) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"another run is timing on this machine{_holder(path)}; waiting for it to end")
+        log(f"another run is timing on this machine{_holder(path)}; waiting for it to end")
         lock.acquire()
     try:
         _sign(path)
@@ -57,7 +57,7 @@ def lock_folder() -> Path:
             shared.chmod(0o777)
     if os.access(shared, os.W_OK):
         return shared
-    say(f"{shared} is not writable: other users of this machine could time at the same time")
+    log(f"{shared} is not writable: other users of this machine could time at the same time")
     return Path.home() / ".cache" / LOCK_NAME
 
 

@@ -30,7 +30,7 @@ from bench.core.paths import (
     SERVING_CSV,
     SUMMARY_CSV,
 )
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.provenance import read_machine_id
 from bench.runs.manifest import MEASURED_WITH, README, write_manifest
 from bench.runs.packed import pack_samples
@@ -81,7 +81,7 @@ def record(name: str, replace: bool = False) -> Path:
         pack_samples(load_params(), folder)
         write_manifest(folder, read_machine_id())
         write_text(folder / README, RecordedRun.read(folder).readme())
-    say(f"kept in {target.as_posix()}; commit it")
+    log(f"kept in {target.as_posix()}; commit it")
     return target
 
 

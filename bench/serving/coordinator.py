@@ -13,7 +13,7 @@ from bench.core.errors import BenchError, WorkerError
 from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.provenance import read_environment, read_provenance
 from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored, rate_text
 from bench.core.schemas import Status
@@ -50,7 +50,7 @@ def serve_variant(key: str, params: Params) -> None:
     report = served_report(key, params)
     write_json(SERVED / f"{key}.json", report.as_dict())
     said = f": {report.reason}" if report.reason else ""
-    say(f"  {key} under load: {report.status}{said}")
+    log(f"  {key} under load: {report.status}{said}")
 
 
 def served_report(key: str, params: Params) -> Served:

@@ -13,7 +13,7 @@ from bench.core.files import shortened
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
-from bench.core.progress import Steps, say
+from bench.core.progress import Steps, log
 from bench.core.reports import NoopProcess, Served, rate_text
 from bench.machine.cores import physical_cores
 from bench.serving.combine import combine, without_load
@@ -72,7 +72,7 @@ class ServingRounds:
         """Serve every row in every round, then the no-op backend."""
         count = self.params.serving.processes
         names = [row.key for row in self.rows]
-        say(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
+        log(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
         self.steps = Steps("round 1", total=count * len(names) + 1)
         with self.steps:
             rounds = run_in_rounds(names, self._run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))

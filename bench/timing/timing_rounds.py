@@ -16,7 +16,7 @@ from bench.core.errors import EngineError, WorkerError
 from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.paths import ENGINES
-from bench.core.progress import Steps, say
+from bench.core.progress import Steps, log
 from bench.core.reports import ProcessTimes, Report, TimingSession
 from bench.machine.cores import physical_cores
 from bench.timing.combine import combine
@@ -65,7 +65,7 @@ class TimingRounds:
         timing = self.params.timing
         plan = Plan(timing.processes, timing.max_processes, timing.more_rounds_seconds, self.seed)
         names = [row.name for row in self.participants]
-        say(f"  timing {len(names)} rows together in at least {plan.least} rounds: {', '.join(names)}")
+        log(f"  timing {len(names)} rows together in at least {plan.least} rounds: {', '.join(names)}")
         self.steps = Steps("round 1", total=plan.least * len(names) * len(self._sizes()))
         with self.steps:
             return run_in_rounds(names, self._run_round, self._still_wide, plan)

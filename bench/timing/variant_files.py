@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.core.files import write_json, write_text
 from bench.core.paths import SAMPLES
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.reports import Report, TimedCell
 
 
@@ -23,6 +23,6 @@ def announce(key: str, report: Report) -> None:
     for size, cell in report.cells.items():
         if isinstance(cell, TimedCell):
             figures = f"p50 {cell.p50_ms:.3f} ms, {cell.samples_per_s:.1f} samples/s"
-            say(f"  {key} batch {size}: {figures}, {cell.status}")
+            log(f"  {key} batch {size}: {figures}, {cell.status}")
         else:
-            say(f"  {key} batch {size}: {cell.status}{': ' + cell.reason if cell.reason else ''}")
+            log(f"  {key} batch {size}: {cell.status}{': ' + cell.reason if cell.reason else ''}")

@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.errors import EngineError, WorkerError
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, TIMING_CACHE
-from bench.core.progress import say
+from bench.core.progress import log
 from bench.core.provenance import read_machine_id
 from bench.core.reports import EngineRecord
 from bench.workers.engines import engine_bytes, engine_folder_name, with_timing_cache
@@ -30,7 +30,7 @@ def build_engines(
     name = engine_folder_name(ARTIFACTS / variant.graph, options, tensorrt, environment["cuda"])
     target = folder / name
     target.mkdir()
-    say(f"  {key}: building for batch sizes {params.sizes(variant.device)}; this can take minutes")
+    log(f"  {key}: building for batch sizes {params.sizes(variant.device)}; this can take minutes")
     began = time.perf_counter()
     job = make_job(key, variant, params, process=0, measure_accuracy=False, engine=target)
     try:
