@@ -64,10 +64,10 @@ def throughput_by_p95(measured: Measured) -> Chart | None:
         return None
     x = P95.axis(cells, ROOM)
     low, high = x["scale"]["domain"]
-    budgets = {ms: f"{ms:g} ms" for ms in measured.context.settings.slo_p95_ms if low < ms < high}
+    budgets = {ms: f"{ms:g}" for ms in measured.context.settings.slo_p95_ms if low < ms < high}
     bars = vega.interval("x", x, P95.low, P95.high)
     layers = [*vega.upright_lines(x, budgets), *_layers(x, THROUGHPUT.axis(cells), bars)]
-    return _chart("Throughput against p95 latency", f"{NOTE}; dashed: latency budgets", cells, layers, measured)
+    return _chart("Throughput against p95 latency", f"{NOTE}; dashed: latency budgets (ms)", cells, layers, measured)
 
 
 def _by_batch(

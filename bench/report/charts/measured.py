@@ -42,11 +42,6 @@ class Measured:
     curves: Curves = field(default_factory=dict)
     counts: pd.DataFrame | None = None
 
-    @property
-    def device(self) -> str:
-        """The rows' device."""
-        return self.panel.device
-
     @cached_property
     def cells(self) -> list[Record]:
         """One record for each variant and batch size."""

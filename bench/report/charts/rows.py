@@ -65,8 +65,8 @@ def accuracy(measured: Measured) -> Chart | None:
 
 def time_breakdown(measured: Measured) -> Chart | None:
     """Return what a call's time goes into at one batch size; None without a profiling pass."""
-    work, rest = PARTS[measured.device]
-    known = [(cell, share) for cell in measured.cells if (share := _worked(cell, measured.device)) is not None]
+    work, rest = PARTS[measured.panel.device]
+    known = [(cell, share) for cell in measured.cells if (share := _worked(cell, measured.panel.device)) is not None]
     records = [
         {**cell, "part": part, "share": written(value)}
         for cell, share in known
@@ -126,6 +126,7 @@ def lengths(measured: Measured) -> Chart | None:
             color=vega.COLOURS[0],
             width={"expr": f"width / {limit + 2}"},
         ),
-        *vega.upright_lines(x, {mean: f"mean {mean:.1f}", limit: "sequence length"}),
+        *vega.upright_lines(x, {mean: f"mean {mean:.1f}"}, align="right"),
+        *vega.upright_lines(x, {limit: "sequence length"}, align="left"),
     ]
     return Chart("Lengths of the sentences", "", [{"height": 180, "layer": layers}])

@@ -40,11 +40,11 @@ def layer(kind: str, encoding: Spec, *tests: str, data: Sequence[Any] | None = N
     }
 
 
-def upright_lines(x: Spec, texts: Mapping[float, str]) -> list[Spec]:
-    """Return dashed lines at places of an axis, each with its text above the plot."""
+def upright_lines(x: Spec, texts: Mapping[float, str], align: str = "center") -> list[Spec]:
+    """Return dashed lines at places of an axis, each with its text above the plot, aligned with its line."""
     data = [{x["field"]: at, "text": text} for at, text in texts.items()]
     text = {"x": x, "y": {"value": 0}, "text": {"field": "text"}}
-    return [layer("rule", {"x": x}, data=data, **DASHED), layer("text", text, data=data, dy=-7)]
+    return [layer("rule", {"x": x}, data=data, **DASHED), layer("text", text, data=data, dy=-7, align=align)]
 
 
 def axis(field: str, title: str, **more: Any) -> Spec:
