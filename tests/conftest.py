@@ -59,6 +59,7 @@ NEED_RUNS = {"fresh", "measured"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden and the schema anew")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

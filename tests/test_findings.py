@@ -1,0 +1,119 @@
+"""What a run shows, as data and in words: the published schema, and whole files that `--update-golden` writes anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from rich.console import Console
+
+from bench.core.errors import DataError
+from bench.findings.build import read_findings, write_findings
+from bench.findings.models import Findings
+from bench.report.markdown import to_markdown
+from bench.report.notes import notes_blocks
+from bench.report.shown import Shown
+from bench.report.table import table_blocks
+from bench.report.terminal import print_panel, print_served
+from bench.runs.recorded_runs import RecordedRun
+
+SCHEMA = ROOT / "docs/findings.schema.json"
+GOLDEN = ROOT / "tests/golden"
+GPU, CPU = "h100-minilm-tensorrt", "cpu-2"
+"""Kept runs: one with TensorRT, accuracies and energy; one with every way to pad on the CPU."""
+
+
+@cache
+def shown(name: str) -> Shown:
+    """Return a kept run, whatever requirements.txt pins now."""
+    found = RecordedRun.read(ROOT / "runs" / name).shown()
+    return replace(found, context=replace(found.context, pins={}))
+
+
+def terminal(name: str) -> str:
+    """Return what the terminal prints of a kept run at 120 characters."""
+    console = Console(width=120, file=StringIO())
+    for panel in shown(name).findings.panels:
+        print_served(console, shown(name), panel)
+        print_panel(console, shown(name), panel)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+WRITTEN: dict[str, Callable[[], str]] = {
+    "gpu_notes.md": lambda: to_markdown(notes_blocks(shown(GPU))),
+    "gpu_table.md": lambda: to_markdown(table_blocks(shown(GPU))),
+    "gpu_terminal.txt": lambda: terminal(GPU),
+    "cpu_notes.md": lambda: to_markdown(notes_blocks(shown(CPU))),
+}
+
+
+@pytest.fixture
+def as_kept(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Assert that a text is what a file holds; with `--update-golden`, write the file instead."""
+
+    def check(path: Path, text: str) -> None:
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        assert text == path.read_text(encoding="utf-8"), "meant? `pytest --update-golden` writes it anew"
+
+    return check
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_the_words_are_those_of_the_golden_file(name: str, as_kept: Callable[[Path, str], None]) -> None:
+    as_kept(GOLDEN / name, WRITTEN[name]())
+
+
+def test_the_published_schema_is_that_of_the_models(as_kept: Callable[[Path, str], None]) -> None:
+    as_kept(SCHEMA, json.dumps(Findings.model_json_schema()) + "\n")
+
+
+@pytest.mark.parametrize("name", [GPU, CPU])
+def test_findings_are_read_as_they_were_written(name: str, tmp_path: Path) -> None:
+    write_findings(shown(name).findings, tmp_path / "findings.json")
+    assert read_findings(tmp_path / "findings.json") == shown(name).findings
+    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["schema_version"] == 1
+
+
+def test_every_shown_cell_is_a_row_of_the_summary() -> None:
+    seen = shown(CPU)
+    cells = {(row.variant, row.batch_size) for row in seen.summary}
+    for panel in seen.findings.panels:
+        for each in panel.fastest:
+            assert {(cell.variant, cell.batch_size) for cell in (each.cell, *each.ties)} <= cells
+
+
+def edited(content: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> str:
+    change(content)
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda content: content.update(schema_version=2), "schema_version"),
+        (lambda content: content.pop("panels"), "panels"),
+        (lambda content: content["panels"][0].update(device="tpu"), "panels.0.device"),
+        (lambda content: content.update(more=1), "more"),
+    ],
+)
+def test_findings_of_another_schema_are_refused(
+    change: Callable[[dict[str, Any]], object], key: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "findings.json"
+    path.write_text(edited(shown(GPU).findings.model_dump(mode="json"), change), encoding="utf-8")
+    with pytest.raises(DataError, match=f"findings.json is damaged \\({key}: "):
+        read_findings(path)
+
+
+def test_missing_findings_name_what_writes_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is missing: `dvc repro -f summarize`"):
+        read_findings(tmp_path / "findings.json")
