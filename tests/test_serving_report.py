@@ -15,6 +15,7 @@ from test_report import table as summary_table
 
 from bench.core.errors import DataError
 from bench.core.params import Params
+from bench.core.reports import Served as Report
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Served
 from bench.findings.served import served
@@ -173,13 +174,13 @@ def test_closed_loop_peak_is_that_of_the_same_processes(tmp_path: Path) -> None:
     assert rows.loc[FIRST].requests_per_s > rows.loc[FIRST].closed_loop_per_s
 
 
-def test_a_queue_before_a_request_alone_is_remarked(tmp_path: Path) -> None:
+def test_a_queue_before_a_request_alone_is_remarked() -> None:
     slow = report(STEADY, 2000.0)
     for process in slow["processes"]:
         process["single_stream"]["p50_ms"] = 3.3
     batch_1 = summary_table(row(FIRST, 1, (1.0, 1.1, 1.2)))
-    (tmp_path / f"{FIRST}.json").write_text(json.dumps(slow), encoding="utf-8")
-    rows = build_serving(params(), batch_1, read_served([FIRST], tmp_path))
+    served_rows = {key: Report.model_validate(each) for key, each in ((FIRST, slow), (SECOND, report(HALF, 1000.0)))}
+    rows = build_serving(params(), batch_1, served_rows)
     [(kind, value)] = kinds(seen(rows))[FIRST]
     assert kind == "queue"
     assert value == pytest.approx(3.0)

@@ -57,8 +57,8 @@ def read_served(variants: Iterable[str], folder: Path = SERVED) -> dict[str, Ser
 def build_serving(params: Params, summary: pd.DataFrame, served: Mapping[str, Served]) -> pd.DataFrame:
     """Return the table in the configured order; `served`: what each variant did under load, by its name."""
     rows = [
-        _row(key, params.all_variants()[key], report, params) | _alone(key, report, summary)
-        for key, report in served.items()
+        _row(key, params.all_variants()[key], served[key], params) | _alone(key, served[key], summary)
+        for key in params.serving.variants
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["margin"] = params.report.margin
