@@ -137,7 +137,7 @@ def test_rows_that_failed_are_named_at_the_end_with_all_that_is_known(faulty: Pr
     assert "raise the limit, or lower serving.max_sec" in failures(faulty)["faulty_hangs_under_load"]
     table = faulty.read("results/summary_table.md")
     assert "failed (faulty_signal: the worker was ended by SIGSEGV; its last words:" in table
-    assert "| ort_cpu_fp32 |" in table
+    assert "| `ort_cpu_fp32` |" in table
 
 
 def test_a_row_that_failed_is_tried_again_and_a_rejected_one_is_not(faulty: Project, tmp_path: Path) -> None:

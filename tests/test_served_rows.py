@@ -48,7 +48,9 @@ def test_the_first_table_says_how_many_requests_a_second_a_row_holds(measured: P
     metrics = json.loads(measured.read(f"metrics/variants/{KEY}.json"))
     assert metrics["requests_per_s"] == pytest.approx(float(row["requests_per_s"]), rel=5e-4)
     assert (measured.folder / "results/plots/cpu_served.png").read_bytes().startswith(b"\x89PNG")
-    assert f"`{KEY}` holds " in measured.read("notes/engineering_observations.md")
+    [found] = json.loads(measured.read("results/findings.json"))["panels"][-1]["served"]["rows"]
+    assert found["variant"] == KEY
+    assert found["requests_per_s"] == float(row["requests_per_s"])
     assert "requests/s" in measured.python("-m", "bench.report.terminal").stdout
 
 
@@ -70,7 +72,7 @@ def test_a_budget_that_no_request_can_meet_is_said_to_be_over_it_without_a_try(m
     row = serve(measured_copy)
     assert row["status"] == "over_budget"
     assert row["reason"].startswith("holds no rate within 0.0001 ms: a request alone takes ")
-    assert "over budget (holds no rate within 0.0001 ms" in measured_copy.read("results/summary_table.md")
+    assert "misses the SLO (holds no rate within 0.0001 ms" in measured_copy.read("results/summary_table.md")
     assert "requests_per_s" not in json.loads(measured_copy.read(f"metrics/variants/{KEY}.json"))
 
 
