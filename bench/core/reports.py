@@ -154,7 +154,7 @@ AnyCell = Annotated[
 class Process(Stored):
     """What one process of a variant took beside its timed runs."""
 
-    round: Count = 0
+    round: Count
     load_seconds: Amount | None = None
     start_seconds: Amount | None = None
     first_run_ms: Amount | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.core.reports import Evidence, GpuReading, Labels, Process, Profile, Work
-from bench.core.schemas import Status
+from bench.core.schemas import Count, Status
 from bench.timing.quality import Comparison
 
 
@@ -31,6 +31,7 @@ class ProcessResult(Process):
 
     model_config = ConfigDict(strict=False)
 
+    round: Count = 0
     status: Status
     reason: str = ""
     process: int = 0
