@@ -29,9 +29,8 @@ class Figure(NamedTuple):
 
     def axis(self, cells: Iterable[Record], room: float = 0.0) -> Spec:
         """Return an axis that holds the figure, its interval, and room at its end as a share of them."""
-        return vega.log_axis(
-            self.value, self.title, _with_room((cell[name] for cell in cells for name in self[:3]), room)
-        )
+        ends = vega.limits((cell[name] for cell in cells for name in self[:3]), room=room)
+        return vega.log_axis(self.value, self.title, ends)
 
 
 P50 = Figure("p50_ms", "p50_low_ms", "p50_high_ms", "p50 latency (ms)")
@@ -74,15 +73,10 @@ def _by_batch(
     title: str, figure: Figure, cells: Sequence[Record], measured: Measured, below: Sequence[Spec] = ()
 ) -> Chart:
     sizes = sorted({cell["batch_size"] for cell in cells})
-    x, y = vega.log_axis("x", "batch size", _with_room(sizes, ROOM), base=2), figure.axis(cells)
+    x, y = vega.log_axis("x", "batch size", vega.limits(sizes, room=ROOM), base=2), figure.axis(cells)
     x["axis"] = {**x["axis"], "values": sizes}
     bars = vega.interval("y", y, figure.low, figure.high)
     return _chart(title, NOTE, cells, [*below, *_layers(x, y, bars)], measured)
-
-
-def _with_room(values: Iterable[float | None], room: float) -> tuple[float, float]:
-    low, high = vega.limits(values)
-    return low, high * (high / low) ** room
 
 
 def _layers(x: Spec, y: Spec, bars: Spec) -> list[Spec]:

@@ -118,14 +118,9 @@ def lengths(measured: Measured) -> Chart | None:
     x = vega.axis("tokens", "tokens of a sentence", scale={"domain": [0, limit + 2], "nice": False})
     y = vega.axis("sentences", "sentences", axis={"tickMinStep": 1, "format": "d"})
     bar = {"x": x, "y": y, "tooltip": vega.tooltip("tokens", "sentences")}
+    look = {"color": vega.COLOURS[0], "width": {"expr": f"width / {limit + 2}"}}
     layers = [
-        vega.layer(
-            "bar",
-            bar,
-            data=measured.counts.to_dict("records"),
-            color=vega.COLOURS[0],
-            width={"expr": f"width / {limit + 2}"},
-        ),
+        vega.layer("bar", bar, data=measured.counts.to_dict("records"), **look),
         *vega.upright_lines(x, {mean: f"mean {mean:.1f}"}, align="right"),
         *vega.upright_lines(x, {limit: "sequence length"}, align="left"),
     ]

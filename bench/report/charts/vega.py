@@ -63,10 +63,11 @@ def interval(channel: str, place: Spec, low: str, high: str) -> Spec:
     return {channel: {**place, "field": low}, f"{channel}2": {"field": high}}
 
 
-def limits(values: Iterable[float | None], margin: float = 1.15) -> tuple[float, float]:
-    """Return where a logarithmic axis begins and ends that holds these values."""
+def limits(values: Iterable[float | None], margin: float = 1.15, room: float = 0.0) -> tuple[float, float]:
+    """Return where a logarithmic axis begins and ends that holds these values, and `room` at its end, a share of it."""
     known = [value for value in values if value]
-    return min(known) / margin, max(known) * margin
+    low, high = min(known) / margin, max(known) * margin
+    return low, high * (high / low) ** room
 
 
 def log_ticks(low: float, high: float) -> list[float]:

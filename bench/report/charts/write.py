@@ -17,17 +17,9 @@ from bench.report.context import Context
 from bench.report.shown import Shown
 from bench.summary.budgets import Curves
 
-CHARTS: dict[str, Callable[[Measured], Chart | None]] = {
-    "served": served,
-    "latency_by_batch": latency_by_batch,
-    "throughput_by_batch": throughput_by_batch,
-    "throughput_by_p95": throughput_by_p95,
-    "precision_speedup": precision_speedup,
-    "accuracy": accuracy,
-    "time_breakdown": time_breakdown,
-    "distribution": distribution,
-    "lengths": lengths,
-}
+_LINES = (latency_by_batch, throughput_by_batch, throughput_by_p95, precision_speedup)
+_ROWS = (accuracy, time_breakdown, distribution, lengths)
+CHARTS: dict[str, Callable[[Measured], Chart | None]] = {make.__name__: make for make in (served, *_LINES, *_ROWS)}
 """Every chart by name, in the page's order: None where a run has nothing for it."""
 SHARED = ("lengths",)
 """Charts that are the same for all devices: made once."""
