@@ -20,33 +20,11 @@ from bench.summary.serving import build_serving, read_served
 from bench.summary.verdicts import with_comparisons
 
 OPTIONAL = (
-    "peak_gpu_mib",
-    "accuracy",
-    "throttling",
-    "other_gpu_processes",
-    "gpu_busy_ms",
-    "bound",
-    "matrix_share",
-    "limit_ms",
-    "limited_by",
-    "limit_share",
-    "limit_without_padding_share",
-    "tokens_given",
-    "tokens_computed",
-    "energy_mj_per_sample",
-    "gross_energy_mj_per_sample",
-    "gross_energy_low",
-    "gross_energy_high",
-    "idle_w",
-    "one_off_seconds",
-    "peak_host_mib",
-    "cold_start_seconds",
-    "warm_start_seconds",
-    "process_p50_ms",
-    "process_p95_ms",
-    "process_mean_ms",
-    "host_loop_min_ms",
-    "host_loop_max_ms",
+    *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
+    *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
+    *("energy_mj_per_sample", "gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "idle_w"),
+    *("one_off_seconds", "peak_host_mib", "cold_start_seconds", "warm_start_seconds"),
+    *("process_p50_ms", "process_p95_ms", "process_mean_ms", "host_loop_min_ms", "host_loop_max_ms"),
 )
 """Columns that reports read and that this run may not have."""
 
