@@ -8,17 +8,15 @@ from bench.core.errors import run_stage
 from bench.core.files import replacing_folder, write_json
 from bench.core.params import load_params
 from bench.core.paths import MODEL, PROVENANCE, SENTENCES
-from bench.core.progress import log
 from bench.sources.fetch import BUILTIN, fetch_model, fetch_sentences, fit_stand_in
 
 
 def main() -> None:
     params = load_params()
     with replacing_folder(MODEL) as folder:
-        provenance = fetch_model(params.model, folder, log)
+        provenance = fetch_model(params.model, folder)
     with replacing_folder(SENTENCES) as folder:
-        timeout_seconds = params.model.hub_timeout_seconds
-        provenance |= fetch_sentences(params.dataset, MODEL, timeout_seconds, folder, log)
+        provenance |= fetch_sentences(params.dataset, MODEL, params.model.hub_timeout_seconds, folder)
     if not provenance["model_is_real"] and provenance["sentences"] != BUILTIN:
         with replacing_folder(MODEL) as folder:
             fit_stand_in(params.model, SENTENCES, folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 import _project  # noqa: F401
 import numpy as np
 
-from bench.classifier.flops import counted_flops
 from bench.classifier.model import load_classifier
-from bench.classifier.workload import Workload
+from bench.classifier.workload import Workload, counted_flops
 from bench.core.errors import run_stage
 from bench.core.files import replacing_file, write_json
 from bench.core.params import load_params
@@ -42,7 +42,7 @@ def main() -> None:
             "nodes": len(made.graph.graph.node),
             "seconds": seconds,
             "machine": read_machine_id(),
-            "workload": workload.as_dict() if workload else None,
+            "workload": asdict(workload) if workload else None,
             "parity_max_abs_diff": made.largest_difference,
             "parity_batches": list(PARITY_BATCHES),
         },

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import _project  # noqa: F401
 
-from bench.classifier.model import check_labels, check_sequence_length, load_classifier, load_tokenizer
-from bench.classifier.reference import reference_logits
+from bench.classifier.model import (
+    check_labels,
+    check_sequence_length,
+    load_classifier,
+    load_tokenizer,
+    reference_logits,
+)
 from bench.core.errors import run_stage
 from bench.core.files import replacing_folder, write_json, write_text
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCES, TOKEN_COUNTS
 from bench.core.progress import log
 from bench.core.sentences import read_sentences
-from bench.inputs.encoded import encode, save_encoded
-from bench.inputs.lengths import length_figures, token_counts
+from bench.inputs.encoded import encode, length_figures, save_encoded, token_counts
 
 
 def main() -> None:

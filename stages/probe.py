@@ -21,7 +21,7 @@ from bench.machine.environment import probe_environment, write_machine
 from bench.machine.gpus import VISIBLE
 from bench.runtimes.base.check_params import check_params
 from bench.runtimes.base.registry import import_runtime
-from bench.sources.local import user_input_hashes
+from bench.sources.model_files import user_input_hashes
 
 
 def main() -> None:

@@ -12,8 +12,7 @@ import numpy as np
 from filelock import FileLock
 from tiny_models import write_tiny_model
 
-from bench.classifier.model import load_classifier, load_tokenizer
-from bench.classifier.reference import reference_logits
+from bench.classifier.model import load_classifier, load_tokenizer, reference_logits
 from bench.core.model_inputs import Padding
 from bench.core.params import Export
 from bench.core.sentences import Labelled

@@ -20,10 +20,8 @@ from bench.core.model_inputs import PackedBatch
 from bench.findings.noise import disturbances
 from bench.findings.variants import paddings
 from bench.graphs.export import export_graph
-from bench.inputs.batches import make_batches
-from bench.inputs.encoded import Encoded
-from bench.inputs.lengths import length_figures, token_counts
-from bench.inputs.padding import pad
+from bench.inputs.batches import make_batches, pad
+from bench.inputs.encoded import Encoded, length_figures, token_counts
 from bench.report.context import read_context
 from bench.report.document import plain
 from bench.report.notes import padding
@@ -151,7 +149,7 @@ def attend(query: Any, key: Any, value: Any, starts: Any, *_more: Any) -> Any:
     return made
 
 
-def end_to_end(made: Made) -> PackedClassifier:
+def packed_classifier(made: Made) -> PackedClassifier:
     from bench.runtimes.base.torch_model import load_model
 
     model = load_model(SessionSpec("cpu", "fp32", made.graph("model"), {}, [1], LENGTH, 1))
@@ -172,11 +170,9 @@ def logits_of(found: PackedClassifier, ids: Any, lengths: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["distilbert", "bert", "roberta", "electra"])
-def test_sentences_laid_end_to_end_have_the_models_own_logits_and_do_not_see_each_other(
-    kind: str, made: MadeModels
-) -> None:
+def test_packed_sentences_have_the_models_own_logits_and_do_not_see_each_other(kind: str, made: MadeModels) -> None:
     model = made(kind)
-    found = end_to_end(model)
+    found = packed_classifier(model)
     ids, lengths = pad(model.encoded, np.arange(len(model.encoded)), "none").arrays
     logits = logits_of(found, ids, lengths)
     assert np.abs(logits - model.wanted).max() < 1e-4
@@ -189,7 +185,7 @@ def test_sentences_laid_end_to_end_have_the_models_own_logits_and_do_not_see_eac
 
 
 @pytest.mark.parametrize("kind", ["deberta-v2", "gpt2", "mpnet", "convbert", "bart"])
-def test_a_model_that_takes_no_sentences_end_to_end_is_skipped_and_says_why(kind: str, made: MadeModels) -> None:
+def test_a_model_that_takes_no_packed_sentences_is_skipped_and_says_why(kind: str, made: MadeModels) -> None:
     from bench.runtimes.base.torch_model import load_model
 
     model = load_model(SessionSpec("cpu", "fp32", made(kind).graph("model"), {}, [1], LENGTH, 1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.core.model_inputs import AnyBatch
-from bench.inputs.batches import batch_indices, make_batches
+from bench.inputs.batches import make_batches
 from bench.inputs.encoded import Encoded
 from bench.timing.latencies import summarize_latencies
 from bench.timing.measure import Budget, rotated, time_runs, warm_up
@@ -70,7 +70,7 @@ def test_runs_walk_through_different_sentences() -> None:
 
 
 def test_a_batch_larger_than_the_set_repeats_sentences() -> None:
-    assert next(batch_indices(3, 7)).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert make_batches(encoded(3), 7)[0].indices.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:

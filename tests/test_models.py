@@ -12,10 +12,8 @@ import pytest
 from made_models import LENGTH, Made, MadeModels
 from tiny_models import write_tiny_model
 
-from bench.classifier.flops import counted_flops
-from bench.classifier.model import check_sequence_length, load_classifier
-from bench.classifier.reference import reference_logits
-from bench.classifier.workload import Load, Workload
+from bench.classifier.model import check_sequence_length, load_classifier, reference_logits
+from bench.classifier.workload import Load, Workload, counted_flops
 from bench.core.errors import ModelError, ParameterError
 from bench.core.model_inputs import Batch
 from bench.core.params import CONVERTED, Export, Variant
@@ -27,7 +25,7 @@ from bench.runtimes import pytorch
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.tensorrt import with_int32_inputs
-from bench.sources.kinds import SUPPORTED
+from bench.sources.model_files import SUPPORTED
 from bench.summary.cells import MATRIX_PRODUCT, matrix_share
 from bench.timing.evidence import contradiction
 from bench.timing.quality import reference_spread
@@ -186,7 +184,7 @@ def workload(made: Made) -> Workload:
 def test_operations_are_those_that_pytorch_counts(like_bert: Made) -> None:
     classifier = load_classifier(like_bert.folder / "model")
     load = Load(3, 3 * LENGTH, 3 * LENGTH**2)
-    assert workload(like_bert).operations(load) == counted_flops(classifier, like_bert.encoded.rows(np.arange(3)))
+    assert workload(like_bert).flops(load) == counted_flops(classifier, like_bert.encoded.rows(np.arange(3)))
 
 
 def test_a_model_of_other_operations_has_no_known_limit_and_no_wrong_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from test_models import THROUGH_ALL
 
 from bench.core.model_inputs import Padding
 from bench.core.params import Variant
-from bench.inputs.padding import pad
+from bench.inputs.batches import pad
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.evidence import contradiction

@@ -1,1 +1,1 @@
-"""The model in PyTorch: how it is loaded, its reference logits, its operations and bytes."""
+"""The model in PyTorch: how it is loaded, its reference logits, its FLOPs and bytes."""

@@ -1,7 +1,7 @@
-"""Ways to write the same model down for the exporter; the first that keeps the model's logits is taken.
+"""Forms of the same model for the exporter; the first that keeps the model's logits is taken.
 
-What makes a simple graph is not right for every architecture: an additive 4-D mask drops a decoder's causal mask and is
-read the other way round by DeBERTa.  So nothing is assumed about an architecture: each way is tried on real sentences.
+A simple graph is not right for every architecture: an additive 4-D mask drops a decoder's causal mask and is read the
+other way round by DeBERTa.  So each form is tried on real sentences.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.classifier.reference import logits_of
+from bench.classifier.model import logits_of
 from bench.core.errors import ModelError
 from bench.core.model_inputs import largest_difference
 from bench.inputs.encoded import Encoded
@@ -51,7 +51,9 @@ def exportable(classifier: Any, form: Form) -> torch.nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.classifier = classifier
-            self.has_types = takes_token_types(classifier)
+            parameters = inspect.signature(classifier.forward).parameters
+            has_types = "token_type_ids" in parameters and bool(getattr(classifier.config, "type_vocab_size", 0))
+            self.has_types = has_types
             self.register_buffer("no_types", torch.zeros(1, 1, dtype=torch.int64))
 
         def forward(
@@ -72,12 +74,6 @@ def exportable(classifier: Any, form: Form) -> torch.nn.Module:
     return Exportable().eval()
 
 
-def takes_token_types(classifier: Any) -> bool:
-    """Tell whether the model has embeddings for token types."""
-    parameters = inspect.signature(classifier.forward).parameters
-    return "token_type_ids" in parameters and bool(getattr(classifier.config, "type_vocab_size", 0))
-
-
 def faithful_forms(
     classifier: Any, encoded: Encoded, reference: NDArray[np.float32], max_abs_diff: float
 ) -> Iterator[Form]:
@@ -85,16 +81,14 @@ def faithful_forms(
 
     The classifier's attention is left as the form has it while it is looked at.
     """
-    found = False
     differences = []
     for form in FORMS:
         difference = _try(classifier, form, encoded, reference)
         if isinstance(difference, float) and difference <= max_abs_diff:
-            found = True
             yield form
         else:
             differences.append(f"{form}: {difference if isinstance(difference, str) else f'off by {difference:.3g}'}")
-    if not found:
+    if len(differences) == len(FORMS):
         raise ModelError(
             f"this {classifier.config.model_type} model cannot be written down for the exporter without changing its "
             f"logits ({'; '.join(differences)})"
@@ -109,4 +103,4 @@ def _try(classifier: Any, form: Form, encoded: Encoded, reference: NDArray[np.fl
             return f"has no {form.attention} attention"
         return largest_difference(logits_of(exportable(classifier, form), encoded), reference)
     except Exception as problem:  # whatever an architecture's own code raises on a mask that it does not know
-        return f"{type(problem).__name__}"
+        return type(problem).__name__

@@ -1,4 +1,4 @@
-"""Load the classifier in PyTorch: the user's model, untouched and whole."""
+"""Load the user's classifier in PyTorch, untouched and whole, and compute its fp32 reference logits on the CPU."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 from bench.core.errors import DataError, ModelError, ParameterError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import INPUT_NAMES
+from bench.inputs.encoded import Encoded
 
 UNUSED = re.compile(
     r"(^|\.)(pooler|position_ids|lm_head|cls|predictions|mask_predictions|discriminator_predictions)(\.|$)"
 )
 """Weights of other heads, and buffers of older versions: a classifier does without them."""
+DAMAGE = re.compile(r"safetensors|not a valid JSON|no file named")
 MOST_NAMES = 3
+OFFSET_POSITIONS = (
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet", "esm",
+)  # fmt: skip
+"""Kinds whose first position has the number of the padding token and one more."""
+CHUNK = 16
 
 
 def load_classifier(folder: Path) -> Any:
@@ -46,14 +53,19 @@ def load_classifier(folder: Path) -> Any:
         except SafetensorError as problem:
             raise _damaged(folder, problem) from None
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as problem:
-            raise _does_not_load(folder, problem) from None
+            if isinstance(problem, OSError) and DAMAGE.search(str(problem)):
+                raise _damaged(folder, problem) from None
+            raise ModelError(
+                f"transformers cannot load the model: {shortened(first_line(problem))}; set model.id or model.path to "
+                "one that AutoModelForSequenceClassification loads"
+            ) from None
     _check_whole(report)
     return model.eval()
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hide the library's progress and advice while a model is loaded; what matters is checked here."""
+    """Hide the library's progress and advice while a model is loaded."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -66,8 +78,8 @@ def quiet_transformers() -> Iterator[None]:
 def _check_whole(report: dict[str, Any]) -> None:
     """Raise ModelError unless every weight of the checkpoint has its place, and every place its weight."""
     misfits = [
-        f"{name} ({list(stored)} in the file, {list(wanted)} in the model)"
-        for name, stored, wanted in sorted(report.get("mismatched_keys", []))
+        f"{name} ({list(stored)} in the file, {list(required)} in the model)"
+        for name, stored, required in sorted(report.get("mismatched_keys", []))
     ]
     if misfits:
         raise ModelError(
@@ -116,7 +128,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def _check_json(folder: Path) -> None:
-    """Raise DataError if a file of the model that was whole when it was fetched is no JSON any more."""
+    """Raise DataError if a file, whole when it was fetched, is no JSON any more."""
     for path in sorted(folder.glob("*.json")):
         try:
             json.loads(path.read_text(encoding="utf-8"))
@@ -127,16 +139,6 @@ def _check_json(folder: Path) -> None:
 def _damaged(folder: Path, problem: Exception) -> DataError:
     return DataError(
         f"{folder.as_posix()} is damaged: {shortened(first_line(problem))}; `dvc repro -f download` renews it"
-    )
-
-
-def _does_not_load(folder: Path, problem: Exception) -> Exception:
-    """Return a damaged file's error, or else what transformers says about the model."""
-    if isinstance(problem, OSError) and re.search(r"safetensors|not a valid JSON|no file named", str(problem)):
-        return _damaged(folder, problem)
-    return ModelError(
-        f"transformers cannot load the model: {shortened(first_line(problem))}; set model.id or model.path to one that "
-        "AutoModelForSequenceClassification loads"
     )
 
 
@@ -164,12 +166,34 @@ def check_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None
         )
 
 
-OFFSET_POSITIONS = (
-    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet", "esm",
-)  # fmt: skip
-"""Kinds whose first position has the number of the padding token and one more."""
+def reference_logits(classifier: Any, encoded: Encoded) -> NDArray[np.float32]:
+    """Return float32 logits `[sentences, labels]` of transformers' own forward with all that the tokenizer gave.
+
+    Raises ModelError if the model does not take these inputs, gives no logits of this shape, or gives NaN.
+    """
+    logits = logits_of(lambda *tensors: _forward(classifier, tensors), encoded)
+    if logits.ndim != 2 or len(logits) != len(encoded):
+        raise ModelError(f"the model gives logits of shape {list(logits.shape)}, wanted: one row of labels a sentence")
+    if not np.isfinite(logits).all():
+        count = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise ModelError(f"the model itself gives NaN or infinity for {count} of {len(logits)} sentences in float32")
+    return logits
 
 
-def named_inputs(tensors: tuple[Any, ...]) -> dict[str, Any]:
-    """Return a model's inputs by name, from tensors in the order of `INPUT_NAMES`."""
-    return dict(zip(INPUT_NAMES, tensors, strict=False))
+def _forward(classifier: Any, tensors: tuple[Any, ...]) -> Any:
+    try:
+        return classifier(**dict(zip(INPUT_NAMES, tensors, strict=False))).logits
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, KeyError) as problem:
+        raise ModelError(f"the model does not take its own tokenizer's output: {first_line(problem)}") from None
+
+
+def logits_of(model: Any, encoded: Encoded) -> NDArray[np.float32]:
+    """Return float32 logits of a callable that takes int64 tensors in the order of `INPUT_NAMES`."""
+    import torch
+
+    chunks = []
+    with torch.inference_mode():
+        for start in range(0, len(encoded), CHUNK):
+            arrays = encoded.rows(np.arange(start, min(start + CHUNK, len(encoded)))).arrays
+            chunks.append(model(*map(torch.from_numpy, arrays)).float().numpy())
+    return np.concatenate(chunks)

@@ -20,13 +20,18 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.graphs.dynamic_shapes import nodes_of_the_length
-from bench.graphs.fp16 import to_fp16
-from bench.graphs.fusion import fuse_for_cuda
+from bench.graphs.fp16 import fuse_for_cuda, to_fp16
 from bench.graphs.onnx_files import load_graph, strip_traces
+from bench.graphs.rewrites import nodes_of_the_length
 from bench.inputs.encoded import Encoded
 
-QUANTIZED = ["MatMul", "Gemm"]
+GEMMS = ["MatMul", "Gemm"]
+
+
+def check_recipe(recipe: str) -> None:
+    """Raise BenchError for an unknown recipe."""
+    if recipe not in RECIPES:
+        raise BenchError(f"unknown graph {recipe!r}, allowed: {', '.join(RECIPES)}")
 
 
 def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
@@ -34,18 +39,13 @@ def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
 
     The `calibration` sentences are used by int8_static and int8_qdq.
     """
-    with _quiet_converters():
+    logging.disable(logging.WARNING)  # the converters' advice is addressed to people who call them by hand
+    try:
         model = RECIPES[recipe](source, calibration)
+    finally:
+        logging.disable(logging.NOTSET)
     strip_traces(model)
     return model
-
-
-def _fp16(source: Path, _calibration: Encoded) -> Any:
-    return to_fp16(load_graph(source))
-
-
-def _fp16_fused(source: Path, _calibration: Encoded) -> Any:
-    return fuse_for_cuda(load_graph(source))
 
 
 def _int8_dynamic(source: Path, _calibration: Encoded) -> Any:
@@ -62,51 +62,36 @@ def _int8_dynamic(source: Path, _calibration: Encoded) -> Any:
 def _int8_static(source: Path, calibration: Encoded) -> Any:
     """Quantize as CPUs multiply: unsigned activations by signed weights (VNNI), one range a tensor, a scale a column.
 
-    Only the products by a weight: attention's own stay in floating point.  The ranges are those of sentences without
-    padding, where the graph takes any length: what stands in padded places is thrown away.
+    GEMMs by a weight alone: attention's own stay in floating point.  Ranges are those of sentences without padding,
+    where the graph takes any length: results in padded places are thrown away.
     """
     graph = load_graph(source)
-    reader = _calibration_reader(calibration, is_padded=not takes_any_length(graph))
+    takes_any_length = all(value.type.tensor_type.shape.dim[1].dim_param for value in graph.graph.input)
     return _with_ranges(
         source,
-        reader,
+        _calibration_reader(calibration, is_padded=not takes_any_length),
         activations="QUInt8",
         options={"ActivationSymmetric": False},
         exclude=nodes_of_the_length(graph),
     )
 
 
-def takes_any_length(graph: Any) -> bool:
-    """Tell whether the graph's inputs `[batch, length]` have no fixed length."""
-    return all(bool(value.type.tensor_type.shape.dim[1].dim_param) for value in graph.graph.input)
-
-
 def _int8_qdq(source: Path, calibration: Encoded) -> Any:
-    return quantize_qdq(source, calibration)
-
-
-def quantize_qdq(source: Path, calibration: Encoded, nodes: list[str] | None = None) -> Any:
-    """Return symmetric INT8 with Q/DQ pairs on both inputs of the matrix products (or of `nodes` alone).
+    """Quantize symmetrically, with Q/DQ pairs on both inputs of the GEMMs.
 
     As ONNX Runtime's quantizer advises for TensorRT (comments in its qdq_quantizer.py): a pair on the weights too, none
-    on the outputs of products, no pair shared between nodes; a weight's channels are its columns.
+    on the outputs of GEMMs, no pair shared between nodes; a weight's channels are its columns.
     """
     options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "DedicatedQDQPair": True}
-    return _with_ranges(source, _calibration_reader(calibration), activations="QInt8", options=options, nodes=nodes)
+    return _with_ranges(source, _calibration_reader(calibration, is_padded=True), activations="QInt8", options=options)
 
 
 def _with_ranges(
-    source: Path,
-    reader: Any,
-    *,
-    activations: str,
-    options: dict[str, Any],
-    nodes: list[str] | None = None,
-    exclude: list[str] | None = None,
+    source: Path, reader: Any, *, activations: str, options: dict[str, Any], exclude: list[str] | None = None
 ) -> Any:
     """Return the graph with Q/DQ pairs: calibrated activations of a type, weights in INT8 per channel.
 
-    Ranges are from the smallest to the largest value that `reader`'s sentences give; `nodes`: these products alone.
+    Ranges are from the smallest to the largest value that `reader`'s sentences give.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -116,8 +101,7 @@ def _with_ranges(
             str(target),
             reader,
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED,
-            nodes_to_quantize=nodes,
+            op_types_to_quantize=GEMMS,
             nodes_to_exclude=exclude,
             activation_type=QuantType[activations],
             weight_type=QuantType.QInt8,
@@ -127,7 +111,7 @@ def _with_ranges(
                 "WeightSymmetric": True,
                 "QuantizeBias": False,
                 "MatMulConstBOnly": True,
-                "OpTypesToExcludeOutputQuantization": QUANTIZED,
+                "OpTypesToExcludeOutputQuantization": GEMMS,
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
                 **options,
             },
@@ -144,8 +128,8 @@ def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
         yield copy, Path(scratch) / "made.onnx"
 
 
-def _calibration_reader(calibration: Encoded, is_padded: bool = True) -> Any:
-    """Return what feeds the sentences one by one to ONNX Runtime's calibration, as they are padded or without."""
+def _calibration_reader(calibration: Encoded, is_padded: bool) -> Any:
+    """Return ONNX Runtime's reader of the sentences, one by one, padded as they are or without padding."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Sentences(CalibrationDataReader):  # type: ignore[misc]
@@ -165,26 +149,10 @@ def _calibration_reader(calibration: Encoded, is_padded: bool = True) -> Any:
     return Sentences()
 
 
-@contextmanager
-def _quiet_converters() -> Iterator[None]:
-    """Hide the converters' advice, which is addressed to people who call them by hand."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 RECIPES: dict[str, Callable[[Path, Encoded], Any]] = {
-    "fp16": _fp16,
-    "fp16_fused": _fp16_fused,
+    "fp16": lambda source, _calibration: to_fp16(load_graph(source)),
+    "fp16_fused": lambda source, _calibration: fuse_for_cuda(load_graph(source)),
     "int8_dynamic": _int8_dynamic,
     "int8_static": _int8_static,
     "int8_qdq": _int8_qdq,
 }
-
-
-def check_recipe(recipe: str) -> None:
-    """Raise BenchError for an unknown recipe."""
-    if recipe not in RECIPES:
-        raise BenchError(f"unknown graph {recipe!r}, allowed: {', '.join(RECIPES)}")

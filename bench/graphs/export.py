@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from bench.classifier.exportable import Form, exportable, faithful_forms
 from bench.core.errors import ModelError
-from bench.core.files import shortened
+from bench.core.files import first_line, shortened
 from bench.core.model_inputs import largest_difference
 from bench.core.params import Export
-from bench.graphs.dynamic_shapes import BATCH, LENGTH, simplify_shapes
-from bench.graphs.gelu import order_gelu_for_fusion
 from bench.graphs.onnx_files import IR_VERSION, save_graph, strip_traces
+from bench.graphs.rewrites import BATCH, LENGTH, order_gelu_for_fusion, simplify_shapes
+from bench.inputs.batches import pad
 from bench.inputs.encoded import Encoded
-from bench.inputs.padding import pad
 
 EXAMPLE_BATCH = 2
 PARITY_BATCHES = (1, 7)
@@ -34,7 +33,7 @@ CHECKED_SENTENCES = max(PARITY_BATCHES)
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that was checked: how it was made, and how far its logits are from the model's."""
+    """A checked graph: how it was made, and how far its logits are from the model's."""
 
     graph: Any
     opset: int
@@ -48,12 +47,14 @@ def export_checked(
 ) -> Exported:
     """Write the simplest graph to `path` whose logits are the reference's; ModelError if there is none.
 
-    Opset `auto`: the lowest that works for this model.  One that takes any length up to the sequence length is looked
-    for first; one of the sequence length alone is what is left where the exporter can make no other.
+    Opset `auto`: the lowest that works for this model.  A graph for any length up to the sequence length comes first,
+    one for the sequence length alone where the exporter can make no other.
     """
     opset = None if settings.opset == "auto" else settings.opset
     max_abs_diff = settings.max_abs_diff
-    rows = checked_rows(encoded)
+    # the shortest sentence, the longest, and others between them by length
+    by_length = np.argsort(encoded.lengths, kind="stable")
+    rows = by_length[np.linspace(0, len(by_length) - 1, CHECKED_SENTENCES).round().astype(int)]
     sample, wanted = encoded.take(rows), reference[rows]
     forms = list(faithful_forms(classifier, sample, wanted, max_abs_diff))
     failures = []
@@ -62,13 +63,13 @@ def export_checked(
         module = exportable(classifier, form)
         try:
             graph = export_graph(module, sample, candidate, takes_any_length)
-            if opset_of(graph) != candidate and opset:
-                raise ModelError(f"the exporter could only give {opset_of(graph)}")
+            if _opset_of(graph) != candidate and opset:
+                raise ModelError(f"the exporter could only give {_opset_of(graph)}")
             save_graph(graph, path)
             difference = parity(path, sample, wanted, max_abs_diff)
             if takes_any_length:
                 difference = max(difference, parity_of_lengths(path, module, sample, max_abs_diff))
-            return Exported(graph, opset_of(graph), form, difference, takes_any_length)
+            return Exported(graph, _opset_of(graph), form, difference, takes_any_length)
         except ModelError as problem:
             length = "any length" if takes_any_length else "one length"
             failures.append(f"{length}, opset {candidate}, {form}: {problem}")
@@ -79,15 +80,7 @@ def export_checked(
     )
 
 
-def checked_rows(encoded: Encoded) -> NDArray[np.int64]:
-    """Return the sentences that are compared: the shortest, the longest, and others between them by length."""
-    by_length = np.argsort(encoded.attention_mask.sum(axis=1), kind="stable")
-    places = np.linspace(0, len(by_length) - 1, CHECKED_SENTENCES).round().astype(int)
-    chosen: NDArray[np.int64] = by_length[places]
-    return chosen
-
-
-def opset_of(graph: Any) -> int:
+def _opset_of(graph: Any) -> int:
     """Return the opset of ONNX's own operators."""
     return int(next(entry.version for entry in graph.opset_import if entry.domain == ""))
 
@@ -124,16 +117,16 @@ def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bo
     order_gelu_for_fusion(graph)
     simplify_shapes(graph)
     strip_traces(graph)
-    graph.ir_version = IR_VERSION.get(opset_of(graph), max(IR_VERSION.values()))
+    graph.ir_version = IR_VERSION.get(_opset_of(graph), max(IR_VERSION.values()))
     return graph
 
 
 def _reason(problem: BaseException) -> str:
-    """Return the first line of what lies at the bottom of a chain of exceptions."""
+    """Return the first line of the root of a chain of exceptions."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
-    lines = [line for line in str(problem).strip().splitlines() if line.strip()]
-    return f"{type(problem).__name__}: {shortened(lines[0])}" if lines else type(problem).__name__
+    kind = type(problem).__name__
+    return f"{kind}: {shortened(first_line(problem))}" if str(problem).strip() else kind
 
 
 @contextlib.contextmanager
@@ -154,18 +147,15 @@ def parity(graph_file: Path, encoded: Encoded, reference: NDArray[np.float32], m
 
     Raises ModelError above `max_abs_diff`, so that a wrong graph never reaches a table; NaN is above.
     """
-    starts = [(size, start) for size in PARITY_BATCHES for start in range(0, len(encoded) - size + 1, size)]
-    chosen = [np.arange(start, start + size) for size, start in starts]
-    return _largest_difference(
-        graph_file, encoded, [(encoded.rows(each).arrays, reference[each]) for each in chosen], max_abs_diff
-    )
+    chosen = [np.arange(s, s + size) for size in PARITY_BATCHES for s in range(0, len(encoded) - size + 1, size)]
+    pairs = [(encoded.rows(each).arrays, reference[each]) for each in chosen]
+    return _largest_difference(graph_file, encoded, pairs, max_abs_diff)
 
 
 def parity_of_lengths(graph_file: Path, module: Any, encoded: Encoded, max_abs_diff: float) -> float:
     """Return the largest difference between the graph and `module` on each sentence padded to an own length.
 
-    ModelError above `max_abs_diff`.  Compared with the module, not with the reference: whether a model's logits depend
-    on its padding is not the graph's affair.
+    ModelError above `max_abs_diff`.  Not compared with the reference: a model's logits may depend on its padding.
     """
     import torch
 

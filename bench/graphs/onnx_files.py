@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import DataError
-from bench.core.files import replacing_file
+from bench.core.files import first_line, replacing_file
 
 IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9}
 """The oldest IR version for each opset, from ONNX's table of released versions."""
@@ -24,9 +24,9 @@ def load_graph(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: `dvc repro export_onnx` writes it") from None
     except (DecodeError, onnx.checker.ValidationError) as problem:
-        first_line = str(problem).strip().splitlines()[0] if str(problem).strip() else "not an ONNX model"
+        reason = first_line(problem) if str(problem).strip() else "not an ONNX model"
         advice = f"remove it and run `dvc repro`: {path.as_posix()} is then made anew"
-        raise DataError(f"{path.as_posix()} is damaged ({first_line}): {advice}") from None
+        raise DataError(f"{path.as_posix()} is damaged ({reason}): {advice}") from None
     return model
 
 
@@ -64,10 +64,7 @@ def save_graph(model: Any, path: Path) -> None:
 
 
 def strip_traces(model: Any) -> None:
-    """Remove what differs between machines and folders: stack traces, docs, names of the exporter.
-
-    Also removes shape notes of weights, on which `quantize_dynamic` fails.
-    """
+    """Remove traces of machine and folder, and shape notes of weights: `quantize_dynamic` fails on those."""
     graph = model.graph
     model.ClearField("metadata_props")
     graph.ClearField("metadata_props")
@@ -77,8 +74,12 @@ def strip_traces(model: Any) -> None:
         node.ClearField("metadata_props")
         node.doc_string = ""
     weights = {weight.name for weight in graph.initializer}
-    notes = [note for note in graph.value_info if note.name not in weights]
-    for item in (*notes, *graph.input, *graph.output, *graph.initializer):
+    refill(graph.value_info, [note for note in graph.value_info if note.name not in weights])
+    for item in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
         item.ClearField("metadata_props")
-    del graph.value_info[:]
-    graph.value_info.extend(notes)
+
+
+def refill(field: Any, items: list[Any]) -> None:
+    """Put `items` in the place of what a repeated field of a graph holds."""
+    del field[:]
+    field.extend(items)

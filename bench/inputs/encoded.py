@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import DataError
-from bench.core.files import replacing_file, shortened
+from bench.core.files import damaged, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.sentences import Labelled
 
@@ -151,7 +151,7 @@ def _array(content: dict[str, NDArray[Any]], name: str, path: Path, kind: str) -
 
 
 def _damaged(path: Path, what: object) -> DataError:
-    return DataError(f"{path.as_posix()} is damaged ({what}): `dvc repro -f prepare_inputs` renews it")
+    return damaged(path, str(what), "`dvc repro -f prepare_inputs` renews it")
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -160,3 +160,26 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             return dict(content)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
         raise _damaged(path, problem) from None
+
+
+def length_figures(encoded: Encoded) -> dict[str, Any]:
+    """Return mean, median, 95th percentile and longest in tokens, and the share of padding at the sequence length.
+
+    `at_limit`: sentences as long as the sequence length, which may have been cut to it.
+    """
+    lengths = encoded.lengths
+    return {
+        "sentences": len(lengths),
+        "mean_tokens": float(lengths.mean()),
+        "median_tokens": float(np.median(lengths)),
+        "p95_tokens": float(np.percentile(lengths, 95)),
+        "longest_tokens": int(lengths.max()),
+        "at_limit": int((lengths == encoded.sequence_length).sum()),
+        "padding_share": float(1 - lengths.mean() / encoded.sequence_length),
+    }
+
+
+def token_counts(encoded: Encoded) -> str:
+    """Return a CSV of how many sentences have how many tokens."""
+    tokens, sentences = np.unique(encoded.lengths, return_counts=True)
+    return "tokens,sentences\n" + "".join(f"{token},{count}\n" for token, count in zip(tokens, sentences, strict=True))

@@ -19,13 +19,7 @@ from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import (
-    Logits,
-    Session,
-    SessionSpec,
-    Unavailable,
-    Unfit,
-)
+from bench.runtimes.base.session import Logits, Session, SessionSpec, Unavailable, Unfit
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
@@ -35,6 +29,17 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERROR_ONLY = 3
 GRAPH_FOR_EACH_SHAPE = (1, 18)
 """The first version whose sessions keep a CUDA graph a shape; older ones replay the first for any other shape."""
+SOURCE_LINE = re.compile(r"/\S+\.(cc|h|cpp):\d+ ?")
+"""The place in ONNX Runtime's source that its messages begin with."""
+NOT_TAKEN = ("default CPU EP", "CPU EP fallback", "graph capture", "cuda graph", "CUDA Graph", "CUDA graph")
+MISSING = (
+    "cannot open shared object",
+    "LoadLibrary failed",
+    "Could not find module",
+    "Failed to load library",
+    "no CUDA-capable device",
+    "CUDA driver version is insufficient",
+)
 
 
 def import_libraries() -> None:
@@ -47,13 +52,14 @@ def open_session(spec: SessionSpec) -> Session:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(ERROR_ONLY)
+    provider = PROVIDERS[spec.device]
+    options: dict[str, str] = {}
     if spec.device == "cuda":
         load_cuda_libraries(onnxruntime)
-    provider = PROVIDERS[spec.device]
-    options = cuda_provider_options(onnxruntime, spec) if spec.device == "cuda" else {}
+        options = _cuda_options(onnxruntime, spec)
     if not spec.options.get("cuda_graph"):
         return PlainSession(create_session(spec, provider, options), spec)
-    if version_tuple(onnxruntime) >= GRAPH_FOR_EACH_SHAPE:
+    if _version(onnxruntime) >= GRAPH_FOR_EACH_SHAPE:
         return CudaGraphSession(create_session(spec, provider, options), spec)
     if spec.padding != "fixed":
         raise Unavailable(
@@ -69,26 +75,21 @@ def load_cuda_libraries(onnxruntime: Any) -> None:
             onnxruntime.preload_dlls()
 
 
-def cuda_provider_options(onnxruntime: Any, spec: SessionSpec) -> dict[str, str]:
+def _cuda_options(onnxruntime: Any, spec: SessionSpec) -> dict[str, str]:
     """Return the CUDA provider's options; `use_tf32` only where this version knows it."""
     options = {"device_id": "0", "enable_cuda_graph": "1" if spec.options.get("cuda_graph") else "0"}
-    if version_tuple(onnxruntime) >= (1, 18):
+    if _version(onnxruntime) >= (1, 18):
         options["use_tf32"] = "1" if spec.precision == "tf32" else "0"
     return options
 
 
-def version_tuple(onnxruntime: Any) -> tuple[int, int]:
-    """Return (major, minor) of the imported ONNX Runtime."""
-    major, minor = onnxruntime.__version__.split(".")[:2]
-    return int(major), int(minor)
+def _version(onnxruntime: Any) -> tuple[int, ...]:
+    """Return (major, minor)."""
+    return tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 
 
 def create_session(
-    spec: SessionSpec,
-    provider: str,
-    options: dict[str, str],
-    profile_prefix: str = "",
-    graph: bytes | None = None,
+    spec: SessionSpec, provider: str, options: dict[str, str], profile_prefix: str = "", graph: bytes | None = None
 ) -> Any:
     """Create an InferenceSession of `spec.graph` (or `graph`) on `provider` alone, without any fall-back to another.
 
@@ -101,13 +102,14 @@ def create_session(
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = spec.cpu_threads
     settings.inter_op_num_threads = 1
-    if spec.padding == "fixed":  # what a graph computes of the length is then folded, as in one of this length alone
+    if spec.padding == "fixed":  # the length is then folded, as in a graph of this length alone
         settings.add_free_dimension_override_by_name("length", spec.sequence_length)
     if profile_prefix:
         settings.enable_profiling = True
         settings.profile_file_prefix = profile_prefix
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if provider != "CPUExecutionProvider" and not tells_placement(onnxruntime):
+    shows_placement = hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
+    if provider != "CPUExecutionProvider" and not shows_placement:  # else `bench.timing.evidence` checks the placement
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
@@ -120,18 +122,10 @@ def create_session(
     return session
 
 
-def tells_placement(onnxruntime: Any) -> bool:
-    """Tell whether this version says on which provider each node runs.
-
-    Then nodes that compute shapes may stay on the CPU, and `bench.timing.evidence` looks at what else does; else none
-    may.
-    """
-    return hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
-
-
 def _explained(problem: Exception, provider: str, graph: Path) -> Exception:
     """Return the error to raise instead: a missing library, a damaged graph, one that the provider does not take."""
-    missing = missing_library(str(problem)) or _unloadable_provider(provider)
+    lines = (line.strip() for line in str(problem).splitlines() if any(phrase in line for phrase in MISSING))
+    missing = next(lines, "")[-300:] or _unloadable_provider(provider)
     if missing:
         return Unavailable(f"{provider} does not load: {missing}")
     if type(problem).__name__ in ("InvalidProtobuf", "NoSuchFile", "InvalidGraph"):
@@ -150,10 +144,7 @@ def damaged_graph(graph: Path, problem: Exception) -> DataError:
 
 
 def _unloadable_provider(provider: str) -> str:
-    """Return what keeps a provider's library from loading.
-
-    ONNX Runtime only logs it; the error that it raises is about the fall-back that was forbidden.
-    """
+    """Return the loader's error of a provider's library: ONNX Runtime logs it, and raises the forbidden fall-back."""
     import onnxruntime
 
     stem = f"onnxruntime_providers_{provider.removesuffix('ExecutionProvider').lower()}"
@@ -165,21 +156,6 @@ def _unloadable_provider(provider: str) -> str:
                 ctypes.CDLL(str(folder / name))
             except OSError as problem:
                 return str(problem).strip()[-300:]
-    return ""
-
-
-SOURCE_LINE = re.compile(r"/\S+\.(cc|h|cpp):\d+ ?")
-"""The place in ONNX Runtime's source that its messages begin with."""
-NOT_TAKEN = ("default CPU EP", "CPU EP fallback", "graph capture", "cuda graph", "CUDA Graph", "CUDA graph")
-MISSING = ("cannot open shared object", "LoadLibrary failed", "Could not find module", "Failed to load library")
-NO_DEVICE = ("no CUDA-capable device", "CUDA driver version is insufficient")
-
-
-def missing_library(message: str) -> str:
-    """Return the part of a loader's message that names the missing library, or an empty string."""
-    for line in message.splitlines():
-        if any(phrase in line for phrase in (*MISSING, *NO_DEVICE)):
-            return line.strip()[-300:]
     return ""
 
 
@@ -215,18 +191,17 @@ class PlainSession(Session):
         provider = self._session.get_providers()[0]
         return Evidence(
             providers=self._session.get_providers(),
-            **placement(self._session),
+            **_placement(self._session),
             provider_options=self._session.get_provider_options().get(provider, {}),
             cpu_threads=self._session.get_session_options().intra_op_num_threads,
             **graph_evidence(self._spec.graph),
         )
 
 
-def placement(session: Any) -> dict[str, Any]:
-    """Return how many nodes of the optimized graph each provider runs, and the operators that the first one does not
-    run.
+def _placement(session: Any) -> dict[str, Any]:
+    """Return the nodes of the optimized graph by provider, and the operators elsewhere than on the first one.
 
-    Empty where this version does not tell.
+    Empty where this version does not show it.
     """
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
@@ -306,8 +281,7 @@ class BoundBuffers:
             self._binding.bind_ortvalue_input(name, value)
         self._binding.bind_ortvalue_output("logits", self._logits)
         self._options = onnxruntime.RunOptions()
-        # A graph is replayed for the id it was captured under: one id a shape, or
-        # another shape's results come back.
+        # A graph is replayed for the id it was captured under: one id a shape, or another shape's results come back.
         self._options.add_run_config_entry("gpu_graph_id", str(graph_id))
 
     def run(self, inputs: tuple[IntArray, ...]) -> Logits:
@@ -318,41 +292,37 @@ class BoundBuffers:
         return logits
 
 
-PRODUCTS = ("MatMul", "Gemm", "Conv", "Attention")
-"""Parts of the names of operators that multiply by a weight: MatMulInteger, QLinearMatMul, FusedMatMul, ConvInteger,
-…"""
+GEMMS = ("MatMul", "Gemm", "Conv", "Attention")
+"""Parts of the names of operators that multiply by a weight: MatMulInteger, QLinearMatMul, ConvInteger, …"""
 PASSED_THROUGH = frozenset({"DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"})
-"""Operators between a weight and its product that leave its values what they are."""
+"""Operators between a weight and its GEMM that leave its values the same."""
 
 
 def graph_evidence(path: Path) -> dict[str, Any]:
-    """Return what the graph file shows: the elements of the products' weights by type, bytes, and its operators."""
+    """Return the fields of `Evidence` that the graph file shows."""
     import onnx
 
-    model = onnx.load(str(path))
-    kinds = {
-        weight.name: onnx.TensorProto.DataType.Name(weight.data_type).lower() for weight in model.graph.initializer
-    }
-    elements = {weight.name: math.prod(weight.dims) for weight in model.graph.initializer if len(weight.dims) > 1}
+    graph = onnx.load(str(path)).graph
+    weights = {weight.name: weight for weight in graph.initializer}
+    kinds = {name: onnx.TensorProto.DataType.Name(weight.data_type).lower() for name, weight in weights.items()}
     sizes: Counter[str] = Counter()
-    for weight in model.graph.initializer:
+    for name, weight in weights.items():
         if weight.dims:
-            sizes[kinds[weight.name]] += len(weight.raw_data)
-    multiplied: Counter[str] = Counter()
-    for name, kind in weights_of_products(model.graph, kinds).items():
-        if name in elements:
-            multiplied[kind] += elements[name]
-    operators = Counter(node.op_type for node in model.graph.node)
+            sizes[kinds[name]] += len(weight.raw_data)
+    elements: Counter[str] = Counter()
+    for name, kind in _weights_of_gemms(graph, kinds).items():
+        if len(weights[name].dims) > 1:
+            elements[kind] += math.prod(weights[name].dims)
     return {
         "weight_bytes": dict(sizes),
-        "product_weights": dict(multiplied),
-        "nodes": len(model.graph.node),
-        "operators": dict(operators.most_common(8)),
+        "product_weights": dict(elements),
+        "nodes": len(graph.node),
+        "operators": dict(Counter(node.op_type for node in graph.node).most_common(8)),
     }
 
 
-def weights_of_products(graph: Any, kinds: dict[str, str]) -> dict[str, str]:
-    """Return by name the initializers that a product or convolution multiplies by, with the type in which it does.
+def _weights_of_gemms(graph: Any, kinds: dict[str, str]) -> dict[str, str]:
+    """Return by name the initializers that a GEMM or convolution multiplies by, with the type in which it does.
 
     `kinds`: each initializer's type.  One that is quantized in the graph has the type of the zero point.
     """
@@ -364,6 +334,6 @@ def weights_of_products(graph: Any, kinds: dict[str, str]) -> dict[str, str]:
             origin[node.output[0]] = (origin[first][0], kinds[node.input[2]])
         elif first in origin and node.op_type in PASSED_THROUGH:
             origin[node.output[0]] = origin[first]
-        if any(part in node.op_type for part in PRODUCTS):
+        if any(part in node.op_type for part in GEMMS):
             found.update(origin[name] for name in node.input if name in origin)
     return found

@@ -8,30 +8,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.core.errors import WorkerError
-from bench.core.model_inputs import AnyBatch, IntArray, Padding
+from bench.core.model_inputs import AnyBatch, Padding
 from bench.core.openvino_import import DEVICE, import_openvino
 from bench.core.openvino_import import properties as latency_properties
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import (
-    Logits,
-    Session,
-    SessionSpec,
-    Unavailable,
-    Unfit,
-)
+from bench.runtimes.base.session import Logits, Session, SessionSpec, Unavailable, Unfit
 
 LIBRARIES = ("openvino",)
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "bf16"), ("cpu", "int8")})
 PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"rest": ("fp32", "bf16")}
-"""`rest`: of an INT8 row, in which precision what is not quantized is computed."""
+"""`rest`: the precision of all that is not quantized in an INT8 row."""
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 """`INFERENCE_PRECISION_HINT`.  Never left out: on CPUs with BF16 units OpenVINO runs float32 models in BF16 unless told
 otherwise."""
-PRODUCTS = frozenset({"FullyConnected", "Convolution"})
+GEMMS = frozenset({"FullyConnected", "Convolution"})
 """Types of executed nodes that multiply by a weight; a MatMul multiplies two results."""
 EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "u8": "int8", "i8": "int8"}
-"""How this project calls a node's `runtimePrecision`; of an INT8 product it is the type of its activations."""
+"""This project's names of a node's `runtimePrecision`; of an INT8 GEMM it is the type of its activations."""
 
 
 def import_libraries() -> None:
@@ -40,10 +34,9 @@ def import_libraries() -> None:
 
 
 def open_session(spec: SessionSpec) -> Session:
-    """Compile `spec.graph` for the CPU in exactly the precision asked for; Unfit if OpenVINO does not take the
-    graph, Unavailable if the CPU does not compute that precision.
+    """Compile `spec.graph` for the CPU in exactly the precision asked for, for one request at a time (LATENCY).
 
-    For one request at a time: one stream on all threads (the hint LATENCY).
+    Unfit if OpenVINO does not take the graph, Unavailable if the CPU does not compute that precision.
     """
     return OpenVinoSession(compiled(spec), spec)
 
@@ -51,16 +44,15 @@ def open_session(spec: SessionSpec) -> Session:
 def compiled(spec: SessionSpec, **more: Any) -> Any:
     """Return the openvino.CompiledModel; `more`: further properties."""
     core = import_openvino().Core()
-    wanted = properties(spec)
-    if wanted["INFERENCE_PRECISION_HINT"] == "bf16" and "BF16" not in core.get_property(
-        DEVICE, "OPTIMIZATION_CAPABILITIES"
-    ):
+    settings = properties(spec)
+    can = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if settings["INFERENCE_PRECISION_HINT"] == "bf16" and "BF16" not in can:
         raise Unavailable("OpenVINO has no BF16 kernels for this CPU")
     try:
         model = core.read_model(str(spec.graph))
         if spec.padding == "fixed":
             model.reshape({value.any_name: [-1, spec.sequence_length] for value in model.inputs})
-        return core.compile_model(model, DEVICE, wanted | more)
+        return core.compile_model(model, DEVICE, settings | more)
     except RuntimeError as problem:
         raise Unfit(f"OpenVINO does not take this graph: {' '.join(str(problem).split())}") from problem
 
@@ -84,19 +76,25 @@ class OpenVinoSession(Session):
             raise WorkerError(f"asked OpenVINO for {spec.cpu_threads} threads, it took {threads}")
 
     def run(self, batch: AnyBatch) -> Logits:
-        return infer(self._request, self._names, batch.arrays)
+        return self._infer(self._request, batch)
+
+    def _infer(self, request: Any, batch: AnyBatch) -> Logits:
+        """Run one request on arrays that are read where they are, and return a copy of its logits."""
+        request.infer(dict(zip(self._names, batch.arrays, strict=True)), share_inputs=True)
+        logits: Logits = request.get_output_tensor(0).data.copy()
+        return logits
 
     def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         """Measure with a second model: one that counts is slower."""
         model = compiled(self._spec, PERF_COUNT=True)
         request = model.create_infer_request()
-        counted = []
+        profile = []
         for batch in batches:
-            infer(request, self._names, batch.arrays)
-            counted += request.get_profiling_info()
-        attention = attention_nodes(model)
+            self._infer(request, batch)
+            profile += request.get_profiling_info()
+        attention = _attention_nodes(model)
         times: Counter[str] = Counter()
-        for node in counted:
+        for node in profile:
             kind = "Attention" if node.node_name in attention else node.node_type
             times[kind] += node.real_time.total_seconds() * 1000
         return dict(times)
@@ -105,7 +103,7 @@ class OpenVinoSession(Session):
         read = self._model.get_property
         return Evidence(
             device=[device.lower() for device in read("EXECUTION_DEVICES")],
-            product_weights=executed_products(self._model),
+            product_weights=_executed_gemms(self._model),
             precision_hint=str(read("INFERENCE_PRECISION_HINT").get_type_name()),
             streams=int(read("NUM_STREAMS")),
             cpu_threads=int(read("INFERENCE_NUM_THREADS")),
@@ -113,18 +111,11 @@ class OpenVinoSession(Session):
         )
 
 
-def infer(request: Any, names: Sequence[str], inputs: Sequence[IntArray]) -> Logits:
-    """Run one request on arrays that are read where they are, and return a copy of its logits."""
-    request.infer(dict(zip(names, inputs, strict=True)), share_inputs=True)
-    logits: Logits = request.get_output_tensor(0).data.copy()
-    return logits
+def _attention_nodes(model: Any) -> set[str]:
+    """Return the names of executed nodes that are attention: two GEMMs with the mask and the softmax between them.
 
-
-def attention_nodes(model: Any) -> set[str]:
-    """Return the names of executed nodes that are attention: two products with the mask and the softmax between them.
-
-    OpenVINO compiles it to one node of the type Subgraph, as it does other chains of operators; what tells it from them
-    is that two arrays `[batch, heads, …, …]` go in.
+    OpenVINO compiles it to one node of the type Subgraph, as other chains of operators; only into attention go two
+    arrays `[batch, heads, …, …]`.
     """
     return {
         node.friendly_name
@@ -134,15 +125,15 @@ def attention_nodes(model: Any) -> set[str]:
     }
 
 
-def executed_products(model: Any) -> dict[str, int]:
-    """Return the elements of the weights that executed nodes multiply by, by the type in which they were multiplied.
+def _executed_gemms(model: Any) -> dict[str, int]:
+    """Return the elements of the weights that executed nodes multiply by, by the type of the multiplication.
 
-    What ran is read, not what was asked for: before the first run it may be empty.
+    Read from what ran, not from what was asked for: before the first run it may be empty.
     """
     elements: Counter[str] = Counter()
     for node in model.get_runtime_model().get_ops():
         facts = node.get_rt_info()
-        if _text(facts, "layerType") in PRODUCTS:
+        if _text(facts, "layerType") in GEMMS:
             kind = _text(facts, "runtimePrecision")
             elements[EXECUTED.get(kind, kind)] += math.prod(node.input(1).get_shape())
     return dict(elements)

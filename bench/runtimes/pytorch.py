@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.core.model_inputs import INPUT_NAMES, AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import (
-    Logits,
-    Session,
-    SessionSpec,
-    Unavailable,
-)
-from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
+from bench.runtimes.base.session import Logits, Session, SessionSpec, Unavailable
+from bench.runtimes.base.torch_model import check_gpu, import_libraries, load_model, shown_by
 
 if TYPE_CHECKING:
     import torch
 
 LIBRARIES = ("torch", "transformers")
 SUPPORTED = frozenset(
-    {
-        ("cpu", "fp32"),
-        ("cpu", "bf16"),
-        ("cpu", "int8"),
-        ("cuda", "fp32"),
-        ("cuda", "tf32"),
-        ("cuda", "fp16"),
-        ("cuda", "bf16"),
-    }
+    {("cpu", name) for name in ("fp32", "bf16", "int8")} | {("cuda", name) for name in ("fp32", "tf32", "fp16", "bf16")}
 )
 PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
@@ -38,35 +24,28 @@ MATMUL_PRECISION = {"tf32": "high"}
 """torch.set_float32_matmul_precision: `highest` keeps strict float32, `high` allows TF32."""
 
 
-def import_libraries() -> None:
-    """Import PyTorch and transformers: seconds, and much longer on a slow disk."""
-    import torch  # noqa: F401
-    from transformers import AutoModelForSequenceClassification  # noqa: F401
+__all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
 
 def open_session(spec: SessionSpec) -> Session:
     """Load the classifier from the folder `spec.graph` in the precision asked for."""
     import torch
 
-    if spec.device == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
-    if spec.device == "cuda" and "compile" in spec.options and importlib.util.find_spec("triton") is None:
-        raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
-    if spec.device == "cpu" and "compile" in spec.options:
+    is_compiled = "compile" in spec.options
+    if spec.device == "cuda":
+        check_gpu(is_compiled)
+    elif is_compiled:
         _check_compiler()
     torch.set_num_threads(spec.cpu_threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision(MATMUL_PRECISION.get(spec.precision, "highest"))
     torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"  # convolutions take TF32 unless told otherwise
-    model = load_model(spec)
-    if "compile" in spec.options:
-        return CompiledSession(model, spec)
-    return EagerSession(model, spec)
+    return (CompiledSession if is_compiled else EagerSession)(load_model(spec), spec)
 
 
 def _check_compiler() -> None:
-    """Raise Unavailable where there is no C++ compiler: what torch.compile writes for the CPU is C++."""
+    """Raise Unavailable where there is no C++ compiler: torch.compile writes C++ for the CPU."""
     from torch._inductor import cpp_builder, exc
 
     try:
@@ -113,9 +92,7 @@ class EagerSession(Session):
         import torch
 
         return Evidence(
-            device=devices(self._model),
-            weight_bytes=weight_bytes(self._model),
-            product_weights=product_weights(self._model),
+            **shown_by(self._model),
             cpu_threads=torch.get_num_threads(),
             matmul_precision=torch.get_float32_matmul_precision(),
             convolutions_in_tf32=torch.backends.cudnn.allow_tf32,
@@ -142,9 +119,8 @@ class CompiledSession(EagerSession):
         self._uncompiled_calls = 0
         self._takes_boolean_mask = self._reads_boolean_mask()
         is_dynamic = spec.padding == "longest"
-        self._compiled = torch.compile(
-            self._packed, mode=str(spec.options["compile"]), dynamic=is_dynamic, fullgraph=True
-        )
+        mode = str(spec.options["compile"])
+        self._compiled = torch.compile(self._from_stacked, mode=mode, dynamic=is_dynamic, fullgraph=True)
         torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
 
     def run(self, batch: AnyBatch) -> Logits:
@@ -154,20 +130,19 @@ class CompiledSession(EagerSession):
         with torch.inference_mode():
             if shape not in self._buffers:
                 self._buffers[shape] = InputBuffers((len(inputs), *shape), self._device)
-            packed = self._buffers[shape].fill(inputs)
-            host: Logits = self._compiled(packed).cpu().numpy()
+            host: Logits = self._compiled(self._buffers[shape].fill(inputs)).cpu().numpy()
         return host
 
     def evidence(self) -> Evidence:
         more = {"uncompiled_calls": self._uncompiled_calls, "captures": len(self._buffers)}
         return super().evidence().model_copy(update=more)
 
-    def _packed(self, packed: torch.Tensor) -> torch.Tensor:
+    def _from_stacked(self, stacked: torch.Tensor) -> torch.Tensor:
         import torch
 
         if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
             self._uncompiled_calls += 1
-        input_ids, mask, *types = packed
+        input_ids, mask, *types = stacked
         if self._takes_boolean_mask:
             mask = mask.bool()[:, None, None, :]
         return self._forward([input_ids, mask, *types]).float()
@@ -184,12 +159,12 @@ class CompiledSession(EagerSession):
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
         with torch.inference_mode():
-            wanted = self._forward([ids, mask])
+            required = self._forward([ids, mask])
             try:
                 got = self._forward([ids, mask.bool()[:, None, None, :]])
             except Exception:  # whatever an architecture's own code raises on a mask that it does not know
                 return False
-        return got.shape == wanted.shape and bool(torch.allclose(got, wanted, rtol=0.02, atol=0.02))
+        return got.shape == required.shape and bool(torch.allclose(got, required, rtol=0.02, atol=0.02))
 
 
 class InputBuffers:

@@ -1,4 +1,4 @@
-"""PyTorch without padding: sentences laid end to end, attention by FlashAttention's kernel for unlike lengths.
+"""PyTorch without padding: packed sentences, attention by FlashAttention's kernel for unlike lengths (varlen).
 
 A call is one CUDA graph, copies in and out included, so that its time on the host is that of filling one buffer and of
 one launch.  A graph is made for a bucket: so many tokens and so many sentences at most, whatever their lengths.
@@ -6,7 +6,6 @@ one launch.  A graph is made for a bucket: so many tokens and so many sentences 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from bench.core.model_inputs import AnyBatch, IntArray, PackedBatch, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, Unavailable
-from bench.runtimes.base.torch_model import devices, load_model, product_weights, weight_bytes
+from bench.runtimes.base.torch_model import check_gpu, import_libraries, load_model, shown_by
 
 if TYPE_CHECKING:
     import torch
@@ -36,18 +35,15 @@ WARM_UPS = 2
 MIB = 2**20
 
 
-def import_libraries() -> None:
-    """Import PyTorch and transformers: seconds, and much longer on a slow disk."""
-    import torch  # noqa: F401
-    from transformers import AutoModelForSequenceClassification  # noqa: F401
+__all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
 
 def open_session(spec: SessionSpec) -> Session:
     """Load the classifier from the folder `spec.graph`; Unavailable if it, PyTorch or the GPU does not take rows."""
     import torch
 
-    if not torch.cuda.is_available():
-        raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
+    is_compiled = bool(spec.options.get("compile"))
+    check_gpu(is_compiled)
     if torch.cuda.get_device_capability() < FLASH_CAPABILITY:
         found = ".".join(map(str, torch.cuda.get_device_capability()))
         raise Unavailable(f"FlashAttention needs compute capability 8.0, this GPU has {found}")
@@ -55,13 +51,11 @@ def open_session(spec: SessionSpec) -> Session:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         raise Unavailable(f"PyTorch {torch.__version__} has no varlen_attn: it came with 2.10") from None
-    if spec.options.get("compile") and importlib.util.find_spec("triton") is None:
-        raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
     torch.set_num_threads(spec.cpu_threads)
     torch.set_float32_matmul_precision("highest")
     model = load_model(spec)
     join_projections(model)
-    return VarlenSession(PackedClassifier(model, spec.sequence_length, varlen_attn), bool(spec.options.get("compile")))
+    return VarlenSession(PackedClassifier(model, spec.sequence_length, varlen_attn), is_compiled)
 
 
 class VarlenSession(Session):
@@ -108,11 +102,8 @@ class VarlenSession(Session):
         return {}
 
     def evidence(self) -> Evidence:
-        model = self._classifier.model
         return Evidence(
-            device=devices(model),
-            weight_bytes=weight_bytes(model),
-            product_weights=product_weights(model),
+            **shown_by(self._classifier.model),
             attention="varlen_attn",
             compile="any shape" if self._is_compiled else "no",
             captures=len(self._graphs),

@@ -1,9 +1,8 @@
 """ONNX Runtime with its TensorRT execution provider.
 
-Engines come from the cache folder that `build_engine` filled; a session here never
-builds one silently, because `bench.workers.engines` checks that the folder did not change.
-
-What TensorRT 8 does differently (seen with 8.6.1) is in `Traits`, nowhere else.
+Engines come from the cache folder that `build_engine` filled; a session here never builds one silently, because
+`bench.workers.engines` checks that the folder did not change.  The differences of TensorRT 8 (seen with 8.6.1) are in
+`Traits`, nowhere else.
 """
 
 from __future__ import annotations
@@ -93,7 +92,7 @@ NEWEST = Traits()
 
 def traits(tensorrt: str | None) -> Traits:
     """Return what is known of a version of TensorRT; an unknown one counts as the newest."""
-    is_8 = bool(tensorrt) and str(tensorrt).split(".")[0] == "8"
+    is_8 = (tensorrt or "").split(".")[0] == "8"
     return Traits(is_weakly_typed=is_8, casts_int64=is_8)
 
 
@@ -101,24 +100,21 @@ LIBRARY_MAJOR = re.compile(r"nvinfer\.so\.(\d+)|nvinfer_(\d+)\.dll")
 
 
 def explain_missing_tensorrt(message: str, installed: str | None) -> str:
-    """Return the loader's message, or which major version was wanted and which is installed if they differ."""
+    """Return the loader's message, or which major version is required and which is installed if they differ."""
     found = LIBRARY_MAJOR.search(message)
-    wanted = next((major for major in found.groups() if major), None) if found else None
-    if not wanted or not installed or installed.split(".")[0] == wanted:
+    required = found[1] or found[2] if found else None
+    if not required or not installed or installed.split(".")[0] == required:
         return message
-    return f"this ONNX Runtime needs TensorRT {wanted}, installed is {installed}"
+    return f"this ONNX Runtime needs TensorRT {required}, installed is {installed}"
 
 
 def provider_options(spec: SessionSpec, folder: Path, known: Traits = NEWEST) -> dict[str, str]:
     """Return the provider's options but for the profile; booleans are 'True' and 'False' here."""
     by_flag = spec.options.get("fp16_by", "graph") == "flag"
     needs_flag = spec.precision == "fp16" and known.is_weakly_typed
-    precision_flags = {
+    flags = {
         "trt_fp16_enable": by_flag or needs_flag,
         "trt_int8_enable": spec.precision == "int8",
-    }
-    flags = {
-        **precision_flags,
         "trt_engine_cache_enable": True,
         "trt_timing_cache_enable": True,
         "trt_cuda_graph_enable": bool(spec.options.get("cuda_graph")),

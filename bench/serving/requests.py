@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from bench.core.model_inputs import Padding
-from bench.inputs.batches import IndexedBatch
+from bench.inputs.batches import IndexedBatch, pad
 from bench.inputs.encoded import Encoded
-from bench.inputs.padding import pad
 from bench.runtimes.base.session import Session
 
 TOKENS_APART = 64

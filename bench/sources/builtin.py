@@ -1,8 +1,7 @@
-"""Labelled review sentences that come with the project.
+"""Labelled review sentences, written for this project.
 
-They were written for this project.  They are put together from
-openings, judgements and endings, so that their lengths vary as reviews do, and are
-split into evaluation and calibration by opening, so that no sentence is in both.
+Openings, judgements and endings are combined, so that lengths vary as those of reviews do.  The split into evaluation
+and calibration is by opening: no sentence is in both.
 """
 
 from __future__ import annotations

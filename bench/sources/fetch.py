@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import DataError, HubUnreachable
 from bench.core.files import file_sha256, remove
 from bench.core.params import Dataset, Model
+from bench.core.progress import log
 from bench.core.sentences import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, download_sentences
-from bench.sources.kinds import label_names, read_config, task_of
-from bench.sources.local import copy_model
-from bench.sources.model_files import CONFIG, check_model
+from bench.sources.model_files import CONFIG, check_model, copy_model, label_names, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
 
@@ -23,60 +21,62 @@ TRAIN_SENTENCES = 2000
 BUILTIN = "built-in sentences"
 SENTENCE_FILES = ("evaluation.csv", "calibration.csv")
 SHOWN_DIGITS = 12
-Announce = Callable[[str], None]
+Sentences = tuple[str, list[Labelled], list[Labelled]]
+"""The name of the sentences, those to evaluate and those to calibrate with."""
 
 
-def fetch_model(model: Model, folder: Path, announce: Announce) -> dict[str, Any]:
+def fetch_model(model: Model, folder: Path) -> dict[str, Any]:
     """Fill `folder` with the model and return its provenance.
 
     A stand-in takes its place only where `source` is auto and the hub does not answer.  Raises DownloadError for
     what the hub answers, ModelError if the model is none that can be measured, ParameterError for a missing folder.
     """
-    provenance = _fill(model, folder, announce)
+    provenance = _fill(model, folder)
     check_model(folder)
     config = read_config(folder / CONFIG)
     task, labels = task_of(config)
     return provenance | {"model_type": config["model_type"], "task": task, "labels": labels}
 
 
-def _fill(model: Model, folder: Path, announce: Announce) -> dict[str, Any]:
+def _fill(model: Model, folder: Path) -> dict[str, Any]:
     if model.chosen_source == "local":
         source = Path(str(model.path))
         content = copy_model(source, folder)
         return {"model": f"{source.resolve().name} (sha256 {content[:SHOWN_DIGITS]})", "model_is_real": True}
     if model.chosen_source == "synthetic":
-        return _stand_in(model, folder, announce, None)
+        return _stand_in(model, folder, None)
     source_of_hub = HubSource(model.id, model.revision, "model", model.hub_timeout_seconds)
     try:
-        announce(f"fetching {source_of_hub} from the hub")
+        log(f"fetching {source_of_hub} from the hub")
         download_model(source_of_hub, folder)
         remove(folder / ".cache")  # the hub client's own, holds the time of the download
         return {"model": f"{model.id}@{model.revision}", "model_is_real": True}
     except HubUnreachable as problem:
-        _go_on_without_the_hub(problem, model.chosen_source, "model.source", "a synthetic model", announce)
-        _empty(folder)
-        return _stand_in(model, folder, announce, model.id)
+        _go_on_without_the_hub(problem, model.chosen_source, "model.source", "a synthetic model")
+        for leftover in folder.iterdir():
+            remove(leftover)
+        return _stand_in(model, folder, model.id)
 
 
-def _go_on_without_the_hub(problem: HubUnreachable, source: str, key: str, instead: str, announce: Announce) -> None:
+def _go_on_without_the_hub(problem: HubUnreachable, source: str, key: str, instead: str) -> None:
     """Say that the hub does not answer; raise HubUnreachable where params.yaml asks for the hub alone."""
     if source == "hub":
         raise HubUnreachable(f"{problem}\n       {key} is hub: auto would go on with {instead}") from None
-    announce(f"NOTE: {problem}")
+    log(f"NOTE: {problem}")
 
 
-def _stand_in(model: Model, folder: Path, announce: Announce, stands_for: str | None) -> dict[str, Any]:
+def _stand_in(model: Model, folder: Path, stands_for: str | None) -> dict[str, Any]:
     """Make the synthetic model; `stands_for`: the model that could not be had."""
     sentences = [row.sentence for part in builtin_sentences() for row in part]
     write_synthetic_model(model.synthetic, sentences, folder)
     name = f"synthetic {model.synthetic.architecture}, seed {model.synthetic.seed}"
-    wanted = (
-        f"; it stands for {stands_for}, and has its speed if that has this architecture and these sizes"
-        if stands_for
-        else ""
-    )
-    announce(f"NOTE: the model is {name}, with random weights: its predictions mean nothing{wanted}")
-    return {"model": name, "model_is_real": False, **({"stands_for": stands_for} if stands_for else {})}
+    note = f"NOTE: the model is {name}, with random weights: its predictions mean nothing"
+    provenance = {"model": name, "model_is_real": False}
+    if stands_for:
+        note += f"; it stands for {stands_for}, and has its speed if that has this architecture and these sizes"
+        provenance["stands_for"] = stands_for
+    log(note)
+    return provenance
 
 
 def fit_stand_in(model: Model, sentences: Path, folder: Path) -> None:
@@ -88,23 +88,16 @@ def fit_stand_in(model: Model, sentences: Path, folder: Path) -> None:
     write_synthetic_model(model.synthetic, [text for row in rows for text in (row.sentence, row.pair) if text], folder)
 
 
-def _empty(folder: Path) -> None:
-    """Remove what a broken download left."""
-    for leftover in folder.iterdir():
-        remove(leftover)
-
-
-def fetch_sentences(
-    dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path, announce: Announce
-) -> dict[str, Any]:
+def fetch_sentences(dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path) -> dict[str, Any]:
     """Write evaluation.csv and calibration.csv to `folder` and return their provenance.
 
     Errors as for the model; the built-in sentences take the place only of a hub that does not answer.  Their labels are
     NEGATIVE and POSITIVE: a model that names its own otherwise is given them without.
     """
     config = read_config(model_folder / CONFIG)
-    name, evaluation, calibration = _sentences(dataset, config, timeout_seconds, folder, announce)
-    if name == BUILTIN and not _judges_sentiment(config):
+    name, evaluation, calibration = _sentences(dataset, config, timeout_seconds, folder)
+    names = {name.upper(): number for name, number in label_names(config).items()}
+    if name == BUILTIN and names != {"NEGATIVE": NEGATIVE, "POSITIVE": POSITIVE}:
         evaluation, calibration = ([row._replace(label=None) for row in rows] for rows in (evaluation, calibration))
     evaluated = {(row.sentence, row.pair) for row in evaluation}
     calibration = [row for row in calibration if (row.sentence, row.pair) not in evaluated]
@@ -118,16 +111,7 @@ def fetch_sentences(
     return {"sentences": name, "evaluation_sentences": len(evaluation)}
 
 
-def _judges_sentiment(config: dict[str, Any]) -> bool:
-    """Tell whether a model's labels are those of the built-in sentences, by their names."""
-    names = {name.upper(): number for name, number in label_names(config).items()}
-    return names == {"NEGATIVE": NEGATIVE, "POSITIVE": POSITIVE}
-
-
-def _sentences(
-    dataset: Dataset, config: dict[str, Any], timeout_seconds: float, folder: Path, announce: Announce
-) -> tuple[str, list[Labelled], list[Labelled]]:
-    """Return what the sentences are called, those to evaluate, and those to calibrate with."""
+def _sentences(dataset: Dataset, config: dict[str, Any], timeout_seconds: float, folder: Path) -> Sentences:
     names, (task, labels) = label_names(config), task_of(config)
     columns = dataset if task == "single_label" else dataset.without_labels()
     if dataset.chosen_source == "builtin":
@@ -137,24 +121,21 @@ def _sentences(
     source = HubSource(dataset.id, dataset.revision, "dataset", timeout_seconds)
     downloads = folder / "downloads"
     try:
-        announce(f"fetching {source} from the hub")
+        log(f"fetching {source} from the hub")
         tables = [download_sentences(source, split, downloads) for split in (dataset.split, "train")]
         evaluation = [row for path in tables[0] for row in read_table(path, columns, names, labels)]
         calibration = read_table(tables[1][0], columns, names, labels, TRAIN_SENTENCES)
         return f"{dataset.id}@{dataset.revision}", evaluation, calibration
     except HubUnreachable as problem:
-        _go_on_without_the_hub(problem, dataset.chosen_source, "dataset.source", "the built-in sentences", announce)
-        announce("NOTE: the sentences are the built-in ones")
+        _go_on_without_the_hub(problem, dataset.chosen_source, "dataset.source", "the built-in sentences")
+        log("NOTE: the sentences are the built-in ones")
         return (BUILTIN, *builtin_sentences())
     finally:
         remove(downloads)
 
 
-def _local_sentences(
-    dataset: Dataset, names: dict[str, int], labels: int
-) -> tuple[str, list[Labelled], list[Labelled]]:
-    """Read the user's tables; without one for calibration, a share of the sentences is set aside for it, by a fixed
-    seed."""
+def _local_sentences(dataset: Dataset, names: dict[str, int], labels: int) -> Sentences:
+    """Read the user's tables; without one for calibration, set a share of the sentences aside by a fixed seed."""
     path = Path(str(dataset.path))
     rows = read_table(path, dataset, names, labels)
     name = f"{path.name} (sha256 {file_sha256(path)[:SHOWN_DIGITS]})"
@@ -163,7 +144,7 @@ def _local_sentences(
         calibration = read_table(other, dataset.without_labels(), names, labels, TRAIN_SENTENCES)
         return f"{name}, calibrated with {other.name}", rows, calibration
     count = max(1, round(dataset.calibration_share * len(rows)))
-    chosen = set(random.Random(0).sample(range(len(rows)), min(count, len(rows))))
+    chosen = set(random.Random(0).sample(range(len(rows)), count))
     aside = [row for place, row in enumerate(rows) if place in chosen]
     kept = [row for place, row in enumerate(rows) if place not in chosen]
     if not kept:

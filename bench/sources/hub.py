@@ -1,8 +1,7 @@
 """Fetch the model and the sentences from the model hub, at a pinned revision.
 
-Only data formats are fetched: safetensors, JSON, tokenizer files and parquet; no
-pickled weights and no code.  The hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME,
-HF_TOKEN and HF_HUB_OFFLINE, as usual.  What lies in the hub's cache at this revision is taken from there.
+Only data formats are fetched: safetensors, JSON, tokenizer files and parquet; no pickled weights and no code.  The
+hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, as usual.
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from typing import Any
 
 from bench.core.errors import DownloadError, HubUnreachable
 from bench.core.files import first_line, shortened
-from bench.sources.kinds import check_kind, read_config
-from bench.sources.model_files import CONFIG, first_files, weight_files
+from bench.sources.model_files import CONFIG, check_kind, first_files, read_config, weight_files
+
+TEMPORARY = (0, 408, 425, 429)
+"""HTTP statuses that another hour may change, beside all from 500 on; 0: none was received."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class HubSource:
     revision: str
     repo_type: str
     timeout_seconds: float
+
+    @property
+    def version(self) -> dict[str, str]:
+        """Kind and revision, as the hub client's functions take them."""
+        return {"revision": self.revision, "repo_type": self.repo_type}
 
     def __str__(self) -> str:
         return f"{self.repo_id}@{self.revision[:7]}"
@@ -49,8 +55,7 @@ def download_model(source: HubSource, folder: Path) -> None:
 
 def download_sentences(source: HubSource, split: str, folder: Path) -> list[Path]:
     """Fetch the parquet files of one split and return their paths in order; errors as for a model."""
-    files = _list_files(source)
-    names = sorted(name for name in files if name.endswith(".parquet") and f"/{split}-" in f"/{name}")
+    names = sorted(name for name in _list_files(source) if name.endswith(".parquet") and f"/{split}-" in f"/{name}")
     if not names:
         raise DownloadError(
             f"{source}: has no parquet file of the split {split!r}: set dataset.split to one that it has"
@@ -63,16 +68,10 @@ def _list_files(source: HubSource) -> set[str]:
 
     if constants.HF_HUB_OFFLINE:
         with _hub_errors(source, "its files in the cache (HF_HUB_OFFLINE is set)"):
-            folder = Path(
-                snapshot_download(
-                    source.repo_id, revision=source.revision, repo_type=source.repo_type, local_files_only=True
-                )
-            )
+            folder = Path(snapshot_download(source.repo_id, **source.version, local_files_only=True))
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     with _hub_errors(source, "its list of files"):
-        info: Any = HfApi().repo_info(
-            source.repo_id, revision=source.revision, repo_type=source.repo_type, timeout=source.timeout_seconds
-        )
+        info: Any = HfApi().repo_info(source.repo_id, **source.version, timeout=source.timeout_seconds)
     return {sibling.rfilename for sibling in info.siblings or []}
 
 
@@ -80,7 +79,7 @@ def _fetch_file(source: HubSource, name: str, folder: Path) -> Path:
     """Copy a file from the hub's cache if it lies there at this revision, else download it."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(source.repo_id, name, revision=source.revision, repo_type=source.repo_type)
+    cached = try_to_load_from_cache(source.repo_id, name, **source.version)
     if isinstance(cached, str):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,15 +88,11 @@ def _fetch_file(source: HubSource, name: str, folder: Path) -> Path:
     constants.HF_HUB_DOWNLOAD_TIMEOUT = max(1, round(source.timeout_seconds))
     constants.HF_HUB_DISABLE_XET = True
     with _hub_errors(source, name):
-        path = hf_hub_download(
-            source.repo_id,
-            name,
-            revision=source.revision,
-            repo_type=source.repo_type,
-            local_dir=folder,
-            etag_timeout=source.timeout_seconds,
+        return Path(
+            hf_hub_download(
+                source.repo_id, name, **source.version, local_dir=folder, etag_timeout=source.timeout_seconds
+            )
         )
-    return Path(path)
 
 
 @contextmanager
@@ -109,6 +104,7 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
     import httpx
     from huggingface_hub import errors
 
+    silent = f"the hub was silent for {source.timeout_seconds:g} s"
     try:
         yield
     except errors.RevisionNotFoundError:
@@ -124,39 +120,25 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
             "token that may read it"
         ) from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as problem:
-        reason = (
-            f"the hub was silent for {source.timeout_seconds:g} s"
-            if _is_timeout(problem)
-            else "the hub cannot be reached"
-        )
+        reason = silent if _is_timeout(problem) else "the hub cannot be reached"
         raise HubUnreachable(f"{source}: {what}: {reason}") from None
     except errors.EntryNotFoundError:
         raise DownloadError(f"{source}: {what} is missing on the hub") from None
     except httpx.TimeoutException:
-        raise HubUnreachable(f"{source}: {what}: the hub was silent for {source.timeout_seconds:g} s") from None
+        raise HubUnreachable(f"{source}: {what}: {silent}") from None
     except errors.HfHubHTTPError as problem:
         status = problem.response.status_code if problem.response is not None else 0
-        raise _answered(status)(f"{source}: {what} could not be fetched: {shortened(first_line(problem))}") from None
-    except httpx.HTTPError as problem:
+        kind = HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
+        raise kind(f"{source}: {what} could not be fetched: {shortened(first_line(problem))}") from None
+    except (httpx.HTTPError, ConnectionError) as problem:
         raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {shortened(first_line(problem))}") from None
     except errors.HFValidationError as problem:
         raise DownloadError(f"{source.repo_id!r} is no repository's name: {shortened(first_line(problem))}") from None
-    except ConnectionError as problem:
-        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {shortened(first_line(problem))}") from None
 
 
-TEMPORARY = (0, 408, 425, 429)
-"""HTTP statuses that another hour may change, beside all from 500 on; 0: none was received."""
-
-
-def _answered(status: int) -> type[DownloadError]:
-    return HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
-
-
-def _is_timeout(problem: BaseException) -> bool:
-    cause: BaseException | None = problem
-    while cause is not None:
-        if "timed out" in str(cause).lower() or type(cause).__name__.endswith("Timeout"):
+def _is_timeout(problem: BaseException | None) -> bool:
+    while problem is not None:
+        if "timed out" in str(problem).lower() or type(problem).__name__.endswith("Timeout"):
             return True
-        cause = cause.__cause__ or cause.__context__
+        problem = problem.__cause__ or problem.__context__
     return False

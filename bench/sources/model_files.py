@@ -1,25 +1,91 @@
-"""Which of a model's files are taken: configuration, safetensors and tokenizer; no pickled weights and no code."""
+"""Which models can be measured, and which of their files are taken: no pickled weights and no code."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import shutil
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from bench.core.errors import ModelError
-from bench.core.files import shortened
-from bench.sources.kinds import check_kind, check_size, read_config
+from bench.core.errors import ModelError, ParameterError
+from bench.core.files import file_sha256, shortened
+from bench.core.model_inputs import Task
+from bench.core.params import Params
 
+SUPPORTED = (
+    "albert", "bart", "bert", "biogpt", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert",
+    "electra", "ernie", "esm", "eurobert", "flaubert", "gpt2", "jina_embeddings_v3", "llama", "megatron-bert",
+    "mobilebert", "modernbert", "mpnet", "nomic_bert", "nystromformer", "opt", "qwen2", "rembert", "roberta",
+    "roberta-prelayernorm", "roc_bert", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl",
+)  # fmt: skip
+"""Kinds (`model_type`) of which a tiny model went through export and the CPU's runtimes with its own logits
+(tests/test_models.py, docs/models.md)."""
+LARGEST_ONNX_BYTES = 2**31
+"""Protocol Buffers hold at most 2 GiB, and an ONNX file is one."""
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json",
-    "merges.txt", "bpe.codes", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model", "emoji.model",
-    "word_shape.json", "word_pronunciation.json",
+    "vocab.json", "merges.txt", "bpe.codes", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model",
+    "emoji.model", "word_shape.json", "word_pronunciation.json",
 )  # fmt: skip
 VOCABULARIES = frozenset(TOKENIZER_FILES) - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+TAKEN = (".json", ".txt", ".safetensors", ".codes", ".model")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a model's config.json; ModelError if it is missing or no JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"the model has no {path.name}: set model.id or model.path to one that `save_pretrained` wrote"
+        ) from None
+    except (OSError, ValueError, RecursionError) as problem:
+        raise ModelError(f"the model's {path.name} is no JSON: {shortened(str(problem))}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"the model's {path.name} is no JSON object")
+    return content
+
+
+def check_kind(config: dict[str, Any]) -> None:
+    """Raise ModelError, in one sentence, if this kind of model cannot be measured."""
+    kind = config.get("model_type")
+    if config.get("auto_map"):
+        raise ModelError(
+            "the model's config.json names code of its own (auto_map), and code that comes with a model is never "
+            "run: set model.id or model.path to a model of an architecture that transformers has itself"
+        )
+    if kind not in SUPPORTED:
+        raise ModelError(
+            f"the model is of the kind {shortened(repr(kind))} (model_type in its config.json), which is not "
+            f"supported, allowed: {', '.join(SUPPORTED)}"
+        )
+    if config.get("quantization_config"):
+        raise ModelError(
+            "the model's weights are quantized already (quantization_config in its config.json), and every row "
+            "starts from float weights: set model.id or model.path to the model that it was made of"
+        )
+
+
+def task_of(config: dict[str, Any]) -> tuple[Task, int]:
+    """Return the meaning of the model's logits and its number of labels, as transformers reads its configuration."""
+    labels = len(config["id2label"]) if isinstance(config.get("id2label"), dict) else int(config.get("num_labels", 2))
+    if config.get("problem_type") == "multi_label_classification":
+        return "multi_label", labels
+    if config.get("problem_type") == "regression" or labels == 1:
+        return "regression", labels
+    return "single_label", labels
+
+
+def label_names(config: dict[str, Any]) -> dict[str, int]:
+    """Return the number of each label by its name, as the model's label2id (or id2label) has it."""
+    names = {str(name): int(number) for number, name in (config.get("id2label") or {}).items()}
+    return names | {str(name): int(number) for name, number in (config.get("label2id") or {}).items()}
 
 
 def first_files(names: Collection[str], where: str) -> list[str]:
@@ -30,12 +96,10 @@ def first_files(names: Collection[str], where: str) -> list[str]:
     if CONFIG not in names:
         raise ModelError(f"{where}: has no {CONFIG}; set model.id or model.path to a model that transformers can load")
     if WEIGHTS not in names and INDEX not in names:
-        pickled = (
-            " (its pickled weights are not loaded)" if any(name.endswith((".bin", ".pt")) for name in names) else ""
-        )
+        has_pickled = any(name.endswith((".bin", ".pt")) for name in names)
         raise ModelError(
-            f"{where}: has no {WEIGHTS}{pickled}; set model.id, model.revision or model.path to one with safetensors: "
-            "`save_pretrained` of transformers writes them"
+            f"{where}: has no {WEIGHTS}{' (its pickled weights are not loaded)' if has_pickled else ''}; set model.id, "
+            "model.revision or model.path to one with safetensors: `save_pretrained` of transformers writes them"
         )
     tokenizer = [name for name in TOKENIZER_FILES if name in names]
     if not VOCABULARIES & set(tokenizer):
@@ -81,11 +145,70 @@ def check_model(folder: Path) -> None:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as weights:
-                for name in weights.keys():  # noqa: SIM118 - no mapping
-                    count = 1
-                    for size in weights.get_slice(name).get_shape():
-                        count *= size
-                    parameters += count
+                names = weights.keys()
+                parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
         except (SafetensorError, OSError) as problem:
             raise ModelError(f"{path.name} is damaged: {shortened(str(problem))}") from None
-    check_size(parameters)
+    size = parameters * 4
+    if size >= LARGEST_ONNX_BYTES:
+        raise ModelError(
+            f"the model takes {size / 2**30:.2f} GiB in float32, allowed: less than {LARGEST_ONNX_BYTES / 2**30:g} "
+            "GiB, the most that an ONNX file holds: set model.id or model.path to a smaller one"
+        )
+
+
+def copy_model(source: Path, folder: Path) -> str:
+    """Copy the files of a user's model to `folder` and return their hash.
+
+    ModelError if they are no model's, or one is a link to a file outside.
+    """
+    names = _local_files(source)
+    where = f"model.path {source.as_posix()}"
+    chosen = first_files(names, where)
+    check_kind(read_config(_inside(source, CONFIG)))  # before gigabytes are copied
+    chosen += weight_files(source, names, where)
+    for name in chosen:
+        shutil.copyfile(_inside(source, name), folder / name)
+    return _content_hash(folder, chosen)
+
+
+def _local_files(source: Path) -> list[str]:
+    if not source.is_dir():
+        what = "a file" if source.is_file() else "no such folder"
+        raise ParameterError(
+            f"params.yaml: model.path: got {source.as_posix()!r} ({what}), allowed: a folder that `save_pretrained` "
+            f"wrote"
+        )
+    return sorted(path.name for path in source.iterdir() if path.is_file())
+
+
+def _inside(source: Path, name: str) -> Path:
+    """Return the file: in its folder, or linked from a snapshot of the hub's cache to that cache's blobs."""
+    path, home = (source / name).resolve(), source.resolve()
+    allowed = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
+    if not any(path.is_relative_to(place) for place in allowed):
+        raise ModelError(
+            f"model.path {source.as_posix()}: {name} is a link to a file outside of the folder: copy it there"
+        )
+    return path
+
+
+def _content_hash(folder: Path, names: list[str]) -> str:
+    lines = (f"{name} {file_sha256(folder / name)}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def user_input_hashes(params: Params) -> dict[str, str | None]:
+    """Return the SHA-256 of the files at each path of params.yaml, None for a path that is not set.
+
+    An edit then makes `download` stale though the path stays the same.  ParameterError if the model's folder is not
+    there; `download` names a missing table.
+    """
+    found: dict[str, str | None] = {"model": None}
+    if params.model.chosen_source == "local":
+        folder = Path(str(params.model.path))
+        found["model"] = _content_hash(folder, [name for name in _local_files(folder) if name.endswith(TAKEN)])
+    for name in ("path", "calibration_path"):
+        path = getattr(params.dataset, name) if params.dataset.chosen_source == "local" else None
+        found[name] = file_sha256(Path(path)) if path is not None and Path(path).is_file() else None
+    return found

@@ -1,8 +1,7 @@
 """Make the stand-in model: the real architecture, seeded random weights, a small tokenizer.
 
-Speed does not depend on the weights, accuracy does: rows of this model have none.
-Biases are spread wider than transformers' default (zero), so that a dropped bias
-or mask shows in the logits.
+Speed does not depend on the weights, accuracy does: rows of this model have none.  Biases are spread wider than
+transformers' default (zero): a dropped bias or mask then shows in the logits.
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.core.params import Synthetic
 from bench.sources.builtin import NEGATIVE, POSITIVE
-
-if TYPE_CHECKING:
-    import torch
 
 MAX_POSITIONS = 512
 LABELS = {NEGATIVE: "NEGATIVE", POSITIVE: "POSITIVE"}
@@ -30,7 +26,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 def write_synthetic_model(settings: Synthetic, sentences: list[str], folder: Path) -> None:
     """Write config, safetensors and tokenizer to `folder`; the same settings give the same bytes."""
     write_tokenizer(sentences, settings.vocab_size, folder)
-    model = build_model(settings)
+    model = _build_model(settings)
     _balance_labels(model, sentences[:BALANCING_SENTENCES], folder)
     model.save_pretrained(folder)
 
@@ -51,7 +47,7 @@ def _balance_labels(model: Any, sentences: list[str], folder: Path) -> None:
         head.bias -= logits.median(dim=0).values.round(decimals=2)
 
 
-def build_model(settings: Synthetic) -> Any:
+def _build_model(settings: Synthetic) -> Any:
     """Return the classifier (transformers) with two labels and seeded weights, in evaluation mode."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -60,8 +56,14 @@ def build_model(settings: Synthetic) -> Any:
     logging.disable_progress_bar()
     model = AutoModelForSequenceClassification.from_config(_config(settings))
     generator = torch.Generator().manual_seed(settings.seed)
-    for name, parameter in sorted(model.named_parameters()):
-        _initialise(name, parameter, generator)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if name.endswith("bias"):
+                parameter.normal_(0.0, BIAS_SPREAD, generator=generator)
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            else:  # 1 / sqrt(inputs) keeps the signal's size from layer to layer, whatever the width
+                parameter.normal_(0.0, WEIGHT_GAIN / math.sqrt(parameter.shape[-1]), generator=generator)
     return model.eval()
 
 
@@ -83,8 +85,7 @@ def _config(settings: Synthetic) -> Any:
             max_position_embeddings=MAX_POSITIONS,
             **labels,
         )
-    encoder = BertConfig if settings.architecture == "bert" else RobertaConfig
-    extra_positions = 0 if settings.architecture == "bert" else 1
+    encoder, extra_positions = (BertConfig, 0) if settings.architecture == "bert" else (RobertaConfig, 1)
     return encoder(
         num_hidden_layers=settings.layers,
         hidden_size=settings.dim,
@@ -95,24 +96,10 @@ def _config(settings: Synthetic) -> Any:
     )
 
 
-def _initialise(name: str, parameter: torch.nn.Parameter, generator: torch.Generator) -> None:
-    import torch
-
-    with torch.no_grad():
-        if name.endswith("bias"):
-            parameter.normal_(0.0, BIAS_SPREAD, generator=generator)
-        elif parameter.dim() == 1:
-            parameter.fill_(1.0)
-        else:
-            # 1 / sqrt(inputs) keeps the signal's size from layer to layer, whatever the width.
-            parameter.normal_(0.0, WEIGHT_GAIN / math.sqrt(parameter.shape[-1]), generator=generator)
-
-
 def write_tokenizer(sentences: list[str], vocab_size: int, folder: Path) -> None:
     """Write a lower-casing WordPiece tokenizer whose words are the sentences' most frequent ones.
 
-    The vocabulary is counted here and not by the trainer of `tokenizers`, whose choice
-    between equally frequent pieces differs from run to run.
+    Not by the trainer of `tokenizers`: its choice between equally frequent pieces differs from run to run.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -123,15 +110,8 @@ def write_tokenizer(sentences: list[str], vocab_size: int, folder: Path) -> None
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": MAX_POSITIONS,
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
-    }
+    roles = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_POSITIONS, **roles}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
@@ -143,6 +123,5 @@ def _choose_tokens(sentences: list[str], vocab_size: int) -> list[str]:
     words = Counter(word for text in sentences for word, _ in splitter.pre_tokenize_str(text.lower()))
     characters = sorted({character for word in words for character in word})
     by_frequency = sorted(words, key=lambda word: (-words[word], word))
-    tokens = dict.fromkeys([*SPECIAL_TOKENS, *characters, *(f"##{character}" for character in characters)])
-    tokens.update(dict.fromkeys(by_frequency))
-    return list(tokens)[:vocab_size]
+    continuations = (f"##{character}" for character in characters)
+    return list(dict.fromkeys([*SPECIAL_TOKENS, *characters, *continuations, *by_frequency]))[:vocab_size]

@@ -1,5 +1,4 @@
-"""Sentences in a table, the user's own or the hub's: .csv, .tsv, .jsonl or .parquet, with the columns that are
-named."""
+"""Read sentences from a table, the user's own or the hub's: .csv, .tsv, .jsonl or .parquet."""
 
 from __future__ import annotations
 
@@ -20,16 +19,14 @@ Row = tuple[int, dict[str, Any]]
 
 
 def read_table(
-    path: Path, columns: Dataset, names: Mapping[str, int], labels: int | None, limit: int | None = None
+    path: Path, columns: Dataset, names: Mapping[str, int], labels: int, limit: int | None = None
 ) -> list[Labelled]:
     """Return the sentences of a table; labels are numbers below `labels`, or `names` of the model's.
 
-    Raises ParameterError for a column that is not there, and DataError, with file and line, for a row that cannot be
-    used.
+    Raises ParameterError for a missing column, and DataError, with file and line, for a row that cannot be used.
     """
-    rows = _rows(path)
     found: list[Labelled] = []
-    for number, cells in islice(rows, limit):
+    for number, cells in islice(_rows(path), limit):
         if not found:
             _check_columns(path, columns, cells)
         place = f"{path.as_posix()}, {'row' if path.suffix == '.parquet' else 'line'} {number}"
@@ -88,12 +85,8 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     from pyarrow import parquet
 
     try:
-        table = parquet.ParquetFile(path)
-        number = 0
-        for batch in table.iter_batches():
-            for cells in batch.to_pylist():
-                number += 1
-                yield number, cells
+        batches = parquet.ParquetFile(path).iter_batches()
+        yield from enumerate((cells for batch in batches for cells in batch.to_pylist()), 1)
     except pyarrow.ArrowException as problem:
         raise DataError(f"{path.as_posix()} is no parquet file, or damaged: {shortened(str(problem))}") from None
 
@@ -117,16 +110,15 @@ def _text(cells: dict[str, Any], column: str, place: str) -> str:
     return text.strip()
 
 
-def _label(value: Any, names: Mapping[str, int], labels: int | None, place: str) -> int:
+def _label(value: Any, names: Mapping[str, int], labels: int, place: str) -> int:
     """Return a label's number; a name is one of the model's."""
     text = str(value).strip()
     number = names.get(text)
     if number is None and isinstance(value, int | float | str) and not isinstance(value, bool):
         number = _whole_number(text)
-    if number is None or number < 0 or (labels is not None and number >= labels):
-        most = f"0 to {labels - 1}" if labels else "a number from 0 on"
+    if number is None or not 0 <= number < labels:
         known = f", or one of the model's own: {shortened(', '.join(names))}" if names else ""
-        raise DataError(f"{place}: the label is {shortened(repr(value))}, allowed: {most}{known}")
+        raise DataError(f"{place}: the label is {shortened(repr(value))}, allowed: 0 to {labels - 1}{known}")
     return number
 
 

@@ -47,9 +47,9 @@ def amounts(
     workload: Workload, variant: Variant, batch_size: int, work: Work, kind: Literal["given", "computed"]
 ) -> Figures:
     """Return operations and bytes of a call: the medians over a pass, as p50 is one."""
-    each = list(loads(batch_size, work, kind))
+    each = loads(batch_size, work, kind)
     return {
-        "operations": median(workload.operations(load) for load in each),
+        "operations": median(workload.flops(load) for load in each),
         "bytes_moved": median(workload.bytes_moved(load, variant.precision) for load in each),
     }
 

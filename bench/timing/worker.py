@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.inputs.batches import IndexedBatch, make_batches
+from bench.inputs.batches import IndexedBatch, make_batches, pad
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
-from bench.inputs.padding import pad
 from bench.machine.quota import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable

@@ -1,7 +1,6 @@
 """Check params.yaml before DVC reads it:  python -m bench.runtimes.base.check_params
 
-DVC fills dvc.yaml from params.yaml before any stage can run, and names a missing key
-less clearly than this does.
+DVC fills dvc.yaml from params.yaml before any stage can run, and names a missing key less clearly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Make a transformers classifier take packed sentences (varlen), laid end to end: nothing of a batch is padding.
+"""Make a transformers classifier take packed sentences (varlen), so that nothing of a batch is padding.
 
 The model sees one long row of tokens.  Three things keep its sentences apart: attention is told where each begins,
-positions restart there, and behind the last layer the first token of each is taken, so that the head finds what it
-finds in a padded batch.  Nothing is known about architectures: whether a model is right this way is tried.
+positions restart there, and behind the last layer the first token of each is taken, so that the head finds the same as
+in a padded batch.  Nothing is known about architectures: whether a model is right this way is tried.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LAST_LAYERS = ("transformer", "encoder")
 """Names of the stack of layers within a model, behind which some architectures pool."""
 PROJECTIONS = (("q_lin", "k_lin", "v_lin"), ("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
-"""Names of the three products that attention begins with."""
+"""Names of the three GEMMs that attention begins with."""
 CLOSE = 0.02
 """Difference of a logit by which half precision may differ from itself; a wrong mask or position is far beyond."""
 numbers = itertools.count()
@@ -30,10 +30,10 @@ numbers = itertools.count()
 
 @dataclass
 class PackedRow:
-    """Where the sentences of the row lie that is computed now: int32 on the device.
+    """Places of the sentences in the row that is computed now: int32 on the device.
 
-    `starts`: where each begins, and behind them where the last one ends.  `first`: the places of the first tokens of
-    those whose logits are wanted.
+    `starts`: where each begins, and behind them where the last one ends.  `first`: the first tokens of those whose
+    logits are required.
     """
 
     starts: torch.Tensor | None = None
@@ -41,7 +41,7 @@ class PackedRow:
 
 
 class PackedClassifier:
-    """A classifier for rows of sentences; Unavailable, with the reason, if it does not take them."""
+    """A classifier for packed sentences; Unavailable, with the reason, if it does not take them."""
 
     def __init__(self, model: Any, longest: int, attend: Callable[..., Any]) -> None:
         """`attend`: attention with the signature of PyTorch's `varlen_attn`; `longest`: the most tokens a sentence."""
@@ -68,15 +68,18 @@ class PackedClassifier:
     def _settle(self, attend: Callable[..., Any], takes_positions: bool) -> None:
         """Leave the model as it is right for rows."""
         import torch
+        from transformers import AttentionInterface
+        from transformers.masking_utils import AttentionMaskInterface
 
         kind = self.model.config.model_type
         if not takes_positions:
-            raise Unavailable(f"this {kind} model does not take sentences laid end to end: it is told no positions")
+            raise Unavailable(f"this {kind} model does not take packed sentences: it is told no positions")
         with torch.inference_mode():
             sentences = list(_tried_sentences(self.model, self.longest))
-            wanted = torch.cat([self.model(input_ids=each).logits.float() for each in sentences])
-            name = f"end_to_end_{next(numbers)}"
-            _register(name, self._attention(attend))
+            required = torch.cat([self.model(input_ids=each).logits.float() for each in sentences])
+            name = f"packed_{next(numbers)}"
+            AttentionInterface.register(name, self._attention(attend))
+            AttentionMaskInterface.register(name, lambda *_given, **_named: None)
             self.model.set_attn_implementation(name)
             if self.model.config._attn_implementation != name:
                 raise Unavailable(f"this {kind} model's attention cannot be replaced")
@@ -86,13 +89,13 @@ class PackedClassifier:
                 self.offset = offset
                 try:
                     found = self.logits(*_row_of(sentences, offset))
-                    if found.shape == wanted.shape and torch.allclose(found, wanted, rtol=CLOSE, atol=CLOSE):
+                    if found.shape == required.shape and torch.allclose(found, required, rtol=CLOSE, atol=CLOSE):
                         return
                     reason = reason or "its logits are others then"
                 except Exception as problem:  # whatever an architecture's own code raises on a row
                     reason = f"{type(problem).__name__}: {shortened(first_line(problem))}"
                 handle.remove()
-        raise Unavailable(f"this {kind} model does not take sentences laid end to end: {reason}")
+        raise Unavailable(f"this {kind} model does not take packed sentences: {reason}")
 
     def _attention(self, attend: Callable[..., Any]) -> Callable[..., Any]:
         row, longest = self._row, self.longest
@@ -116,14 +119,6 @@ class PackedClassifier:
         if isinstance(output, tuple):
             return (output[0][0][first].unsqueeze(1), *output[1:])
         return type(output)(last_hidden_state=output[0][0][first].unsqueeze(1))
-
-
-def _register(name: str, attention: Callable[..., Any]) -> None:
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
-
-    AttentionInterface.register(name, attention)
-    AttentionMaskInterface.register(name, lambda *_given, **_named: None)
 
 
 def _places(model: Any) -> Iterator[Any]:
@@ -156,41 +151,40 @@ def _row_of(sentences: list[torch.Tensor], offset: int) -> tuple[torch.Tensor, .
 
 
 def join_projections(model: Any) -> int:
-    """Compute attention's three projections as one product; return for how many layers that was possible.
+    """Compute attention's three projections as one GEMM; return for how many layers that was possible.
 
-    Three small products keep a GPU busy worse than one that is three times as wide.
+    Three small GEMMs keep a GPU busy worse than one that is three times as wide.
     """
     import torch
 
     joined = 0
     for module in list(model.modules()):
         for names in PROJECTIONS:
-            parts = [getattr(module, name, None) for name in names]
-            if all(isinstance(part, torch.nn.Linear) for part in parts) and _are_alike(parts):
+            parts: list[Any] = [getattr(module, name, None) for name in names]
+            if not all(isinstance(part, torch.nn.Linear) for part in parts):
+                continue
+            if len({(part.in_features, part.out_features, part.bias is None) for part in parts}) == 1:
                 for name, part in zip(names, _joined(parts), strict=True):
                     setattr(module, name, part)
                 joined += 1
     return joined
 
 
-def _are_alike(parts: list[Any]) -> bool:
-    shapes = {(part.in_features, part.out_features, part.bias is None) for part in parts}
-    return len(shapes) == 1
+@dataclass
+class Shared:
+    """The output of a GEMM between its computation and its last use."""
+
+    made: torch.Tensor | None = None
 
 
 def _joined(parts: list[Any]) -> list[Any]:
-    """Return modules that each give their part of one product, which the first of them computes."""
+    """Return modules that each give their part of one GEMM, which the first of them computes."""
     import torch
 
     first = parts[0]
     width = first.out_features
-    whole = torch.nn.Linear(
-        first.in_features,
-        width * len(parts),
-        first.bias is not None,
-        device=first.weight.device,
-        dtype=first.weight.dtype,
-    )
+    like = {"device": first.weight.device, "dtype": first.weight.dtype}
+    whole = torch.nn.Linear(first.in_features, width * len(parts), first.bias is not None, **like)
     with torch.no_grad():
         whole.weight.copy_(torch.cat([part.weight for part in parts]))
         if first.bias is not None:
@@ -216,10 +210,3 @@ def _joined(parts: list[Any]) -> list[Any]:
 
     shared = Shared()
     return [Part(number) for number in range(len(parts))]
-
-
-@dataclass
-class Shared:
-    """A product between its computation and its last use."""
-
-    made: torch.Tensor | None = None

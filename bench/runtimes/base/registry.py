@@ -7,8 +7,7 @@ A runtime file defines
     OPTIONS     its options and, for each, the values allowed
     import_libraries()   imports them; nothing is loaded onto a device yet
     open_session(spec) -> Session
-and imports its library inside functions only, so that a machine without one
-runtime measures the others.
+and imports its library inside functions only, so that a machine without one runtime measures the others.
 """
 
 from __future__ import annotations
@@ -51,10 +50,8 @@ def check_variant(key: str, variant: Variant) -> None:
             f"for {variant.runtime}, allowed: {pairs}"
         )
     if variant.padding not in runtime.PADDINGS:
-        raise ParameterError(
-            f"params.yaml: {key}.padding: got {variant.padding!r} for {variant.runtime}, "
-            f"allowed: {', '.join(runtime.PADDINGS)}"
-        )
+        got, allowed = f"got {variant.padding!r} for {variant.runtime}", ", ".join(runtime.PADDINGS)
+        raise ParameterError(f"params.yaml: {key}.padding: {got}, allowed: {allowed}")
     for option, value in variant.options.items():
         if option not in runtime.OPTIONS:
             allowed = ", ".join(runtime.OPTIONS) or "none"

@@ -27,7 +27,7 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class SessionSpec:
-    """All that a runtime needs to know to load a variant."""
+    """A variant, as a runtime loads it."""
 
     device: str
     precision: str
@@ -44,7 +44,7 @@ class SessionSpec:
 
 @dataclass(frozen=True)
 class Computed:
-    """What a runtime computes for one batch, padding included.
+    """The work of a runtime for one batch, padding included.
 
     `shape`: what kernels, captures and engines are made for; `tokens`: those that go through the layers; `pairs`: of
     tokens whose attention is computed.
@@ -58,7 +58,7 @@ class Computed:
 class Session(ABC):
     """A loaded model.  Host arrays in, host logits out, synchronous.
 
-    A runtime's session inherits this, and with it what holds for most: one model for all shapes, nothing to prepare.
+    The defaults hold for most runtimes: one model for all shapes, nothing to prepare.
     """
 
     is_for_one_batch_size: bool = False

@@ -1,14 +1,29 @@
-"""The classifier in PyTorch as its runtimes load it, and what it shows of itself."""
+"""The classifier in PyTorch as its runtimes load it, and what its tensors show."""
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections import Counter
 from typing import Any
 
-import numpy as np
+from bench.runtimes.base.session import SessionSpec, Unavailable
 
-from bench.runtimes.base.session import SessionSpec
+
+def import_libraries() -> None:
+    """Import PyTorch and transformers: seconds, and much longer on a slow disk."""
+    import torch  # noqa: F401
+    from transformers import AutoModelForSequenceClassification  # noqa: F401
+
+
+def check_gpu(is_compiled: bool) -> None:
+    """Raise Unavailable where PyTorch sees no GPU, or cannot compile for it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
+    if is_compiled and importlib.util.find_spec("triton") is None:
+        raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
 
 
 def load_model(spec: SessionSpec) -> Any:
@@ -32,40 +47,36 @@ def load_model(spec: SessionSpec) -> Any:
         return torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
 
 
-def devices(model: Any) -> list[str]:
-    """Return the kinds of devices that the model's tensors lie on."""
-    return sorted({tensor.device.type for tensor in model.state_dict().values() if _is_tensor(tensor)})
+def shown_by(model: Any) -> dict[str, Any]:
+    """Return the fields of `Evidence` that the model's tensors show, packed INT8 weights of quantized layers included.
 
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "device") and hasattr(value, "element_size")
-
-
-def weight_bytes(model: Any) -> dict[str, int]:
-    """Return the bytes of all weights by dtype, packed INT8 weights of quantized layers included."""
-    sizes: Counter[str] = Counter()
-    for tensor in model.state_dict().values():
-        if _is_tensor(tensor) and tensor.dim() > 0:
-            sizes[str(tensor.dtype).removeprefix("torch.")] += tensor.numel() * tensor.element_size()
-    for module in model.modules():
-        if callable(getattr(module, "weight", None)):
-            weight = module.weight()
-            sizes[str(weight.dtype).removeprefix("torch.")] += int(np.prod(weight.shape)) * weight.element_size()
-    return dict(sizes)
-
-
-def product_weights(model: Any) -> dict[str, int]:
-    """Return the elements of the weights of all linear layers and convolutions by dtype, quantized ones included."""
+    `device`: the kinds of devices; by dtype, `weight_bytes`: of all weights; `product_weights`: elements of the weights
+    of linear layers and convolutions.
+    """
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    products = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, Conv1D)
+    gemms = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, Conv1D)
+    tensors = [value for value in model.state_dict().values() if isinstance(value, torch.Tensor)]
+    sizes: Counter[str] = Counter()
     elements: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.dim() > 0:
+            sizes[_dtype(tensor)] += tensor.numel() * tensor.element_size()
     for module in model.modules():
         weight: Any = getattr(module, "weight", None)
         if callable(weight):
             weight = weight()
-        elif not isinstance(module, products):
+            sizes[_dtype(weight)] += weight.numel() * weight.element_size()
+        elif not isinstance(module, gemms):
             continue
-        elements[str(weight.dtype).removeprefix("torch.")] += weight.numel()
-    return dict(elements)
+        elements[_dtype(weight)] += weight.numel()
+    return {
+        "device": sorted({tensor.device.type for tensor in tensors}),
+        "weight_bytes": dict(sizes),
+        "product_weights": dict(elements),
+    }
+
+
+def _dtype(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
