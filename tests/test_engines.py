@@ -22,11 +22,11 @@ from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import SessionPerBatch
 from bench.runtimes.tensorrt import (
     explain_missing_tensorrt,
+    is_tensorrt_8,
     lengths_of,
     open_session,
     profile_options,
     provider_options,
-    traits,
     with_int32_inputs,
 )
 from bench.workers.engines import (
@@ -96,7 +96,7 @@ def test_precision_flags_follow_the_row(precision: str, options: Any, fp16: str,
 def test_an_fp16_graph_gets_the_fp16_flag_where_tensorrt_would_run_it_in_tf32(
     tensorrt: str | None, precision: str, flag: str
 ) -> None:
-    given = provider_options(spec(precision), Path("engines"), traits(tensorrt))
+    given = provider_options(spec(precision), Path("engines"), is_tensorrt_8(tensorrt))
     assert given["trt_fp16_enable"] == flag
 
 

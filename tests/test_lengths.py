@@ -19,7 +19,7 @@ from bench.core.errors import DataError
 from bench.core.model_inputs import PackedBatch
 from bench.findings.noise import disturbances
 from bench.findings.variants import paddings
-from bench.graphs.export import export_graph
+from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, length_figures, token_counts
 from bench.report.context import read_context
@@ -207,7 +207,6 @@ def test_one_graph_serves_every_length_and_a_fixed_row_computes_no_shape(made: M
 
 def operators_of_one_length(made: Made, path: Path) -> list[str]:
     """Return the operators of a graph that was exported for one length alone."""
-    from bench.classifier.exportable import exportable
     from bench.classifier.model import load_classifier
     from bench.graphs.onnx_files import save_graph
 

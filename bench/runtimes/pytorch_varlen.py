@@ -82,7 +82,9 @@ class VarlenSession(Session):
         bucket = bucket_of(*batch.shape)
         with torch.inference_mode():
             if bucket not in self._graphs:
-                self._graphs[bucket] = self._capture(bucket)
+                before = torch.cuda.memory_reserved()
+                self._graphs[bucket] = CapturedRow(self._logits, bucket, self._classifier, self._pool)
+                self._capture_bytes += torch.cuda.memory_reserved() - before
             return self._graphs[bucket].run(batch)
 
     def computed(self, batch: AnyBatch) -> Computed:
@@ -117,14 +119,6 @@ class VarlenSession(Session):
         if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
             self._uncompiled_calls += 1
         return self._classifier.logits(*arguments)
-
-    def _capture(self, bucket: tuple[int, int]) -> CapturedRow:
-        import torch
-
-        before = torch.cuda.memory_reserved()
-        captured = CapturedRow(self._logits, bucket, self._classifier, self._pool)
-        self._capture_bytes += torch.cuda.memory_reserved() - before
-        return captured
 
 
 def bucket_of(sentences: int, tokens: int) -> tuple[int, int]:

@@ -1,14 +1,12 @@
 """ONNX Runtime with its TensorRT execution provider.
 
 Engines come from the cache folder that `build_engine` filled; a session here never builds one silently, because
-`bench.workers.engines` checks that the folder did not change.  The differences of TensorRT 8 (seen with 8.6.1) are in
-`Traits`, nowhere else.
+`bench.workers.engines` checks that the folder did not change.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False),
 """`flag` lets TensorRT choose FP16 layer by layer, beside INT8 too."""
 PROVIDER = "TensorrtExecutionProvider"
 MIB = 2**20
+LIBRARY_MAJOR = re.compile(r"nvinfer\.so\.(\d+)|nvinfer_(\d+)\.dll")
 
 __all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
@@ -50,7 +49,7 @@ def open_session(spec: SessionSpec) -> Session:
     if spec.padding != "fixed" and spec.options.get("cuda_graph"):
         raise Unavailable("TensorRT's CUDA graph is good for one shape alone: take padding fixed, or no cuda_graph")
     installed = library_version("tensorrt")
-    needs_int32 = traits(installed).casts_int64 and spec.options.get("cuda_graph")
+    needs_int32 = is_tensorrt_8(installed) and spec.options.get("cuda_graph")
     open_one = partial(_open, spec, installed, with_int32_inputs(spec.graph) if needs_int32 else None)
     if spec.engine_options["profiles"] == "per_batch" or spec.options.get("cuda_graph"):
         return SessionPerBatch(lambda size: open_one([size], _own_folder(folder, size)))
@@ -68,7 +67,7 @@ def _open(
     spec: SessionSpec, installed: str | None, graph: bytes | None, batch_sizes: list[int], folder: Path
 ) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
-    options = provider_options(spec, folder, traits(installed))
+    options = provider_options(spec, folder, is_tensorrt_8(installed))
     options |= profile_options(batch_sizes, lengths_of(spec), input_names(spec.graph))
     try:
         session = create_session(spec, PROVIDER, options, graph=graph)
@@ -77,26 +76,13 @@ def _open(
     return CudaGraphSession(session, spec) if spec.options.get("cuda_graph") else PlainSession(session, spec)
 
 
-@dataclass(frozen=True)
-class Traits:
-    """How the installed TensorRT differs from TensorRT 10."""
+def is_tensorrt_8(version: str | None) -> bool:
+    """Tell TensorRT 8 (seen with 8.6.1) from newer versions; an unknown one counts as new.
 
-    is_weakly_typed: bool = False
-    """The types of a graph are only a hint: without the FP16 flag an FP16 graph runs in TF32."""
-    casts_int64: bool = False
-    """INT64 inputs are cast outside the engine and its CUDA graph: replays return the first input's logits for ever."""
-
-
-NEWEST = Traits()
-
-
-def traits(tensorrt: str | None) -> Traits:
-    """Return what is known of a version of TensorRT; an unknown one counts as the newest."""
-    is_8 = (tensorrt or "").split(".")[0] == "8"
-    return Traits(is_weakly_typed=is_8, casts_int64=is_8)
-
-
-LIBRARY_MAJOR = re.compile(r"nvinfer\.so\.(\d+)|nvinfer_(\d+)\.dll")
+    There the types of a graph are only a hint: without the FP16 flag an FP16 graph runs in TF32.  INT64 inputs are cast
+    outside the engine and its CUDA graph: replays return the first input's logits for ever.
+    """
+    return (version or "").split(".")[0] == "8"
 
 
 def explain_missing_tensorrt(message: str, installed: str | None) -> str:
@@ -108,10 +94,10 @@ def explain_missing_tensorrt(message: str, installed: str | None) -> str:
     return f"this ONNX Runtime needs TensorRT {required}, installed is {installed}"
 
 
-def provider_options(spec: SessionSpec, folder: Path, known: Traits = NEWEST) -> dict[str, str]:
+def provider_options(spec: SessionSpec, folder: Path, is_weakly_typed: bool = False) -> dict[str, str]:
     """Return the provider's options but for the profile; booleans are 'True' and 'False' here."""
     by_flag = spec.options.get("fp16_by", "graph") == "flag"
-    needs_flag = spec.precision == "fp16" and known.is_weakly_typed
+    needs_flag = spec.precision == "fp16" and is_weakly_typed
     flags = {
         "trt_fp16_enable": by_flag or needs_flag,
         "trt_int8_enable": spec.precision == "int8",
