@@ -17,8 +17,7 @@ from bench.core.provenance import read_environment
 from bench.core.reports import EngineRecord
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.workers.building import build_engines
-from bench.workers.engines import RECORD
+from bench.workers.engines import RECORD, build_engines
 
 
 def main() -> None:

@@ -15,8 +15,7 @@ from bench.core.variables import chosen_variables
 from bench.machine.cores import thread_count
 from bench.machine.gpus import gpu_to_time
 from bench.machine.lock import timing_lock
-from bench.peaks.cpu import measure_cpu_peaks
-from bench.peaks.cuda import measure_cuda_peaks
+from bench.peaks.measured import measure_cpu_peaks, measure_cuda_peaks
 
 
 def main() -> None:

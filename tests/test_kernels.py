@@ -14,7 +14,7 @@ from bench.core.reports import Evidence, Profile
 from bench.machine.can_run import reason_to_skip
 from bench.proof.kernels import arithmetic_of, arithmetic_shares
 from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
-from bench.timing.profiling import covered
+from bench.timing.monitors import covered
 
 SGEMM = "void sgemm_largek_lds64<true, false, 5, 5, 4, 4, 4, 34>(float*, float const*, float const*, int, int)"
 FFMA = "sm80_xmma_gemm_f32f32_f32f32_f32_tn_n_tilesize128x32x8_stage3_warpsize2x2x1_ffma_execute_kernel__5x_cublas"

@@ -14,7 +14,7 @@ from bench.core.errors import ParameterError
 from bench.machine import cores, environment, quota
 from bench.machine.can_run import has_code
 from bench.machine.gpus import chosen_gpu, handle_of, visible_gpus
-from bench.timing.gpu_monitor import GpuMonitor
+from bench.timing.monitors import GpuMonitor
 
 Write = Callable[[str, str], None]
 

@@ -11,8 +11,8 @@ import pytest
 from bench.core.model_inputs import AnyBatch
 from bench.inputs.batches import make_batches
 from bench.inputs.encoded import Encoded
-from bench.timing.latencies import summarize_latencies
 from bench.timing.measure import Budget, rotated, time_runs, warm_up
+from bench.timing.results import summarize_latencies
 
 MS = 1_000_000
 

@@ -32,7 +32,7 @@ from bench.summary.build import build_summary
 from bench.summary.recorded import Recorded
 from bench.summary.serving import build_serving, read_serving, write_serving
 from bench.summary.table_file import read_summary, write_summary
-from bench.timing.latencies import summarize_latencies
+from bench.timing.results import summarize_latencies
 
 
 def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:

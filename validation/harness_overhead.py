@@ -29,9 +29,8 @@ from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
 from bench.runtimes.base.registry import import_runtime
 from bench.timing.measure import Budget, Run, time_runs
-from bench.workers.jobs import make_job
 from bench.workers.launcher import run_worker, worker_environment
-from bench.workers.protocol import Job
+from bench.workers.protocol import Job, make_job
 
 ALLOWED = 0.02
 

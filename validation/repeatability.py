@@ -39,7 +39,7 @@ from bench.summary.comparisons import compare
 from bench.summary.panels import LEVELS, Sessions, with_levels
 from bench.summary.serving import compare_served, read_serving
 from bench.summary.table_file import read_summary
-from bench.timing.host_monitor import calibration_loop_ms
+from bench.timing.monitors import calibration_loop_ms
 
 RECORDED = Path(__file__).with_name("recorded") / "repeatability.json"
 """By what was compared and by title: what docs/statistics.md cites."""

@@ -18,14 +18,11 @@ from bench.core.provenance import read_environment, read_provenance
 from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored, rate_text
 from bench.core.schemas import Status
 from bench.machine.lock import timing_lock
-from bench.serving.combine import without_load
-from bench.serving.expected import expected_rate
 from bench.serving.jobs import least_queries
-from bench.serving.search import Grid
-from bench.serving.serving_rounds import ServedVariant, ServingRounds
-from bench.timing.digest import variant_digest
+from bench.serving.search import Grid, expected_rate
+from bench.serving.serving_rounds import ServedVariant, ServingRounds, without_load
+from bench.timing.digest import Request, current_request, variant_digest
 from bench.timing.participants import read_report
-from bench.timing.repro import Request, current_request
 
 STAGE = "serve"
 LOADGEN = "mlcommons_loadgen"

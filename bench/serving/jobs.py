@@ -1,4 +1,4 @@
-"""What a serving process is asked to do."""
+"""What a serving process is asked to do, and what it hands back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import BaseModel
+
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Serving, Variant
-from bench.serving.instances import NOOP
+from bench.core.reports import Evidence, NoopProcess, Offline, RatePoint, ServingProcess, SingleStream
+from bench.core.schemas import ServingStatus
 from bench.serving.search import HIGHEST, Grid
-from bench.workers.jobs import make_job
-from bench.workers.protocol import Job
+from bench.timing.quality import Comparison
+from bench.workers.protocol import Job, make_job
 
+NOOP = "no-op"
+"""Name of the no-op backend, in place of a runtime's."""
 LEAST_QUERIES = 459
 """Requests, none of them late, that show with 99% confidence that at most 1% is: 0.99^459 < 0.01 (exact binomial)."""
 BUDGETS_LONG = 20
@@ -91,3 +96,49 @@ def make_serve_job(
         highest=start if is_noop else HIGHEST,
         rates=rates or [],
     )
+
+
+class Replay(BaseModel):
+    """Batches that were run again as they were; `fault`: one gave other logits then."""
+
+    batches: int
+    max_abs_diff: float
+    fault: str = ""
+
+
+class Check(BaseModel):
+    """Whether the answers of one load were right; `unanswered`: what is wrong with their number."""
+
+    comparison: Comparison
+    unanswered: str
+    replayed: Replay
+
+
+class ServingResult(BaseModel):
+    """What one serving process did; `single_stream`, `offline` and `checks` are no part of the no-op backend's."""
+
+    status: ServingStatus
+    reason: str = ""
+    process: int = 0
+    points: list[RatePoint] = []
+    single_stream: SingleStream | None = None
+    offline: Offline | None = None
+    shapes: int = 0
+    late_captures: int = 0
+    peak_host_mib: float | None = None
+    gpu_mib: float | None = None
+    turn_unix_ns: list[int] = []
+    evidence: Evidence = Evidence()
+    checks: list[Check] = []
+
+    def is_measured(self) -> bool:
+        """Tell whether the process ran to its end."""
+        return self.status == "measured"
+
+    def as_process(self) -> ServingProcess:
+        """Return what is kept of a measured process."""
+        return ServingProcess.model_validate(self.model_dump())
+
+    def as_noop(self, first_rate: float) -> NoopProcess:
+        """Return what is kept of the no-op backend; `first_rate`: where its search began."""
+        return NoopProcess(status=self.status, reason=self.reason, points=self.points, first_rate=first_rate)

@@ -12,16 +12,17 @@ from bench.core.errors import EngineError, WorkerError
 from bench.core.files import shortened
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
-from bench.core.paths import ENGINES
+from bench.core.paths import ENGINES, EVALUATION
 from bench.core.progress import Steps, log
 from bench.core.reports import NoopProcess, Served, rate_text
+from bench.core.schemas import ServingStatus
+from bench.inputs.encoded import load_reference
 from bench.machine.cores import physical_cores
-from bench.serving.combine import combine, without_load
-from bench.serving.instances import NOOP
-from bench.serving.jobs import make_serve_job
-from bench.serving.results import ServingResult
+from bench.serving.jobs import NOOP, Check, ServingResult, make_serve_job
 from bench.serving.search import LOWEST, STEP, Grid
+from bench.timing.evidence import contradiction
 from bench.timing.participants import REASON
+from bench.timing.quality import gate_verdict, reference_spread, tolerances
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 from bench.timing.timing_rounds import LEAST_TOGETHER
 from bench.workers.engines import check_unchanged, copy_engine, read_record
@@ -174,3 +175,40 @@ def kept_place(grid: Grid, result: ServingResult) -> int:
     missed = [place for place, keeps in places.items() if not keeps]
     kept = [place for place, keeps in places.items() if keeps and place < min(missed, default=place + 1)]
     return max(kept, default=max(LOWEST, min(places) - 1))
+
+
+def without_load(variant: Variant, params: Params, status: ServingStatus, reason: str = "") -> Served:
+    """Return the report of a row that was not served."""
+    serving, device = params.serving, variant.device
+    return Served(
+        status=status,
+        reason=reason,
+        processes=[],
+        budget_ms=serving.p99_ms[device],
+        max_batch=serving.max_batch[device],
+        max_delay_ms=serving.max_delay_ms,
+        instances=serving.instances,
+    )
+
+
+def combine(variant: Variant, params: Params, results: list[ServingResult], is_real: bool) -> Served:
+    """Put the processes' results together; `rejected` if an answer under load was wrong, missing or another's."""
+    checks = [check for result in results for check in result.checks]
+    processes = [result.as_process() for result in results]
+    loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points)]
+    spread = reference_spread(load_reference(EVALUATION))
+    limits = tolerances(params.quality[variant.precision], is_real)
+    figures, reason = gate_verdict([check.comparison for check in checks], spread, limits)
+    reason = contradiction(variant, results[0].evidence) or reason or _mixed_up(checks)
+    found = {
+        **figures,
+        "requests": sum(load.queries for load in loads),
+        "replayed_batches": sum(check.replayed.batches for check in checks),
+        "processes": processes,
+    }
+    return without_load(variant, params, "rejected" if reason else "measured", reason).model_copy(update=found)
+
+
+def _mixed_up(checks: list[Check]) -> str:
+    """Return what is wrong with who got which answer; empty if nothing is."""
+    return next((fault for check in checks if (fault := check.unanswered or check.replayed.fault)), "")

@@ -23,16 +23,13 @@ from bench.inputs.encoded import load_encoded, load_reference
 from bench.machine.quota import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
-from bench.serving.answers import check, furthest, replay, unanswered
 from bench.serving.batcher import Batcher
-from bench.serving.instances import NOOP, Answers, Instances, NoopSession
-from bench.serving.jobs import ServeJob
+from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
+from bench.serving.jobs import NOOP, Check, ServeJob, ServingResult
 from bench.serving.load import Load, answer, send
 from bench.serving.requests import Requests
-from bench.serving.results import Check, ServingResult
 from bench.serving.search import Grid, search
-from bench.timing.gpu_monitor import GpuMonitor
-from bench.timing.host_monitor import OtherLoad, calibration_loop_ms, peak_host_mib
+from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, peak_host_mib
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
 from bench.workers.protocol import emit, end_with_the_launcher, wait_for_turn
 

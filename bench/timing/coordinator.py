@@ -18,11 +18,10 @@ from bench.core.paths import ROUNDS
 from bench.core.provenance import read_provenance
 from bench.core.reports import Report, Stored
 from bench.machine.lock import timing_lock
-from bench.timing.digest import variant_digest
+from bench.timing.digest import Request, current_request, variant_digest
 from bench.timing.participants import choose_participants, recorded_digest, report_without_runs
-from bench.timing.repro import Request, current_request
+from bench.timing.results import announce, write_report
 from bench.timing.timing_rounds import TimingRounds
-from bench.timing.variant_files import announce, write_report
 
 
 class WaitingReport(Stored):

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.model_inputs import AnyBatch, IntArray
+from bench.core.reports import Work
 from bench.inputs.batches import IndexedBatch
+from bench.inputs.encoded import Encoded
+from bench.runtimes.base.session import Session
 
 Run = Callable[[AnyBatch], NDArray[np.float32]]
 """Returns logits `[batch, labels]`."""
@@ -94,3 +97,31 @@ def rotated(sizes: Sequence[int], turn: int) -> list[int]:
     """Return the batch sizes starting at another one in each process, so that none is always first."""
     start = turn % len(sizes)
     return [*sizes[start:], *sizes[:start]]
+
+
+def one_of_each_shape(session: Session, batches: Sequence[IndexedBatch]) -> list[IndexedBatch]:
+    """Return the first batch of each shape that is computed: what compiles or captures a shape does so on them."""
+    shapes = {session.computed(batch.inputs).shape: batch for batch in reversed(batches)}
+    return [shapes[shape] for shape in sorted(shapes)]
+
+
+def spread_by_work(session: Session, batches: Sequence[IndexedBatch], count: int) -> list[IndexedBatch]:
+    """Return `count` batches from the least work to the most: their mean is near that of the epoch."""
+    ordered = sorted(batches, key=lambda batch: session.computed(batch.inputs).tokens)
+    places = (np.arange(count) + 0.5) / count * len(ordered)
+    return [ordered[int(place)] for place in places]
+
+
+def work_of(session: Session, batches: Sequence[IndexedBatch], encoded: Encoded) -> Work:
+    """Return, batch by batch, the tokens that were given and that were computed, and the pairs for attention.
+
+    A sentence of n tokens has n² pairs.
+    """
+    lengths = [encoded.lengths[batch.indices] for batch in batches]
+    computed = [session.computed(batch.inputs) for batch in batches]
+    return Work(
+        given_tokens=[int(each.sum()) for each in lengths],
+        given_pairs=[int((each**2).sum()) for each in lengths],
+        computed_tokens=[each.tokens for each in computed],
+        computed_pairs=[each.pairs for each in computed],
+    )

@@ -14,8 +14,7 @@ from bench.core.reports import Cell, Report
 from bench.core.schemas import Status
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.timing.digest import stage_name, variant_digest
-from bench.timing.repro import Request
+from bench.timing.digest import Request, stage_name, variant_digest
 from bench.workers.engines import check_fits, read_record
 
 AA_ROW = "a/a"

@@ -19,13 +19,12 @@ from bench.core.paths import ENGINES
 from bench.core.progress import Steps, log
 from bench.core.reports import ProcessTimes, Report, TimingSession
 from bench.machine.cores import physical_cores
-from bench.timing.combine import combine
 from bench.timing.participants import AA_ROW, Participant, failed, without_runs
-from bench.timing.results import ProcessResult
+from bench.timing.results import ProcessResult, combine
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 from bench.workers.engines import check_unchanged, copy_engine, read_record
-from bench.workers.jobs import make_job
 from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
+from bench.workers.protocol import make_job
 
 LEAST_TOGETHER = 4
 """Workers that import side by side, at least: each holds a few hundred MiB of host memory while it waits."""

@@ -23,11 +23,8 @@ from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.machine.quota import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
-from bench.timing.epoch import one_of_each_shape, spread_by_work, work_of
-from bench.timing.gpu_monitor import GpuMonitor
-from bench.timing.host_monitor import OtherLoad, calibration_loop_ms, peak_host_mib
-from bench.timing.measure import Budget, Runs, rotated, time_runs, warm_up
-from bench.timing.profiling import can_profile, profile_runs
+from bench.timing.measure import Budget, Runs, one_of_each_shape, rotated, spread_by_work, time_runs, warm_up, work_of
+from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, can_profile, peak_host_mib, profile_runs
 from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal

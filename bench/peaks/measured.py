@@ -1,11 +1,13 @@
-"""The CPU's own peaks, measured: a large matrix product in each precision, and a large copy.
+"""The peaks of CPU and GPU: a large matrix product in each precision, a large copy, and the GPU's idle power.
 
-PyTorch does the work, since it is what every machine here has; for INT8 and BF16 ONNX Runtime and OpenVINO are tried
-too, whose products are faster on many CPUs.
+PyTorch does the work, since it is what every machine here has; on the CPU ONNX Runtime and OpenVINO are tried
+too for INT8 and BF16, whose products are faster on many CPUs.  The shortest time counts: a peak is what the machine can
+do, not what it does on average.
 """
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,15 +16,24 @@ import numpy as np
 
 from bench.core.openvino_import import DEVICE, import_openvino, properties
 from bench.machine.can_run import deciding_instructions, has_bf16
-from bench.peaks.stopwatch import COPY_BYTES, Peaks, best_seconds, operations
+from bench.machine.gpus import ask, handle_of, nvml, whole_gpu
 
 if TYPE_CHECKING:
     import torch
 
 CPU_SIZE = 2048
 """Rows and columns of the square matrices."""
+CUDA_SIZE = 8192
+"""Rows and columns of the square matrices."""
+IDLE_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
+COPY_BYTES = 2**29
+LEAST_RUNS = 5
+LEAST_SECONDS = 0.5
+
 SCALE = 0.01
 """Of one step of INT8: any will do."""
+Peaks = dict[str, Any]
 
 
 def measure_cpu_peaks(threads: int) -> Peaks:
@@ -143,3 +154,94 @@ def _model(nodes: list[Any], left_type: int, product_type: int, constants: dict[
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
+
+
+def measure_cuda_peaks(gpu: str) -> Peaks | None:
+    """Return operations/s for each precision, bytes/s of a copy and idle watts, each only where it can be measured.
+
+    `gpu`: its entry of CUDA_VISIBLE_DEVICES.  None where PyTorch cannot compute on it (a GPU older than it supports).
+    """
+    import torch
+
+    if not torch.cuda.is_available() or _or_none(lambda: float(torch.ones(1, device="cuda").sum())) is None:
+        return None
+    idle_w = _idle_watts(gpu)
+    rates = {name: rate for name, measure in CUDA_PRODUCTS.items() if (rate := _or_none(measure)) is not None}
+    copied = _or_none(_copied_bytes)
+    return {"operations_per_s": rates, **({"bytes_per_s": copied} if copied else {}), "idle_w": idle_w}
+
+
+def _copied_bytes() -> float:
+    """Return the bytes/s that a large copy reads and writes."""
+    import torch
+
+    copy_from = torch.zeros(COPY_BYTES, dtype=torch.uint8, device="cuda")
+    copy_to = torch.zeros_like(copy_from)
+    return 2 * COPY_BYTES / best_seconds(lambda: copy_to.copy_(copy_from), torch.cuda.synchronize)
+
+
+def _floating_product(dtype: str, tf32: str) -> float:
+    import torch
+
+    torch.set_float32_matmul_precision(tf32)
+    left, right = (torch.randn(CUDA_SIZE, CUDA_SIZE, device="cuda", dtype=getattr(torch, dtype)) for _ in range(2))
+    return operations(CUDA_SIZE) / best_seconds(lambda: torch.mm(left, right), torch.cuda.synchronize)
+
+
+def _int8_product() -> float:
+    import torch
+
+    left, right = (torch.ones(CUDA_SIZE, CUDA_SIZE, device="cuda", dtype=torch.int8) for _ in range(2))
+    transposed = right.t()
+    return operations(CUDA_SIZE) / best_seconds(lambda: torch._int_mm(left, transposed), torch.cuda.synchronize)
+
+
+CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
+    "fp32": lambda: _floating_product("float32", "highest"),
+    "tf32": lambda: _floating_product("float32", "high"),
+    "fp16": lambda: _floating_product("float16", "highest"),
+    "bf16": lambda: _floating_product("bfloat16", "highest"),
+    "int8": _int8_product,
+}
+
+
+def _or_none(measure: Callable[[], float]) -> float | None:
+    """Return what `measure` returns, None where this GPU or this PyTorch cannot do it."""
+    try:
+        return measure()
+    except RuntimeError:
+        return None
+
+
+def _idle_watts(gpu: str) -> float | None:
+    """Return the GPU's power while it has a context and nothing to do; None where it does not tell."""
+    with nvml() as library:
+        handle = library and whole_gpu(library, handle_of(library, gpu))
+        if handle is None:
+            return None
+        time.sleep(SETTLE_SECONDS)
+        before = ask(library, "nvmlDeviceGetTotalEnergyConsumption", handle)
+        if before is None:
+            return None
+        time.sleep(IDLE_SECONDS)
+        after = ask(library, "nvmlDeviceGetTotalEnergyConsumption", handle)
+        return None if after is None else float(after - before) / 1000 / IDLE_SECONDS
+
+
+def operations(size: int) -> float:
+    """Return the FLOPs of a product of two square matrices: 2 n³, a multiplication and an addition each."""
+    return 2.0 * size**3
+
+
+def best_seconds(run: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> float:
+    """Return the shortest time of a run, after one that does not count."""
+    run()
+    wait()
+    best, spent, runs = float("inf"), 0.0, 0
+    while runs < LEAST_RUNS or spent < LEAST_SECONDS:
+        before = time.perf_counter()
+        run()
+        wait()
+        elapsed = time.perf_counter() - before
+        best, spent, runs = min(best, elapsed), spent + elapsed, runs + 1
+    return best

@@ -1,12 +1,23 @@
-"""What the GPU's own counters say around a cell: clock, temperature, power, throttling, energy."""
+"""What is seen of the machine around and beside a cell: the GPU's counters, other load on the CPU, and kernels.
+
+The kernels are seen by CUPTI in a pass of its own that is never timed.  torch.profiler records what any library of the
+process launches, so it sees the kernels of ONNX Runtime and TensorRT too.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.core.reports import GpuReading
+import psutil
+
+from bench.core.reports import GpuReading, Profile
+from bench.inputs.batches import IndexedBatch
 from bench.machine.gpus import ask, handle_of, whole_gpu
+from bench.timing.measure import Run
 
 THROTTLE_REASONS = {
     0x0000000000000004: "power cap",
@@ -16,6 +27,11 @@ THROTTLE_REASONS = {
     0x0000000000000080: "power brake",
 }
 """Bits of NVML's clocks event reasons that mean a slower GPU; idle and application clocks do not."""
+LOOP_ADDITIONS = 10_000
+LOOP_REPEATS = 5
+KEPT_KERNELS = 40
+COPIES = ("Memcpy", "Memset")
+Span = tuple[float, float]
 
 
 class GpuMonitor:
@@ -99,3 +115,109 @@ class GpuMonitor:
         busy = {sample.pid for sample in samples if sample.smUtil > 0 and sample.timeStamp >= self._began_us}
         # In a container ours is listed under another id: one of the busy ones is we.
         return max(0, len(busy) - 1)
+
+
+class OtherLoad:
+    """Counts the CPU seconds of all processes but this one, from creation on."""
+
+    def __init__(self) -> None:
+        self._busy, self._total = _system_seconds()
+        self._own = _own_seconds()
+
+    def cores(self) -> float:
+        """Return how many cores other processes used on average so far."""
+        busy, total = _system_seconds()
+        others = (busy - self._busy) - (_own_seconds() - self._own)
+        elapsed = (total - self._total) / (psutil.cpu_count() or 1)
+        return max(0.0, others / elapsed) if elapsed > 0 else 0.0
+
+
+def _system_seconds() -> tuple[float, float]:
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    stolen = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    total = sum(times) - stolen
+    return total - idle, total
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+def calibration_loop_ms() -> float:
+    """Return the time of a fixed Python loop in ms: the best of a few, so that an interrupt does not count.
+
+    It fits into a core's own caches and waits for nothing, so only the core's speed changes it: its clock,
+    or whoever shares the core (on a virtual machine, other guests).
+    """
+    best = float("inf")
+    for _ in range(LOOP_REPEATS):
+        total, before = 0, time.perf_counter_ns()
+        for number in range(LOOP_ADDITIONS):
+            total += number * number
+        best = min(best, (time.perf_counter_ns() - before) / 1e6)
+    return best
+
+
+def peak_host_mib() -> float:
+    """Return the largest resident memory of this process so far, in MiB."""
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def can_profile() -> bool:
+    """Tell whether there is a PyTorch with CUDA here, whose profiler can watch the GPU."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return False
+    return bool(torch.cuda.is_available())
+
+
+def profile_runs(run: Run, batches: Sequence[IndexedBatch]) -> Profile:
+    """Run these batches under the profiler and return, for an average run,
+
+    `kernel_launches` (copies not counted), `gpu_busy_ms` (time in which a kernel or a copy was
+    running) and `kernels`: milliseconds by kernel name, the longest 40.
+    """
+    from torch.autograd import DeviceType
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for batch in batches:
+            run(batch.inputs)
+    runs = len(batches)
+    events = [
+        event
+        for event in profiler.events() or []
+        if event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
+    ]
+    milliseconds: dict[str, float] = {}
+    launches = 0
+    for event in events:
+        if event.name.startswith(COPIES):
+            continue
+        launches += 1
+        elapsed = (event.time_range.end - event.time_range.start) / 1000
+        milliseconds[event.name] = milliseconds.get(event.name, 0.0) + elapsed / runs
+    longest = sorted(milliseconds, key=lambda name: -milliseconds[name])[:KEPT_KERNELS]
+    busy_us = covered((event.time_range.start, event.time_range.end) for event in events)
+    return Profile(
+        kernel_launches=launches / runs,
+        gpu_busy_ms=busy_us / 1000 / runs,
+        kernels={name: milliseconds[name] for name in longest},
+    )
+
+
+def covered(intervals: Iterable[Span]) -> float:
+    """Return the length of the union of intervals: time in which two overlap counts once."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
