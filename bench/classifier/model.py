@@ -22,7 +22,6 @@ UNUSED = re.compile(
     r"(^|\.)(pooler|position_ids|lm_head|cls|predictions|mask_predictions|discriminator_predictions)(\.|$)"
 )
 """Weights of other heads, and buffers of older versions: a classifier does without them."""
-DAMAGE = re.compile(r"safetensors|not a valid JSON|no file named")
 MOST_NAMES = 3
 OFFSET_POSITIONS = (
     "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet", "esm",
@@ -53,7 +52,7 @@ def load_classifier(folder: Path) -> Any:
         except SafetensorError as problem:
             raise _damaged(folder, problem) from None
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as problem:
-            if isinstance(problem, OSError) and DAMAGE.search(str(problem)):
+            if isinstance(problem, OSError) and re.search(r"safetensors|not a valid JSON|no file named", str(problem)):
                 raise _damaged(folder, problem) from None
             raise ModelError(
                 f"transformers cannot load the model: {shortened(first_line(problem))}; set model.id or model.path to "

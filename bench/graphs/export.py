@@ -34,7 +34,6 @@ from bench.inputs.encoded import Encoded
 if TYPE_CHECKING:
     import torch
 
-EXAMPLE_BATCH = 2
 PARITY_BATCHES = (1, 7)
 """Batch sizes that are compared; 7 is one that the export never saw."""
 CHECKED_SENTENCES = max(PARITY_BATCHES)
@@ -185,7 +184,7 @@ def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bo
     import torch
 
     sizes = {0: torch.export.Dim(BATCH, min=1, max=65536)}
-    arrays = example.rows(np.arange(EXAMPLE_BATCH) % len(example)).arrays
+    arrays = example.rows(np.arange(2) % len(example)).arrays
     if takes_any_length:
         sizes[1] = torch.export.Dim(LENGTH, min=2, max=example.sequence_length)
         # Of another length than the longest: a size that equals one of the model's own would be taken for it.

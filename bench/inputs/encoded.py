@@ -16,8 +16,6 @@ from bench.core.files import damaged, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.sentences import Labelled
 
-NO_LABEL = -1
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -101,7 +99,7 @@ def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> En
     return Encoded(
         tokens["input_ids"].astype(np.int64),
         tokens["attention_mask"].astype(np.int64),
-        np.array([NO_LABEL if row.label is None else row.label for row in labelled], dtype=np.int64),
+        np.array([-1 if row.label is None else row.label for row in labelled], dtype=np.int64),
         None if types is None else types.astype(np.int64),
     )
 

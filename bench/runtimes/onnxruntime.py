@@ -27,8 +27,6 @@ PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"cuda_graph": (True, False)}
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 ERROR_ONLY = 3
-GRAPH_FOR_EACH_SHAPE = (1, 18)
-"""The first version whose sessions keep a CUDA graph a shape; older ones replay the first for any other shape."""
 SOURCE_LINE = re.compile(r"/\S+\.(cc|h|cpp):\d+ ?")
 """The place in ONNX Runtime's source that its messages begin with."""
 NOT_TAKEN = ("default CPU EP", "CPU EP fallback", "graph capture", "cuda graph", "CUDA Graph", "CUDA graph")
@@ -52,14 +50,18 @@ def open_session(spec: SessionSpec) -> Session:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(ERROR_ONLY)
+    # 1.18 has `use_tf32`, and keeps a CUDA graph a shape; older sessions replay the first for any other shape
+    is_old = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 18)
     provider = PROVIDERS[spec.device]
+    has_graph = bool(spec.options.get("cuda_graph"))
     options: dict[str, str] = {}
     if spec.device == "cuda":
         load_cuda_libraries(onnxruntime)
-        options = _cuda_options(onnxruntime, spec)
-    if not spec.options.get("cuda_graph"):
+        options = {"device_id": "0", "enable_cuda_graph": "1" if has_graph else "0"}
+        options |= {} if is_old else {"use_tf32": "1" if spec.precision == "tf32" else "0"}
+    if not has_graph:
         return PlainSession(create_session(spec, provider, options), spec)
-    if _version(onnxruntime) >= GRAPH_FOR_EACH_SHAPE:
+    if not is_old:
         return CudaGraphSession(create_session(spec, provider, options), spec)
     if spec.padding != "fixed":
         raise Unavailable(
@@ -73,19 +75,6 @@ def load_cuda_libraries(onnxruntime: Any) -> None:
     if hasattr(onnxruntime, "preload_dlls"):
         with contextlib.redirect_stdout(None):
             onnxruntime.preload_dlls()
-
-
-def _cuda_options(onnxruntime: Any, spec: SessionSpec) -> dict[str, str]:
-    """Return the CUDA provider's options; `use_tf32` only where this version knows it."""
-    options = {"device_id": "0", "enable_cuda_graph": "1" if spec.options.get("cuda_graph") else "0"}
-    if _version(onnxruntime) >= (1, 18):
-        options["use_tf32"] = "1" if spec.precision == "tf32" else "0"
-    return options
-
-
-def _version(onnxruntime: Any) -> tuple[int, ...]:
-    """Return (major, minor)."""
-    return tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 
 
 def create_session(

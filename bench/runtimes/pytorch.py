@@ -19,10 +19,6 @@ SUPPORTED = frozenset(
 )
 PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
-TRIED_TOKENS = 16
-MATMUL_PRECISION = {"tf32": "high"}
-"""torch.set_float32_matmul_precision: `highest` keeps strict float32, `high` allows TF32."""
-
 
 __all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
@@ -39,7 +35,7 @@ def open_session(spec: SessionSpec) -> Session:
     torch.set_num_threads(spec.cpu_threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
-    torch.set_float32_matmul_precision(MATMUL_PRECISION.get(spec.precision, "highest"))
+    torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")  # `high` allows TF32
     torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"  # convolutions take TF32 unless told otherwise
     return (CompiledSession if is_compiled else EagerSession)(load_model(spec), spec)
 
@@ -154,7 +150,7 @@ class CompiledSession(EagerSession):
         """
         import torch
 
-        length = min(TRIED_TOKENS, self._spec.sequence_length)
+        length = min(16, self._spec.sequence_length)
         ids = torch.arange(2 * length, device=self._device).reshape(2, length) % self._model.config.vocab_size
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
