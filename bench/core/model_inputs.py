@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # `probe` needs no numpy, and runs every time
+    import numpy as np
+    from numpy.typing import NDArray
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 """In this order; the third only where the tokenizer gives types that are not all 0."""
@@ -18,7 +20,7 @@ Padding = Literal["fixed", "longest", "none"]
 Task = Literal["single_label", "multi_label", "regression"]
 """One label of several, each label by itself (logit above 0), or a number."""
 
-IntArray = NDArray[np.int64]
+IntArray: TypeAlias = "NDArray[np.int64]"
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ AnyBatch = Batch | PackedBatch
 def largest_difference(got: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Return the largest absolute difference; infinity if a value of either is NaN or infinite.
 
-    A running `max` of Python forgets NaN: every comparison with it is false.  Raises ValueError for other shapes.
+    Raises ValueError for other shapes.
     """
     if got.shape != wanted.shape:
         raise ValueError(f"shapes {got.shape} and {wanted.shape} cannot be compared")
-    difference = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
-    return float(difference.max(initial=0.0)) if np.isfinite(difference).all() else float("inf")
+    largest = float(abs(got.astype("float64") - wanted.astype("float64")).max(initial=0.0))
+    return largest if math.isfinite(largest) else math.inf

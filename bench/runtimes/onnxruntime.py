@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import AnyBatch, IntArray, Padding
@@ -257,6 +255,7 @@ class BoundBuffers:
     """Device buffers of one shape `[batch, length]` and the CUDA graph that reads and writes them."""
 
     def __init__(self, session: Any, names: list[str], shape: tuple[int, int], graph_id: int) -> None:
+        import numpy as np
         import onnxruntime
 
         self._session = session

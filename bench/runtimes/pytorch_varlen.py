@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bench.core.model_inputs import AnyBatch, IntArray, PackedBatch, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.packed import PackedClassifier, join_projections
@@ -19,7 +16,9 @@ from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, 
 from bench.runtimes.base.torch_model import check_gpu, import_libraries, load_model, shown_by
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 LIBRARIES = ("torch", "transformers")
 SUPPORTED = frozenset({("cuda", "fp16")})
@@ -139,6 +138,7 @@ class CapturedRow:
     def __init__(
         self, logits: Callable[..., torch.Tensor], bucket: tuple[int, int], classifier: PackedClassifier, pool: Any
     ) -> None:
+        import numpy as np
         import torch
 
         sizes = sizes_of(bucket, classifier.longest)
@@ -186,6 +186,8 @@ class HostRow:
 
     def __init__(self, memory: NDArray[np.int32], bucket: tuple[int, int], longest: int, offset: int) -> None:
         """`offset`: the number of a sentence's first position."""
+        import numpy as np
+
         self._longest, self._offset = longest, offset
         parts = np.split(memory, np.cumsum(sizes_of(bucket, longest))[:-1])
         self.ids, self.positions, self.types, self.starts, self.first = parts
@@ -196,6 +198,8 @@ class HostRow:
         Unused tokens become sentences of their own; where there are none, what would be their first token is the last
         one, so that no place lies beyond the row.
         """
+        import numpy as np
+
         (sentences, used), tokens = batch.shape, len(self.ids)
         ends = batch.lengths.cumsum()
         self.ids[:used], self.ids[used:] = batch.ids, 0
@@ -211,4 +215,6 @@ class HostRow:
 
 def places_in_sentences(lengths: IntArray, ends: IntArray) -> NDArray[np.int64]:
     """Return each token's place in its sentence: 0, 1, 2, …, 0, 1, …"""
+    import numpy as np
+
     return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
