@@ -6,18 +6,17 @@ import _project  # noqa: F401
 
 from bench.core.errors import run_stage
 from bench.core.params import load_params
+from bench.core.paths import SERVING_CSV, SUMMARY_CSV
 from bench.findings.build import findings_of, write_findings
 from bench.summary.build import read_tables
-from bench.summary.metrics import write_metrics
-from bench.summary.serving import write_serving
-from bench.summary.table_file import write_summary
+from bench.summary.table_file import write_metrics, write_table
 
 
 def main() -> None:
     params = load_params()
     tables = read_tables(params)
-    write_summary(tables.summary)
-    write_serving(tables.serving)
+    write_table(tables.summary, SUMMARY_CSV)
+    write_table(tables.serving, SERVING_CSV)
     write_metrics(tables.summary, tables.serving)
     write_findings(findings_of(tables, params.report))
 

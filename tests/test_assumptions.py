@@ -13,7 +13,7 @@ from bench.findings.assumptions import assumptions
 from bench.findings.models import Assumption
 from bench.report.document import plain
 from bench.report.notes import assumption
-from bench.summary.panels import Sessions, with_controls, with_levels
+from bench.summary.panels import with_controls, with_levels
 
 
 def tested(rows: pd.DataFrame) -> list[Assumption]:
@@ -152,8 +152,8 @@ def world(rng: np.random.Generator) -> pd.DataFrame:
             more = texts | {"runtime": variant.split("_")[0], "mean_ms": size * float(np.exp(np.log(medians).mean()))}
             cells_of_run.append(row(variant, size, tuple(size * medians), **more))
             cells_of_run[-1]["p50_ms"] = more["mean_ms"]
-    leveled = with_levels(table(*cells_of_run), Sessions())
-    return with_controls(leveled, Sessions(), {"cpu": "torch_cpu_fp32"}, 0.02)
+    leveled = with_levels(table(*cells_of_run), {})
+    return with_controls(leveled, {}, {"cpu": "torch_cpu_fp32"}, 0.02)
 
 
 def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:

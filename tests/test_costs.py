@@ -9,7 +9,8 @@ import pytest
 from bench.classifier.workload import Load, Workload
 from bench.core.params import Precision, Variant
 from bench.core.reports import GpuReading, TimedCell, Work
-from bench.summary.costs import bound, break_even_calls, energy, limits, one_off_seconds, raised_peaks, tokens
+from bench.summary.comparisons import break_even_calls
+from bench.summary.costs import bound, energy, limits, one_off_seconds, raised_peaks, tokens
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.summary.metrics import write_metrics
+from bench.summary.table_file import write_metrics
 
 SERVED = pd.DataFrame({"variant": ["fast", "slow"], "requests_per_s": [57911.4, None]})
 

@@ -24,14 +24,20 @@ from bench.core.params import Params
 from bench.core.reports import Report, Served
 from bench.runs.hardware import render_hardware
 from bench.runs.hardware_plot import write_hardware_plot
-from bench.runs.manifest import MANIFEST, MEASURED_WITH, PARTS, manifest_id
-from bench.runs.packed import unpack_samples
 from bench.runs.record import record
-from bench.runs.recorded_runs import RecordedRun, comparable
+from bench.runs.recorded_runs import (
+    MANIFEST,
+    MEASURED_WITH,
+    PARTS,
+    RecordedRun,
+    comparable,
+    manifest_id,
+    unpack_samples,
+)
 from bench.summary.build import build_summary
-from bench.summary.recorded import Recorded
-from bench.summary.serving import build_serving, read_serving, write_serving
-from bench.summary.table_file import read_summary, write_summary
+from bench.summary.costs import Recorded
+from bench.summary.serving import build_serving, read_serving
+from bench.summary.table_file import read_summary, write_table
 from bench.timing.results import summarize_latencies
 
 
@@ -190,7 +196,7 @@ def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: 
     content = unpack_samples(folder)
     served = {key: Served.model_validate(each["served"]) for key, each in content.items() if "served" in each}
     again = build_serving(params_of(folder), read_summary(folder / "summary.csv"), served)
-    write_serving(again, tmp_path / "serving.csv")
+    write_table(again, tmp_path / "serving.csv")
     pd.testing.assert_frame_equal(
         read_serving(tmp_path / "serving.csv"), read_serving(folder / "serving.csv"), check_dtype=False, rtol=1e-9
     )
@@ -208,7 +214,7 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
     params = params_of(folder)
     reports = {key: Report.model_validate(content[key]["report"]) for key in params.all_variants()}
     again = build_summary(params, reports, Recorded.read())
-    write_summary(again, tmp_path / "summary.csv")
+    write_table(again, tmp_path / "summary.csv")
     assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
 
 

@@ -14,7 +14,7 @@ from test_report import row, table
 from bench.core.reports import ProcessTimes, TimingSession
 from bench.findings.noise import noise
 from bench.summary.comparisons import compare
-from bench.summary.panels import Sessions, with_controls, with_levels
+from bench.summary.panels import with_controls, with_levels
 from bench.timing.digest import Request, parse
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 
@@ -126,7 +126,7 @@ def panel(twin: list[float], session: str = "1", **changes: Any) -> pd.DataFrame
         for name, base in (("torch_cpu_fp32", 10.0), ("b_cpu_fp32", 5.0), ("c_cpu_fp32", 9.9), ("d_cpu_fp32", 20.0))
     ]
     cell = ProcessTimes(rounds=[0, 1, 2], p50_ms=twin[0], process_p50_ms=twin, process_mean_ms=twin)
-    sessions = Sessions.of([TimingSession(id=session, seed=1, order=[], twin={"1": cell}, anchors={})])
+    sessions = {session: TimingSession(id=session, seed=1, order=[], twin={"1": cell}, anchors={})}
     return with_controls(with_levels(table(*rows), sessions), sessions, {"cpu": "torch_cpu_fp32"}, 0.02)
 
 

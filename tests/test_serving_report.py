@@ -21,7 +21,8 @@ from bench.findings.models import Served
 from bench.findings.served import served
 from bench.report.document import plain
 from bench.report.sentences import serve_with
-from bench.summary.serving import build_serving, compare_served, read_served, read_serving, write_serving
+from bench.summary.serving import build_serving, compare_served, read_served, read_serving
+from bench.summary.table_file import write_table
 
 BUDGET_MS = 10.0
 FIRST, SECOND = "ort_cpu_fp32", "torch_cpu_fp32"
@@ -223,7 +224,7 @@ def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path)
 
 def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
-    write_serving(rows, tmp_path / "serving.csv")
+    write_table(rows, tmp_path / "serving.csv")
     again = read_serving(tmp_path / "serving.csv")
     assert seen(again) == seen(rows)
 

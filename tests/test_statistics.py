@@ -13,7 +13,7 @@ from bench.statistics.intervals import Interval, verdict
 from bench.statistics.moderation import steadied
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import compare
-from bench.summary.panels import Sessions, with_levels
+from bench.summary.panels import with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 from validation.repeatability import held, held_under_load, is_good
@@ -136,7 +136,7 @@ ANCHORS = {"cuda": ("torch_cuda_fp32", "ort_cuda_fp16_graph"), "cpu": ("torch_cp
 
 def test_two_recorded_runs_of_one_machine_are_not_called_faster_or_slower_than_themselves() -> None:
     tables = (read_summary(path).assign(session=str(path), rounds=None) for path in TWO_RUNS)
-    first, second = (with_levels(table, Sessions()).set_index(CELL, drop=False) for table in tables)
+    first, second = (with_levels(table, {}).set_index(CELL, drop=False) for table in tables)
     both = [key for key in first.index if {first.status[key], second.status[key]} == {"measured"}]
     assert len(both) == 48
     said = [as_two_sessions(first.loc[key], second.loc[key], first, second) for key in both]

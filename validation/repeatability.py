@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.core.files import read_json, write_json
 from bench.machine.lock import timing_lock
 from bench.summary.comparisons import compare
-from bench.summary.panels import LEVELS, Sessions, with_levels
+from bench.summary.panels import LEVELS, with_levels
 from bench.summary.serving import compare_served, read_serving
 from bench.summary.table_file import read_summary
 from bench.timing.monitors import calibration_loop_ms
@@ -114,7 +114,7 @@ def pairs(before: Verdicts, after: Verdicts) -> dict[str, int]:
 def _with_levels(rows: pd.DataFrame, run: str) -> pd.DataFrame:
     """Return rows with what comparisons need, of the rows alone: a summary does not hold the A/A row."""
     rows = rows.assign(session=[f"{run} {session}" for session in rows["session"]])
-    return rows.assign(**with_levels(rows, Sessions())[[*LEVELS]])
+    return rows.assign(**with_levels(rows, {})[[*LEVELS]])
 
 
 def _verdicts(rows: pd.DataFrame) -> Verdicts:

@@ -1,7 +1,13 @@
-"""The runs that were kept in runs/, and which of them may be compared."""
+"""The runs that were kept in runs/: whether their parts are whole, what they say, and which may be compared.
+
+run.json of a run names every part with its hash, and the model and graphs that were measured.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import lzma
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,21 +17,35 @@ import pandas as pd
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.core.files import checked, read_json
+from bench.core.errors import DataError
+from bench.core.files import checked, damaged, read_json
 from bench.core.params import ReportSettings
 from bench.core.paths import RUNS, SERVING_CSV, SUMMARY_CSV
 from bench.core.provenance import Environment, Provenance
-from bench.core.schemas import Export, Lengths, Peaks, Seconds
+from bench.core.reports import Served, TimingSession
+from bench.core.schemas import Export, Lengths, Name, Peaks, Seconds
 from bench.report.context import Context, read_pins
 from bench.report.markdown import to_markdown
 from bench.report.shown import Shown, shown_of
 from bench.report.table import table_blocks
-from bench.runs.manifest import MEASURED_WITH, MEND, check_manifest
-from bench.runs.packed import curves_in, sessions_in, unpack_samples
-from bench.summary.budgets import Curves, Tables
-from bench.summary.panels import with_levels
+from bench.summary.budgets import Curves, Tables, curves_of
+from bench.summary.panels import sessions_of, with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
+
+MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
+PARTS = (MEASURED_WITH, PACKED, SERVING_CSV.name, SUMMARY_CSV.name)
+"""What a kept run is made of; README.md is drawn from them."""
+MEND = "restore it with git, or record the run again with --replace"
+
+
+class Manifest(TypedDict):
+    """run.json of a kept run."""
+
+    id: Name
+    machine: Name
+    made_of: dict[str, str]
+    parts: dict[str, str]
 
 
 class RecordedParams(TypedDict):
@@ -50,11 +70,10 @@ class MeasuredWith(TypedDict):
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """One kept run: its machine, its model, its parameters and its tables."""
+    """One kept run: its machine (the id of the one that measured), its model, its parameters and its tables."""
 
     name: str
     machine: str
-    """The id of the machine that measured."""
     environment: dict[str, Any]
     provenance: dict[str, Any]
     params: dict[str, Any]
@@ -69,20 +88,23 @@ class RecordedRun:
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
         """Read runs/NAME; DataError if a file is missing, damaged, or not of that run."""
-        manifest = check_manifest(folder)
+        machine = check_manifest(folder)["machine"]
         found = read_json(folder / MEASURED_WITH, MEND, MeasuredWith)
-        content = unpack_samples(folder)
+        samples = unpack_samples(folder)
+        kept = [each["report"].get("session") for each in samples.values()]
+        sessions = sessions_of(TimingSession.model_validate(session) for session in kept if session)
+        served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
         return cls(
             folder.name,
-            manifest["machine"],
+            machine,
             found["environment"],
             found["model"],
             found["params"],
             found["export"],
             found["lengths"] or {},
-            with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), sessions_in(content)),
+            with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), sessions),
             read_serving(folder / SERVING_CSV.name, MEND),
-            curves_in(content),
+            curves_of(served),
         )
 
     def context(self) -> Context:
@@ -116,6 +138,46 @@ class RecordedRun:
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
 
 
+def check_manifest(folder: Path) -> dict[str, Any]:
+    """Return run.json; DataError if a part is not the one that was kept, or a file is there that is none."""
+    path = folder / MANIFEST
+    manifest = read_json(path, MEND, Manifest)
+    for name in PARTS:
+        if not (folder / name).is_file():
+            raise DataError(f"{(folder / name).as_posix()} is missing: {MEND}")
+        if manifest["parts"].get(name) != part_sha256(folder / name):
+            raise damaged(folder / name, f"not the part that {path.as_posix()} names", MEND)
+    for found in sorted(folder.iterdir()):
+        if found.name not in (*PARTS, MANIFEST, README):
+            raise damaged(found, f"not a part that {path.as_posix()} names", MEND)
+    if manifest["id"] != manifest_id(manifest):
+        raise damaged(path, "its id is not of its content", MEND)
+    return manifest
+
+
+def part_sha256(path: Path) -> str:
+    """Return the SHA-256 of a part; line ends of text do not count."""
+    content = path.read_bytes()
+    return hashlib.sha256(content if path.suffix == ".xz" else content.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def manifest_id(content: dict[str, Any]) -> str:
+    """Return the hash of what a manifest names: machine, model and graphs, parts."""
+    named = [item for kind in ("made_of", "parts") for item in sorted(content[kind].items())]
+    parts = [content["machine"], *(f"{name} {value}" for name, value in named)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def unpack_samples(folder: Path) -> dict[str, Any]:
+    """Return what `bench.runs.record.pack_samples` wrote; DataError if it is missing or damaged."""
+    path = folder / PACKED
+    try:
+        content: dict[str, Any] = json.loads(lzma.decompress(path.read_bytes()))
+    except (OSError, lzma.LZMAError, ValueError) as problem:
+        raise damaged(path, str(problem), MEND) from None
+    return content
+
+
 def read_runs(folder: Path = RUNS) -> list[RecordedRun]:
     """Return all kept runs by name."""
     return [RecordedRun.read(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.exists() else []
@@ -131,10 +193,7 @@ def comparable(runs: list[RecordedRun]) -> tuple[list[RecordedRun], dict[str, st
 
 
 def _difference(run: RecordedRun, common: tuple[str, int]) -> str:
-    model, length = run.workload()
-    parts = []
-    if model != common[0]:
-        parts.append(f"another model: {model}, the others: {common[0]}")
-    if length != common[1]:
-        parts.append(f"sequence length {length}, the others: {common[1]}")
+    (model, length), (model_of_others, length_of_others) = run.workload(), common
+    parts = [f"another model: {model}, the others: {model_of_others}"] * (model != model_of_others)
+    parts += [f"sequence length {length}, the others: {length_of_others}"] * (length != length_of_others)
     return "; ".join(parts)

@@ -12,19 +12,18 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
 from bench.core.reports import Report, Served
 from bench.summary.budgets import Tables, curves_of
-from bench.summary.cells import CELL_FIGURES, cell_row
-from bench.summary.costs import amounts, raised_peaks
-from bench.summary.panels import Sessions, with_controls, with_levels
-from bench.summary.recorded import Recorded
+from bench.summary.cells import CELL_FIGURES, EACH_PROCESS, cell_row
+from bench.summary.comparisons import with_comparisons
+from bench.summary.costs import Recorded, amounts, raised_peaks
+from bench.summary.panels import sessions_of, with_controls, with_levels
 from bench.summary.serving import build_serving, read_served
-from bench.summary.verdicts import with_comparisons
 
 OPTIONAL = (
     *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
     *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
     *("energy_mj_per_sample", "gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "idle_w"),
-    *("one_off_seconds", "peak_host_mib", "cold_start_seconds", "warm_start_seconds"),
-    *("process_p50_ms", "process_p95_ms", "process_mean_ms", "host_loop_min_ms", "host_loop_max_ms"),
+    *("one_off_seconds", "peak_host_mib", "cold_start_seconds", "warm_start_seconds", *EACH_PROCESS),
+    *("host_loop_min_ms", "host_loop_max_ms"),
 )
 """Columns that reports read and that this run may not have."""
 
@@ -50,16 +49,15 @@ def build_summary(params: Params, reports: Mapping[str, Report], recorded: Recor
     """Return a row a variant and batch size, in the configured order."""
     variants = params.all_variants()
     recorded = _with_raised_peaks(recorded, variants, reports)
-    rows = [
+    table = pd.DataFrame(
         cell_row(key, variant, size, reports[key], recorded)
         for key, variant in variants.items()
         for size in params.sizes(variant.device)
-    ]
-    table = pd.DataFrame(rows)
+    )
     for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:
             table[column] = None
-    sessions = Sessions.of(report.session for report in reports.values())
+    sessions = sessions_of(report.session for report in reports.values())
     leveled = with_levels(table, sessions)
     return with_comparisons(with_controls(leveled, sessions, params.baselines, params.report.margin), params)
 
@@ -70,10 +68,7 @@ def _with_raised_peaks(recorded: Recorded, variants: Mapping[str, Variant], repo
     if workload is None:
         return recorded
     reached = [
-        (
-            variants[key],
-            {"p50_ms": cell.p50_ms, **amounts(workload, variants[key], int(size), cell.work, "computed")},
-        )
+        (variants[key], {"p50_ms": cell.p50_ms, **amounts(workload, variants[key], int(size), cell.work)})
         for key, report in reports.items()
         for size, cell in report.measured().items()
     ]

@@ -13,9 +13,8 @@ from bench.core.params import Variant
 from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
 from bench.statistics.accuracy import mcnemar_p, wilson_interval
-from bench.summary.costs import bound, energy, limits, one_off_seconds, tokens
-from bench.summary.recorded import Recorded, of_this_machine
-from bench.summary.table_file import Row
+from bench.summary.costs import Recorded, bound, energy, limits, of_this_machine, one_off_seconds, tokens
+from bench.summary.table_file import Row, identity, present
 
 CELL_FIGURES = (
     *("status", "reason", "runs", "p50_ms", "p95_ms", "mean_ms", "samples_per_s", "max_abs_diff", "relative_error"),
@@ -28,6 +27,7 @@ LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib")
 START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
 """The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
+EVIDENCE = ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib")
 MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|fullyconnected|attention", re.IGNORECASE)
 """Operators of PyTorch (aten::addmm, quantized::linear_dynamic, …), ONNX Runtime (FusedMatMul, MatMulInteger, …) and
 OpenVINO (FullyConnected).
@@ -42,40 +42,43 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Report, record
         cell = report.cells[str(batch_size)]
     except KeyError:
         raise DataError(f"{key}: no figures for batch size {batch_size}: `dvc repro` measures it again") from None
-    return {
+    row: Row = {
         "variant": key,
-        "runtime": variant.runtime,
-        "device": variant.device,
-        "precision": variant.precision,
-        "graph": variant.graph,
-        "padding": variant.padding,
-        "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
+        **identity(variant),
         "batch_size": batch_size,
         "cell": f"{key} batch {batch_size:03d}",
-        **_present(cell, CELL_FIGURES),
+        **_filled(cell, CELL_FIGURES),
         "session": report.session.id if report.session else None,
-        "rounds": " ".join(map(str, cell.rounds)) if isinstance(cell, TimedCell) else "",
-        **{name: " ".join(f"{value:.6g}" for value in values) for name, values in _present(cell, EACH_PROCESS).items()},
+        "rounds": "",
         **accuracy(report.accuracy),
         **_process_figures(report.processes),
-        **(_seen(cell) if isinstance(cell, TimedCell) else {}),
         **_evidence(report.evidence),
-        **(_costs(variant, batch_size, cell, report, recorded) if isinstance(cell, TimedCell) else {}),
     }
+    return row | _timed(variant, batch_size, cell, report, recorded) if isinstance(cell, TimedCell) else row
 
 
-def _present(found: Stored, names: Iterable[str]) -> Row:
+def _filled(found: Stored, names: Iterable[str]) -> Row:
     """Return those of these fields that hold something."""
     return {name: value for name in names if (value := getattr(found, name, None)) not in (None, "", {})}
 
 
-def _seen(cell: TimedCell) -> Row:
-    """Return what was seen of GPU, host and kernels around the runs."""
+def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: Recorded) -> Row:
+    """Return a timed cell's processes, what was seen of GPU, host and kernels, limits, energy and set-up costs."""
+    built = of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
+    idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
+    loops_ms = cell.host_loop_ms
     return {
+        "rounds": " ".join(map(str, cell.rounds)),
+        **{name: " ".join(f"{value:.6g}" for value in values) for name, values in _filled(cell, EACH_PROCESS).items()},
         **({} if cell.gpu_mib is None else {"peak_gpu_mib": cell.gpu_mib}),
         **_gpu_figures(cell.gpu),
-        **_host_figures(cell.host_loop_ms),
+        **({"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}),
         **_profile(cell),
+        **tokens(batch_size, cell.work),
+        **limits(recorded.workload(), variant, batch_size, cell, recorded.peaks),
+        **energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
+        **{name: built[name] for name in ENGINE_FIGURES if name in built},
+        "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
     }
 
 
@@ -95,33 +98,21 @@ def accuracy(counts: Labels | None) -> Row:
     }
 
 
-def _costs(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: Recorded) -> Row:
-    """Return limits, energy and what was spent once."""
-    workload = recorded.workload()
-    built = of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
-    idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
-    return {
-        **tokens(batch_size, cell.work),
-        **limits(workload, variant, batch_size, cell, recorded.peaks),
-        **energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
-        **{name: built[name] for name in ENGINE_FIGURES if name in built},
-        "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
-    }
-
-
 def _process_figures(processes: list[Process]) -> Row:
     """Return what loading took in the first process, both start-ups, and the largest memory of all processes."""
     if not processes:
         return {}
-    first = _present(processes[0], FIRST_PROCESS)
     started = {process.round: process.start_seconds for process in processes if process.start_seconds is not None}
-    first |= {name: started[number] for name, number in START_UPS.items() if number in started}
-    largest: Row = {"processes": len(processes)}
-    for name in LARGEST_OF_PROCESSES:
-        values = [value for process in processes if (value := getattr(process, name)) is not None]
-        if values:
-            largest[name] = max(values)
-    return first | largest
+    largest = {
+        name: max(present(getattr(process, name) for process in processes), default=None)
+        for name in LARGEST_OF_PROCESSES
+    }
+    return {
+        **_filled(processes[0], FIRST_PROCESS),
+        **{name: started[number] for name, number in START_UPS.items() if number in started},
+        "processes": len(processes),
+        **{name: value for name, value in largest.items() if value is not None},
+    }
 
 
 def _gpu_figures(readings: list[GpuReading]) -> Row:
@@ -135,11 +126,6 @@ def _gpu_figures(readings: list[GpuReading]) -> Row:
     if "other_gpu_processes" in table:
         figures["other_gpu_processes"] = int(table["other_gpu_processes"].max())
     return figures
-
-
-def _host_figures(loops_ms: list[float]) -> Row:
-    """Return the fastest and the slowest time of the fixed loop that is run before and after a cell."""
-    return {"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}
 
 
 def _profile(cell: TimedCell) -> Row:
@@ -161,14 +147,14 @@ def _profile(cell: TimedCell) -> Row:
 
 def _evidence(evidence: Evidence) -> Row:
     """Return what the session showed of itself, as text."""
-    observed: Row = {
+    listed = _filled(evidence, ("nodes_placed", "operators", "provider_options"))
+    return {
         "observed_device": " ".join(evidence.providers or evidence.device),
         "observed_weights": _listed(evidence.weight_bytes),
         "cpu_threads": evidence.cpu_threads,
+        **_filled(evidence, EVIDENCE),
+        **{name: _listed(each) for name, each in listed.items()},
     }
-    shown = ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib")
-    listed = _present(evidence, ("nodes_placed", "operators", "provider_options"))
-    return observed | _present(evidence, shown) | {name: _listed(each) for name, each in listed.items()}
 
 
 def _listed(counted: dict[str, Any]) -> str:

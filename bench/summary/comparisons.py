@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import pandas as pd
+
+from bench.core.params import Params
 from bench.statistics.intervals import Interval, Verdict, ratio_of, verdict
 from bench.statistics.rounds import Level, ratio
-from bench.summary.table_file import is_missing
+from bench.summary.table_file import Row, is_missing, known
 
 Quantity = Literal["latency", "throughput"]
+COMPARED = ("speedup", "speedup_low", "speedup_high", "verdict", "verdict_reason", "break_even_calls")
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,75 @@ class Comparison:
     """Why an inconclusive verdict could be nothing else."""
 
 
+def with_comparisons(table: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Add what comes of comparing each row with the baseline of its device and batch size."""
+    rows = list(table.itertuples())
+    baselines = {
+        (row.device, row.batch_size): row
+        for row in rows
+        if row.status == "measured" and params.baselines.get(row.device) == row.variant
+    }
+    table["baseline"] = [params.baselines.get(device) for device in table["device"]]
+    columns = [_against(baselines.get((row.device, row.batch_size)), row) for row in rows]
+    for name in COMPARED:
+        table[name] = [found.get(name) for found in columns]
+    table["break_even_cuda_calls"] = [_engine_pays_after(row, rows) for row in rows]
+    return table
+
+
+def _against(baseline: Any, row: Any) -> Row:
+    if baseline is None or row.status != "measured":
+        return {}
+    if baseline.variant == row.variant:
+        return {"speedup": 1.0}
+    found = compare(row, baseline)
+    return {
+        "speedup": found.value,
+        "speedup_low": found.interval and found.interval.low,
+        "speedup_high": found.interval and found.interval.high,
+        "verdict": found.verdict,
+        "verdict_reason": found.reason or None,
+        "break_even_calls": break_even_calls(row.one_off_seconds, baseline.mean_ms, row.mean_ms),
+    }
+
+
+def _engine_pays_after(row: Any, rows: list[Any]) -> int | None:
+    """Return after how many calls an engine has paid for what it takes once more than ONNX Runtime's fastest CUDA row.
+
+    None for rows without an engine, and where the engine saves nothing.
+    """
+    like = ("onnxruntime", "cuda", "measured", row.batch_size)
+    others = [other for other in rows if (other.runtime, other.device, other.status, other.batch_size) == like]
+    if row.runtime != "tensorrt" or row.status != "measured" or not others:
+        return None
+    fastest = min(others, key=lambda other: other.mean_ms)
+    if is_missing(row.one_off_seconds) or is_missing(fastest.one_off_seconds):
+        return None
+    more_seconds = max(0.0, row.one_off_seconds - fastest.one_off_seconds)
+    return break_even_calls(more_seconds, fastest.mean_ms, row.mean_ms)
+
+
+def break_even_calls(one_off: float | None, baseline_mean_ms: float, mean_ms: float) -> int | None:
+    """Return after how many calls the time saved is more than what was spent once.
+
+    None if nothing is saved, or `one_off` is not known.
+    """
+    if one_off is None or math.isnan(one_off) or mean_ms >= baseline_mean_ms:
+        return None
+    return math.ceil(one_off * 1000 / (baseline_mean_ms - mean_ms))
+
+
 def compare(first: Any, second: Any, quantity: Quantity = "latency") -> Comparison:
     """Return how many times as fast `first` is as `second`: the ratio of p50, or of throughput (made of means)."""
     ours, theirs = (_level(row, quantity) for row in (first, second))
-    margin, comparisons = (max(_number(row, name) for row in (first, second)) for name in ("margin", "comparisons"))
-    is_apart = _session(first) != _session(second)
-    moved = sum(_number(row, "moved") for row in (first, second)) if is_apart else 0.0
-    found = ratio(theirs, ours, int(comparisons), moved) if math.isfinite(moved) else None
+    is_apart = known(first, "session") != known(second, "session")
+    moved = sum(_both(first, second, "moved")) if is_apart else 0.0
+    comparisons = int(max(_both(first, second, "comparisons")))
+    found = ratio(theirs, ours, comparisons, moved) if math.isfinite(moved) else None
     reason = _reason(first, second, found, moved)
+    margin = max(_both(first, second, "margin"))
     said: Verdict = "inconclusive" if reason else verdict(found, margin)
-    is_noise = said == "tie" and max(_number(row, "noise_floor") for row in (first, second)) >= margin
+    is_noise = said == "tie" and max(_both(first, second, "noise_floor")) >= margin
     return Comparison(ratio_of(theirs.log_level, ours.log_level), found, said, is_noise, is_apart, reason)
 
 
@@ -51,22 +114,16 @@ def _level(row: Any, quantity: Quantity) -> Level:
     return level if quantity == "latency" else replace(level, log_level=level.log_level - math.log(row.batch_size))
 
 
+def _both(first: Any, second: Any, name: str) -> tuple[float, float]:
+    return float(known(first, name) or 0.0), float(known(second, name) or 0.0)
+
+
 def _reason(first: Any, second: Any, found: Interval | None, moved: float) -> str:
-    if any(_number(row, "voided") for row in (first, second)):
+    if any(_both(first, second, "voided")):
         return "the A/A row came out as different from itself"
     if not math.isfinite(moved):
         return "different sessions, with nothing timed in both"
     return "one process" if found is None else ""
-
-
-def _session(row: Any) -> str | None:
-    session = getattr(row, "session", None)
-    return None if is_missing(session) else str(session)
-
-
-def _number(row: Any, name: str) -> float:
-    value = getattr(row, name)
-    return 0.0 if is_missing(value) else float(value)
 
 
 def fastest(rows: Iterable[Any]) -> Any:

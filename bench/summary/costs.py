@@ -3,22 +3,63 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
+from dataclasses import dataclass
 from statistics import geometric_mean, median
-from typing import Any, Literal
+from typing import Literal
 
 from bench.classifier.workload import Workload, limit_ms, loads
+from bench.core.files import read_json
 from bench.core.params import Variant
+from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
+from bench.core.provenance import read_machine_id
 from bench.core.reports import GpuReading, TimedCell, Work
+from bench.core.schemas import Export, Peaks, Seconds
 from bench.statistics.rounds import levels
+from bench.summary.table_file import Row
 
-Figures = dict[str, Any]
+Kind = Literal["computed", "given"]
+KINDS: tuple[Kind, ...] = ("computed", "given")
 COUNTER_STEP_SECONDS = 0.1
 """How far apart the steps of the GPU's energy counter are, at most (seen on an H100: some tens of milliseconds)."""
 GPU_BOUND = 0.5
 """From this share of a call on, the GPU's work is the larger part of it."""
 
 
-def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: TimedCell, peaks: Figures) -> Figures:
+@dataclass(frozen=True)
+class Recorded:
+    """What the stages before wrote, beside the reports of variants: durations and peaks."""
+
+    export: Row
+    conversions: dict[str, Row]
+    peaks: Row
+    machine: str
+
+    @classmethod
+    def read(cls) -> Recorded:
+        """Read metrics/export.json, convert/ and peaks.json; DataError if one is missing.
+
+        Seconds that another machine took (the graphs came with git or `dvc pull`) are not this one's: left out.
+        """
+        mend, here = "`dvc repro` writes it anew", read_machine_id()
+        files = sorted(CONVERSIONS.glob("*.json"))
+        conversions = {file.stem: of_this_machine(read_json(file, mend, Seconds), here) for file in files}
+        export = of_this_machine(read_json(EXPORT, mend, Export), here)
+        return cls(export, conversions, read_json(PEAKS, mend, Peaks), here)
+
+    def workload(self) -> Workload | None:
+        """Return the sizes of the model that was exported; None where its operations are not known."""
+        sizes = self.export["workload"]
+        return Workload(**sizes) if sizes else None
+
+
+def of_this_machine(found: Row, here: str) -> Row:
+    """Return a record without the seconds of another machine."""
+    is_own = found.get("machine", here) == here
+    return found if is_own else {name: value for name, value in found.items() if "seconds" not in name}
+
+
+def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: TimedCell, peaks: Row) -> Row:
     """Return operations and bytes of a call, the time that the measured peaks allow, and its share of p50.
 
     With padding as it is computed, and `without_padding`, for the tokens that were given alone.  Empty for a model
@@ -26,14 +67,12 @@ def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: T
     """
     if workload is None:
         return {}
-    computed = amounts(workload, variant, batch_size, cell.work, "computed")
-    given = amounts(workload, variant, batch_size, cell.work, "given")
     device = peaks.get(variant.device) or {}
     rates = device.get("operations_per_s", {}).get(variant.precision), device.get("bytes_per_s")
-    found = limit_ms(computed["operations"], computed["bytes_moved"], *rates)
+    computed, given = (amounts(workload, variant, batch_size, cell.work, kind) for kind in KINDS)
+    found, least = (limit_ms(each["operations"], each["bytes_moved"], *rates) for each in (computed, given))
     if not found:
         return computed
-    least = limit_ms(given["operations"], given["bytes_moved"], *rates)
     return {
         **computed,
         **found,
@@ -43,9 +82,7 @@ def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: T
     }
 
 
-def amounts(
-    workload: Workload, variant: Variant, batch_size: int, work: Work, kind: Literal["given", "computed"]
-) -> Figures:
+def amounts(workload: Workload, variant: Variant, batch_size: int, work: Work, kind: Kind = "computed") -> Row:
     """Return operations and bytes of a call: the medians over a pass, as p50 is one."""
     each = loads(batch_size, work, kind)
     return {
@@ -54,20 +91,20 @@ def amounts(
     }
 
 
-def tokens(batch_size: int, work: Work) -> Figures:
+def tokens(batch_size: int, work: Work) -> Row:
     """Return the batches of a pass, and on average over it the tokens of a sentence: given, and with padding."""
     sentences = len(work.given_tokens) * batch_size
     each = {"tokens_given": sum(work.given_tokens), "tokens_computed": sum(work.computed_tokens)}
     return {"pass_batches": len(work.given_tokens), **{name: total / sentences for name, total in each.items()}}
 
 
-def bound(p50_ms: float, gpu_busy_ms: float) -> Figures:
+def bound(p50_ms: float, gpu_busy_ms: float) -> Row:
     """Return the label `gpu-bound` or `host-bound` and the part of p50 in which the GPU does nothing."""
     label = "gpu-bound" if gpu_busy_ms >= GPU_BOUND * p50_ms else "host-bound"
     return {"bound": label, "host_ms": max(0.0, p50_ms - gpu_busy_ms)}
 
 
-def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None) -> Figures:
+def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None) -> Row:
     """Return mJ a sample from the GPU's own counter around each process's runs, with its uncertainty.
 
     `samples` are the sentences in each process's runs.  The uncertainty is half of the 95% interval of the processes'
@@ -81,7 +118,7 @@ def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None)
     gross = geometric_mean(each)
     seconds = sum(reading.window_seconds or 0.0 for reading in readings)
     off = max(_half_width(each), math.log1p(COUNTER_STEP_SECONDS * len(readings) / seconds) if seconds else 0.0)
-    found: Figures = {
+    found: Row = {
         "gross_energy_mj_per_sample": gross,
         "gross_energy_low": gross * math.exp(-off),
         "gross_energy_high": gross * math.exp(off),
@@ -99,7 +136,7 @@ def _half_width(values: list[float]) -> float:
 
 
 def one_off_seconds(
-    variant: Variant, batch_size: int, export: Figures, conversions: dict[str, Figures], built: Figures
+    variant: Variant, batch_size: int, export: Row, conversions: dict[str, Row], built: Row
 ) -> float | None:
     """Return what had to be done once before the row could run: export, conversion, engine build, in seconds.
 
@@ -117,31 +154,17 @@ def one_off_seconds(
     return None if None in parts else float(sum(filter(None, parts)))
 
 
-def raised_peaks(peaks: Figures, reached: list[tuple[Variant, Figures]]) -> Figures:
+def raised_peaks(peaks: Row, reached: list[tuple[Variant, Row]]) -> Row:
     """Return the peaks, each at least what the best row of its device and precision reached.
 
     `reached`: a measured row's variant and its figures with `operations`, `bytes_moved` and `p50_ms`.
     """
-    raised = {device: dict(found) for device, found in peaks.items() if found}
+    raised = deepcopy({device: found for device, found in peaks.items() if found})
     for variant, cell in reached:
-        device = raised.get(variant.device)
-        if device is None:
-            continue
-        seconds = cell["p50_ms"] / 1000
-        rates = dict(device.get("operations_per_s", {}))
+        device = raised.get(variant.device, {})
+        rates, seconds = device.get("operations_per_s", {}), cell["p50_ms"] / 1000
         if variant.precision in rates:
             rates[variant.precision] = max(rates[variant.precision], cell["operations"] / seconds)
-        device["operations_per_s"] = rates
         if "bytes_per_s" in device:
             device["bytes_per_s"] = max(device["bytes_per_s"], cell["bytes_moved"] / seconds)
     return raised
-
-
-def break_even_calls(one_off: float | None, baseline_mean_ms: float, mean_ms: float) -> int | None:
-    """Return after how many calls the time saved is more than what was spent once.
-
-    None if nothing is saved, or `one_off` is not known.
-    """
-    if one_off is None or math.isnan(one_off) or mean_ms >= baseline_mean_ms:
-        return None
-    return math.ceil(one_off * 1000 / (baseline_mean_ms - mean_ms))

@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import fmean, geometric_mean, median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.core import schemas
-from bench.core.files import checked, damaged, read_model, replacing_file
+from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
@@ -22,7 +23,7 @@ from bench.statistics.late import shows_p99
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import Comparison
-from bench.summary.table_file import Row, is_missing, published
+from bench.summary.table_file import MEND, Row, identity, present, read_table
 
 SHARES = (25, 50, 75, 90)
 """Percent of the rate that a row holds, at which its latencies are told."""
@@ -65,37 +66,16 @@ def build_serving(params: Params, summary: pd.DataFrame, served: Mapping[str, Se
     return with_intervals(table)
 
 
-def write_serving(table: pd.DataFrame, path: Path = SERVING_CSV) -> None:
-    """Write the table as CSV, every number in full."""
-    with replacing_file(path) as temporary:
-        published(table).to_csv(temporary, index=False, lineterminator="\n")
-
-
-def read_serving(path: Path = SERVING_CSV, mend: str = "`dvc repro -f summarize` writes it anew") -> pd.DataFrame:
+def read_serving(path: Path = SERVING_CSV, mend: str = MEND) -> pd.DataFrame:
     """Read results/serving.csv, each row with its level; DataError if it is missing or damaged."""
-    try:
-        texts = dict.fromkeys(("session", "process_per_s", "options", "reason"), str)
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts, float_precision="round_trip")
-    except FileNotFoundError:
-        raise damaged(path, "missing", mend) from None
-    except (OSError, ValueError) as problem:
-        raise damaged(path, str(problem), mend) from None
-    rows = [{name: cell for name, cell in row.items() if not is_missing(cell)} for row in table.to_dict("records")]
-    checked(rows, list[schemas.ServingRow], path, mend)
-    for column in COLUMNS:
-        if column not in table:
-            table[column] = None
-    return with_intervals(table)
+    table, _ = read_table(path, schemas.ServingRow, mend)
+    return with_intervals(table.reindex(columns=list(dict.fromkeys([*table.columns, *COLUMNS]))))
 
 
 def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     row: Row = {
         "variant": key,
-        "runtime": variant.runtime,
-        "device": variant.device,
-        "precision": variant.precision,
-        "padding": variant.padding,
-        "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
+        **identity(variant),
         "session": report.session.id if report.session else None,
         **{name: getattr(report, name) for name in REPORTED},
         "reason": report.reason or None,
@@ -104,9 +84,8 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     if report.status != "measured" or not processes:
         return row
     curves = {process.process: points_of(process) for process in processes}
-    crossings = {number: crossing(points, budget_ms) for number, points in curves.items()}
-    held = {number: found for number, found in crossings.items() if found}
-    if len(held) < len(crossings):
+    held = {number: found for number, points in curves.items() if (found := crossing(points, budget_ms))}
+    if len(held) < len(curves):
         return {**row, "status": "over_budget", "reason": _none_held(budget_ms, processes, held)}
     rate = geometric_mean(found.rate for found in held.values())
     offline_per_s = geometric_mean(process.offline.per_s for process in processes)
@@ -114,13 +93,15 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
         **row,
         "requests_per_s": rate,
         "process_per_s": " ".join(f"{held[number].rate:.6g}" for number in sorted(held)),
-        **_kinds(held.values()),
+        "is_cliff": any(found.is_cliff for found in held.values()),
+        "is_least": any(found.is_least for found in held.values()),
         "confirmed_per_s": confirmed(processes),
         "doubled_budget_per_s": _doubled(curves, budget_ms),
         "closed_loop_peak_share": rate / offline_per_s,
         **_latencies(processes, curves, held),
         **_at_load(processes),
-        **_memory(processes),
+        "gpu_mib": max(present(process.gpu_mib for process in processes), default=None),
+        "host_mib": max(present(process.peak_host_mib for process in processes), default=None),
         **_generator(report, rate),
         "late_captures": max(process.late_captures for process in processes),
         "offline_per_s": offline_per_s,
@@ -132,16 +113,13 @@ def _none_held(budget_ms: float, processes: Sequence[ServingProcess], held: Coll
     """Return why a row has no rate, with what each process saw that has none."""
     without = [process.points for process in processes if process.process not in held]
     of = f"of {len(processes)} processes"
-    parts = [_kept_above_a_miss(points, of) for points in without if _keeps_any(points)]
-    never = [points for points in without if not _keeps_any(points)]
+    kept = [points for points in without if any(point.keeps for point in points)]
+    parts = [_kept_above_a_miss(points, of) for points in kept]
+    never = [points for points in without if points not in kept]
     if never:
         lowest = min(point.sent_per_s for points in never for point in points)
         parts.append(f"{len(never)} {of} kept it at none that was tried, down to {rate_text(lowest)}/s")
     return f"holds no rate within {budget_ms:g} ms: {'; '.join(parts)}"
-
-
-def _keeps_any(points: Sequence[RatePoint]) -> bool:
-    return any(point.keeps for point in points)
 
 
 def _kept_above_a_miss(points: Sequence[RatePoint], of: str) -> str:
@@ -166,11 +144,6 @@ def points_of(process: LoadedProcess | NoopProcess) -> list[Point]:
     return [
         Point(each.sent_per_s, each.p50_ms, each.p95_ms, each.p99_ms, each.is_overloaded) for each in process.points
     ]
-
-
-def _kinds(held: Iterable[Crossing]) -> Row:
-    found = list(held)
-    return {"is_cliff": any(each.is_cliff for each in found), "is_least": any(each.is_least for each in found)}
 
 
 def confirmed(processes: Sequence[LoadedProcess]) -> float | None:
@@ -202,20 +175,14 @@ def _latencies(processes: Sequence[ServingProcess], curves: dict[int, list[Point
     """Return latencies and batches at shares of what each process held, means over the processes that tell."""
     row: Row = {}
     for share in SHARES:
+        rates = [held[process.process].rate * share / 100 for process in processes]
         for quantile in QUANTILES:
-            found = [
-                latency_at(
-                    curves[process.process],
-                    held[process.process].rate * share / 100,
-                    quantile,
-                    _alone_ms(process, quantile),
-                )
-                for process in processes
-            ]
-            known = [value for value in found if value is not None]
+            known = present(
+                latency_at(curves[process.process], rate, quantile, _alone_ms(process, quantile))
+                for process, rate in zip(processes, rates, strict=True)
+            )
             row[f"{quantile}_at_{share}"] = geometric_mean(known) if known else None
-        batches = [_mean_batch(process, held[process.process].rate * share / 100) for process in processes]
-        row[f"mean_batch_at_{share}"] = fmean(batches)
+        row[f"mean_batch_at_{share}"] = fmean(map(_mean_batch, processes, rates))
     return row
 
 
@@ -228,11 +195,7 @@ def _mean_batch(process: ServingProcess, rate: float) -> float:
     """Return the mean batch at a rate, between 1 at none and what formed at the rates that were tried."""
     known = sorted((point.sent_per_s, point.mean_batch) for point in process.points if not point.is_overloaded)
     rates, batches = zip((0.0, 1.0), *known, strict=True)
-    place = next((index for index, each in enumerate(rates) if each >= rate), len(rates) - 1)
-    if place == 0:
-        return 1.0
-    share = min(1.0, (rate - rates[place - 1]) / (rates[place] - rates[place - 1]))
-    return float(batches[place - 1] + share * (batches[place] - batches[place - 1]))
+    return float(np.interp(rate, rates, batches))
 
 
 def _at_load(processes: Sequence[ServingProcess]) -> Row:
@@ -240,7 +203,7 @@ def _at_load(processes: Sequence[ServingProcess]) -> Row:
     points = [_last_kept(process.points) for process in processes]
     gpus = [(point.queries, point.gpu) for point in points if point.gpu]
     energies = [1000 * gpu.energy_j / queries for queries, gpu in gpus if gpu.energy_j is not None]
-    busy = [gpu.busy_percent for _, gpu in gpus if gpu.busy_percent is not None]
+    busy = present(gpu.busy_percent for _, gpu in gpus)
     return {
         "mean_batch": median(point.mean_batch for point in points),
         "tokens_per_request": fmean(point.tokens_computed or 0.0 for point in points),
@@ -252,12 +215,6 @@ def _at_load(processes: Sequence[ServingProcess]) -> Row:
 
 def _last_kept(points: Sequence[RatePoint]) -> RatePoint:
     return max([point for point in points if point.keeps] or points, key=attrgetter("rate"))
-
-
-def _memory(processes: Sequence[ServingProcess]) -> Row:
-    gpu = [process.gpu_mib for process in processes if process.gpu_mib is not None]
-    host = [process.peak_host_mib for process in processes if process.peak_host_mib is not None]
-    return {"gpu_mib": max(gpu, default=None), "host_mib": max(host, default=None)}
 
 
 def _generator(report: Served, rate: float) -> Row:

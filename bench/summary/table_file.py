@@ -1,4 +1,4 @@
-"""Read and write results/summary.csv, and the single runs that it is made of."""
+"""Read and write a run's tables: results/summary.csv and serving.csv, the single runs, and what `dvc metrics` shows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any
 import pandas as pd
 
 from bench.core.errors import DataError
-from bench.core.files import checked, damaged, read_csv, replacing_file
-from bench.core.paths import SUMMARY_CSV
+from bench.core.files import checked, damaged, read_csv, replacing_file, replacing_folder, write_json
+from bench.core.params import Variant
+from bench.core.paths import SUMMARY_CSV, VARIANT_METRICS
 from bench.core.schemas import SingleRun, SummaryRow
 
 Row = dict[str, Any]
 """The figures of one row, by column."""
 Rows = Sequence[Any]
 """Rows of a table, a figure an attribute."""
-TEXTS = ("session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms")
+TEXTS = ("session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms", "process_per_s", "options")
 """Columns whose cells hold several numbers, or one that must not change."""
 FIGURES = ("p50_ms", "mean_ms", "samples_per_s", "runs", "process_p50_ms")
 """What every measured row has."""
+METRIC_DIGITS = 4
 MEND = "`dvc repro -f summarize` writes it anew"
 
 
@@ -41,28 +43,30 @@ def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
     return runs
 
 
-def write_summary(table: pd.DataFrame, path: Path = SUMMARY_CSV) -> None:
-    """Write the table as CSV, every number in full; what it holds in memory alone stays out."""
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, every number in full; levels, which it holds in memory alone, stay out."""
+    columns = [name for name in table.columns if not name.endswith("level")]
     with replacing_file(path) as temporary:
-        published(table).to_csv(temporary, index=False, lineterminator="\n")
+        table[columns].to_csv(temporary, index=False, lineterminator="\n")
 
 
-def published(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that files hold: all but levels."""
-    return table[[name for name in table.columns if not name.endswith("level")]]
-
-
-def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
-    """Read results/summary.csv; DataError if it is missing or damaged, or contradicts itself."""
+def read_table(path: Path, schema: Any, mend: str) -> tuple[pd.DataFrame, list[Row]]:
+    """Read a table, and its rows without their empty cells; DataError if it is missing, damaged or no such table."""
     try:
         texts = dict.fromkeys(TEXTS, str)
         table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=texts, float_precision="round_trip")
     except FileNotFoundError:
-        raise DataError(f"{path.as_posix()} is missing: `dvc repro` writes it") from None
+        raise DataError(f"{path.as_posix()} is missing: {mend}") from None
     except (OSError, ValueError) as problem:
         raise damaged(path, str(problem), mend) from None
     rows = [{name: cell for name, cell in row.items() if not is_missing(cell)} for row in table.to_dict("records")]
-    checked(rows, list[SummaryRow], path, mend)
+    checked(rows, list[schema], path, mend)
+    return table, rows
+
+
+def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
+    """Read results/summary.csv; DataError if it is missing or damaged, or contradicts itself."""
+    table, rows = read_table(path, SummaryRow, mend)
     _check_rows(rows, path, mend)
     if "padding" not in table:  # a run of fixed padding alone
         table["padding"] = "fixed"
@@ -85,6 +89,35 @@ def _check_rows(rows: list[Row], path: Path, mend: str) -> None:
         p50_ms = row.get("p50_ms", 1.0)
         if not row.get("p50_low_ms", p50_ms) <= p50_ms <= row.get("p50_high_ms", p50_ms):
             raise damaged(path, f"{name}: p50_ms = {p50_ms:g} is not within its interval", mend)
+
+
+def write_metrics(table: pd.DataFrame, serving: pd.DataFrame, folder: Path = VARIANT_METRICS) -> None:
+    """Write a file for each variant: status, p50 in ms of the batch sizes that were measured, and requests/s."""
+    rates = {row.variant: row.requests_per_s for row in serving.itertuples() if not is_missing(row.requests_per_s)}
+    with replacing_folder(folder) as new:
+        for variant, cells in table.groupby("variant", sort=False):
+            measured = [row for row in cells.itertuples() if row.status == "measured"]
+            p50_ms = {f"b{row.batch_size:03d}": _rounded(row.p50_ms) for row in measured}
+            rate = {"requests_per_s": _rounded(rates[variant])} if variant in rates else {}
+            status = {"status": ", ".join(dict.fromkeys(cells["status"]))}
+            write_json(new / f"{variant}.json", {**status, **({"p50_ms": p50_ms} if p50_ms else {}), **rate})
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{METRIC_DIGITS}g}")
+
+
+def identity(variant: Variant) -> Row:
+    """Return the columns that say which variant a row is of."""
+    return {
+        **variant.model_dump(include={"runtime", "device", "precision", "graph", "padding"}),
+        "options": " ".join(f"{name}={value}" for name, value in variant.options.items()),
+    }
+
+
+def present(values: Iterable[Any]) -> list[Any]:
+    """Return the values that are there: all but None."""
+    return [value for value in values if value is not None]
 
 
 def is_missing(value: Any) -> bool:
