@@ -100,10 +100,7 @@ def limit_ms(flops: int, moved: int, flops_per_s: float | None, bytes_per_s: flo
 
 
 def counted_flops(classifier: Any, batch: Batch) -> int:
-    """Return the FLOPs of one call as PyTorch counts them, with eager attention where the model has it.
-
-    0 where its counter breaks on the architecture.
-    """
+    """Return the FLOPs of one call as PyTorch counts them, eager attention preferred; 0 where its counter breaks."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

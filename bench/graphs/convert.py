@@ -35,10 +35,7 @@ def check_recipe(recipe: str) -> None:
 
 
 def convert(recipe: str, source: Path, calibration: Encoded) -> Any:
-    """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`.
-
-    The `calibration` sentences are used by int8_static and int8_qdq.
-    """
+    """Return the onnx.ModelProto that `recipe` makes of the fp32 graph in `source`; static INT8 is calibrated."""
     logging.disable(logging.WARNING)  # the converters' advice is addressed to people who call them by hand
     try:
         model = RECIPES[recipe](source, calibration)
@@ -89,10 +86,7 @@ def _int8_qdq(source: Path, calibration: Encoded) -> Any:
 def _with_ranges(
     source: Path, reader: Any, *, activations: str, options: dict[str, Any], exclude: list[str] | None = None
 ) -> Any:
-    """Return the graph with Q/DQ pairs: calibrated activations of a type, weights in INT8 per channel.
-
-    Ranges are from the smallest to the largest value that `reader`'s sentences give.
-    """
+    """Return the graph with Q/DQ pairs: activations calibrated on `reader`'s sentences, weights in INT8 per channel."""
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with _scratch_copy(source) as (copy, target):

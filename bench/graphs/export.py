@@ -105,7 +105,6 @@ def export_checked(
 
 
 def _opset_of(graph: Any) -> int:
-    """Return the opset of ONNX's own operators."""
     return int(next(entry.version for entry in graph.opset_import if entry.domain == ""))
 
 
@@ -222,7 +221,6 @@ def _reason(problem: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Hide the exporter's progress and its notes on operators that this model does not use."""
     logging.disable(logging.WARNING)
     silent = io.StringIO()
     try:
@@ -264,7 +262,6 @@ def _largest_difference(
     pairs: list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.float32]]],
     max_abs_diff: float,
 ) -> float:
-    """Return the largest difference between the graph's logits for inputs and those that are wanted."""
     import onnxruntime
 
     try:

@@ -75,7 +75,6 @@ def _constant_target(node: Any, maker: dict[str, Any], constants: dict[str, Any]
 
 
 def _size_asked(shape: Any, sizes: Sizes) -> str | int | None:
-    """Return the size that a Shape node of one size gives."""
     if shape is None or shape.op_type != "Shape":
         return None
     found = {attribute.name: attribute.i for attribute in shape.attribute}

@@ -186,10 +186,7 @@ class PlainSession(Session):
 
 
 def _placement(session: Any) -> dict[str, Any]:
-    """Return the nodes of the optimized graph by provider, and the operators elsewhere than on the first one.
-
-    Empty where this version does not show it.
-    """
+    """Return nodes of the optimized graph by provider, operators elsewhere than on the first; empty if not shown."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
     placed: Counter[str] = Counter()

@@ -101,7 +101,6 @@ class CompiledSession(EagerSession):
     """The model through torch.compile, one pair of buffers and one captured graph for each shape.
 
     With one length the code is compiled for each batch size; with lengths that differ it is compiled for all shapes.
-
     Host to host as every row: the one copy that takes both inputs to the device is part of a run.
     """
 

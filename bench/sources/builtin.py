@@ -68,7 +68,6 @@ def builtin_sentences() -> tuple[list[Labelled], list[Labelled]]:
 
 
 def _compose(openings: tuple[str, ...]) -> list[Labelled]:
-    """Combine all openings with all judgements, endings in turn; labels alternate."""
     labelled: list[Labelled] = []
     for turn, (praise, blame) in enumerate(zip(PRAISE, BLAME, strict=True)):
         for place, opening in enumerate(openings):

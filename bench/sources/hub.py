@@ -97,10 +97,7 @@ def _fetch_file(source: HubSource, name: str, folder: Path) -> Path:
 
 @contextmanager
 def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
-    """Turn the hub client's many errors into one that says what to do.
-
-    HubUnreachable where another hour may give another answer; DownloadError for an answer that stays.
-    """
+    """Raise HubUnreachable where another hour may give another answer, DownloadError for an answer that stays."""
     import httpx
     from huggingface_hub import errors
 

@@ -89,10 +89,7 @@ def label_names(config: dict[str, Any]) -> dict[str, int]:
 
 
 def first_files(names: Collection[str], where: str) -> list[str]:
-    """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing.
-
-    `where` names the repository or folder in the message.
-    """
+    """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing."""
     if CONFIG not in names:
         raise ModelError(f"{where}: has no {CONFIG}; set model.id or model.path to a model that transformers can load")
     if WEIGHTS not in names and INDEX not in names:
@@ -158,10 +155,7 @@ def check_model(folder: Path) -> None:
 
 
 def copy_model(source: Path, folder: Path) -> str:
-    """Copy the files of a user's model to `folder` and return their hash.
-
-    ModelError if they are no model's, or one is a link to a file outside.
-    """
+    """Copy a user's model to `folder` and return its hash; ModelError if it is none, or links to a file outside."""
     names = _local_files(source)
     where = f"model.path {source.as_posix()}"
     chosen = first_files(names, where)

@@ -48,7 +48,6 @@ def _balance_labels(model: Any, sentences: list[str], folder: Path) -> None:
 
 
 def _build_model(settings: Synthetic) -> Any:
-    """Return the classifier (transformers) with two labels and seeded weights, in evaluation mode."""
     import torch
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging

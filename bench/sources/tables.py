@@ -92,7 +92,6 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _check_columns(path: Path, columns: Dataset, cells: dict[str, Any]) -> None:
-    """Raise ParameterError for the first column that params.yaml names and the table does not have."""
     for key in ("text_column", "text_pair_column", "label_column"):
         name = getattr(columns, key)
         if name is not None and name not in cells:
@@ -111,7 +110,6 @@ def _text(cells: dict[str, Any], column: str, place: str) -> str:
 
 
 def _label(value: Any, names: Mapping[str, int], labels: int, place: str) -> int:
-    """Return a label's number; a name is one of the model's."""
     text = str(value).strip()
     number = names.get(text)
     if number is None and isinstance(value, int | float | str) and not isinstance(value, bool):

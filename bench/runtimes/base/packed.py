@@ -66,7 +66,6 @@ class PackedClassifier:
         return logits.float().reshape(first.shape[0], -1)
 
     def _settle(self, attend: Callable[..., Any], takes_positions: bool) -> None:
-        """Leave the model as it is right for rows."""
         import torch
         from transformers import AttentionInterface
         from transformers.masking_utils import AttentionMaskInterface

@@ -57,10 +57,7 @@ class Computed:
 
 
 class Session(ABC):
-    """A loaded model.  Host arrays in, host logits out, synchronous.
-
-    The defaults hold for most runtimes: one model for all shapes, nothing to prepare.
-    """
+    """A loaded model: host arrays in, host logits out, synchronous; by default one for all shapes, always ready."""
 
     is_for_one_batch_size: bool = False
     """Whether each batch size has a session of its own, whose memory and load time are its own too."""
