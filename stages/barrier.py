@@ -13,7 +13,7 @@ from bench.core.errors import run_stage
 from bench.core.files import file_sha256, write_json
 from bench.core.params import load_params
 from bench.core.paths import BARRIERS, INPUTS
-from bench.core.provenance import read_environment, read_provenance
+from bench.core.schemas import read_environment, read_provenance
 
 
 def main() -> None:

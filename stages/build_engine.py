@@ -13,8 +13,8 @@ from bench.core.files import replacing_folder, write_json
 from bench.core.params import load_params
 from bench.core.paths import ARTIFACTS, ENGINES
 from bench.core.progress import log
-from bench.core.provenance import read_environment
 from bench.core.reports import EngineRecord
+from bench.core.schemas import read_environment
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
 from bench.workers.engines import RECORD, build_engines

@@ -13,7 +13,7 @@ from bench.core.files import replacing_file, shortened, write_json
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, CONVERSIONS, ONNX
 from bench.core.progress import log
-from bench.core.provenance import read_machine_id
+from bench.core.schemas import read_machine_id
 from bench.core.staleness import UNUSED, is_required, write_not_made
 from bench.graphs.convert import check_recipe, convert
 from bench.graphs.fp16 import attention_of

@@ -15,7 +15,7 @@ from bench.core.files import replacing_file, write_json
 from bench.core.params import load_params
 from bench.core.paths import EVALUATION, EXPORT, MODEL, ONNX
 from bench.core.progress import log
-from bench.core.provenance import read_machine_id
+from bench.core.schemas import read_machine_id
 from bench.graphs.export import PARITY_BATCHES, export_checked
 from bench.inputs.encoded import load_encoded, load_reference
 

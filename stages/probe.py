@@ -10,10 +10,9 @@ import _project
 
 from bench.core.errors import run_stage
 from bench.core.files import write_json
-from bench.core.leftovers import remove_leftovers
 from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, USER_INPUTS
-from bench.core.staleness import ensure_retry_tokens, write_batches, write_required
+from bench.core.staleness import ensure_retry_tokens, remove_leftovers, write_batches, write_required
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count

@@ -11,7 +11,7 @@ from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.core.paths import BARRIERS
-from bench.core.provenance import read_environment
+from bench.core.schemas import read_environment
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.core.errors import ParameterError
-from bench.machine import cores, environment, quota
+from bench.machine import cores, environment
 from bench.machine.can_run import has_code
 from bench.machine.gpus import chosen_gpu, handle_of, visible_gpus
 from bench.timing.monitors import GpuMonitor
@@ -24,8 +24,8 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Stand in for Linux's files; returns a function that writes one."""
     monkeypatch.setattr(cores, "TOPOLOGY", tmp_path / "cpu")
     monkeypatch.setattr(environment, "TOPOLOGY", tmp_path / "cpu")
-    monkeypatch.setattr(quota, "GROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(quota, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(cores, "GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(cores, "OWN_GROUPS", tmp_path / "own")
 
     def write(name: str, text: str) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def test_a_containers_quota_limits_the_threads_and_is_told(
     for file, text in files.items():
         system(file, text)
     four_cpus_of_two_cores(system, monkeypatch, [0, 1, 2, 3])
-    assert quota.cpu_quota() == expected
+    assert cores.cpu_quota() == expected
     assert cores.physical_cores() == max(1, min(2, int(expected or 2)))
     assert environment.probe_cpu().get("quota_cpus") == expected
 
@@ -111,7 +111,7 @@ def test_memory_nodes_of_the_usable_cpus_are_counted(system: Write, monkeypatch:
 def test_time_that_a_quota_took_is_counted(text: str, system: Write) -> None:
     system("own", "0::/\n")
     system("cgroup/cpu.stat", text)
-    assert quota.throttled_seconds() == 2.5
+    assert cores.throttled_seconds() == 2.5
 
 
 def test_another_clock_governor_makes_timings_stale(system: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,7 @@ from bench.serving.instances import Answers, Instances, NoopSession, check, furt
 from bench.serving.load import Load, answer, read_log, send
 from bench.serving.requests import Requests
 from bench.serving.search import HIGHEST, LOWEST, Grid, expected_rate, search
-from bench.statistics.late import shows_p99
-from bench.statistics.rate_curve import Crossing, Point, crossing, latency_at
+from bench.statistics.rate_curve import Crossing, Point, crossing, latency_at, shows_p99
 from bench.summary.serving import confirmed, points_of
 
 

@@ -10,8 +10,7 @@ import pytest
 from conftest import ROOT
 
 from bench.statistics.intervals import Interval, verdict
-from bench.statistics.moderation import steadied
-from bench.statistics.rounds import levels, ratio
+from bench.statistics.rounds import levels, ratio, steadied
 from bench.summary.comparisons import compare
 from bench.summary.panels import with_levels
 from bench.summary.serving import read_serving

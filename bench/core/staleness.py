@@ -4,18 +4,20 @@ artifacts/retry_tokens/KEY  how often a build that failed was tried: DVC keeps t
                             would give a failed build back for ever
 artifacts/batches/KEY       the batch sizes and the padding of a variant's batches
 artifacts/required/NAME     whether a row uses a converted graph: one that none uses is not made
+
+What rows that are no longer configured left behind is removed: it would be committed as a part of another run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.core.files import remove, write_if_other, write_text
 from bench.core.params import Params, Variant
-from bench.core.paths import BATCHES, REQUIRED, RETRY_TOKENS
+from bench.core.paths import BATCHES, ENGINES, REQUIRED, RETRY_TOKENS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
 
 NOT_MADE = b"not made: "
 """How the file begins that lies in the place of a graph that was not made."""
@@ -79,3 +81,20 @@ def reason_not_made(path: Path) -> str:
         if stream.read(len(NOT_MADE)) != NOT_MADE:
             return ""
         return f"its graph cannot be made: {stream.read().decode('utf-8', errors='replace').strip()}"
+
+
+def remove_leftovers(params: Params) -> list[str]:
+    """Remove samples, parts and engines of rows that are not configured; return what was removed."""
+    timed, served = set(params.all_variants()), set(params.serving.variants)
+    found = [path for path in _of_rows() if path.stem not in timed]
+    found += [path for folder in (SERVED, SERVED_PARTS) for path in folder.glob("*.json") if path.stem not in served]
+    for path in found:
+        remove(path)
+    return [path.as_posix() for path in found]
+
+
+def _of_rows() -> Iterator[Path]:
+    """Yield the files and folders that this project writes for a row, and no other."""
+    found = (*SAMPLES.glob("*"), *ROUNDS.glob("*/*"))
+    yield from (path for path in found if path.suffix in (".csv", ".json") and path.parent != SERVED_PARTS)
+    yield from (path for path in ENGINES.glob("*/") if (path / "build.json").is_file())

@@ -22,9 +22,8 @@ from bench.core.files import write_json
 from bench.core.paths import MACHINE
 from bench.core.variables import recorded_variables
 from bench.machine.can_run import deciding_instructions
-from bench.machine.cores import TOPOLOGY, numa_nodes, physical_cores, usable_cpus
+from bench.machine.cores import TOPOLOGY, cpu_quota, numa_nodes, physical_cores, usable_cpus
 from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml, visible_gpus, whole_gpu
-from bench.machine.quota import cpu_quota
 from bench.machine.versions import library_version
 
 VERSIONED_LIBRARIES = (

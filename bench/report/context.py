@@ -10,8 +10,7 @@ from typing import Any
 from bench.core.files import read_json
 from bench.core.params import ReportSettings, load_params
 from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS
-from bench.core.provenance import read_environment, read_provenance
-from bench.core.schemas import Export, Lengths
+from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 
 BUILT_IN = "built-in"
 """How the name of the sentences that come with this project begins."""

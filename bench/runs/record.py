@@ -36,9 +36,8 @@ from bench.core.paths import (
     SUMMARY_CSV,
 )
 from bench.core.progress import log
-from bench.core.provenance import read_machine_id
 from bench.core.reports import Report, Served
-from bench.core.schemas import SingleRun
+from bench.core.schemas import SingleRun, read_machine_id
 from bench.runs.recorded_runs import (
     MANIFEST,
     MEASURED_WITH,

@@ -21,9 +21,8 @@ from bench.core.errors import DataError
 from bench.core.files import checked, damaged, read_json
 from bench.core.params import ReportSettings
 from bench.core.paths import RUNS, SERVING_CSV, SUMMARY_CSV
-from bench.core.provenance import Environment, Provenance
 from bench.core.reports import Served, TimingSession
-from bench.core.schemas import Export, Lengths, Name, Peaks, Seconds
+from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds
 from bench.report.context import Context, read_pins
 from bench.report.markdown import to_markdown
 from bench.report.shown import Shown, shown_of

@@ -14,9 +14,8 @@ from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import log
-from bench.core.provenance import read_environment, read_provenance
 from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored, rate_text
-from bench.core.schemas import Status
+from bench.core.schemas import Status, read_environment, read_provenance
 from bench.machine.lock import timing_lock
 from bench.serving.jobs import least_queries
 from bench.serving.search import Grid, expected_rate

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from bench.core.errors import BenchError
 from bench.core.reports import Offline, RatePoint, SingleStream
 from bench.inputs.encoded import load_encoded, load_reference
-from bench.machine.quota import throttled_seconds
+from bench.machine.cores import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.serving.batcher import Batcher

@@ -1,4 +1,4 @@
-"""Intervals from the values of a few processes, and verdicts from them.
+"""Intervals from the values of a few processes, verdicts from them, and how sure a share of sentences is.
 
 Runs of one process share its memory layout, its threads' places and the state that it was born into; so the process,
 not the run, is the unit that repeats.  All of it is in logarithms: latencies are positive, their spread grows with
@@ -55,3 +55,23 @@ def verdict(speedup: Interval | None, margin: float) -> Verdict:
     if speedup.high < 1 / limit:
         return "slower"
     return "tie" if 1 / limit <= speedup.low and speedup.high <= limit else "inconclusive"
+
+
+def wilson_interval(right: int, total: int) -> tuple[float, float]:
+    """Return the 95% interval of a share (Wilson's score interval, 1927); ValueError without any trial."""
+    if total < 1:
+        raise ValueError("no trials")
+    z = float(stats.norm.ppf(0.975))
+    share = right / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Return the p-value of McNemar's exact test (1947): the sentences that one of two classifiers alone gets right.
+
+    If both are equally good, each such sentence is either's with probability ½; 1.0 where there is none.
+    """
+    differing = only_first + only_second
+    return float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0

@@ -14,9 +14,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import interpolate, optimize
+from scipy import interpolate, optimize, stats
 
 Quantile = Literal["p50_ms", "p95_ms", "p99_ms"]
+CONFIDENCE = 0.99
+ALLOWED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,12 @@ def fitted(points: Sequence[Point], quantile: Quantile) -> NDArray[np.float64]:
     logs = np.log([getattr(point, quantile) for point in points])
     found: NDArray[np.float64] = optimize.isotonic_regression(logs).x
     return found
+
+
+def shows_p99(late: int, queries: int) -> bool:
+    """Tell whether so few late requests show, with 99% confidence, that their share is below 1%.
+
+    If 1% were late, so few of them would be seen with a probability of at most 1% (exact binomial; the rule by which
+    MLPerf's LoadGen stops early, loadgen/early_stopping.cc).  The fewest requests that can show it are 459, none late.
+    """
+    return queries > 0 and float(stats.binom.cdf(late, queries, ALLOWED_SHARE)) <= 1 - CONFIDENCE

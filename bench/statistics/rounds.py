@@ -8,7 +8,7 @@ With y the logarithm of what a row's process gave in a round (its median, say), 
     state            the median over rows of y - level, so that one disturbed row does not move it
                      a row shares it if y is steadier without it: rows that wait for the host do, a row that the GPU
                      alone sets the pace of does not
-    noise            what is left; its variance is steadied by the other rows' (bench/statistics/moderation.py)
+    noise            what is left; its variance is shrunk towards the other rows' (`steadied`)
     ratio of a, b    exp(level b - level a); its variance is noise_a²/n_a + noise_b²/n_b, and what of the machine's
                      state does not cancel out: state² · (s_a/n_a + s_b/n_b - 2 s_a s_b · common rounds/(n_a n_b)), s
                      being 1 for a row that shares it, else 0
@@ -25,14 +25,20 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special
 
 from bench.statistics.intervals import Interval, around, t_quantile
-from bench.statistics.moderation import steadied
 
 Values = Mapping[int, float]
 """What the process of each round gave, by the number of the round; positive."""
 LEAST_ROWS = 4
 """With fewer rows the state of the machine cannot be told from a row's noise, and stays part of it."""
+
+SMALLEST_VARIANCE = 1e-12
+"""Of logarithms: processes that differ by less than a millionth count as this far apart."""
+LEAST_CELLS = 3
+MOST_FREEDOM = 1e4
 
 
 @dataclass(frozen=True)
@@ -117,3 +123,47 @@ def ratio(over: Level, under: Level, comparisons: int = 1, moved: float = 0.0) -
     )
     half = t_quantile(freedom, comparisons) * math.sqrt(a + b + state) + moved
     return around(over.log_level - under.log_level, half)
+
+
+def steadied(variances: Sequence[float], freedoms: Sequence[float]) -> list[tuple[float, float]]:
+    """Return (variance, degrees of freedom) of each cell, shrunk towards the others' (Smyth 2004, sections 4 and 6.2).
+
+    Three processes say little about their own spread, and the cells of one panel are alike.  With s² of d degrees of
+    freedom taken as draws from one distribution with scale s0² and d0 degrees of freedom, the variance is
+    (d0 · s0² + d · s²) / (d0 + d), of d0 + d degrees.  Unlike cells give a small d0: each then keeps its own, as do
+    fewer than three cells with freedom; cells without freedom take the others'.
+    """
+    known = [(max(s2, SMALLEST_VARIANCE), d) for s2, d in zip(variances, freedoms, strict=True) if d > 0]
+    own = [(max(s2, SMALLEST_VARIANCE), d) for s2, d in zip(variances, freedoms, strict=True)]
+    if len(known) < LEAST_CELLS:
+        return own
+    scale, freedom = _prior(np.array([s2 for s2, _ in known]), np.array([d for _, d in known]))
+    most = sum(d for _, d in known)
+    if math.isinf(freedom):
+        return [(scale, most)] * len(own)
+    return [((freedom * scale + d * s2) / (freedom + d), min(freedom + d, most)) for s2, d in own]
+
+
+def _prior(s2: NDArray[np.float64], d: NDArray[np.float64]) -> tuple[float, float]:
+    """Return (s0², d0); d0 is infinite where the variances differ no more than chance makes them."""
+    half = d / 2
+    logs = np.log(s2) - special.digamma(half) + np.log(half)
+    excess = float(logs.var(ddof=1) - special.polygamma(1, half).mean())
+    if excess <= 0:
+        return math.exp(float(logs.mean())), math.inf
+    freedom = 2 * _inverse_trigamma(excess)
+    if freedom > MOST_FREEDOM:
+        return math.exp(float(logs.mean())), math.inf
+    return math.exp(float(logs.mean()) + float(special.digamma(freedom / 2)) - math.log(freedom / 2)), freedom
+
+
+def _inverse_trigamma(value: float) -> float:
+    """Solve trigamma(y) = value by Newton's method (Smyth 2004, appendix)."""
+    y = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(special.polygamma(1, y))
+        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, y))
+        y += step
+        if abs(step / y) < 1e-8:
+            break
+    return y

@@ -12,7 +12,7 @@ from bench.core.errors import DataError
 from bench.core.params import Variant
 from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
-from bench.statistics.accuracy import mcnemar_p, wilson_interval
+from bench.statistics.intervals import mcnemar_p, wilson_interval
 from bench.summary.costs import Recorded, bound, energy, limits, of_this_machine, one_off_seconds, tokens
 from bench.summary.table_file import Row, identity, present
 

@@ -12,9 +12,8 @@ from bench.classifier.workload import Workload, limit_ms, loads
 from bench.core.files import read_json
 from bench.core.params import Variant
 from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
-from bench.core.provenance import read_machine_id
 from bench.core.reports import GpuReading, TimedCell, Work
-from bench.core.schemas import Export, Peaks, Seconds
+from bench.core.schemas import Export, Peaks, Seconds, read_machine_id
 from bench.statistics.rounds import levels
 from bench.summary.table_file import Row
 

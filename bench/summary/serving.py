@@ -19,8 +19,7 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
 from bench.statistics.intervals import verdict
-from bench.statistics.late import shows_p99
-from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at
+from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at, shows_p99
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import MEND, Row, identity, present, read_table

@@ -15,8 +15,8 @@ from bench.core.errors import WorkerError
 from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import ROUNDS
-from bench.core.provenance import read_provenance
 from bench.core.reports import Report, Stored
+from bench.core.schemas import read_provenance
 from bench.machine.lock import timing_lock
 from bench.timing.digest import Request, current_request, variant_digest
 from bench.timing.participants import choose_participants, recorded_digest, report_without_runs

@@ -21,7 +21,7 @@ from bench.core.errors import DataError
 from bench.core.files import file_sha256, read_yaml
 from bench.core.params import Variant
 from bench.core.paths import ENVIRONMENT, PARAMS, PIPELINE
-from bench.core.provenance import read_environment
+from bench.core.schemas import read_environment
 
 LEFT_OUT = ("__pycache__", ".pyc", ".tmp")
 """What .dvcignore leaves out, too."""

@@ -9,9 +9,8 @@ from bench.core.errors import BenchError, DataError, EngineError
 from bench.core.files import read_model, shortened
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
-from bench.core.provenance import read_environment
 from bench.core.reports import Cell, Report
-from bench.core.schemas import Status
+from bench.core.schemas import Status, read_environment
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
 from bench.timing.digest import Request, stage_name, variant_digest

@@ -20,7 +20,7 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.inputs.batches import IndexedBatch, make_batches, pad
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
-from bench.machine.quota import throttled_seconds
+from bench.machine.cores import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.timing.measure import Budget, Runs, one_of_each_shape, rotated, spread_by_work, time_runs, warm_up, work_of

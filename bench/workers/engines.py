@@ -22,8 +22,8 @@ from bench.core.files import file_sha256, read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, TIMING_CACHE
 from bench.core.progress import log
-from bench.core.provenance import read_machine_id
 from bench.core.reports import EngineRecord
+from bench.core.schemas import read_machine_id
 from bench.workers.launcher import run_worker
 from bench.workers.protocol import engine_options, make_job
 
