@@ -25,10 +25,10 @@ from bench.core.files import replacing_file, write_text
 from bench.report.charts.chart import Chart
 from bench.report.charts.lines import latency_by_batch
 from bench.report.charts.measured import Measured
-from bench.report.charts.served import served as served_chart
+from bench.report.charts.served import served
 from bench.report.charts.write import caption
 from bench.report.columns import accuracy, accuracy_loss
-from bench.report.figures import MISSING, milliseconds
+from bench.report.figures import milliseconds
 from bench.report.markdown import table_lines, to_markdown
 from bench.report.table import served_blocks, summary_blocks
 from bench.runs.recorded_runs import RecordedRun, read_runs
@@ -37,12 +37,7 @@ from bench.summary.comparisons import fastest
 ROOT = Path(__file__).resolve().parent.parent
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "runs"
 VALIDATED = ROOT / "validation/recorded/repeatability.json"
-PICTURE, PICTURED_RUN = DOCS / "latency_by_batch.png", "h100-lengths"
-SERVED_PICTURE, SERVED_RUN = DOCS / "p99_by_load.png", "h100-served"
 PADDINGS = ("fixed", "longest", "none")
-CPU_BEST_BEFORE = "ort_cpu_int8"
-"""The row of each padding that the CPU's others are held against."""
-CPU_SIZES = (1, 8)
 
 
 def main() -> int:
@@ -51,8 +46,8 @@ def main() -> int:
     given = parser.parse_args()
     stale = {path: text for path, text in filled() if text != read(path)}
     if not given.check:
-        draw()
-        draw_served()
+        draw(DOCS / "latency_by_batch.png", "h100-lengths", latency_by_batch)
+        draw(DOCS / "p99_by_load.png", "h100-served", served)
     for path, text in stale.items():
         if not given.check:
             write_text(path, text)
@@ -87,12 +82,7 @@ def content_of(kind: str, name: str | None) -> str:
     """Return the content of a block; ValueError for a kind that there is none of."""
     if kind not in BLOCKS:
         raise ValueError(f"wanted a block of {', '.join(BLOCKS)}, got {kind}")
-    return "\n".join(BLOCKS[kind](run_of(name) if name else None))
-
-
-def run_of(name: str) -> RecordedRun:
-    """Return a kept run."""
-    return RecordedRun.read(RUNS / name)
+    return "\n".join(BLOCKS[kind](RecordedRun.read(RUNS / name) if name else None))
 
 
 def summary_of(run: RecordedRun) -> list[str]:
@@ -101,26 +91,16 @@ def summary_of(run: RecordedRun) -> list[str]:
 
 
 def measured_rows(run: RecordedRun) -> pd.DataFrame:
-    """Return a run's measured rows with their padding: of the GPU where it has any, else of the CPU."""
+    """Return a run's measured rows: of the GPU where it has any, else of the CPU."""
     on_gpu = run.measured("cuda")
     return on_gpu if len(on_gpu) else run.measured("cpu")
 
 
-def accuracy_of_all(run: RecordedRun) -> list[str]:
-    """Return the accuracy of a run's rows beside their latency at the smallest batch size."""
-    return accuracy_of(measured_rows(run))
-
-
 def accuracy_of_fixed(run: RecordedRun) -> list[str]:
-    """Return the same of the rows that pad to the sequence length."""
-    rows = measured_rows(run)
-    return accuracy_of(rows[rows["padding"] == "fixed"])
-
-
-def accuracy_of(rows: pd.DataFrame) -> list[str]:
-    """Return the accuracy of measured rows beside their latency at the smallest batch size."""
+    """Return the accuracy of the rows that pad to the sequence length, beside p50 at the smallest batch size."""
     columns = ("row", "p50 ms at batch 1", "accuracy, 95% interval", "loss against fp32")
-    chosen = rows[rows["batch_size"] == rows["batch_size"].min()]
+    rows = measured_rows(run)
+    chosen = rows[(rows["padding"] == "fixed") & (rows["batch_size"] == rows["batch_size"].min())]
     cells = (
         [f"`{row.variant}`", milliseconds(row.p50_ms), accuracy(row._asdict()), accuracy_loss(row._asdict())]
         for row in chosen.itertuples()
@@ -139,26 +119,6 @@ def padding_of(run: RecordedRun) -> list[str]:
         figures = [f"{milliseconds(row.p50_ms)} `{row.variant}`" for row in best]
         lines.append([str(size), *figures, *(f"{row.tokens_computed:.1f}" for row in best)])
     return [f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)]
-
-
-def cpu_rows_of(run: RecordedRun) -> list[str]:
-    """Return each CPU row of a run with its p50 as a share of dynamic INT8's with the same padding."""
-    rows = run.measured("cpu")
-    titles = [title for size in CPU_SIZES for title in (f"p50 ms at batch {size}", "of dynamic INT8")]
-    columns = ["row", *titles, "loss against fp32"]
-    lines = []
-    for (_, variant), cells in rows.groupby(["padding", "variant"], sort=False):
-        at = {row.batch_size: row for row in cells.itertuples()}
-        figures = [text for size in CPU_SIZES for text in _against_dynamic(at[size], rows)]
-        lines.append([f"`{variant}`", *figures, accuracy_loss(at[CPU_SIZES[0]]._asdict())])
-    return list(table_lines(columns, columns[:1], lines))
-
-
-def _against_dynamic(row: Any, rows: pd.DataFrame) -> tuple[str, str]:
-    same = rows[(rows["padding"] == row.padding) & (rows["batch_size"] == row.batch_size)]
-    before = same[same["variant"].str.removesuffix("_longest") == CPU_BEST_BEFORE]
-    share = MISSING if before.empty else f"{row.p50_ms / before.iloc[0]['p50_ms']:.2f}"
-    return milliseconds(row.p50_ms), share
 
 
 def served_of(run: RecordedRun) -> list[str]:
@@ -194,35 +154,20 @@ def _two_runs_row(title: str, by_device: dict[str, Any]) -> list[str]:
 BLOCKS: dict[str, Callable[[Any], list[str]]] = {
     "summary": summary_of,
     "served": served_of,
-    "accuracy": accuracy_of_all,
     "accuracy_of_fixed": accuracy_of_fixed,
     "padding": padding_of,
-    "cpu_rows": cpu_rows_of,
     "two_runs": two_runs,
 }
 """What makes the content of each kind of block: of a kept run, or of what validation/ recorded."""
 
 
-def draw() -> None:
-    """Draw a kept run's GPU latencies for README.md."""
-    run = run_of(PICTURED_RUN)
-    _draw(latency_by_batch(_on_gpu(run)), run, PICTURE)
-
-
-def draw_served() -> None:
-    """Draw p99 by offered load of a kept run for README.md: the chart of the page."""
-    run = run_of(SERVED_RUN)
-    _draw(served_chart(_on_gpu(run)), run, SERVED_PICTURE)
-
-
-def _on_gpu(run: RecordedRun) -> Measured:
-    """Return what the GPU's charts are made of, of the rows under load those that sustain a rate."""
+def draw(path: Path, name: str, chart_of: Callable[[Measured], Chart | None]) -> None:
+    """Draw a chart of a kept run's GPU; of the rows under load those that sustain a rate."""
+    run = RecordedRun.read(RUNS / name)
     panel = next(panel for panel in run.shown().findings.panels if panel.device == "cuda")
     held = [row.variant for row in panel.served.rows] if panel.served else []
-    return Measured(panel, run.measured("cuda"), run.context(), curves={name: run.curves[name] for name in held})
-
-
-def _draw(chart: Chart | None, run: RecordedRun, path: Path) -> None:
+    curves = {variant: run.curves[variant] for variant in held}
+    chart = chart_of(Measured(panel, run.measured("cuda"), run.context(), curves=curves))
     if chart is None:
         raise ValueError(f"{run.name} has nothing for {path.name}")
     with replacing_file(path) as temporary:
