@@ -16,13 +16,13 @@ from bench.report.notes import assumption
 from bench.summary.panels import with_controls, with_levels
 
 
-def tested(rows: pd.DataFrame) -> list[Assumption]:
+def assumed(rows: pd.DataFrame) -> list[Assumption]:
     """Return every assumption as a run's rows decide it."""
     return list(assumptions([row for row in rows.itertuples() if row.status == "measured"], []))
 
 
 def verdict_on(rows: pd.DataFrame, claim: str) -> Assumption:
-    return next(each for each in tested(rows) if claim in each.claim)
+    return next(each for each in assumed(rows) if claim in each.claim)
 
 
 def counted(found: Assumption) -> tuple[str, int, int]:
@@ -136,7 +136,7 @@ def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:
 def test_rejected_rows_prove_nothing() -> None:
     rows = cpu((25.0, 100.0))
     rows["status"] = "rejected"
-    assert {each.result for each in tested(rows)} == {"not tested"}
+    assert {each.result for each in assumed(rows)} == {"not tested"}
 
 
 EQUAL = ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8", "ov_cpu_fp32", "ov_cpu_int8")
@@ -160,7 +160,7 @@ def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:
     rng = np.random.default_rng(0)
     decided = 0
     for _ in range(40):
-        decided += any(each.result in ("refuted", "upheld") for each in tested(world(rng)))
+        decided += any(each.result in ("refuted", "upheld") for each in assumed(world(rng)))
     assert decided <= 2
 
 
@@ -169,6 +169,6 @@ def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:
     [((5.0, 5.01, 5.02), "upheld"), ((20.0, 20.1, 20.2), "refuted"), ((9.0, 10.0, 12.0), "undecided")],
 )
 def test_one_comparison_is_called_one(medians: tuple[float, ...], result: str) -> None:
-    found = tested(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02))))[0]
+    found = assumed(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02))))[0]
     assert counted(found) == (result, 1, 1)
     assert f"{result} here by the one comparison: " in plain(assumption(found))

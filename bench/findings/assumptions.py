@@ -6,7 +6,7 @@ without any it was not tested.  A tie within the noise floor is no sure tie: it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,18 +17,18 @@ from bench.summary.serving import compare_served
 from bench.summary.table_file import Rows, grouped, is_missing, known
 
 CPU_INT8 = "INT8 on the CPU is slower at batch 1 and has more throughput at a large batch"
-Is = Callable[[Any], bool]
-LOWER = ("int8", "fp16", "bf16")
 
 
 def assumptions(rows: Rows, serving: Rows) -> Iterator[Assumption]:
     """Yield each assumption with its result; `rows`: measured rows of the summary; `serving`: rows under load."""
-    for precision in LOWER:
+    for precision in ("int8", "fp16", "bf16"):
         pairs = by_precision(rows, precision, "fp32")
         yield always(f"{precision.upper()} is always faster than FP32", pairs)
-    yield always("TensorRT always wins", _tensorrt(rows))
-    yield always("Less padding is always faster", _less_padding(rows))
-    yield always("Without padding is always fastest on a GPU", _no_padding(rows))
+    on_gpu = by_batch([row for row in rows if row.device == "cuda"])
+    yield always("TensorRT always wins", fastest_pairs(on_gpu, "runtime", "tensorrt"))
+    same = grouped(rows, "runtime", "device", "precision", "options", "batch_size").values()
+    yield always("Less padding is always faster", fastest_pairs(same, "padding", "longest", "fixed"))
+    yield always("Without padding is always fastest on a GPU", fastest_pairs(on_gpu, "padding", "none"))
     yield always("A larger batch always gives more samples/s", _batches(rows))
     yield always("The row with the most samples/s serves most requests", _most_samples(serving))
     yield _precision_or_runtime(rows)
@@ -76,10 +76,15 @@ def plain(rows: Rows) -> Rows:
     return [row for row in rows if is_missing(row.options) or row.options == ""]
 
 
-def fastest_pairs(groups: Iterable[Rows], is_first: Is, is_second: Is) -> Iterator[Pair]:
-    """Yield the fastest of the first rows of each group against that of the second ones, where there are both."""
+def fastest_pairs(groups: Iterable[Rows], column: str, first: str, second: str | None = None) -> Iterator[Pair]:
+    """Yield the fastest row of each group with `first` in a column against that with `second`, or with anything else.
+
+    Groups without both yield nothing.
+    """
     for group in groups:
-        ours, theirs = (fastest(row for row in group if is_it(row)) for is_it in (is_first, is_second))
+        ours = fastest(row for row in group if getattr(row, column) == first)
+        others = (row for row in group if getattr(row, column) != first)
+        theirs = fastest(row for row in others if second in (None, getattr(row, column)))
         if ours is not None and theirs is not None:
             yield pair_of(ours, theirs)
 
@@ -95,27 +100,6 @@ def by_precision(rows: Rows, low: str, high: str) -> Iterator[Pair]:
 def by_batch(rows: Rows) -> list[Rows]:
     """Return the rows of each batch size, the smallest first."""
     return [group for _, group in sorted(grouped(rows, "batch_size").items())]
-
-
-def _tensorrt(rows: Rows) -> Iterator[Pair]:
-    """Compare the fastest TensorRT row with the fastest other row on the GPU, batch by batch."""
-    on_gpu = by_batch([row for row in rows if row.device == "cuda"])
-    yield from fastest_pairs(on_gpu, lambda row: row.runtime == "tensorrt", lambda row: row.runtime != "tensorrt")
-
-
-def _less_padding(rows: Rows) -> Iterator[Pair]:
-    """Compare each row that pads less with the same one of fixed length: the same runtime, precision and options."""
-    groups = grouped(rows, "runtime", "device", "precision", "options", "batch_size").values()
-    yield from fastest_pairs(groups, lambda row: row.padding == "longest", lambda row: row.padding == "fixed")
-
-
-def _no_padding(rows: Rows) -> Iterator[Pair]:
-    """Compare the fastest row without padding with the fastest padded one on the GPU, batch by batch."""
-    yield from fastest_pairs(
-        by_batch([row for row in rows if row.device == "cuda"]),
-        lambda row: row.padding == "none",
-        lambda row: row.padding != "none",
-    )
 
 
 def _batches(rows: Rows) -> Iterator[Pair]:
@@ -156,11 +140,8 @@ def _factors(device: Any, size: Any, rows: Rows) -> Factors | None:
 
 
 def _largest_factor(rows: Rows, same: str, other: str) -> Interval | None:
-    factors = []
-    for group in grouped(rows, same).values():
-        if len(grouped(group, other)) > 1:
-            ordered = sorted(group, key=lambda row: row.p50_ms)
-            factors.append(compare(ordered[0], ordered[-1]).interval)
+    groups = [group for group in grouped(rows, same).values() if len(grouped(group, other)) > 1]
+    factors = [compare(fastest(group), max(group, key=lambda row: row.p50_ms)).interval for group in groups]
     return max((factor for factor in factors if factor), key=lambda factor: factor.value, default=None)
 
 

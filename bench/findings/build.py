@@ -12,13 +12,12 @@ from bench.core.files import damaged, write_json
 from bench.core.params import Device, ReportSettings
 from bench.core.paths import FINDINGS
 from bench.findings.assumptions import assumptions
-from bench.findings.left_out import left_out, rejected
-from bench.findings.models import Findings, Panel, Served
-from bench.findings.noise import disturbances, noise
+from bench.findings.models import Findings, Panel
+from bench.findings.noise import disturbances, left_out, noise, rejected
 from bench.findings.picks import fastest_cells, picks
 from bench.findings.served import served
-from bench.findings.variants import by_variant, energies, padded_shares, paddings, precision_speedups, tensorrt
-from bench.summary.budgets import Tables
+from bench.findings.variants import by_variant, least_energy, paddings, precision_speedups, tensorrt
+from bench.summary.budgets import Curves, Tables
 from bench.summary.table_file import Rows, is_missing
 
 
@@ -27,46 +26,33 @@ def findings_of(tables: Tables, settings: ReportSettings) -> Findings:
     summary = list(tables.summary.itertuples())
     serving = list(tables.serving.itertuples())
     return Findings(
-        assumptions=list(assumptions(measured(summary), serving)),
+        assumptions=list(assumptions([row for row in summary if row.status == "measured"], serving)),
         panels=[
-            _panel(device, rows, settings, _under_load(device, rows, serving, tables, settings))
+            _panel(device, rows, settings, [row for row in serving if row.device == device], tables.curves)
             for device in reversed(get_args(Device))
             if (rows := [row for row in summary if row.device == device])
         ],
     )
 
 
-def measured(rows: Rows) -> Rows:
-    """Return the rows that comparisons are made of."""
-    return [row for row in rows if row.status == "measured"]
-
-
-def _under_load(device: Device, rows: Rows, serving: Rows, tables: Tables, settings: ReportSettings) -> Served | None:
-    tried = [row for row in serving if row.device == device]
-    return served(tried, rows, tables.curves, settings.price_per_hour.get(device))
-
-
-def _panel(device: Device, rows: Rows, settings: ReportSettings, under_load: Served | None) -> Panel:
-    found = measured(rows)
+def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, curves: Curves) -> Panel:
+    found = [row for row in rows if row.status == "measured"]
     margins = [float(row.margin) for row in found]
-    least_energy, most_energy = energies(found)
     return Panel(
         device=device,
         margin=(min(margins), max(margins)) if margins else None,
         fastest=list(fastest_cells(found)),
         picks=list(picks(found, settings)),
         precisions=list(precision_speedups(found)),
-        paddings=list(paddings(found)),
-        padded_shares=list(padded_shares(found)),
+        paddings=paddings(found),
         tensorrt=list(tensorrt(found)),
         variants=list(by_variant(found)),
-        least_energy=least_energy,
-        most_energy=most_energy,
+        least_energy=least_energy(found),
         noise=noise(found),
         disturbances=list(disturbances([row for row in rows if not is_missing(row.p50_ms)])),
         rejected=list(rejected(rows)),
         not_timed=list(left_out([row for row in rows if is_missing(row.p50_ms)], rows)),
-        served=under_load,
+        served=served(tried, rows, curves, settings.price_per_hour.get(device)),
     )
 
 

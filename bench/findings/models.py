@@ -100,36 +100,13 @@ class Assumption(Finding):
     factors: list[Factors] = []
 
 
-class AtBatch(Finding):
-    """A comparison at a batch size."""
-
-    batch_size: int
-    comparison: Comparison
-
-
 class PrecisionSpeedup(Finding):
-    """How many times as fast a precision is as another one, in one runtime without further options."""
+    """How many times as fast as fp32 a precision is at each batch size, in one runtime without further options."""
 
     runtime: str
     padding: str
     precision: Precision
-    reference: Precision
-    by_batch: list[AtBatch]
-
-
-class Padding(Finding):
-    """The fastest row that pads less against the fastest of fixed length, at each batch size."""
-
-    padding: str
-    by_batch: list[Pair]
-
-
-class PaddedShare(Finding):
-    """How much of the tokens that are computed is padding."""
-
-    padding: str
-    batch_size: int
-    share: float
+    by_batch: dict[int, Comparison]
 
 
 class CallParts(Finding):
@@ -149,20 +126,14 @@ class TensorRT(Finding):
     decides: Literal["gpu", "host", "both"] | None = None
 
 
-class BreakEven(Finding):
-    """After how many calls a set-up cost has paid for itself, against the baseline."""
-
-    batch_size: int
-    calls: int
-
-
 class ByVariant(Finding):
     """What a variant's batch sizes show together; `ends` are its smallest and its largest one.
 
     `gain`: its most samples/s over those at its smallest batch size, None where that is the same cell.
     `loses_at`: the first batch size that surely has less throughput than the one before.
     `gemm_share`: of the operators' time on the CPU; `gpu_share`: of p50 the GPU works.  `limit_share`: how close it
-    comes to what the measured peaks allow, at most.
+    comes to what the measured peaks allow, at most.  `break_even`: after how many calls the set-up cost has paid for
+    itself at a batch size, against the baseline; `break_even_cuda`: against ONNX Runtime's CUDA provider.
     """
 
     variant: str
@@ -180,8 +151,8 @@ class ByVariant(Finding):
     cuda_graphs: int | None
     warm_up_gpu_mib: float | None
     setup_seconds: float | None
-    break_even: list[BreakEven]
-    break_even_cuda: list[BreakEven]
+    break_even: dict[int, int]
+    break_even_cuda: dict[int, int]
 
 
 class Energy(Finding):
@@ -193,32 +164,25 @@ class Energy(Finding):
     idle_w: float | None
 
 
-class Control(Finding):
-    """The A/A row at a batch size: how the baseline came out against itself."""
-
-    batch_size: int
-    ratio: float
-    low: float | None
-    high: float | None
-    verdict: Verdict
-
-
 class Noise(Finding):
-    """How much of what was measured is noise.  `spread`: by how much a cell's slowest process is above its fastest;
-    `loop`: the fixed loop's slowest time over its fastest; each as (median over cells, largest).
+    """How much of what was measured is noise.
+
+    `controls`: how the baseline came out against itself at each batch size.  `spread`: by how much a cell's slowest
+    process is above its fastest; `loop`: the fixed loop's slowest time over its fastest; each as (median over cells,
+    largest).
     """
 
     control: str | None
-    controls: list[Control]
+    controls: dict[int, Comparison]
     is_voided: bool
     spread: tuple[float, float] | None
     widest: Cell | None
     loop: tuple[float, float] | None
-    quota_stopped_seconds: float
     other_load_cores: float
 
 
 Disturbed = Literal["cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable"]
+Remarked = Literal["generator-bound", "saturates", "lower bound", "late captures", "queue"]
 
 
 class Disturbance(Finding):
@@ -230,6 +194,15 @@ class Disturbance(Finding):
     batch_size: int
     kind: Disturbed
     value: float | str
+
+
+class Remark(Finding):
+    """What a reader must know of a row's rate: requests/s of the no-op backend, captures while serving, or p50 of
+    SingleStream over that of batch 1.
+    """
+
+    kind: Remarked
+    value: float | None = None
 
 
 class LeftOut(Finding):
@@ -245,18 +218,6 @@ class Rejected(Finding):
 
     reason: str
     cells: list[Cell]
-
-
-Remarked = Literal["generator-bound", "saturates", "lower bound", "late captures", "queue"]
-
-
-class Remark(Finding):
-    """What a reader must know of a row's rate: requests/s of the no-op backend, captures while serving, or p50 of
-    SingleStream over that of batch 1.
-    """
-
-    kind: Remarked
-    value: float | None = None
 
 
 class Sustained(Finding):
@@ -293,8 +254,8 @@ class Budget(Finding):
 class Served(Finding):
     """A device's rows under load, most requests first, and within other budgets.
 
-    `by_samples`: the same rows by samples/s of the closed loop; `unsure`: neighbours of which the first one does not
-    surely sustain more; `no_op_per_s`: what generator, queue and Python sustain by themselves.
+    `most_samples`: the one with the most samples/s in the closed loop; `no_op_per_s`: what generator, queue and Python
+    sustain by themselves.
     """
 
     budget_ms: float
@@ -302,27 +263,28 @@ class Served(Finding):
     max_delay_ms: float
     instances: int
     rows: list[Sustained]
-    by_samples: list[str]
-    unsure: list[tuple[str, str]]
+    most_samples: str | None
     no_op_per_s: float | None
     budgets: list[Budget]
     not_served: list[LeftOut]
 
 
 class Panel(Finding):
-    """What the rows of one device show.  `margin`: the smallest and the largest difference that decides nothing."""
+    """What the rows of one device show.
+
+    `margin`: the smallest and the largest difference that decides nothing.  `paddings`: for each way to pad less its
+    fastest row against the fastest of fixed length, at each batch size.
+    """
 
     device: Device
     margin: tuple[float, float] | None
     fastest: list[Fastest]
     picks: list[Pick]
     precisions: list[PrecisionSpeedup]
-    paddings: list[Padding]
-    padded_shares: list[PaddedShare]
+    paddings: dict[str, list[Pair]]
     tensorrt: list[TensorRT]
     variants: list[ByVariant]
     least_energy: Energy | None
-    most_energy: Energy | None
     noise: Noise | None
     disturbances: list[Disturbance]
     rejected: list[Rejected]

@@ -1,20 +1,25 @@
-"""How much of what was measured is noise, and what disturbed it."""
+"""How much of what was measured is noise, what disturbed it, and which rows are no part of any comparison."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from bench.findings.models import Control, Disturbance, Disturbed, Noise
+from bench.findings.models import Disturbance, Disturbed, LeftOut, Noise, Rejected
 from bench.findings.picks import cell_of
+from bench.statistics.intervals import Interval
+from bench.summary.comparisons import Comparison
 from bench.summary.panels import values
-from bench.summary.table_file import Rows, is_missing, known
+from bench.summary.table_file import Rows, grouped, is_missing, known
 
-BUSY_CORES = 0.5
-"""From this many cores on, other processes beside a cell disturb it."""
-STOPPED_SECONDS = 0.05
-"""From so long on, the CPU quota that stopped a cell disturbs it."""
+MEASURED: tuple[tuple[Disturbed, str, float], ...] = (
+    ("quota", "quota_throttled_seconds", 0.05),
+    ("gpu shared", "other_gpu_processes", 1),
+    ("cores busy", "other_load_cores", 0.5),
+)
+"""What disturbs a cell, the column that counts it, and from how much on: seconds stopped, processes, cores."""
 UNSTABLE = 1.5
 """From this ratio of the fixed loop's slowest to its fastest time on, a cell's CPU clock is unstable."""
 
@@ -23,29 +28,25 @@ def noise(rows: Rows) -> Noise | None:
     """Return how much of one device's measured rows is noise, by the A/A row, processes, fixed loop and other load."""
     if not rows:
         return None
-    again = sorted((row for row in rows if _is_control(row)), key=lambda row: row.batch_size)
+    is_again = (row for row in rows if row.variant == row.baseline and not is_missing(row.aa_ratio))
+    again = sorted(is_again, key=lambda row: row.batch_size)
     spreads = {row.Index: spread for row in rows if (spread := _spread(row)) is not None}
     widest = max((row for row in rows if row.Index in spreads), key=lambda row: spreads[row.Index], default=None)
     loops = [loop for row in rows if (loop := _loop(row)) is not None]
     return Noise(
         control=str(again[0].variant) if again else None,
-        controls=[_control(row) for row in again],
+        controls={int(row.batch_size): _control(row) for row in again},
         is_voided=any(bool(row.voided) for row in again),
         spread=(median(spreads.values()), max(spreads.values())) if spreads else None,
         widest=None if widest is None else cell_of(widest),
         loop=(median(loops), max(loops)) if loops else None,
-        quota_stopped_seconds=float(sum(known(row, "quota_throttled_seconds") or 0.0 for row in rows)),
         other_load_cores=float(max(known(row, "other_load_cores") or 0.0 for row in rows)),
     )
 
 
-def _is_control(row: Any) -> bool:
-    return row.variant == row.baseline and not is_missing(row.aa_ratio)
-
-
-def _control(row: Any) -> Control:
-    limits = {"low": known(row, "aa_low"), "high": known(row, "aa_high")}
-    return Control(batch_size=int(row.batch_size), ratio=float(row.aa_ratio), **limits, verdict=row.aa_verdict)
+def _control(row: Any) -> Comparison:
+    value, low, high = float(row.aa_ratio), known(row, "aa_low"), known(row, "aa_high")
+    return Comparison(value, None if low is None else Interval(value, low, high), row.aa_verdict)
 
 
 def _spread(row: Any) -> float | None:
@@ -72,7 +73,7 @@ def _disturbed(row: Any) -> Iterator[tuple[Disturbed, float | str]]:
         yield "cut short", float(row.runs % batches)
     if known(row, "throttling"):
         yield "throttled", str(row.throttling)
-    for kind, column, least in _MEASURED:
+    for kind, column, least in MEASURED:
         value = known(row, column)
         if value is not None and value >= least:
             yield kind, float(value)
@@ -81,8 +82,19 @@ def _disturbed(row: Any) -> Iterator[tuple[Disturbed, float | str]]:
         yield "clock unstable", loop
 
 
-_MEASURED: tuple[tuple[Disturbed, str, float], ...] = (
-    ("quota", "quota_throttled_seconds", STOPPED_SECONDS),
-    ("gpu shared", "other_gpu_processes", 1),
-    ("cores busy", "other_load_cores", BUSY_CORES),
-)
+def left_out(rows: Rows, of: Rows | None = None) -> Iterator[LeftOut]:
+    """Yield the variants of each status and reason; `of`: all cells, by which a part of a variant is told."""
+    whole = Counter(row.variant for row in (rows if of is None else of))
+    for (status, reason), group in grouped(rows, "status", "reason").items():
+        found = {
+            str(variant): [] if len(cells) == whole[variant] else [int(row.batch_size) for row in cells]
+            for (variant,), cells in grouped(group, "variant").items()
+        }
+        yield LeftOut(status=str(status), reason="" if is_missing(reason) else str(reason), variants=found)
+
+
+def rejected(rows: Rows) -> Iterator[Rejected]:
+    """Yield the variants that were timed and rejected, with the figures that they had."""
+    timed = [row for row in rows if row.status == "rejected" and not is_missing(row.p50_ms)]
+    for (_, reason), cells in grouped(timed, "variant", "reason").items():
+        yield Rejected(reason=str(reason), cells=[cell_of(row) for row in cells])

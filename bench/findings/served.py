@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import Any
 
-from bench.findings.left_out import left_out
 from bench.findings.models import Alternative, Budget, Remark, Served, Sustained
+from bench.findings.noise import left_out
 from bench.summary.budgets import Curves, within_budgets
 from bench.summary.serving import GENERATOR_BOUND, compare_served, cost_of_a_million
 from bench.summary.table_file import Rows, known
@@ -25,22 +24,19 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
     if settings is None:
         return None
     rows = sustaining(tried)
+    losses = {str(row.variant): loss for row in summary if (loss := known(row, "accuracy_loss")) is not None}
     return Served(
         budget_ms=float(settings.budget_ms),
         max_batch=int(settings.max_batch),
         max_delay_ms=float(known(settings, "max_delay_ms") or 0.0),
         instances=int(known(settings, "instances") or 1),
         rows=[_sustained(row, rows[0]) for row in rows],
-        by_samples=[
-            str(row.variant) for row in sorted(rows, key=lambda row: -(known(row, "closed_loop_per_s") or 0.0))
-        ],
-        unsure=[
-            (str(first.variant), str(second.variant))
-            for first, second in pairwise(rows)
-            if compare_served(first, second).verdict != "faster"
-        ],
+        most_samples=str(max(rows, key=lambda row: known(row, "closed_loop_per_s") or 0.0).variant) if rows else None,
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
-        budgets=list(_budgets(tried, curves, _losses(summary), price_per_hour)),
+        budgets=[
+            Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
+            for budget_ms, found in within_budgets(tried, curves)
+        ],
         not_served=list(left_out([row for row in tried if row.status != "measured"])),
     )
 
@@ -73,31 +69,18 @@ def _remarks(row: Any) -> Iterator[Remark]:
         yield Remark(kind="queue", value=float(row.single_stream_p50_ms / alone))
 
 
-def _losses(summary: Rows) -> dict[str, float]:
-    """Return what each row loses of fp32's accuracy, where it is known."""
-    losses = ((str(row.variant), known(row, "accuracy_loss")) for row in summary)
-    return {variant: float(loss) for variant, loss in losses if loss is not None}
-
-
-def _budgets(
-    tried: Rows, curves: Curves, losses: Mapping[str, float], price_per_hour: float | None
-) -> Iterator[Budget]:
-    for budget_ms, found in within_budgets(tried, curves):
-        rows = sustaining(found)
-        yield Budget(budget_ms=budget_ms, rows=[_alternative(row, rows, losses, price_per_hour) for row in rows])
-
-
-def _alternative(row: Any, rows: list[Any], losses: Mapping[str, float], price_per_hour: float | None) -> Alternative:
-    rate = float(row.requests_per_s)
-    return Alternative(
-        variant=str(row.variant),
-        padding=str(row.padding),
-        requests_per_s=rate,
-        low=known(row, "requests_per_s_low"),
-        high=known(row, "requests_per_s_high"),
-        is_lower_bound=bool(row.is_least),
-        memory_mib=known(row, "gpu_mib" if row.device == "cuda" else "host_mib"),
-        accuracy_loss=losses.get(str(row.variant)),
-        cost_per_million_requests=cost_of_a_million(price_per_hour, rate),
-        fewer=[str(other.variant) for other in rows if compare_served(other, row).verdict == "slower"],
-    )
+def _alternatives(rows: Rows, losses: Mapping[str, float], price_per_hour: float | None) -> Iterator[Alternative]:
+    for row in rows:
+        rate = float(row.requests_per_s)
+        yield Alternative(
+            variant=str(row.variant),
+            padding=str(row.padding),
+            requests_per_s=rate,
+            low=known(row, "requests_per_s_low"),
+            high=known(row, "requests_per_s_high"),
+            is_lower_bound=bool(row.is_least),
+            memory_mib=known(row, "gpu_mib" if row.device == "cuda" else "host_mib"),
+            accuracy_loss=losses.get(str(row.variant)),
+            cost_per_million_requests=cost_of_a_million(price_per_hour, rate),
+            fewer=[str(other.variant) for other in rows if compare_served(other, row).verdict == "slower"],
+        )

@@ -3,78 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from bench.core.params import Precision
 from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
-from bench.findings.models import (
-    AtBatch,
-    BreakEven,
-    ByVariant,
-    CallParts,
-    Energy,
-    PaddedShare,
-    Padding,
-    PrecisionSpeedup,
-    TensorRT,
-)
+from bench.findings.models import ByVariant, CallParts, Energy, Pair, PrecisionSpeedup, TensorRT
 from bench.findings.picks import cell_of
 from bench.summary.comparisons import compare, fastest
 from bench.summary.table_file import Rows, grouped, known
-
-PADDINGS = ("longest", "none")
-"""Ways to pad less than to the sequence length."""
 
 
 def precision_speedups(rows: Rows) -> Iterator[PrecisionSpeedup]:
     """Yield each lower precision of a runtime and padding against fp32, batch by batch."""
     for (runtime, padding), group in grouped(plain(rows), "runtime", "padding").items():
+        sizes = [{row.precision: row for row in reversed(cells)} for cells in by_batch(group)]
         for precision in (name for name in get_args(Precision) if name != "fp32"):
-            sizes = ((cells, _of(cells, precision), _of(cells, "fp32")) for cells in by_batch(group))
-            found = [
-                AtBatch(batch_size=int(cells[0].batch_size), comparison=compare(ours, theirs))
-                for cells, ours, theirs in sizes
-                if ours is not None and theirs is not None
-            ]
+            both = [(at[precision], at["fp32"]) for at in sizes if {precision, "fp32"} <= at.keys()]
+            found = {int(ours.batch_size): compare(ours, theirs) for ours, theirs in both}
             if found:
                 names = {"runtime": str(runtime), "padding": str(padding)}
-                yield PrecisionSpeedup(**names, precision=precision, reference="fp32", by_batch=found)
+                yield PrecisionSpeedup(**names, precision=precision, by_batch=found)
 
 
-def _of(cells: Rows, precision: str) -> Any:
-    return next((row for row in cells if row.precision == precision), None)
-
-
-def paddings(rows: Rows) -> Iterator[Padding]:
-    """Yield each way to pad less: its fastest row against the fastest of fixed length, at each batch size."""
-    for way in PADDINGS:
-        pairs = fastest_pairs(by_batch(rows), partial(_pads, way), partial(_pads, "fixed"))
-        if found := list(pairs):
-            yield Padding(padding=way, by_batch=found)
-
-
-def _pads(way: str, row: Any) -> bool:
-    return bool(row.padding == way)
-
-
-def padded_shares(rows: Rows) -> Iterator[PaddedShare]:
-    """Yield how much of what each padding computes is padding, at the smallest and the largest batch size.
-
-    Nothing where every row pads to the sequence length, or tokens are not known.
-    """
-    ways = {row.padding for row in rows}
-    for way in ("fixed", *PADDINGS) if ways - {"fixed"} else ():
-        for row in ends([row for row in rows if row.padding == way and known(row, "tokens_given")]):
-            share = float(1 - row.tokens_given / row.tokens_computed)
-            yield PaddedShare(padding=way, batch_size=int(row.batch_size), share=share)
-
-
-def ends(rows: Rows) -> list[Any]:
-    """Return the first row of the smallest batch size, and of the largest one where that is another."""
-    sizes = by_batch(rows)
-    return [group[0] for group in (sizes if len(sizes) < 2 else (sizes[0], sizes[-1]))]
+def paddings(rows: Rows) -> dict[str, list[Pair]]:
+    """Return each way to pad less: its fastest row against the fastest of fixed length, at each batch size."""
+    found = {way: list(fastest_pairs(by_batch(rows), "padding", way, "fixed")) for way in ("longest", "none")}
+    return {way: pairs for way, pairs in found.items() if pairs}
 
 
 def tensorrt(rows: Rows) -> Iterator[TensorRT]:
@@ -91,10 +46,9 @@ def tensorrt(rows: Rows) -> Iterator[TensorRT]:
 
 
 def _parts(row: Any) -> CallParts | None:
-    kernels, gpu_ms, host_ms = (known(row, name) for name in ("kernel_launches", "gpu_busy_ms", "host_ms"))
-    if kernels is None:
+    if known(row, "kernel_launches") is None:
         return None
-    return CallParts(kernels=int(kernels), gpu_ms=float(gpu_ms), host_ms=float(host_ms))
+    return CallParts(kernels=int(row.kernel_launches), gpu_ms=float(row.gpu_busy_ms), host_ms=float(row.host_ms))
 
 
 def _decides(ours: CallParts, theirs: CallParts, verdict: str) -> Literal["gpu", "host", "both"] | None:
@@ -111,19 +65,20 @@ def by_variant(rows: Rows) -> Iterator[ByVariant]:
     """Yield what the batch sizes of each variant show together."""
     for (variant,), group in grouped(rows, "variant").items():
         ordered = sorted(group, key=lambda row: row.batch_size)
-        first, outer = ordered[0], ends(group)
+        first, ends = ordered[0], ordered if len(ordered) < 2 else [ordered[0], ordered[-1]]
         best = max(ordered, key=lambda row: float(row.samples_per_s))
         nearest = max(ordered, key=lambda row: known(row, "limit_share") or 0.0)
         is_cuda = first.device == "cuda"
+        busy = [row for row in ends if known(row, "gpu_busy_ms") is not None]
         yield ByVariant(
             variant=str(variant),
-            ends=[int(row.batch_size) for row in outer],
+            ends=[int(row.batch_size) for row in ends],
             best=cell_of(best),
             gain=None if best is first else float(best.samples_per_s / first.samples_per_s),
             loses_at=_loses_at(ordered),
-            gemm_share=_each(outer, lambda row: known(row, "matrix_share")),
-            gpu_share=_each(outer, _gpu_share),
-            kernels=[parts.kernels for row in outer if (parts := _parts(row))],
+            gemm_share=[float(row.matrix_share) for row in ends if known(row, "matrix_share") is not None],
+            gpu_share=[min(1.0, float(row.gpu_busy_ms / row.p50_ms)) for row in busy],
+            kernels=[parts.kernels for row in ends if (parts := _parts(row))],
             limit_share=known(nearest, "limit_share"),
             limited_by=known(nearest, "limited_by"),
             cold_start_seconds=known(first, "cold_start_seconds"),
@@ -136,42 +91,30 @@ def by_variant(rows: Rows) -> Iterator[ByVariant]:
         )
 
 
-def _gpu_share(row: Any) -> float | None:
-    busy_ms = known(row, "gpu_busy_ms")
-    return None if busy_ms is None else min(1.0, float(busy_ms / row.p50_ms))
+def _loses_at(ordered: Rows) -> int | None:
+    for before, after in pairwise(ordered):
+        if compare(after, before, "throughput").verdict == "slower":
+            return int(after.batch_size)
+    return None
 
 
-def _each(rows: list[Any], figure: Any) -> list[float]:
-    return [float(value) for row in rows if (value := figure(row)) is not None]
-
-
-def _loses_at(ordered: list[Any]) -> int | None:
-    steps = pairwise(ordered)
-    falls = (
-        int(after.batch_size) for before, after in steps if compare(after, before, "throughput").verdict == "slower"
-    )
-    return next(falls, None)
-
-
-def _break_even(rows: list[Any], column: str) -> list[BreakEven]:
+def _break_even(rows: Rows, column: str) -> dict[int, int]:
     paid = [row for row in rows if known(row, "one_off_seconds") and known(row, column) is not None]
-    return [BreakEven(batch_size=int(row.batch_size), calls=int(getattr(row, column))) for row in paid]
+    return {int(row.batch_size): int(getattr(row, column)) for row in paid}
 
 
-def energies(rows: Rows) -> tuple[Energy | None, Energy | None]:
-    """Return the cells that take least and most energy for a sample, all that the GPU draws meanwhile counted in.
+def least_energy(rows: Rows) -> Energy | None:
+    """Return the cell that takes least energy for a sample, all that the GPU draws meanwhile counted in.
 
     Without the idle power a row that hardly uses the GPU would win by a difference of two nearly equal figures.
     """
     measured = [row for row in rows if known(row, "gross_energy_mj_per_sample") is not None]
-    ordered = sorted(measured, key=lambda row: row.gross_energy_mj_per_sample)
-    return (_energy(ordered[0]), _energy(ordered[-1])) if ordered else (None, None)
-
-
-def _energy(row: Any) -> Energy:
+    if not measured:
+        return None
+    least = min(measured, key=lambda row: row.gross_energy_mj_per_sample)
     return Energy(
-        cell=cell_of(row),
-        mj_per_sample=float(row.gross_energy_mj_per_sample),
-        beyond_idle_mj=known(row, "energy_mj_per_sample"),
-        idle_w=known(row, "idle_w"),
+        cell=cell_of(least),
+        mj_per_sample=float(least.gross_energy_mj_per_sample),
+        beyond_idle_mj=known(least, "energy_mj_per_sample"),
+        idle_w=known(least, "idle_w"),
     )

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bench.findings.models import BreakEven
-from bench.report.document import Code, Grid, Text, joined, text
+from bench.report.document import Code, Grid, Text
 from bench.report.figures import (
     MISSING,
     between,
@@ -179,12 +178,8 @@ def _energy(view: View) -> str:
     return with_interval(three_digits, view.get("gross_energy_mj_per_sample"), *limits)
 
 
-def _calls(key: str) -> Callable[[View], Text]:
-    def write(view: View) -> Text:
-        paid: list[BreakEven] = view[key]
-        return joined(text("{} (batch {})", calls(each.calls), each.batch_size) for each in paid) or MISSING
-
-    return write
+def _calls(key: str) -> Callable[[View], str]:
+    return lambda view: ", ".join(f"{calls(most)} (batch {size})" for size, most in view[key].items()) or MISSING
 
 
 def _batches(view: View) -> str:

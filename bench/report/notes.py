@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.findings.models import (
-    Assumption,
-    Energy,
-    Noise,
-    Padding,
-    Panel,
-    PrecisionSpeedup,
-    Rejected,
-    Served,
-    TensorRT,
-)
+from bench.findings.models import Assumption, Energy, Noise, Pair, Panel, PrecisionSpeedup, Rejected, Served, TensorRT
 from bench.report.columns import grid
-from bench.report.document import Block, Bullets, Code, Grid, Heading, Paragraph, Text, joined, names, text
-from bench.report.figures import MISSING, milliseconds, per_second, percent, ratio, seconds, three_digits, with_interval
-from bench.report.sentences import left_out, nearest, pair, verdict
+from bench.report.document import Block, Bullets, Code, Grid, Heading, Paragraph, Text, joined, text
+from bench.report.figures import MISSING, milliseconds, per_second, percent, ratio, three_digits
+from bench.report.sentences import comparison, left_out, nearest, pair, verdict
 from bench.report.shown import Shown
 from bench.report.table import PANELS, margins
 
 SHOWN_PAIRS = 4
-STEADY = 1.1
-"""Up to this ratio of a cell's slowest to its fastest loop, a CPU's clock counts as steady."""
-STOPPED_SECONDS = 0.05
-"""From so long on, that the CPU quota stopped what was timed is said."""
 PADDED = {"longest": "padded to the longest sentence of the batch", "none": "without padding"}
 
 
@@ -77,12 +63,13 @@ def _counted(found: Assumption) -> str:
 
 
 def _panel(panel: Panel) -> Iterator[Block]:
-    yield Bullets([*_fastest(panel), *map(padding, panel.paddings), *_padded(panel), *map(_tensorrt, panel.tensorrt)])
+    padded = [padding(way, pairs) for way, pairs in panel.paddings.items()]
+    yield Bullets([*_fastest(panel), *padded, *map(_tensorrt, panel.tensorrt)])
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
     if panel.noise:
-        yield Bullets([*_energy(panel.least_energy, panel.most_energy), *_noise(panel.noise)])
+        yield Bullets([*([_energy(panel.least_energy)] if panel.least_energy else []), *_noise(panel.noise)])
 
 
 def _fastest(panel: Panel) -> Iterator[Text]:
@@ -94,31 +81,23 @@ def _fastest(panel: Panel) -> Iterator[Text]:
         yield text("Batch {}: {}{}{}.", cell.batch_size, lowest, against, ties)
 
 
-def padding(found: Padding) -> Text:
+def padding(way: str, found: list[Pair]) -> Text:
     """Say at which batch sizes a way to pad less wins, and where it does not."""
-    wins = [each.first_batch for each in found.by_batch if each.verdict == "faster"]
-    others = [f"{each.verdict} at batch {each.first_batch}" for each in found.by_batch if each.verdict != "faster"]
+    wins = [each.first_batch for each in found if each.verdict == "faster"]
+    others = [f"{each.verdict} at batch {each.first_batch}" for each in found if each.verdict != "faster"]
     where = f"at batch {', '.join(map(str, wins))}" if wins else "nowhere"
     won = f"{where}; {', '.join(others)}" if others else "at every batch size"
-    pairs = joined(map(pair, found.by_batch), "; ")
-    return text(
-        "Rows {} win {}. The fastest against the fastest of fixed length: {}.", PADDED[found.padding], won, pairs
-    )
-
-
-def _padded(panel: Panel) -> Iterator[Text]:
-    shares = [f"{each.padding} {percent(each.share)} at batch {each.batch_size}" for each in panel.padded_shares]
-    if shares:
-        yield f"Of the tokens that are computed, padding is: {', '.join(shares)}."
+    pairs = joined(map(pair, found), "; ")
+    return text("Rows {} win {}. The fastest against the fastest of fixed length: {}.", PADDED[way], won, pairs)
 
 
 def _precisions(found: list[PrecisionSpeedup]) -> Grid:
     """Return the speed-up of each lower precision over fp32 of the same runtime, a column a batch size."""
-    sizes = sorted({at.batch_size for each in found for at in each.by_batch})
+    sizes = sorted({size for each in found for size in each.by_batch})
     titles = ["runtime", "padding", "precision", *(f"speed-up over fp32, batch {size}" for size in sizes)]
     rows = []
     for each in found:
-        at = {one.batch_size: f"{ratio(one.comparison.value)} ({verdict(one.comparison)})" for one in each.by_batch}
+        at = {size: f"{ratio(one.value)} ({verdict(one)})" for size, one in each.by_batch.items()}
         rows.append([each.runtime, each.padding, each.precision, *(at.get(size, MISSING) for size in sizes)])
     return Grid(titles, frozenset((0, 1, 2)), rows)
 
@@ -141,20 +120,12 @@ def _tensorrt(found: TensorRT) -> Text:
     return text("{} {}.{}", line, " against ".join(calls), decides[found.decides])
 
 
-def _energy(least: Energy | None, most: Energy | None) -> Iterator[Text]:
-    if least is None or most is None:
-        return
-    known = least.beyond_idle_mj is not None and least.idle_w is not None
-    idle = (
-        f" ({three_digits(least.beyond_idle_mj)} mJ of it beyond the idle power of {least.idle_w:.0f} W)"
-        if known
-        else ""
-    )
-    texts = [
-        text("{} at batch {}, {} mJ", Code(each.cell.variant), each.cell.batch_size, three_digits(each.mj_per_sample))
-        for each in (least, most)
-    ]
-    yield text("Least energy a sample: {}{}; most: {}.", texts[0], idle, texts[1])
+def _energy(least: Energy) -> Text:
+    idle = ""
+    if least.beyond_idle_mj is not None and least.idle_w is not None:
+        idle = f" ({three_digits(least.beyond_idle_mj)} mJ of it beyond the idle power of {least.idle_w:.0f} W)"
+    cell, energy = least.cell, three_digits(least.mj_per_sample)
+    return text("Least energy a sample: {} at batch {}, {} mJ{}.", Code(cell.variant), cell.batch_size, energy, idle)
 
 
 def _noise(noise: Noise) -> Iterator[Text]:
@@ -171,36 +142,21 @@ def _noise(noise: Noise) -> Iterator[Text]:
     else:
         yield "Each row was timed in one process, so nothing shows how much another process would differ."
     if noise.loop:
-        yield _clock(noise, *noise.loop)
+        middle, most = map(ratio, noise.loop)
+        yield (
+            "The calibration loop on the CPU, timed before and after each cell in each process: its slowest time of a "
+            f"cell is {middle} its fastest (median over cells), at most {most}."
+        )
     yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy while a variant was timed."
 
 
 def _control(noise: Noise) -> Text:
     if noise.control is None:
         return "A/A row: the baseline was not timed twice, so nothing shows how much two equal rows differ here."
-    parts = [
-        f"{with_interval(ratio, each.ratio, each.low, each.high)}, {each.verdict}, at batch {each.batch_size}"
-        for each in noise.controls
-    ]
+    parts = [f"{comparison(found)}, at batch {size}" for size, found in noise.controls.items()]
     line = text("A/A row: {} against itself, timed in the same rounds: {}.", Code(noise.control), "; ".join(parts))
     void = " Equal rows came out as different, so every verdict of this panel is inconclusive."
     return text("{}{}", line, void if noise.is_voided else "")
-
-
-def _clock(noise: Noise, middle: float, most: float) -> str:
-    line = (
-        "The calibration loop on the CPU, timed before and after each cell in each process: its slowest time of a "
-        f"cell is {ratio(middle)} its fastest (median over cells), at most {ratio(most)}"
-    )
-    if noise.quota_stopped_seconds >= STOPPED_SECONDS:
-        stopped = seconds(noise.quota_stopped_seconds)
-        return f"{line}. The CPU quota stopped what was timed for {stopped}: it sets the pace."
-    if middle <= STEADY:
-        return f"{line}. The CPU's clock was steady."
-    return (
-        f"{line}. The CPU's clock is unstable (its frequency, or other guests on the same cores), and calls that wait "
-        "for it change with it."
-    )
 
 
 def _load(shown: Shown) -> Iterator[Block]:
@@ -211,23 +167,9 @@ def _load(shown: Shown) -> Iterator[Block]:
         lines = [text("{}.", line) for line in left_out(served.not_served)]
         if served.rows:
             yield grid("load", shown.served(served))
-            lines = [*_order(served), *_generator(served), *lines]
+            lines = [*_generator(served), *lines]
         if lines:
             yield Bullets(lines)
-
-
-def _order(served: Served) -> Iterator[Text]:
-    """Say whether the rows stand in the same order with and without load."""
-    by_rate = [row.variant for row in served.rows]
-    if len(by_rate) < 2:
-        return
-    if by_rate == served.by_samples:
-        yield "Under load the rows stand in the same order as in the closed loop."
-        return
-    pairs = joined(text("{} and {}", Code(first), Code(second)) for first, second in served.unsure)
-    doubt = text(" (no significant difference: {})", pairs) if served.unsure else ""
-    closed = names(served.by_samples)
-    yield text("Under load the order is {}{}; in the closed loop, by samples/s, {}.", names(by_rate), doubt, closed)
 
 
 def _generator(served: Served) -> Iterator[Text]:

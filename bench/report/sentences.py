@@ -154,7 +154,7 @@ def serve_with(served: Served) -> Iterator[Text]:
     rates = [(row.variant, row.requests_per_s) for row in served.rows]
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
     yield most_requests(rates, ties, served.budget_ms)
-    named = served.by_samples[0] if served.by_samples else None
+    named = served.most_samples
     if named is not None and named != rates[0][0]:
-        held = per_second(dict(rates)[named])
-        yield text("The most samples/s without load are {}'s: it sustains {}/s.", Code(named), held)
+        rate = per_second(dict(rates)[named])
+        yield text("The most samples/s without load are {}'s: it sustains {}/s.", Code(named), rate)

@@ -69,10 +69,10 @@ def speed_ups(found: Iterable[PrecisionSpeedup]) -> Iterator[Record]:
     """Yield the speed-up of each lower precision over FP32 of the same runtime and padding, for each batch size."""
     for each in found:
         same = {"variant": f"{each.runtime} {each.precision}", "runtime": each.runtime, "padding": each.padding}
-        for at in each.by_batch:
-            ratio, interval = at.comparison, at.comparison.interval
+        for size, ratio in each.by_batch.items():
+            interval = ratio.interval
             figures = {"speed_up": ratio.value, "low": interval and interval.low, "high": interval and interval.high}
-            texts = {**same, "precision": each.precision, "verdict": ratio.verdict, "batch_size": at.batch_size}
+            texts = {**same, "precision": each.precision, "verdict": ratio.verdict, "batch_size": size}
             yield {**texts, **{name: written(value) for name, value in figures.items()}}
 
 
