@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -20,17 +21,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from bench.core.errors import ParameterError
 from bench.core.files import read_yaml, shortened
 from bench.core.model_inputs import Padding
+from bench.core.params_faults import describe_fault, describe_yaml_fault
 from bench.core.paths import PARAMS
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 Device = Literal["cpu", "cuda"]
-RUNTIME_FILES = Path(__file__).parents[1] / "runtimes"
-VARIANT_KEY = re.compile(r"[a-z0-9_]+")
 CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
 
@@ -40,7 +40,30 @@ Processes = Annotated[int, Field(ge=1, le=1_000)]
 DAY_SECONDS = 86_400
 Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
-Tolerance = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _each_once(what: str) -> AfterValidator:
+    def check(values: list[Any]) -> list[Any]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"allowed: each {what} once")
+        return values
+
+    return AfterValidator(check)
+
+
+def _complete(names: tuple[str, ...], allowed: str = "") -> AfterValidator:
+    def check(section: dict[str, Any]) -> dict[str, Any]:
+        for name in names:
+            if name not in section:
+                raise ValueError(f"{name}: missing, allowed: {allowed or 'an entry for each of ' + ', '.join(names)}")
+        return section
+
+    return AfterValidator(check)
+
+
+EVERY_DEVICE = _complete(get_args(Device))
+EVERY_PRECISION = _complete(get_args(Precision))
 
 
 class Section(BaseModel):
@@ -148,9 +171,11 @@ class Timing(Section):
 class Serving(Section):
     """How rows are tried under load: requests that come one by one, at random times."""
 
-    variants: list[str]
-    p99_ms: dict[Device, Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]]
-    max_batch: dict[Device, Annotated[int, Field(ge=1, le=65536)]]
+    variants: Annotated[list[str], _each_once("variant")]
+    p99_ms: Annotated[
+        dict[Device, Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]], EVERY_DEVICE
+    ]
+    max_batch: Annotated[dict[Device, Annotated[int, Field(ge=1, le=65536)]], EVERY_DEVICE]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
     instances: Annotated[int, Field(ge=1, le=64)]
     processes: Processes
@@ -158,26 +183,6 @@ class Serving(Section):
     seconds: PositiveSeconds
     max_seconds: PositiveSeconds
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
-
-    @field_validator("variants")
-    @classmethod
-    def each_variant_once(cls, variants: list[str]) -> list[str]:
-        if len(set(variants)) != len(variants):
-            raise ValueError("allowed: each variant once")
-        return variants
-
-    @field_validator("p99_ms", "max_batch")
-    @classmethod
-    def every_device_is_there(cls, section: dict[str, Any]) -> dict[str, Any]:
-        return _complete(section, get_args(Device))
-
-
-def _complete(section: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return a section that has an entry for each name; ValueError names the first that it lacks."""
-    missing = [name for name in names if name not in section]
-    if missing:
-        raise ValueError(f"{missing[0]}: missing, allowed: an entry for each of {', '.join(names)}")
-    return section
 
 
 class Lengths(Section):
@@ -190,7 +195,7 @@ class Export(Section):
     """How the ONNX graph is made."""
 
     opset: Literal["auto"] | Annotated[int, Field(ge=17, le=20)]
-    max_abs_diff: Tolerance
+    max_abs_diff: PositiveNumber
 
 
 class Int8(Section):
@@ -211,9 +216,9 @@ class ReportSettings(Section):
     """How figures are judged; changes write the report anew and time nothing."""
 
     margin: Annotated[float, Field(ge=0, lt=1)]
-    slo_p95_ms: Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)]
-    max_memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-    price_per_hour: dict[Device, Annotated[float, Field(gt=0, allow_inf_nan=False)] | None] = {}
+    slo_p95_ms: Annotated[list[PositiveNumber], Field(min_length=1)]
+    max_memory_gib: PositiveNumber | None
+    price_per_hour: dict[Device, PositiveNumber | None] = {}
 
     @field_validator("slo_p95_ms")
     @classmethod
@@ -226,7 +231,7 @@ class ReportSettings(Section):
 class Tolerances(Section):
     """How far a row's logits may be from the reference; see `bench.timing.quality` for the two figures."""
 
-    max_relative_error: Tolerance
+    max_relative_error: PositiveNumber
     min_agreement: Annotated[float, Field(ge=0, le=1)]
 
 
@@ -255,9 +260,10 @@ class Variant(Section):
         return graph
 
 
-BatchSizes = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1)]
+BatchSizes = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1), _each_once("batch size")]
+EVERY_LIST = _complete(get_args(Device), "a list of batch sizes for each device, or one for both")
 BatchSizesOfDevices = Annotated[
-    Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], Tag("literal[dict]")],
+    Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], EVERY_LIST, Tag("literal[dict]")],
     Discriminator(lambda given: "literal[dict]" if isinstance(given, dict) else "literal[list]"),
 ]
 """One list for all devices, or a list a device; the tags only choose which of the two a fault is told of."""
@@ -271,36 +277,17 @@ class Params(Section):
     sequence_length: Annotated[int, Field(ge=4, le=65_536)]
     lengths: Lengths
     batch_sizes: BatchSizesOfDevices
-    precisions: dict[Precision, bool]
+    precisions: Annotated[dict[Precision, bool], EVERY_PRECISION]
     timing: Timing
     serving: Serving
     export: Export
     int8: Int8
     tensorrt: TensorRT
-    quality: dict[Precision, Gate]
+    quality: Annotated[dict[Precision, Gate], EVERY_PRECISION]
     baselines: dict[Device, str]
     report: ReportSettings
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
     tensorrt_variants: dict[str, Variant]
-
-    @field_validator("batch_sizes")
-    @classmethod
-    def each_batch_size_once(cls, sizes: list[int] | dict[str, list[int]]) -> list[int] | dict[str, list[int]]:
-        if not isinstance(sizes, dict):
-            if len(set(sizes)) != len(sizes):
-                raise ValueError("allowed: each batch size once")
-            return sizes
-        for device in get_args(Device):
-            if device not in sizes:
-                raise ValueError(f"{device}: missing, allowed: a list of batch sizes for each device, or one for both")
-            if len(set(sizes[device])) != len(sizes[device]):
-                raise ValueError(f"{device}: got {shortened(str(sizes[device]))}, allowed: each batch size once")
-        return sizes
-
-    @field_validator("precisions", "quality")
-    @classmethod
-    def every_precision_is_there(cls, section: dict[str, Any]) -> dict[str, Any]:
-        return _complete(section, get_args(Precision))
 
     @model_validator(mode="after")
     def variants_fit_together(self) -> Params:
@@ -344,12 +331,13 @@ def _named(key: str, variants: dict[str, Variant], where: str) -> Variant:
 
 def runtime_names() -> list[str]:
     """Return the runtimes that there is a file for in bench/runtimes."""
-    return sorted(file.stem for file in RUNTIME_FILES.glob("*.py") if file.stem != "__init__")
+    folder = Path(__file__).parents[1] / "runtimes"
+    return sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__")
 
 
 def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[str]) -> None:
     for key, variant in variants.items():
-        if not VARIANT_KEY.fullmatch(key):
+        if not re.fullmatch("[a-z0-9_]+", key):
             raise ValueError(f"{section}.{key}: got a key with other characters, allowed: a-z, 0-9 and _")
         if variant.runtime not in allowed:
             raise ValueError(f"{section}.{key}.runtime: got {variant.runtime!r}, allowed: {', '.join(allowed)}")
@@ -358,7 +346,8 @@ def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[st
 def _check_baselines(params: Params) -> None:
     variants = params.all_variants()
     for device, name in params.baselines.items():
-        allowed = [key for key, row in variants.items() if _can_be_baseline(row, device)]
+        wanted = (device, "fp32", "fixed")
+        allowed = [key for key, row in variants.items() if (row.device, row.precision, row.padding) == wanted]
         if name not in allowed:
             choice = ", ".join(allowed) or f"none: no fp32 variant with fixed padding on {device} is configured"
             raise ValueError(f"baselines.{device}: got {name!r}, allowed: {choice}")
@@ -377,10 +366,6 @@ def _check_serving(params: Params) -> None:
             )
 
 
-def _can_be_baseline(variant: Variant, device: str) -> bool:
-    return (variant.device, variant.precision, variant.padding) == (device, "fp32", "fixed")
-
-
 def load_params(path: Path = PARAMS) -> Params:
     """Read params.yaml; ParameterError with one message a fault, each with key, value and what is allowed."""
     try:
@@ -388,60 +373,11 @@ def load_params(path: Path = PARAMS) -> Params:
     except FileNotFoundError:
         raise ParameterError(f"{path} is missing: run this in the project's folder, or `git checkout {path}`") from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as problem:
-        raise ParameterError(f"{path} is not valid YAML: {_yaml_fault(problem)}") from None
+        raise ParameterError(f"{path} is not valid YAML: {describe_yaml_fault(problem)}") from None
     if not isinstance(content, dict):
         raise ParameterError(f"{path} is empty or not a mapping: `git checkout {path}` restores it")
     try:
         return Params.model_validate(content)
     except ValidationError as problem:
-        faults = dict.fromkeys(_describe(dict(fault)) for fault in problem.errors())
+        faults = dict.fromkeys(describe_fault(dict(fault), Params) for fault in problem.errors())
         raise ParameterError("\n       ".join(f"{path}: {fault}" for fault in faults)) from None
-
-
-def _describe(fault: dict[str, Any]) -> str:
-    """Turn one of pydantic's faults into `key: got value, allowed: …`."""
-    location = [part for part in fault["loc"] if not (isinstance(part, str) and _is_union_tag(part))]
-    key = _dotted(location)
-    if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key, allowed: {', '.join(_allowed_keys(location[:-1]))}"
-    if fault["type"] == "missing":
-        return f"{key}: missing, allowed: a value as in the comments of params.yaml"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        return f"{key}.{message}" if key else message
-    allowed = message.removeprefix("allowed: ").removeprefix("Input should be ")
-    return f"{key}: got {shortened(repr(fault['input']))}, allowed: {shortened(allowed)}"
-
-
-def _yaml_fault(problem: Exception) -> str:
-    """Return what is wrong and where, without the parser's advice about itself."""
-    if isinstance(problem, MarkedYAMLError) and problem.problem_mark:
-        mark = problem.problem_mark
-        return shortened(f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}")
-    return shortened(str(problem))
-
-
-def _is_union_tag(part: str) -> bool:
-    return part.startswith(("literal[", "constrained-int", "int", "function-")) and part not in ("int8",)
-
-
-def _dotted(location: list[str | int]) -> str:
-    text = ""
-    for part in location:
-        if part == "[key]":
-            continue
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
-
-
-def _allowed_keys(location: list[str | int]) -> list[str]:
-    """Return the keys of the section at this place of params.yaml."""
-    section: Any = Params
-    for part in location:
-        if get_origin(section) in (dict, Union):
-            section = get_args(section)[-1]
-        else:
-            section = section.model_fields[str(part)].annotation
-    if get_origin(section) is dict:
-        section = get_args(section)[-1]
-    return list(section.model_fields)

@@ -1,0 +1,51 @@
+"""Faults of params.yaml as `key: got value, allowed: …`, from what pydantic and the YAML parser find."""
+
+from __future__ import annotations
+
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from ruamel.yaml.error import MarkedYAMLError
+
+from bench.core.files import shortened
+
+
+def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
+    """Return the text of one of pydantic's faults; `model`: the one that was validated."""
+    location = [part for part in fault["loc"] if not _is_union_tag(part)]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]")
+    key = key.lstrip(".")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key, allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{key}: missing, allowed: a value as in the comments of params.yaml"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
+        return f"{key}.{message}" if key else message
+    allowed = message.removeprefix("allowed: ").removeprefix("Input should be ")
+    return f"{key}: got {shortened(repr(fault['input']))}, allowed: {shortened(allowed)}"
+
+
+def describe_yaml_fault(problem: Exception) -> str:
+    """Return what is wrong and where, without the parser's advice about itself."""
+    if isinstance(problem, MarkedYAMLError) and problem.problem_mark:
+        mark = problem.problem_mark
+        return shortened(f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}")
+    return shortened(str(problem))
+
+
+def _is_union_tag(part: str | int) -> bool:
+    tags = ("literal[", "constrained-int", "int", "function-")
+    return isinstance(part, str) and part.startswith(tags) and part != "int8"
+
+
+def _allowed_keys(section: Any, location: list[str | int]) -> list[str]:
+    """Return the keys of the section at this place below another."""
+    for part in location:
+        if get_origin(section) in (dict, Union):
+            section = get_args(section)[-1]
+        else:
+            section = section.model_fields[str(part)].annotation
+    if get_origin(section) is dict:
+        section = get_args(section)[-1]
+    return list(section.model_fields)
