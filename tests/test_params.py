@@ -23,6 +23,18 @@ FAULTS: dict[str, tuple[Change, str]] = {
         "batchsize: unknown key, allowed: model, dataset, sequence_length",
     ),
     "unknown nested key": (lambda p: p["timing"].update(runs=4), "timing.runs: unknown key, allowed: processes,"),
+    "unknown key of a gate for random weights": (
+        lambda p: p["quality"]["int8"].update(synthetic={"max_relative_error": 1.0, "min_agreement": 0.5, "loss": 1}),
+        "quality.int8.synthetic.loss: unknown key, allowed: max_relative_error, min_agreement",
+    ),
+    "unknown key of a variant that is named like a type": (
+        lambda p: p["variants"].update(int8_mine={**p["variants"][CPU], "runs": 3}),
+        "variants.int8_mine.runs: unknown key, allowed: runtime, device,",
+    ),
+    "an option of no type that a runtime takes": (
+        lambda p: p["variants"][CPU].update(options={"compile": 1.5}),
+        f"variants.{CPU}.options.compile: got 1.5, allowed: a valid string",
+    ),
     "batch size 0": (
         lambda p: p.update(batch_sizes=[1, 0]),
         "batch_sizes[1]: got 0, allowed: greater than or equal to 1",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Union, get_args, get_origin
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from ruamel.yaml.error import MarkedYAMLError
@@ -35,17 +36,14 @@ def describe_yaml_fault(problem: Exception) -> str:
 
 
 def _is_union_tag(part: str | int) -> bool:
-    tags = ("literal[", "constrained-int", "int", "function-")
-    return isinstance(part, str) and part.startswith(tags) and part != "int8"
+    return isinstance(part, str) and (part in ("str", "bool", "int") or part.startswith(("literal[", "constrained-")))
 
 
 def _allowed_keys(section: Any, location: list[str | int]) -> list[str]:
     """Return the keys of the section at this place below another."""
     for part in location:
-        if get_origin(section) in (dict, Union):
-            section = get_args(section)[-1]
-        else:
-            section = section.model_fields[str(part)].annotation
-    if get_origin(section) is dict:
-        section = get_args(section)[-1]
+        is_dict = get_origin(section) is dict
+        section = get_args(section)[-1] if is_dict else section.model_fields[str(part)].annotation
+        if get_origin(section) is UnionType:  # with None
+            section = get_args(section)[0]
     return list(section.model_fields)
