@@ -10,7 +10,7 @@ from bench.core.files import read_csv, write_text
 from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE, TOKEN_COUNTS
 from bench.core.schemas import TokenCount
 from bench.report.charts.write import make_charts, write_charts
-from bench.report.markdown import to_markdown
+from bench.report.document import to_markdown
 from bench.report.notes import notes_blocks
 from bench.report.page.write import PAGE, render_page
 from bench.report.shown import read_shown

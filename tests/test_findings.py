@@ -17,7 +17,7 @@ from rich.console import Console
 from bench.core.errors import DataError
 from bench.findings.build import read_findings, write_findings
 from bench.findings.models import Findings
-from bench.report.markdown import to_markdown
+from bench.report.document import to_markdown
 from bench.report.notes import notes_blocks
 from bench.report.shown import Shown
 from bench.report.table import table_blocks

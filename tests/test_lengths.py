@@ -22,9 +22,9 @@ from bench.findings.variants import paddings
 from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, length_figures, token_counts
-from bench.report.context import read_context
 from bench.report.document import plain
 from bench.report.notes import padding
+from bench.report.shown import read_context
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split

@@ -15,13 +15,10 @@ from bench.core.params import ReportSettings
 from bench.findings.build import findings_of
 from bench.findings.models import ByVariant, Findings, Panel
 from bench.report.columns import COLUMNS, Column, grid
-from bench.report.context import Context
-from bench.report.document import Code, plain
+from bench.report.document import Code, plain, to_html, to_markdown
 from bench.report.figures import milliseconds, per_second, percent, ratio, seconds, with_interval
-from bench.report.markdown import to_markdown
 from bench.report.notes import notes_blocks
-from bench.report.page.write import to_html
-from bench.report.shown import Shown, shown_of
+from bench.report.shown import Context, Shown, shown_of
 from bench.report.table import table_blocks
 from bench.report.terminal import fitted
 from bench.statistics.rounds import Level, levels

@@ -28,8 +28,8 @@ from bench.report.charts.measured import Measured
 from bench.report.charts.served import served
 from bench.report.charts.write import caption
 from bench.report.columns import accuracy, accuracy_loss
+from bench.report.document import table_lines, to_markdown
 from bench.report.figures import milliseconds
-from bench.report.markdown import table_lines, to_markdown
 from bench.report.table import served_blocks, summary_blocks
 from bench.runs.recorded_runs import RecordedRun, read_runs
 from bench.summary.comparisons import fastest

@@ -5,7 +5,7 @@ One more column is one entry in `COLUMNS`: it then stands in Markdown, on the pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ from bench.report.document import Code, Grid, Text
 from bench.report.figures import (
     MISSING,
     between,
-    calls,
+    formatted,
     mebibytes,
     milliseconds,
     per_second,
@@ -27,6 +27,12 @@ from bench.report.figures import (
 from bench.summary.serving import SHARES
 from bench.summary.table_file import is_missing
 
+PROOFS = {
+    "D": "ran on the device",
+    "W": "weights of the type",
+    "K": "kernels computed in the precision",
+}
+"""What the letters of the column `proof` stand for."""
 Table = Literal["rows", "fastest", "picks", "served", "load", "variants"]
 """All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; the same in the
 notes; and in the notes a line a variant."""
@@ -57,16 +63,19 @@ def columns_of(table: Table, views: Sequence[View]) -> dict[str, Column]:
     return {key: column for key, column in own.items() if any(column.write(view) != MISSING for view in views)}
 
 
-def grid(table: Table, views: Sequence[View], keys: Iterable[str] | None = None) -> Grid:
-    """Return a table of these lines; `keys`: with these columns alone."""
-    found = columns_of(table, views)
-    columns = list(found.values()) if keys is None else [found[key] for key in keys]
+def grid(table: Table, views: Sequence[View]) -> Grid:
+    """Return a table of these lines."""
+    columns = list(columns_of(table, views).values())
     left = frozenset(place for place, column in enumerate(columns) if column.is_text)
     return Grid([each.heading for each in columns], left, [[each.write(view) for each in columns] for view in views])
 
 
 def _figure(key: str, write: Callable[[Any], Text]) -> Callable[[View], Text]:
     return lambda view: write(view.get(key))
+
+
+def _lacks(view: View, *keys: str) -> bool:
+    return any(is_missing(view.get(key)) for key in keys)
 
 
 def _text(value: Any) -> Text:
@@ -80,25 +89,26 @@ def _limits(low: str, high: str, write: Callable[[Any], str]) -> Callable[[View]
 
 
 def _tokens(view: View) -> str:
-    given = view.get("tokens_given")
-    return MISSING if is_missing(given) else f"{view['tokens_computed']:.1f} / {given:.1f}"
+    if _lacks(view, "tokens_given"):
+        return MISSING
+    return f"{view['tokens_computed']:.1f} / {view['tokens_given']:.1f}"
 
 
 def _verdict(view: View) -> str:
     """Write the verdict against the baseline with the interval behind it."""
-    if is_missing(view.get("verdict")):
+    if _lacks(view, "verdict"):
         return MISSING
     limits = between(ratio, view.get("speedup_low"), view.get("speedup_high"))
-    reason = "" if is_missing(view.get("verdict_reason")) else f": {view['verdict_reason']}"
+    reason = "" if _lacks(view, "verdict_reason") else f": {view['verdict_reason']}"
     apart = ", different sessions" if view.get("moved") else ""
     return f"{view['verdict']}{reason}{apart}" + ("" if limits == MISSING else f", {limits}")
 
 
 def _bottleneck(view: View) -> str:
     """Write what a call's time goes into: the GPU's share of it, or the share of GEMMs on the CPU."""
-    if not is_missing(view.get("bound")):
+    if not _lacks(view, "bound"):
         return f"{view['bound']}, GPU busy {share(min(view['gpu_busy_ms'] / view['p50_ms'], 1.0))}"
-    return MISSING if is_missing(view.get("matrix_share")) else f"{share(view['matrix_share'])} in GEMMs"
+    return MISSING if _lacks(view, "matrix_share") else f"{share(view['matrix_share'])} in GEMMs"
 
 
 def _reached(key: str) -> Callable[[View], str]:
@@ -115,8 +125,8 @@ def _reached(key: str) -> Callable[[View], str]:
 
 
 def _start_up(view: View) -> str:
-    warm = view.get("warm_start_seconds")
-    return f"{seconds(view.get('cold_start_seconds'))}{'' if is_missing(warm) else f', warm {seconds(warm)}'}"
+    warm = "" if _lacks(view, "warm_start_seconds") else f", warm {seconds(view['warm_start_seconds'])}"
+    return f"{seconds(view.get('cold_start_seconds'))}{warm}"
 
 
 def _setup(view: View) -> str:
@@ -126,24 +136,23 @@ def _setup(view: View) -> str:
 
 def accuracy(view: View) -> str:
     """Write the accuracy over all labelled sentences with its interval."""
-    if is_missing(view.get("accuracy")) or is_missing(view.get("accuracy_low")):
+    if _lacks(view, "accuracy", "accuracy_low"):
         return MISSING
     return f"{view['accuracy']:.2%} ({view['accuracy_low']:.1%} – {view['accuracy_high']:.1%})"
 
 
 def accuracy_loss(view: View) -> str:
     """Write what a row loses of fp32's accuracy on the same sentences, and whether that may be chance."""
-    loss = view.get("accuracy_loss")
-    if is_missing(loss):
+    if _lacks(view, "accuracy_loss"):
         return MISSING
+    loss = view["accuracy_loss"]
     return f"{loss:+.2%} (p = {view['accuracy_loss_p']:.2g})" if loss else f"{loss:.2%}"
 
 
 def _status(view: View) -> Text:
     """Write the status with its reason, or with what disturbed the cell."""
-    reason = view.get("reason")
-    if not is_missing(reason):
-        return f"{view['status']}: {reason}"
+    if not _lacks(view, "reason"):
+        return f"{view['status']}: {view['reason']}"
     return ", ".join([str(view["status"]), *view.get("disturbances", ())])
 
 
@@ -169,17 +178,20 @@ def _cuda_graphs(view: View) -> str:
     return MISSING if view["cuda_graphs"] is None else f"{view['cuda_graphs']}{memory}"
 
 
-def _p95(view: View) -> str:
-    return with_interval(milliseconds, view.get("p95_ms"), view.get("p95_low_ms"), view.get("p95_high_ms"))
-
-
-def _energy(view: View) -> str:
-    limits = (view.get(f"gross_energy_{end}") for end in ("low", "high"))
-    return with_interval(three_digits, view.get("gross_energy_mj_per_sample"), *limits)
+def _with_limits(figure: str, low: str, high: str, write: Callable[[Any], str]) -> Callable[[View], str]:
+    return lambda view: with_interval(write, view.get(figure), view.get(low), view.get(high))
 
 
 def _calls(key: str) -> Callable[[View], str]:
-    return lambda view: ", ".join(f"{calls(most)} (batch {size})" for size, most in view[key].items()) or MISSING
+    return lambda view: ", ".join(f"{most:,} (batch {size})" for size, most in view[key].items()) or MISSING
+
+
+def proof_text(view: View) -> str:
+    """Return a row's proof in words."""
+    letters = "" if is_missing(view["proof"]) else str(view["proof"])
+    seen = [text for letter, text in PROOFS.items() if letter in letters]
+    device = "GPU" if view["device"] == "cuda" else "CPU"
+    return f"{device}, {view['precision']}: " + "; ".join(seen) if seen else "nothing of it was proved"
 
 
 def _batches(view: View) -> str:
@@ -188,21 +200,13 @@ def _batches(view: View) -> str:
 
 def _over(figure: str, reference: str) -> Callable[[View], str]:
     """Write a figure as a multiple of another one, where both are known."""
-    return lambda view: (
-        MISSING
-        if is_missing(view.get(figure)) or is_missing(view.get(reference))
-        else ratio(view[figure] / view[reference])
-    )
+
+    return lambda view: MISSING if _lacks(view, figure, reference) else ratio(view[figure] / view[reference])
 
 
-def _one_decimal(value: Any) -> str:
-    return MISSING if is_missing(value) else f"{value:.1f}"
-
-
-def _busy(value: Any) -> str:
-    return MISSING if is_missing(value) else f"{value:.0f}%"
-
-
+_ONE_DECIMAL = formatted("{:.1f}")
+_P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", milliseconds)
+_ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", three_digits)
 COLUMNS: dict[str, Column] = {
     "budget": Column("p95 within", ("picks",), _figure("budget", str)),
     "batch_size": Column("batch", ("rows", "fastest", "picks"), _figure("batch_size", _text)),
@@ -223,10 +227,10 @@ COLUMNS: dict[str, Column] = {
     "peak_share": Column("% of closed-loop peak", ("served",), _figure("closed_loop_peak_share", share), rank=2),
     "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
     "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=7),
-    "mean_batch": Column("mean batch", ("served",), _figure("mean_batch", _one_decimal), rank=4),
+    "mean_batch": Column("mean batch", ("served",), _figure("mean_batch", _ONE_DECIMAL), rank=4),
     "mean_batches": Column(f"mean batch at {', '.join(map(str, SHARES))}% load", ("load",), _batches),
-    "tokens_per_request": Column("tokens computed", ("served",), _figure("tokens_per_request", _one_decimal), rank=11),
-    "gpu_load": Column("GPU busy", ("served",), _figure("gpu_busy_percent", _busy), rank=10),
+    "tokens_per_request": Column("tokens computed", ("served",), _figure("tokens_per_request", _ONE_DECIMAL), rank=11),
+    "gpu_load": Column("GPU busy", ("served",), _figure("gpu_busy_percent", formatted("{:.0f}%")), rank=10),
     "mj_per_request": Column("mJ/request", ("served",), _figure("energy_mj_per_request", three_digits), rank=12),
     "memory_under_load": Column("memory", ("served",), _figure("memory_under_load_mib", mebibytes), rank=9),
     "cost": Column(
@@ -244,7 +248,7 @@ COLUMNS: dict[str, Column] = {
     "p95": Column("p95", ("rows",), _figure("p95_ms", milliseconds), "ms", rank=11),
     "mean": Column("mean", ("rows",), _figure("mean_ms", milliseconds), "ms", rank=12),
     "samples_per_s": Column("samples/s", ("rows", "picks"), _figure("samples_per_s", per_second), rank=1),
-    "p95_interval": Column("p95, 95% interval", ("picks",), _p95, "ms", rank=2),
+    "p95_interval": Column("p95, 95% interval", ("picks",), _P95, "ms", rank=2),
     "speedup": Column("speed-up", ("rows",), _figure("speedup", ratio)),
     "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
     "memory": Column("memory", ("fastest", "picks"), _figure("memory_mib", mebibytes), rank=3),
@@ -253,7 +257,12 @@ COLUMNS: dict[str, Column] = {
     "roofline_without_padding": Column(
         "of roofline without padding", ("rows", "fastest"), _reached("limit_without_padding_share"), rank=8
     ),
-    "energy": Column("mJ/sample", ("rows", "fastest", "picks"), _energy, rank=9),
+    "energy": Column(
+        "mJ/sample",
+        ("rows", "fastest", "picks"),
+        _ENERGY,
+        rank=9,
+    ),
     "most": Column("most samples/s", ("variants",), _most),
     "gain": Column("vs smallest batch", ("variants",), _figure("gain", ratio)),
     "loses": Column("loses throughput at batch", ("variants",), _figure("loses_at", _text)),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from bench.findings.models import Cell, Disturbance, Fastest, LeftOut, Pair, Pick, Remark, Served
-from bench.report.document import Code, Text, joined, names, text
+from bench.report.document import Code, Text, joined, text
 from bench.report.figures import between, milliseconds, per_second, ratio, seconds
 from bench.summary.comparisons import Comparison
 
@@ -14,31 +14,20 @@ NEAREST = 3
 """How many of the cells that cannot be told apart from the best one are named, the nearest first."""
 MORE = {"faster": "more", "slower": "fewer", "tie": "as many", "inconclusive": "inconclusive"}
 """What a verdict on two rates is called."""
-REMARKS = {
-    "generator-bound": "generator-bound: the no-op backend sustains {}/s here",
-    "saturates": "saturates: a process was overloaded at its next rate",
-    "lower bound": "lower bound: a process met the SLO at every rate that it tried",
-    "late captures": "{} shapes captured while serving",
-    "queue": "SingleStream takes {} the batch-1 row's p50",
+REMARKS: dict[str, Callable[[Any], str]] = {
+    "generator-bound": lambda rate: f"generator-bound: the no-op backend sustains {per_second(rate)}/s here",
+    "saturates": lambda _: "saturates: a process was overloaded at its next rate",
+    "lower bound": lambda _: "lower bound: a process met the SLO at every rate that it tried",
+    "late captures": lambda shapes: f"{shapes:.0f} shapes captured while serving",
+    "queue": lambda times: f"SingleStream takes {ratio(times)} the batch-1 row's p50",
+    "cut short": lambda _: "a pass cut short by max_seconds: not all sentences equally often",
+    "throttled": lambda reason: f"throttled ({reason})",
+    "quota": lambda stopped: f"stopped by the CPU quota for {seconds(stopped)}",
+    "gpu shared": lambda processes: f"beside {processes:.0f} other busy GPU process(es)",
+    "cores busy": lambda cores: f"other processes kept {cores:.1f} cores busy",
+    "clock unstable": lambda times: f"clock unstable ({ratio(times)})",
 }
-DISTURBED = {
-    "cut short": "a pass cut short by max_seconds: not all sentences equally often",
-    "throttled": "throttled ({})",
-    "quota": "stopped by the CPU quota for {}",
-    "gpu shared": "beside {} other busy GPU process(es)",
-    "cores busy": "other processes kept {} cores busy",
-    "clock unstable": "clock unstable ({})",
-}
-UNITS = {
-    "generator-bound": per_second,
-    "late captures": "{:.0f}".format,
-    "queue": ratio,
-    "quota": seconds,
-    "gpu shared": "{:.0f}".format,
-    "cores busy": "{:.1f}".format,
-    "clock unstable": ratio,
-}
-"""How the values of remarks and disturbances are written."""
+"""What remarks on rates and disturbances of cells are called, by kind."""
 
 
 def comparison(found: Comparison, words: Any = None) -> str:
@@ -88,7 +77,7 @@ def no_pick(pick: Pick) -> Text:
     """Say why no cell is picked for a budget."""
     if not pick.unknown:
         return "no row stays within it"
-    return text("unknown: too few runs for {}", names(dict.fromkeys(cell.variant for cell in pick.unknown)))
+    return text("unknown: too few runs for {}", joined(map(Code, dict.fromkeys(cell.variant for cell in pick.unknown))))
 
 
 def doubts(pick: Pick) -> Text:
@@ -118,18 +107,9 @@ def left_out(found: Iterable[LeftOut]) -> Iterator[Text]:
         yield text("{}{}: {}", status, f" ({each.reason})" if each.reason else "", named)
 
 
-def disturbance(found: Disturbance) -> str:
-    """Say what disturbed a cell."""
-    return _filled(DISTURBED[found.kind], found.kind, found.value)
-
-
-def remark(found: Remark) -> str:
-    """Say what a reader must know of a row's rate."""
-    return _filled(REMARKS[found.kind], found.kind, found.value)
-
-
-def _filled(template: str, kind: str, value: Any) -> str:
-    return template.format(UNITS[kind](value) if kind in UNITS else value)
+def remark(found: Remark | Disturbance) -> str:
+    """Say what a reader must know of a row's rate, or what disturbed a cell."""
+    return REMARKS[found.kind](found.value)
 
 
 def terms(served: Served) -> str:

@@ -10,9 +10,8 @@ from bench.core.files import write_text
 from bench.core.params import Params, load_params
 from bench.core.paths import ARTIFACTS, SAMPLES, SERVED
 from bench.report.charts.write import make_charts
-from bench.report.context import read_context
 from bench.report.page.write import PAGE, render_page
-from bench.report.shown import shown_of
+from bench.report.shown import read_context, shown_of
 from bench.summary.build import read_tables
 
 SO_FAR = ARTIFACTS / "report_so_far.html"

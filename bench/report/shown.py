@@ -1,21 +1,150 @@
-"""A run as reports read it: its findings, beside the rows that they are of."""
+"""A run as reports read it: its findings, the rows that they are of, and what it was measured on and with."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from bench.core.files import read_json
+from bench.core.params import ReportSettings, load_params
+from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS
+from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 from bench.findings.build import findings_of, read_findings
 from bench.findings.models import Cell, Findings, Panel, Pick, Served
 from bench.findings.picks import memory_mib
 from bench.report import sentences
 from bench.report.columns import View
-from bench.report.context import Context, read_context
 from bench.report.figures import MISSING
 from bench.summary.budgets import Tables
 from bench.summary.serving import read_serving
 from bench.summary.table_file import Rows, is_missing, read_summary
+
+
+@dataclass(frozen=True)
+class Context:
+    """The probe's findings, the model's provenance and how figures are judged."""
+
+    environment: dict[str, Any]
+    provenance: dict[str, Any]
+    export: dict[str, Any]
+    settings: ReportSettings
+    lengths: dict[str, Any] = field(default_factory=dict)
+    """metrics/lengths.json; empty for a kept run whose lengths were not counted."""
+    pins: dict[str, str] = field(default_factory=dict)
+    sequence_length: int = 0
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the weights are the real model's."""
+        return bool(self.provenance["model_is_real"])
+
+    def stand_in(self) -> str:
+        """Say in a heading that a stand-in was measured, and for which model; empty for a real one."""
+        if self.is_real:
+            return ""
+        wanted = self.provenance.get("stands_for")
+        return f" of a stand-in ({self.provenance['model']}{f', for {wanted}' if wanted else ''})"
+
+    def what_holds(self) -> str:
+        """Say for what the latencies of a stand-in hold."""
+        wanted = self.provenance.get("stands_for")
+        return f"latencies hold for {wanted or 'the real model'} if it has this architecture and these sizes"
+
+    def model(self) -> str:
+        """Say which model and sentences were measured."""
+        return f"{self.provenance['model']}; {self.provenance['sentences']}"
+
+    def length_text(self) -> str:
+        """Say how long the sentences are and how much of a batch of fixed length is padding; empty if not known."""
+        found = self.lengths
+        if not found:
+            return ""
+        cut = f"; {found['at_limit']} of them fill the limit and may have been cut" if found["at_limit"] else ""
+        spread = f"95% up to {found['p95_tokens']:.0f}, longest {found['longest_tokens']}"
+        return (
+            f"{found['sentences']} sentences of {found['mean_tokens']:.1f} tokens on average (median "
+            f"{found['median_tokens']:g}, {spread}){cut}; padded to the sequence length, "
+            f"{found['padding_share']:.0%} of a batch is padding"
+        )
+
+    def length_warning(self) -> str:
+        """Say that the lengths are not the user's: of the built-in sentences, or counted by a stand-in's tokenizer."""
+        if not self.lengths:
+            return ""
+        if not self.provenance["sentences"].startswith("built-in"):
+            counted = "The lengths are counted by the stand-in's tokenizer, which has a token for each word"
+            return "" if self.is_real else counted
+        return (
+            "THE LENGTHS ARE THOSE OF BUILT-IN SENTENCES, not of your data: rows that pad less than to the sequence "
+            "length are as fast as this only for lengths like these (set dataset.path)"
+        )
+
+    def device(self, name: str) -> str:
+        """Say which hardware `cpu` or `cuda` stands for: the GPU with driver, CUDA and cuDNN."""
+        if name == "cpu":
+            cpu = self.environment["cpu"]
+            quota = f", a quota of {cpu['quota_cpus']:g} CPUs" if "quota_cpus" in cpu else ""
+            governor = f", governor {cpu['governor']}" if "governor" in cpu else ""
+            return f"{cpu['model']}, {cpu['cores']} cores{quota}{governor}"
+        gpu = self.environment["cuda"]
+        if not gpu:
+            return "none"
+        memory = f"{gpu['memory_mib']} MiB" if gpu["memory_mib"] else "memory not told"
+        limits = [f"power limit {gpu['power_limit_w']} W"] if "power_limit_w" in gpu else []
+        parts = [memory, *(["a MIG part"] if gpu.get("mig") else []), *limits, f"1 of {gpu['count']}"]
+        software = f"driver {gpu['driver']}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
+        return f"{gpu['gpu']} ({', '.join(parts)}), {software}"
+
+    def libraries(self) -> str:
+        """List the library versions that are installed."""
+        versions = self.environment["versions"]
+        found = [f"{name} {version}" for name, version in versions.items() if version]
+        return ", ".join([f"Python {self.environment['python']}", *found])
+
+    def unlike_the_pins(self) -> list[str]:
+        """List the libraries whose installed version is not the one that requirements.txt pins."""
+        versions = self.environment["versions"]
+        return [
+            f"{name} {versions[name]} (pinned: {pin})"
+            for name, pin in self.pins.items()
+            if versions.get(name) and versions[name].split("+")[0] != pin
+        ]
+
+    def hardware_lines(self) -> list[str]:
+        """Return `name: value` lines for the head of a report, each only where there is something to say."""
+        variables = ", ".join(f"{name}={value}" for name, value in self.environment.get("variables", {}).items())
+        lines = {
+            "Lengths: ": self.length_text(),
+            "": self.length_warning(),
+            "GPU: ": self.device("cuda"),
+            "CPU: ": self.device("cpu"),
+            "System: ": self.environment["os"],
+            "Libraries: ": self.libraries(),
+            "Variables in force: ": variables,
+            "Not the pinned versions: ": ", ".join(self.unlike_the_pins()),
+        }
+        return [f"{name}{value}" for name, value in lines.items() if value]
+
+
+def read_context() -> Context:
+    """Read what `probe`, `download` and `export_onnx` wrote; DataError if one is missing or damaged."""
+    export = read_json(EXPORT, "`dvc repro export_onnx` writes it anew", Export)
+    lengths = read_json(LENGTHS, "`dvc repro prepare_inputs` writes it anew", Lengths)
+    params = load_params()
+    length = params.sequence_length
+    return Context(read_environment(), read_provenance(), export, params.report, lengths, read_pins(), length)
+
+
+def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
+    """Return the pinned version of each library, by the name under which it is imported; empty without the file."""
+    if not path.exists():
+        return {}
+    pins = re.findall(r"^([\w.-]+)==([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name.removesuffix("-gpu").replace("-", "_"): version for name, version in pins}
 
 
 @dataclass(frozen=True)
@@ -31,35 +160,28 @@ class Shown:
         """Return the lines of a device's rows with times by batch size; measured before rejected, fastest first."""
         disturbed: dict[tuple[str, int], list[str]] = {}
         for each in panel.disturbances:
-            disturbed.setdefault((each.variant, each.batch_size), []).append(sentences.disturbance(each))
+            disturbed.setdefault((each.variant, each.batch_size), []).append(sentences.remark(each))
         rows = [row for row in self.summary if row.device == panel.device and not is_missing(row.p50_ms)]
         rows.sort(key=lambda row: (row.batch_size, row.status != "measured", row.p50_ms))
         return [{**_figures(row), "disturbances": disturbed.get((row.variant, row.batch_size), ())} for row in rows]
 
-    def fastest(self, panel: Panel) -> Iterator[View]:
-        """Yield a line for the fastest cell of each batch size."""
-        for each in panel.fastest:
-            yield {**self.cell(each.cell), "significant": sentences.significance(each)}
+    def fastest(self, panel: Panel) -> list[View]:
+        """Return a line for the fastest cell of each batch size."""
+        return [{**self._cell(each.cell), "significant": sentences.significance(each)} for each in panel.fastest]
 
     def picks(self, panel: Panel) -> Iterator[View]:
         """Yield a pick's lines once for all neighbouring budgets that share it: the pick, then the nearest ties."""
-        shared: list[tuple[list[float], Pick]] = []
-        for pick in panel.picks:
-            if shared and _is_same(shared[-1][1], pick):
-                shared[-1][0].append(pick.budget_ms)
-            else:
-                shared.append(([pick.budget_ms], pick))
-        for budgets, pick in shared:
-            named = f"{', '.join(f'{ms:g}' for ms in budgets)} ms"
+        for _, sharing in groupby(panel.picks, key=_choice):
+            pick, *others = sharing
+            budget = f"{', '.join(f'{each.budget_ms:g}' for each in (pick, *others))} ms"
             if pick.cell is None:
-                yield {"budget": named, "instead": sentences.no_pick(pick)}
+                yield {"budget": budget, "instead": sentences.no_pick(pick)}
                 continue
-            yield {**self.cell(pick.cell), "budget": named, "significant": sentences.doubts(pick)}
+            yield {**self._cell(pick.cell), "budget": budget, "significant": sentences.doubts(pick)}
             for tie in pick.ties[: sentences.NEAREST]:
-                yield {**self.cell(tie.cell), "budget": "", "significant": sentences.comparison(tie.comparison)}
+                yield {**self._cell(tie.cell), "budget": "", "significant": sentences.comparison(tie.comparison)}
 
-    def cell(self, cell: Cell) -> View:
-        """Return the figures of a cell."""
+    def _cell(self, cell: Cell) -> View:
         key = (cell.variant, cell.batch_size)
         return _figures(next(row for row in self.summary if (row.variant, row.batch_size) == key))
 
@@ -68,8 +190,8 @@ class Shown:
         rows = {row.variant: row for row in self.serving}
         return [
             {
-                **rows[each.variant]._asdict(),
-                "memory_under_load_mib": getattr(rows[each.variant], f"{_MEMORY[rows[each.variant].device]}_mib"),
+                **(row := rows[each.variant])._asdict(),
+                "memory_under_load_mib": row.gpu_mib if row.device == "cuda" else row.host_mib,
                 "vs_best": sentences.comparison(each.vs_best, sentences.MORE) if each.vs_best else MISSING,
                 "remarks": "; ".join(map(sentences.remark, each.remarks)) or MISSING,
             }
@@ -77,18 +199,13 @@ class Shown:
         ]
 
 
-_MEMORY = {"cuda": "gpu", "cpu": "host"}
-
-
 def _figures(row: Any) -> dict[str, Any]:
     return {**row._asdict(), "memory_mib": memory_mib(row)}
 
 
-def _is_same(first: Pick, second: Pick) -> bool:
-    if first.cell is None or second.cell is None:
-        return first.cell == second.cell and sentences.no_pick(first) == sentences.no_pick(second)
-    is_same_choice = (first.cell, first.ties) == (second.cell, second.ties)
-    return is_same_choice and sentences.doubts(first) == sentences.doubts(second)
+def _choice(pick: Pick) -> tuple[Any, ...]:
+    """Return what neighbouring budgets must share to stand in one line."""
+    return pick.cell, pick.ties, sentences.doubts(pick) if pick.cell else sentences.no_pick(pick)
 
 
 def shown_of(tables: Tables, context: Context) -> Shown:

@@ -29,7 +29,8 @@ def main() -> None:
     if not console.is_terminal:
         console.width = WIDTH_OF_A_PIPE
     context = shown.context
-    console.print(f"Measured: {context.model()}{context.warning()}", soft_wrap=True)
+    random = f". THE WEIGHTS ARE RANDOM: {context.what_holds()}; predictions mean nothing"
+    console.print(f"Measured: {context.model()}{'' if context.is_real else random}", soft_wrap=True)
     for line in filter(None, (context.length_text(), context.length_warning())):
         _say(console, line)
     for panel in shown.findings.panels:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from bench.findings.picks import cell_of
 from bench.findings.served import sustaining
+from bench.report.document import inline, table_lines
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
-from bench.report.markdown import inline, table_lines
 from bench.report.sentences import nearest
 from bench.report.table import PANELS
 from bench.runs.recorded_runs import RecordedRun, comparable

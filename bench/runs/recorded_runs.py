@@ -23,9 +23,8 @@ from bench.core.params import ReportSettings
 from bench.core.paths import RUNS, SERVING_CSV, SUMMARY_CSV
 from bench.core.reports import Served, TimingSession
 from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds
-from bench.report.context import Context, read_pins
-from bench.report.markdown import to_markdown
-from bench.report.shown import Shown, shown_of
+from bench.report.document import to_markdown
+from bench.report.shown import Context, Shown, read_pins, shown_of
 from bench.report.table import table_blocks
 from bench.summary.budgets import Curves, Tables, curves_of
 from bench.summary.panels import sessions_of, with_levels

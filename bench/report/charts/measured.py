@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench.findings.models import Panel, PrecisionSpeedup, Served
-from bench.report.context import Context
+from bench.report.columns import proof_text
 from bench.report.figures import milliseconds
-from bench.report.page.data import proof_text
+from bench.report.shown import Context
 from bench.statistics.rate_curve import steady_points
 from bench.summary.budgets import Curves
 from bench.summary.table_file import is_missing

@@ -13,8 +13,7 @@ from bench.report.charts.lines import latency_by_batch, precision_speedup, throu
 from bench.report.charts.measured import Measured
 from bench.report.charts.rows import accuracy, distribution, lengths, time_breakdown
 from bench.report.charts.served import served
-from bench.report.context import Context
-from bench.report.shown import Shown
+from bench.report.shown import Context, Shown
 from bench.summary.budgets import Curves
 
 _LINES = (latency_by_batch, throughput_by_batch, throughput_by_p95, precision_speedup)
