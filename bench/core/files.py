@@ -29,7 +29,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def _temporary_name(target: Path) -> Path:
+    """Return an unused name beside the target, rid of what a killed run left under another."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        remove(leftover)
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -39,12 +42,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sweep_leftovers(target: Path) -> None:
-    """Remove what a killed run left under a temporary name of this target."""
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        remove(leftover)
 
 
 def _move(temporary: Path, target: Path) -> None:
@@ -64,7 +61,6 @@ def _move(temporary: Path, target: Path) -> None:
 def replacing_file(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `target` when the block ends well."""
     temporary = _temporary_name(target)
-    _sweep_leftovers(target)
     try:
         yield temporary
         _move(temporary, target)
@@ -76,7 +72,6 @@ def replacing_file(target: Path) -> Iterator[Path]:
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Give an empty temporary folder to fill; it becomes `target` when the block ends well."""
     temporary = _temporary_name(target)
-    _sweep_leftovers(target)
     temporary.mkdir()
     try:
         yield temporary
@@ -176,23 +171,13 @@ def read_yaml(path: Path) -> Any:
     return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
-CHUNK_BYTES = 2**20
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-MOST_CHARACTERS = 200
-"""Of a value that a message repeats."""
-
-
-def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+def shortened(text: str, most: int = 200) -> str:
     """Return a text, cut where it is too long for a message."""
     return text if len(text) <= most else f"{text[:most]}…"
 

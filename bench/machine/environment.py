@@ -27,15 +27,8 @@ from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml, visible_gpus, w
 from bench.machine.versions import library_version
 
 VERSIONED_LIBRARIES = (
-    "torch",
-    "transformers",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "numpy",
-    "mlcommons_loadgen",
+    *("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
+    *("openvino", "tensorrt", "numpy", "mlcommons_loadgen"),
 )
 ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"), Path("/proc/sys/kernel/random/boot_id"))
 """Where Linux keeps an id, the first that is there: a container has none of its own, then the host's boot counts."""
@@ -178,12 +171,10 @@ def _system_id() -> str:
             told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             found = re.search(r'"IOPlatformUUID" = "([^"]+)"', told)
             return found[1] if found else ""
-    return next((found for path in ID_FILES if (found := _read(path))), "")
-
-
-def _read(path: Path) -> str:
-    with suppress(OSError):
-        return path.read_text(encoding="utf-8").strip()
+    for path in ID_FILES:
+        with suppress(OSError):
+            if found := path.read_text(encoding="utf-8").strip():
+                return found
     return ""
 
 
