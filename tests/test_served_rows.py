@@ -116,12 +116,12 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
         monkeypatch.setenv(name, value)
     params = load_params(Path("params.yaml"))
     monkeypatch.setattr(coordinator, "current_request", lambda: UNKNOWN)
-    monkeypatch.setattr(coordinator, "_is_due", lambda *_arguments: True)
+    monkeypatch.setattr(coordinator, "is_due", lambda *_arguments: True)
 
     class Interrupted(ServingRounds):
         def run(self) -> Any:
             with Steps("round 1", total=1) as self.steps:
-                for _key, result in self._run_round(0, [KEY]):
+                for _key, result in self.run_round(0, [KEY]):
                     assert result.is_measured()
             raise KeyboardInterrupt
 

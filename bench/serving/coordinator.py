@@ -1,6 +1,6 @@
-"""Serve rows together: the first serving stage of a `dvc repro` runs the rounds, the later ones take their part.
+"""Serve rows together: the first serving stage of a `dvc repro` runs the rounds, the later ones take their report.
 
-As in `bench.timing.coordinator`; a row whose processes were all run keeps its part if the rest is interrupted.
+A row whose processes were all run keeps its report if the rest is interrupted.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.core.errors import BenchError, WorkerError
-from bench.core.files import read_model, remove, write_json
+from bench.core.errors import BenchError
+from bench.core.files import read_model, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import log
-from bench.core.reports import NoopProcess, Report, Served, ServingSession, Stored, rate_text
-from bench.core.schemas import Status, read_environment, read_provenance
+from bench.core.provenance import read_environment, read_provenance
+from bench.core.reports import NoopProcess, Report, Served, ServingSession, rate_text
+from bench.core.schemas import Status
 from bench.machine.lock import timing_lock
 from bench.serving.jobs import least_queries
 from bench.serving.search import Grid, expected_rate
 from bench.serving.serving_rounds import ServedVariant, ServingRounds, without_load
-from bench.timing.digest import Request, current_request, variant_digest
+from bench.timing.digest import Request, current_request
 from bench.timing.participants import read_report
+from bench.timing.waiting import Place, Waiting, is_due
 
 STAGE = "serve"
 LOADGEN = "mlcommons_loadgen"
@@ -33,42 +35,26 @@ LOWEST_STATUS: tuple[Status, ...] = ("measured", "out_of_memory", "rejected", "f
 """Of the batch sizes of a row, the first of these that one has says why it is not served."""
 
 
-class WaitingServed(Stored):
-    """artifacts/rounds/serve/KEY.json: a report, the repro that it is of, and what it was served with."""
-
-    fingerprint: str
-    request: str
-    report: Served
-
-
 def serve_variant(key: str, params: Params) -> None:
     """Serve a variant and write artifacts/served/KEY.json; see `served_report`."""
     report = served_report(key, params)
     write_json(SERVED / f"{key}.json", report.as_dict())
-    said = f": {report.reason}" if report.reason else ""
-    log(f"  {key} under load: {report.status}{said}")
+    log(f"  {key} under load: {report.status}{': ' + report.reason if report.reason else ''}")
 
 
 def served_report(key: str, params: Params) -> Served:
-    """Return what a variant held under load, or why it was not served.
+    """Return what a variant sustained under load, or why it was not served.
 
     WorkerError if what it is served with was edited meanwhile.
     """
-    variant = params.all_variants()[key]
-    request = current_request()
-    digest = variant_digest(key, variant, STAGE)
-    found = row_of(key, params)
-    if isinstance(found, ServedVariant):
-        is_new = request.is_forced or _recorded(key) == digest
-        part = _take(key, digest, request.id if is_new else None)
-        if part is None:
-            _run(key, params, request)
-            part = _take(key, digest, None)
-        if part is None:
-            raise WorkerError(f"{key}: what it is served with changed while it was served: `dvc repro` serves it again")
-        found = part.report
-    remove(_place(key))
-    return found.model_copy(update={"fingerprint": digest})
+    place = _place(key, params.all_variants()[key])
+    digest = place.digest
+    report = row_of(key, params)
+    if isinstance(report, ServedVariant):
+        request = current_request()
+        report = place.take(_recorded(key), request, lambda: _run(key, params, request))
+    place.clear()
+    return report.model_copy(update={"fingerprint": digest})
 
 
 def row_of(key: str, params: Params) -> ServedVariant | Served:
@@ -96,7 +82,7 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
         )
         return without_load(variant, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= serving.max_batch[device])
-    return ServedVariant(key, variant, Grid(rate), most)
+    return ServedVariant(key, key, variant, Grid(rate), most)
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:
@@ -108,8 +94,8 @@ def _why_not_timed(report: Report | None) -> tuple[Status, str]:
     raise BenchError("no figures of the closed loop: `dvc repro` times the row first")
 
 
-def _place(key: str) -> Path:
-    return SERVED_PARTS / f"{key}.json"
+def _place(key: str, variant: Variant) -> Place[Served]:
+    return Place(key, variant, STAGE, SERVED_PARTS / f"{key}.json", Waiting[Served], ("serves", "served"))
 
 
 def _recorded(key: str) -> str:
@@ -119,66 +105,31 @@ def _recorded(key: str) -> str:
     return read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).fingerprint
 
 
-def _take(key: str, digest: str, request_id: str | None) -> WaitingServed | None:
-    """Return the part that waits for a variant, if it was served with what the variant is now (in that repro)."""
-    if not _place(key).is_file():
-        return None
-    part = read_model(_place(key), "remove it, then `dvc repro`", WaitingServed)
-    is_of_repro = request_id is None or (request_id and part.request == request_id)
-    return part if part.fingerprint == digest and is_of_repro else None
-
-
 def _run(asked: str, params: Params, request: Request) -> None:
-    """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's part."""
+    """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's report."""
     rows = _rows(asked, params, request)
-    provenance = read_provenance()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
         began = time.time()
-        rounds = ServingRounds(
-            rows,
-            params,
-            provenance.get("task", "single_label"),
-            bool(provenance["model_is_real"]),
-            Path(scratch),
-            int(began),
-        )
-        null: NoopProcess | None = None
+        rounds = ServingRounds(rows, params, read_provenance(), Path(scratch), int(began))
+        noop: NoopProcess | None = None
         try:
-            rounds.run()
-            null = rounds.noop
+            noop = rounds.run()
         finally:
-            session = ServingSession(id=f"{began:.3f}", seed=int(began), null=null)
+            session = ServingSession(id=f"{began:.3f}", seed=int(began), null=noop)
             for row in rows:
-                _leave(row, rounds, session, params, request)
-
-
-def _leave(
-    row: ServedVariant, rounds: ServingRounds, session: ServingSession, params: Params, request: Request
-) -> None:
-    """Write the part of a row that was served in all rounds, or is known not to be."""
-    results = rounds.results[row.key]
-    is_done = len(results) == params.serving.processes or any(not result.is_measured() for result in results)
-    if not is_done:
-        return
-    closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.grid.first}
-    report = rounds.outcome(row).model_copy(update={**closed_loop, "session": session})
-    part = WaitingServed(fingerprint=variant_digest(row.key, row.variant, STAGE), request=request.id, report=report)
-    write_json(_place(row.key), part.as_dict())
+                results = rounds.results[row.name]
+                if len(results) == params.serving.processes or any(not result.is_measured() for result in results):
+                    closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.grid.first}
+                    report = rounds.outcome(row).model_copy(update={**closed_loop, "session": session})
+                    _place(row.key, row.variant).leave(report, request)
 
 
 def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
-    """Return the rows to serve together with `asked`: those of its device that this `dvc repro` serves anyway."""
+    variants = {key: params.all_variants()[key] for key in params.serving.variants}
     device = params.all_variants()[asked].device
-    chosen: list[ServedVariant] = []
-    for key in params.serving.variants:
-        variant = params.all_variants()[key]
-        if variant.device == device and (key == asked or _is_due(key, variant, request)):
-            found = row_of(key, params)
-            chosen += [found] if isinstance(found, ServedVariant) else []
-    return chosen
-
-
-def _is_due(key: str, variant: Variant, request: Request) -> bool:
-    if not request.includes((STAGE, f"{STAGE}@{key}")):
-        return False
-    return request.is_forced or _recorded(key) != variant_digest(key, variant, STAGE)
+    found = [
+        row_of(key, params)
+        for key, variant in variants.items()
+        if variant.device == device and (key == asked or is_due(key, variant, STAGE, _recorded(key), request))
+    ]
+    return [row for row in found if isinstance(row, ServedVariant)]

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Serving, Variant
-from bench.core.reports import Evidence, NoopProcess, Offline, RatePoint, ServingProcess, SingleStream
+from bench.core.reports import Evidence, Offline, RatePoint, ServingProcess, SingleStream
 from bench.core.schemas import ServingStatus
 from bench.serving.search import HIGHEST, Grid
 from bench.timing.quality import Comparison
@@ -67,24 +67,17 @@ def make_serve_job(
     start: int,
     task: Task,
     engine: Path | None = None,
-    is_noop: bool = False,
-    rates: list[float] | None = None,
 ) -> ServeJob:
-    """Return the job of one serving process; `start`: where on the grid its search begins.
-
-    `is_noop`: the no-op backend, from `start` down, and at `rates` beside.
-    """
+    """Return the job of one serving process; `start`: where on the grid its search begins."""
     serving, device = params.serving, variant.device
     job = make_job(key, variant, params, process=process, measure_accuracy=False, task=task, engine=engine)
     common: dict[str, Any] = {each.name: getattr(job, each.name) for each in fields(job)}
-    if is_noop:
-        common |= {"runtime": NOOP, "padding": "fixed"}
     return ServeJob(
         **common,
         budget_ms=serving.p99_ms[device],
         max_batch=serving.max_batch[device],
         max_delay_ms=serving.max_delay_ms,
-        instances=1 if is_noop else serving.instances,
+        instances=serving.instances,
         seed=serving.seed + process,
         points=serving.points,
         search_seconds=serving.max_seconds,
@@ -93,8 +86,8 @@ def make_serve_job(
         least_seconds=max(serving.seconds, BUDGETS_LONG * serving.p99_ms[device] / 1000),
         first_rate=grid.first,
         start=start,
-        highest=start if is_noop else HIGHEST,
-        rates=rates or [],
+        highest=HIGHEST,
+        rates=[],
     )
 
 
@@ -138,7 +131,3 @@ class ServingResult(BaseModel):
     def as_process(self) -> ServingProcess:
         """Return what is kept of a measured process."""
         return ServingProcess.model_validate(self.model_dump())
-
-    def as_noop(self, first_rate: float) -> NoopProcess:
-        """Return what is kept of the no-op backend; `first_rate`: where its search began."""
-        return NoopProcess(status=self.status, reason=self.reason, points=self.points, first_rate=first_rate)

@@ -2,178 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from bench.core.errors import EngineError, WorkerError
 from bench.core.files import shortened
-from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
-from bench.core.paths import ENGINES, EVALUATION
-from bench.core.progress import Steps, log
-from bench.core.reports import NoopProcess, Served, rate_text
+from bench.core.paths import EVALUATION
+from bench.core.progress import log
+from bench.core.reports import NoopProcess, Served
 from bench.core.schemas import ServingStatus
 from bench.inputs.encoded import load_reference
-from bench.machine.cores import physical_cores
-from bench.serving.jobs import NOOP, Check, ServingResult, make_serve_job
+from bench.serving.jobs import NOOP, ServeJob, ServingResult, make_serve_job
 from bench.serving.search import LOWEST, STEP, Grid
 from bench.timing.evidence import contradiction
 from bench.timing.participants import REASON
 from bench.timing.quality import gate_verdict, reference_spread, tolerances
-from bench.timing.rounds import Plan, Rounds, run_in_rounds
-from bench.timing.timing_rounds import LEAST_TOGETHER
-from bench.workers.engines import check_unchanged, copy_engine, read_record
-from bench.workers.launcher import WorkerProcess, run_workers
+from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
+from bench.workers.launcher import WorkerProcess
 
-MODULE = "bench.serving.worker"
 ABOVE_ALL = 1.25
 """Of the most that a row does, with and without load: a no-op backend that sustains this much is no row's limit."""
 
 
 @dataclass(frozen=True)
-class ServedVariant:
+class ServedVariant(Row):
     """A variant that is served: the rates that it may be tried at, and the most that it did in the closed loop."""
 
-    key: str
-    variant: Variant
     grid: Grid
     closed_loop_per_s: float
 
 
-@dataclass
-class ServingRounds:
+class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
     """The processes of rows that are served together."""
 
-    rows: list[ServedVariant]
-    params: Params
-    task: Task
-    is_real: bool
-    scratch: Path
-    seed: int
-    results: dict[str, list[ServingResult]] = field(default_factory=dict)
+    module = "bench.serving.worker"
 
     def __post_init__(self) -> None:
-        self.by_key = {row.key: row for row in self.rows}
-        self.engines = {row.key: self._engine(row) for row in self.rows if row.variant.runtime == "tensorrt"}
-        self.results = {row.key: [] for row in self.rows}
+        super().__post_init__()
+        self.results: dict[str, list[ServingResult]] = {name: [] for name in self.by_name}
 
-    def _engine(self, row: ServedVariant) -> tuple[Path, dict[str, str]]:
-        copy = self._folder(row.key) / "engine"
-        return copy, copy_engine(ENGINES / row.key / read_record(ENGINES / row.key).folder, copy)
-
-    def _folder(self, key: str) -> Path:
-        folder = self.scratch / key
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def run(self) -> Rounds[ServingResult]:
-        """Serve every row in every round, then the no-op backend."""
-        count = self.params.serving.processes
-        names = [row.key for row in self.rows]
+    def run(self) -> NoopProcess:
+        """Serve every row in every round, then the no-op backend; return what that did."""
+        count, names = self.params.serving.processes, list(self.by_name)
         log(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
-        self.steps = Steps("round 1", total=count * len(names) + 1)
-        with self.steps:
-            rounds = run_in_rounds(names, self._run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))
-            self.noop = self._run_noop()
-        return rounds
+        with self.new_steps(count * len(names) + 1):
+            run_in_rounds(names, self.run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))
+            return self._run_noop()
 
-    def _run_round(self, number: int, order: list[str]) -> Iterable[tuple[str, ServingResult]]:
-        self.steps.title = f"round {number + 1}"
-        together = max(LEAST_TOGETHER, physical_cores() // 2)
-        groups = (
-            [partial(self._start, key, number) for key in order[place : place + together]]
-            for place in range(0, len(order), together)
-        )
-        current = iter(order)
-        results = run_workers(groups, self.params.timing.worker_limit_seconds, partial(self._tell, current, [""]))
-        for key, result in zip(order, results, strict=True):
-            found = _result(result)
-            self.results[key].append(found)
+    def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, ServingResult]]:
+        """Run one process of each named row in this order; keep each result, whatever becomes of the others."""
+        for name, found in super().run_round(number, order):
+            self.results[name].append(found)
             self.steps.done()
-            yield key, found
+            yield name, found
 
-    def _tell(self, waiting: Iterator[str], current: list[str], event: dict[str, Any]) -> None:
-        if event["event"] == "load":
-            current[0] = next(waiting, current[0])
-        if event["event"] != "ready":
-            rate = f" {rate_text(event['per_s'])}/s" if "per_s" in event else ""
-            self.steps.start(f"{current[0]}: {event['event']}{rate}")
+    def result(self, found: dict[str, Any]) -> ServingResult:
+        """Return what a worker's result file holds."""
+        return ServingResult(**found)
 
-    def _start(self, key: str, number: int) -> WorkerProcess:
-        row = self.by_key[key]
-        engine = self.engines[key][0] if key in self.engines else None
-        start = start_of(row, self.results[key])
-        job = make_serve_job(
-            key,
-            row.variant,
-            self.params,
-            process=number,
-            grid=row.grid,
-            start=start,
-            task=self.task,
-            engine=engine,
+    def job(self, row: ServedVariant, number: int, is_alone: bool) -> ServeJob:  # noqa: ARG002
+        """Return the job of a row's process in a round."""
+        start, engine = start_of(row.grid, self.results[row.name]), self.engines.get(row.name)
+        return make_serve_job(
+            row.key, row.variant, self.params, process=number, grid=row.grid, start=start, task=self.task, engine=engine
         )
-        return WorkerProcess(job, self._folder(key), MODULE)
 
     def _run_noop(self) -> NoopProcess:
         """Return what the no-op backend sustains, tried at the rates that the rows sustained and above all of them."""
-        held = [row.grid.rate(start_of(row, self.results[row.key])) for row in self.rows]
-        most = ABOVE_ALL * STEP * max(*held, *(row.closed_loop_per_s for row in self.rows))
-        job = make_serve_job(
-            NOOP,
-            self.rows[0].variant,
-            self.params,
-            process=0,
-            grid=Grid(most),
-            start=0,
-            task=self.task,
-            is_noop=True,
-            rates=sorted(held),
+        rates = [row.grid.rate(start_of(row.grid, self.results[row.name])) for row in self.rows]
+        grid = Grid(ABOVE_ALL * STEP * max(*rates, *(row.closed_loop_per_s for row in self.rows)))
+        job = replace(
+            make_serve_job(NOOP, self.rows[0].variant, self.params, process=0, grid=grid, start=0, task=self.task),
+            runtime=NOOP,
+            padding="fixed",
+            instances=1,
+            highest=0,
+            rates=sorted(rates),
         )
-        limit = self.params.timing.worker_limit_seconds
-        tell = partial(self._tell, iter([NOOP]), [""])
-        worker = [[partial(WorkerProcess, job, self._folder(NOOP), MODULE)]]
-        return _result(next(iter(run_workers(worker, limit, tell)))).as_noop(most)
+        worker = partial(WorkerProcess, job, self.folder(NOOP), self.module)
+        found = self.result(next(self.run_workers([[worker]], [NOOP])))
+        return NoopProcess(status=found.status, reason=found.reason, points=found.points, first_rate=grid.first)
 
     def outcome(self, row: ServedVariant) -> Served:
         """Return the report of a row; `failed` if a process of it died, or an engine was built."""
-        results = self.results[row.key]
+        results = self.results[row.name]
         last = results[-1]
         if last.status in ("skipped", "rejected", "out_of_memory"):
             return without_load(row.variant, self.params, last.status, last.reason)
-        try:
-            if last.status == "failed":
-                raise WorkerError(last.reason)
-            if row.key in self.engines:
-                check_unchanged(row.key, *self.engines[row.key])
-        except (EngineError, WorkerError) as problem:
-            failure = str(problem)
+        failure = last.reason if last.status == "failed" else self.changed_engine(row)
+        if failure:
             reason = shortened(" ".join(failure.split()), REASON)
             return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
         return combine(row.variant, self.params, results, self.is_real)
 
 
-def _result(found: dict[str, Any] | WorkerError) -> ServingResult:
-    if isinstance(found, WorkerError):
-        return ServingResult(status="failed", reason=str(found))
-    return ServingResult(**found)
-
-
-def start_of(row: ServedVariant, results: list[ServingResult]) -> int:
+def start_of(grid: Grid, results: list[ServingResult]) -> int:
     """Return where on its grid a row's next process begins: the highest place that its earlier ones kept, in the
     middle of them."""
-    kept = sorted(kept_place(row.grid, result) for result in results if result.is_measured())
+    kept = sorted(kept_place(grid, result) for result in results if result.is_measured())
     return kept[len(kept) // 2] if kept else 0
 
 
 def kept_place(grid: Grid, result: ServingResult) -> int:
-    """Return the highest place below the first missed one at which a process kept the budget."""
+    """Return the highest place below the first missed one at which a process met the SLO."""
     places = {grid.place(point.rate): point.keeps for point in result.points}
-    missed = [place for place, keeps in places.items() if not keeps]
-    kept = [place for place, keeps in places.items() if keeps and place < min(missed, default=place + 1)]
+    first_missed = min((place for place, keeps in places.items() if not keeps), default=max(places) + 1)
+    kept = [place for place, keeps in places.items() if keeps and place < first_missed]
     return max(kept, default=max(LOWEST, min(places) - 1))
 
 
@@ -199,7 +135,8 @@ def combine(variant: Variant, params: Params, results: list[ServingResult], is_r
     spread = reference_spread(load_reference(EVALUATION))
     limits = tolerances(params.quality[variant.precision], is_real)
     figures, reason = gate_verdict([check.comparison for check in checks], spread, limits)
-    reason = contradiction(variant, results[0].evidence) or reason or _mixed_up(checks)
+    mixed_up = next((fault for check in checks if (fault := check.unanswered or check.replayed.fault)), "")
+    reason = contradiction(variant, results[0].evidence) or reason or mixed_up
     found = {
         **figures,
         "requests": sum(load.queries for load in loads),
@@ -207,8 +144,3 @@ def combine(variant: Variant, params: Params, results: list[ServingResult], is_r
         "processes": processes,
     }
     return without_load(variant, params, "rejected" if reason else "measured", reason).model_copy(update=found)
-
-
-def _mixed_up(checks: list[Check]) -> str:
-    """Return what is wrong with who got which answer; empty if nothing is."""
-    return next((fault for check in checks if (fault := check.unanswered or check.replayed.fault)), "")

@@ -37,12 +37,8 @@ def stage_name(variant: Variant) -> str:
     return "infer_tensorrt" if variant.runtime == "tensorrt" else "infer"
 
 
-def variant_digest(key: str, variant: Variant, name: str = "") -> str:
-    """Return the hash of all that a stage of the variant depends on: the one that times it, or the one called `name`.
-
-    DataError if dvc.yaml does not say.
-    """
-    name = name or stage_name(variant)
+def variant_digest(key: str, variant: Variant, name: str) -> str:
+    """Return the hash of all that the variant's stage of this name depends on; DataError if dvc.yaml has none."""
     stage = _stages().get(name, {}).get("do")
     if not stage:
         raise DataError(f"{PIPELINE} has no stage {name!r}: `git checkout {PIPELINE}` restores it")
@@ -50,8 +46,8 @@ def variant_digest(key: str, variant: Variant, name: str = "") -> str:
     for dependency in stage["deps"]:
         path = Path(_filled(dependency, key, variant))
         digest.update(f"{path.as_posix()} {_content_hash(path)}\n".encode())
-    for file, name in _parameters(stage.get("params", [])):
-        filled = _filled(name, key, variant)
+    for file, parameter in _parameters(stage.get("params", [])):
+        filled = _filled(parameter, key, variant)
         digest.update(f"{file} {filled} {json.dumps(_value(file, filled), sort_keys=True)}\n".encode())
     return digest.hexdigest()
 

@@ -13,7 +13,9 @@ from bench.core.reports import Cell, Report
 from bench.core.schemas import Status, read_environment
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.timing.digest import Request, stage_name, variant_digest
+from bench.timing.digest import Request, stage_name
+from bench.timing.rounds import Row
+from bench.timing.waiting import is_due
 from bench.workers.engines import check_fits, read_record
 
 AA_ROW = "a/a"
@@ -23,12 +25,9 @@ REASON = 300
 
 
 @dataclass(frozen=True)
-class Participant:
+class Participant(Row):
     """One row of the rounds: a variant that is reported, or an anchor or the A/A row, to compare others through."""
 
-    name: str
-    key: str
-    variant: Variant
     is_reported: bool
 
 
@@ -86,7 +85,11 @@ def choose_participants(asked: str, params: Params, request: Request) -> list[Pa
         for key, variant in params.all_variants().items()
         if variant.device == device and (key == asked or _can_run(key, variant, params))
     }
-    chosen = [key for key, variant in runnable.items() if key == asked or _is_due(key, variant, request)]
+    chosen = [
+        key
+        for key, variant in runnable.items()
+        if key == asked or is_due(key, variant, stage_name(variant), recorded_digest(key), request)
+    ]
     participants = [Participant(key, key, runnable[key], is_reported=True) for key in chosen]
     baseline = params.baselines.get(device)
     others = {key: variant for key, variant in runnable.items() if key not in chosen}
@@ -103,14 +106,6 @@ def _can_run(key: str, variant: Variant, params: Params) -> bool:
         return report_without_runs(key, variant, params) is None
     except BenchError:
         return False
-
-
-def _is_due(key: str, variant: Variant, request: Request) -> bool:
-    """Tell whether this `dvc repro` will time the row anyway."""
-    stages = (stage_name(variant), f"{stage_name(variant)}@{key}")
-    if not request.includes(stages):
-        return False
-    return request.is_forced or recorded_digest(key) != variant_digest(key, variant)
 
 
 def read_report(key: str) -> Report | None:

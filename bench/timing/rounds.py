@@ -10,9 +10,26 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from bench.core.errors import EngineError, WorkerError
+from bench.core.model_inputs import Task
+from bench.core.params import Params, Variant
+from bench.core.paths import ENGINES
+from bench.core.progress import Steps
+from bench.core.reports import rate_text
+from bench.machine.cores import physical_cores
+from bench.workers.engines import check_unchanged, copy_engine, read_record
+from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
+from bench.workers.protocol import Job
+
+LEAST_TOGETHER = 4
+"""Workers that import side by side, at least: each holds a few hundred MiB of host memory while it waits."""
 
 
 class Result(Protocol):
@@ -78,6 +95,119 @@ def run_in_rounds(
 
 
 def _that_fit(names: Sequence[str], took: dict[str, float], seconds: float) -> list[str]:
-    """Return the first of these rows, as many as fit into a time."""
     total = itertools.accumulate(took[name] for name in names)
     return [name for name, until in zip(names, total, strict=True) if until <= seconds]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant in the rounds, by a name that no other row there has."""
+
+    name: str
+    key: str
+    variant: Variant
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+@dataclass
+class WorkerRounds(ABC, Generic[AnyRow, R]):
+    """The worker processes of one set of rounds on one device."""
+
+    rows: list[AnyRow]
+    params: Params
+    provenance: dict[str, Any]
+    scratch: Path
+    seed: int
+    module: ClassVar[str]
+    """What the workers run."""
+
+    def __post_init__(self) -> None:
+        self.is_real = bool(self.provenance["model_is_real"])
+        self.task: Task = self.provenance.get("task", "single_label")
+        self.by_name = {row.name: row for row in self.rows}
+        self.engines: dict[str, Path] = {}
+        self.engine_states: dict[str, dict[str, str]] = {}
+        for row in self.rows:
+            if row.variant.runtime == "tensorrt":
+                built, copy = ENGINES / row.key, self.folder(row.name) / "engine"
+                self.engines[row.name] = copy
+                self.engine_states[row.name] = copy_engine(built / read_record(built).folder, copy)
+
+    def folder(self, name: str) -> Path:
+        """Return the scratch folder of a row's workers."""
+        folder = self.scratch / name.replace("/", "_")
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @abstractmethod
+    def job(self, row: AnyRow, number: int, is_alone: bool) -> Job:
+        """Return the job of a row's process in a round; `is_alone`: nothing else is started beside it."""
+
+    @abstractmethod
+    def result(self, found: dict[str, Any]) -> R:
+        """Return what a worker's result file holds."""
+
+    def starts_alone(self, row: AnyRow, number: int) -> bool:  # noqa: ARG002  (for those whose start-up is measured)
+        """Tell whether a row's process in a round is started with no other beside it."""
+        return False
+
+    def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, R]]:
+        """Run one process of each named row in this order; yield each name with its result."""
+        self.steps.title = f"round {number + 1}"
+        groups = (
+            [partial(self._start, self.by_name[name], number, len(group) == 1) for name in group]
+            for group in self._groups(number, order)
+        )
+        for name, found in zip(order, self.run_workers(groups, order), strict=True):
+            yield name, self.result({**found, "round": number})
+
+    def run_workers(
+        self, groups: Iterable[Sequence[Callable[[], WorkerProcess]]], names: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Run workers one after another, and show how far they are; yield each result, `failed` with the error."""
+        limit_seconds = self.params.timing.worker_limit_seconds
+        for found in run_workers(groups, limit_seconds, self._listener(names)):
+            yield {"status": "failed", "reason": str(found)} if isinstance(found, WorkerError) else found
+
+    def _groups(self, number: int, order: list[str]) -> Iterator[list[str]]:
+        """Yield the rows that start together."""
+        for is_alone, names in itertools.groupby(order, lambda name: self.starts_alone(self.by_name[name], number)):
+            rest = list(names)
+            together = 1 if is_alone else max(LEAST_TOGETHER, physical_cores() // 2)
+            for place in range(0, len(rest), together):
+                yield rest[place : place + together]
+
+    def _start(self, row: AnyRow, number: int, is_alone: bool) -> WorkerProcess:
+        return WorkerProcess(self.job(row, number, is_alone), self.folder(row.name), self.module)
+
+    def _listener(self, names: Sequence[str]) -> OnEvent:
+        waiting, current = iter(names), [""]
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event["event"] == "ready":
+                return
+            if event["event"] == "load":
+                current[0] = next(waiting, current[0])
+            batch = f" batch {event['batch_size']}" if "batch_size" in event else ""
+            rate = f" {rate_text(event['per_s'])}/s" if "per_s" in event else ""
+            self.steps.start(f"{current[0]}: {event['event']}{batch}{rate}")
+            if event["event"] == "time":
+                self.steps.done()
+
+        return on_event
+
+    def new_steps(self, total: int) -> Steps:
+        """Return the progress of the rounds, for the first."""
+        self.steps = Steps("round 1", total)
+        return self.steps
+
+    def changed_engine(self, row: AnyRow) -> str:
+        """Return how a session of the row changed its engine; empty if none did, or there is none."""
+        try:
+            if row.name in self.engines:
+                check_unchanged(row.key, self.engines[row.name], self.engine_states[row.name])
+        except EngineError as problem:
+            return str(problem)
+        return ""
