@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.core.openvino_import import DEVICE, import_openvino, properties
 from bench.machine.can_run import deciding_instructions, has_bf16
@@ -30,7 +31,6 @@ SETTLE_SECONDS = 1.0
 COPY_BYTES = 2**29
 LEAST_RUNS = 5
 LEAST_SECONDS = 0.5
-
 SCALE = 0.01
 """Of one step of INT8: any will do."""
 Peaks = dict[str, Any]
@@ -89,12 +89,9 @@ def _torch_int8() -> float:
 
 
 def _onnxruntime_int8(threads: int) -> float:
-    """Return the seconds of ONNX Runtime's integer product."""
     import onnxruntime
-    from onnx import TensorProto, helper
 
-    product = helper.make_node("MatMulInteger", ["left", "weight"], ["product"])
-    model = _model([product], TensorProto.UINT8, TensorProto.INT32, {"weight": _int8_weight()})
+    model = _model("uint8", "int32", "product = MatMulInteger(left, weight)", weight=_int8_weight())
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
@@ -104,30 +101,20 @@ def _onnxruntime_int8(threads: int) -> float:
 
 def _openvino_int8(threads: int) -> float:
     """Return the seconds of OpenVINO's product of an activation and a weight that are both quantized."""
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("QuantizeLinear", ["left", "scale", "zero_u8"], ["quantized"]),
-        helper.make_node("DequantizeLinear", ["quantized", "scale", "zero_u8"], ["activation"]),
-        helper.make_node("DequantizeLinear", ["weight", "scale", "zero_i8"], ["multiplied"]),
-        helper.make_node("MatMul", ["activation", "multiplied"], ["product"]),
-    ]
-    constants = {
-        "weight": _int8_weight(),
-        "scale": np.array(SCALE, dtype=np.float32),
-        "zero_u8": np.array(128, dtype=np.uint8),
-        "zero_i8": np.array(0, dtype=np.int8),
-    }
-    return _openvino(_model(nodes, TensorProto.FLOAT, TensorProto.FLOAT, constants), "f32", threads)
+    nodes = """
+        quantized = QuantizeLinear(left, scale, zero_u8)
+        activation = DequantizeLinear(quantized, scale, zero_u8)
+        multiplied = DequantizeLinear(weight, scale, zero_i8)
+        product = MatMul(activation, multiplied)
+    """
+    scale, zero_u8, zero_i8 = np.array(SCALE, np.float32), np.array(128, np.uint8), np.array(0, np.int8)
+    model = _model("float", "float", nodes, weight=_int8_weight(), scale=scale, zero_u8=zero_u8, zero_i8=zero_i8)
+    return _openvino(model, "f32", threads)
 
 
 def _openvino_bf16(threads: int) -> float:
-    """Return the seconds of OpenVINO's product in BF16."""
-    from onnx import TensorProto, helper
-
     weight = np.random.default_rng(0).standard_normal((CPU_SIZE, CPU_SIZE), dtype=np.float32)
-    product = helper.make_node("MatMul", ["left", "weight"], ["product"])
-    return _openvino(_model([product], TensorProto.FLOAT, TensorProto.FLOAT, {"weight": weight}), "bf16", threads)
+    return _openvino(_model("float", "float", "product = MatMul(left, weight)", weight=weight), "bf16", threads)
 
 
 def _openvino(model: bytes, precision: str, threads: int) -> float:
@@ -141,18 +128,14 @@ def _int8_weight() -> Any:
     return np.random.default_rng(0).integers(-127, 128, (CPU_SIZE, CPU_SIZE), dtype=np.int8)
 
 
-def _model(nodes: list[Any], left_type: int, product_type: int, constants: dict[str, Any]) -> bytes:
-    """Return an ONNX model of `left` and these constants to `product`, all square."""
-    from onnx import helper, numpy_helper
+def _model(left: str, product: str, nodes: str, **constants: NDArray[Any]) -> bytes:
+    """Return an ONNX model of square matrices; `left`, `product`: their types, `nodes` in ONNX's textual form."""
+    from onnx import numpy_helper, parser
 
-    graph = helper.make_graph(
-        nodes,
-        "product",
-        [helper.make_tensor_value_info("left", left_type, [CPU_SIZE, CPU_SIZE])],
-        [helper.make_tensor_value_info("product", product_type, [CPU_SIZE, CPU_SIZE])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    shape = f"[{CPU_SIZE}, {CPU_SIZE}]"
+    graph = f"product ({left}{shape} left) => ({product}{shape} product) {{ {nodes} }}"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {graph}')
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     return bytes(model.SerializeToString())
 
 
@@ -172,7 +155,6 @@ def measure_cuda_peaks(gpu: str) -> Peaks | None:
 
 
 def _copied_bytes() -> float:
-    """Return the bytes/s that a large copy reads and writes."""
     import torch
 
     copy_from = torch.zeros(COPY_BYTES, dtype=torch.uint8, device="cuda")

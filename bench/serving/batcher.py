@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 Request = TypeVar("Request")
@@ -57,9 +58,13 @@ class Batcher(Generic[Request]):
         with self._taking:
             while not self._waiting and not self._is_closed:
                 self._accept(self._arrivals.get())
-            self._accept_all_there_is()
+            with suppress(queue.Empty):
+                while not self._is_closed:
+                    self._accept(self._arrivals.get(block=False))
             while self._is_worth_waiting():
-                self._wait_for_more(self._waiting[0][0] + self._max_delay_s - self._clock())
+                rest_s = self._waiting[0][0] + self._max_delay_s - self._clock()
+                with suppress(queue.Empty):
+                    self._accept(self._arrivals.get(timeout=max(0.0, rest_s)))
             count = min(len(self._waiting), self._max_batch)
             return [self._waiting.popleft()[1] for _ in range(count)]
 
@@ -70,20 +75,7 @@ class Batcher(Generic[Request]):
             came, requests = arrived
             self._waiting.extend((came, request) for request in requests)
 
-    def _accept_all_there_is(self) -> None:
-        try:
-            while not self._is_closed:
-                self._accept(self._arrivals.get(block=False))
-        except queue.Empty:
-            return
-
     def _is_worth_waiting(self) -> bool:
         if self._is_closed or not self._max_delay_s or not 0 < len(self._waiting) < self._max_batch:
             return False
         return self._clock() < self._waiting[0][0] + self._max_delay_s
-
-    def _wait_for_more(self, seconds: float) -> None:
-        try:
-            self._accept(self._arrivals.get(timeout=max(0.0, seconds)))
-        except queue.Empty:
-            return

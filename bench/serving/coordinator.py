@@ -86,7 +86,6 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:
-    """Return the status of a row without times, and the reason."""
     for status in LOWEST_STATUS:
         for cell in report.cells.values() if report else ():
             if cell.status == status:

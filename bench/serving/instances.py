@@ -10,9 +10,9 @@ they were: the session gives the same logits, or they were mixed up.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,57 +67,20 @@ class Instances:
     def __init__(self, open_one: Callable[[], Session], count: int) -> None:
         """`open_one` returns a session in which every shape has run."""
         self.first = open_one()
-        self._others = [_Other(open_one) for _ in range(count - 1)]
+        self._threads = [ThreadPoolExecutor(1) for _ in range(count - 1)]
+        self._others = [thread.submit(open_one).result() for thread in self._threads]
 
     def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer) -> list[Answers]:
         """Answer until the queue is closed; raise what a session raised."""
-        for other in self._others:
-            other.begin(lambda session: serve(session, requests, batcher, answer))
+        others = [
+            thread.submit(serve, session, requests, batcher, answer)
+            for thread, session in zip(self._threads, self._others, strict=True)
+        ]
         try:
             found = [serve(self.first, requests, batcher, answer)]
         finally:
             batcher.close()
-        return found + [other.result() for other in self._others]
-
-
-class _Other:
-    """A session in a thread of its own."""
-
-    def __init__(self, open_one: Callable[[], Session]) -> None:
-        self._work: Callable[[Session], Answers] | None = None
-        self._result: Answers | None = None
-        self._failure: BaseException | None = None
-        self._wake, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        threading.Thread(target=self._run, args=(open_one,), daemon=True).start()
-        self._wait()
-
-    def begin(self, work: Callable[[Session], Answers]) -> None:
-        """Start the work in the session's thread."""
-        self._work = work
-        self._wake.release()
-
-    def result(self) -> Answers:
-        """Wait for the work and return what it gave."""
-        self._wait()
-        assert self._result is not None
-        return self._result
-
-    def _wait(self) -> None:
-        self._done.acquire()
-        if self._failure:
-            raise self._failure
-
-    def _run(self, open_one: Callable[[], Session]) -> None:
-        try:
-            session = open_one()
-            while True:
-                self._done.release()
-                self._wake.acquire()
-                assert self._work is not None
-                self._result = self._work(session)
-        except BaseException as problem:
-            self._failure = problem
-            self._done.release()
+        return found + [other.result() for other in others]
 
 
 class NoopSession(Session):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -71,9 +71,8 @@ def make_serve_job(
     """Return the job of one serving process; `start`: where on the grid its search begins."""
     serving, device = params.serving, variant.device
     job = make_job(key, variant, params, process=process, measure_accuracy=False, task=task, engine=engine)
-    common: dict[str, Any] = {each.name: getattr(job, each.name) for each in fields(job)}
     return ServeJob(
-        **common,
+        **vars(job),
         budget_ms=serving.p99_ms[device],
         max_batch=serving.max_batch[device],
         max_delay_ms=serving.max_delay_ms,

@@ -103,11 +103,10 @@ def _settings(load: Load) -> Any:
 def _log_settings(folder: str) -> Any:
     import mlperf_loadgen
 
-    output = mlperf_loadgen.LogOutputSettings()
-    output.outdir = folder
-    output.copy_summary_to_stdout = False
     settings = mlperf_loadgen.LogSettings()
-    settings.log_output = output
+    settings.log_output = mlperf_loadgen.LogOutputSettings()
+    settings.log_output.outdir = folder
+    settings.log_output.copy_summary_to_stdout = False
     settings.enable_trace = False
     return settings
 

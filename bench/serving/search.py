@@ -79,7 +79,8 @@ def expected_rate(mean_ms: Mapping[int, float], max_batch: int, budget_ms: float
     if service_ms[1] > budget_ms:
         return 0.0
     low, high = 0.0, 1000 * max(size / mean_ms[size] for size in sizes)
-    gaps = _gaps(seed)
+    source = random.Random(seed)
+    gaps = [source.expovariate(1.0) for _ in range(PLAYED)]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         if _p99_ms(gaps, middle / 1000, service_ms.tolist(), max_batch) <= budget_ms:
@@ -87,11 +88,6 @@ def expected_rate(mean_ms: Mapping[int, float], max_batch: int, budget_ms: float
         else:
             high = middle
     return low
-
-
-def _gaps(seed: int) -> list[float]:
-    source = random.Random(seed)
-    return [source.expovariate(1.0) for _ in range(PLAYED)]
 
 
 def _p99_ms(gaps: list[float], rate_per_ms: float, service_ms: list[float], max_batch: int) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from bench.core.files import shortened
 from bench.core.params import Params, Variant
@@ -38,6 +37,7 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
     """The processes of rows that are served together."""
 
     module = "bench.serving.worker"
+    kind = ServingResult
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,10 +57,6 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
             self.results[name].append(found)
             self.steps.done()
             yield name, found
-
-    def result(self, found: dict[str, Any]) -> ServingResult:
-        """Return what a worker's result file holds."""
-        return ServingResult(**found)
 
     def job(self, row: ServedVariant, number: int, is_alone: bool) -> ServeJob:  # noqa: ARG002
         """Return the job of a row's process in a round."""
@@ -82,7 +78,7 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
             rates=sorted(rates),
         )
         worker = partial(WorkerProcess, job, self.folder(NOOP), self.module)
-        found = self.result(next(self.run_workers([[worker]], [NOOP])))
+        found = ServingResult.model_validate(next(self.run_workers([[worker]], [NOOP])))
         return NoopProcess(status=found.status, reason=found.reason, points=found.points, first_rate=grid.first)
 
     def outcome(self, row: ServedVariant) -> Served:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +32,7 @@ from bench.serving.requests import Requests
 from bench.serving.search import Grid, search
 from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, peak_host_mib
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
-from bench.workers.protocol import emit, end_with_the_launcher, wait_for_turn
+from bench.workers.protocol import emit, wait_for_turn
 
 WARM_UPS = 3
 BACKLOG_BUDGETS = 10
@@ -56,7 +57,6 @@ def main() -> None:
 
     emit("ready")
     wait_for_turn()
-    end_with_the_launcher()
     try:
         result = Worker(job).work()
     except BenchError as problem:
@@ -83,7 +83,6 @@ class Worker:
         self.encoded = load_encoded(Path(job.inputs))
         self.reference = load_reference(Path(job.inputs))
         self.monitor = GpuMonitor(job.gpu) if job.gpu is not None else None
-        self.shapes = 0
         self.result = ServingResult(status="measured", process=job.process)
 
     def work(self) -> ServingResult:
@@ -98,27 +97,23 @@ class Worker:
         except Exception as problem:
             if is_out_of_memory(problem):
                 return ServingResult(status="out_of_memory", reason=describe_out_of_memory(problem))
-            reason = refusal(problem)
-            if not reason:
-                raise
-            return ServingResult(status="rejected", reason=reason)
+            if reason := refusal(problem):
+                return ServingResult(status="rejected", reason=reason)
+            raise
         self.result.peak_host_mib = peak_host_mib()
         self.result.turn_unix_ns = [began_ns, time.time_ns()]
         return self.result
 
     def _open(self) -> Session:
-        """Open a session and run every shape that can come."""
         job = self.job
-        if job.runtime == NOOP:
-            session: Session = NoopSession(self.reference.shape[1])
-        else:
-            session = import_runtime(job.runtime).open_session(job)
+        is_noop = job.runtime == NOOP
+        session = NoopSession(self.reference.shape[1]) if is_noop else import_runtime(job.runtime).open_session(job)
         sizes = self._sizes()
         self.requests = Requests(self.encoded, job.padding, job.multiple_of, sizes if session.is_of_fixed_sizes else [])
         for size in sizes:
             session.prepare(size)
         batches = self.requests.of_every_shape(session, job.max_batch, sizes)
-        self.shapes = len(batches)
+        self.result.shapes = len(batches)
         emit("prepare", shapes=len(batches))
         for batch in batches:
             for _ in range(WARM_UPS):
@@ -133,7 +128,6 @@ class Worker:
 
     def _serve(self, instances: Instances) -> None:
         captures = instances.first.evidence().captures or 0
-        self.result.shapes = self.shapes
         self.result.gpu_mib = self.monitor.grown_memory_mib() if self.monitor else None
         grid, began = Grid(self.job.first_rate), time.monotonic()
         gc.collect()
@@ -169,7 +163,6 @@ class Worker:
         return [rate] if time.monotonic() - began + seconds < self.job.search_seconds else []
 
     def _run_ends(self, instances: Instances) -> None:
-        """Run both ends of the curve: one request after another, and all at once."""
         emit("one by one")
         began = time.perf_counter()
         instances.first.run(self.requests.batch([0]).inputs)
@@ -185,14 +178,8 @@ class Worker:
         emit("rate", per_s=rate)
         budget_ms = self.job.budget_ms
         backlog = math.ceil(BACKLOG_BUDGETS * rate * budget_ms / 1000)
-        load = Load(
-            "Server",
-            self.job.queries(rate),
-            self.job.seed,
-            rate,
-            budget_ms,
-            most_waiting=max(backlog, LEAST_BACKLOG, 4 * self.job.max_batch),
-        )
+        most_waiting = max(backlog, LEAST_BACKLOG, 4 * self.job.max_batch)
+        load = Load("Server", self.job.queries(rate), self.job.seed, rate, budget_ms, most_waiting)
         figures = self._load(instances, load)
         keeps: bool = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
         self.result.points.append(RatePoint(rate=rate, keeps=keeps, **figures))
@@ -202,16 +189,13 @@ class Worker:
         """Send one load and check its answers; return LoadGen's figures with what the session did."""
         batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.max_delay_ms / 1000)
         served: list[Answers] = []
-
-        def answer_all() -> None:
-            served.extend(instances.serve(self.requests, batcher, answer))
-
         loop_ms = calibration_loop_ms()
         other, throttled = OtherLoad(), throttled_seconds()
         if self.monitor:
             self.monitor.start_cell()
         began = time.perf_counter_ns()
-        figures = send(load, len(self.encoded), batcher.put, batcher.close, answer_all)
+        answer_all = partial(instances.serve, self.requests, batcher, answer)
+        figures = send(load, len(self.encoded), batcher.put, batcher.close, lambda: served.extend(answer_all()))
         wall_ns = time.perf_counter_ns() - began
         gpu = self.monitor.end_cell() if self.monitor else None
         answered = sum(each.requests() for each in served)
@@ -234,9 +218,8 @@ class Worker:
         comparison = check(served, self.reference, self.job.task)
         pairs = [] if comparison.fault else furthest(served, self.reference)
         replayed = replay(instances.first, pairs, self.reference)
-        self.result.checks.append(
-            Check(comparison=comparison, unanswered=unanswered(wanted, served), replayed=replayed)
-        )
+        missing = unanswered(wanted, served)
+        self.result.checks.append(Check(comparison=comparison, unanswered=missing, replayed=replayed))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def stage_name(variant: Variant) -> str:
 
 def variant_digest(key: str, variant: Variant, name: str) -> str:
     """Return the hash of all that the variant's stage of this name depends on; DataError if dvc.yaml has none."""
-    stage = _stages().get(name, {}).get("do")
+    stage = _read(PIPELINE.as_posix()).get("stages", {}).get(name, {}).get("do")
     if not stage:
         raise DataError(f"{PIPELINE} has no stage {name!r}: `git checkout {PIPELINE}` restores it")
     digest = hashlib.sha256()
@@ -52,19 +52,12 @@ def variant_digest(key: str, variant: Variant, name: str) -> str:
     return digest.hexdigest()
 
 
-@cache
-def _stages() -> dict[str, Any]:
-    content: dict[str, Any] = read_yaml(PIPELINE)
-    return dict(content.get("stages", {}))
-
-
 def _filled(template: str, key: str, variant: Variant) -> str:
     values = {"key": key, "item": key, **{f"item.{name}": str(value) for name, value in variant.model_dump().items()}}
     return PLACE.sub(lambda place: values[place[1]], template)
 
 
 def _parameters(listed: list[Any]) -> Iterator[tuple[str, str]]:
-    """Yield (file, dotted name) of each parameter."""
     for entry in listed:
         if isinstance(entry, str):
             yield PARAMS.name, entry
@@ -81,25 +74,18 @@ def _value(file: str, name: str) -> Any:
 
 @cache
 def _read(file: str) -> Any:
-    if file == ENVIRONMENT.as_posix():
-        return read_environment()
-    return read_yaml(Path(file))
+    return read_environment() if file == ENVIRONMENT.as_posix() else read_yaml(Path(file))
 
 
 @cache
 def _content_hash(path: Path) -> str:
     """Return the hash of a file, or of all files of a folder with their names; empty where there is nothing."""
     if path.is_dir():
-        files = sorted(item for item in path.rglob("*") if item.is_file() and not _is_left_out(item))
-        lines = [f"{item.relative_to(path).as_posix()} {_content_hash(item)}" for item in files]
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+        counted = [item for item in files if not any(part.endswith(LEFT_OUT) for part in item.parts)]
+        lines = [f"{item.relative_to(path).as_posix()} {_content_hash(item)}" for item in counted]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    if not path.is_file():
-        return ""
-    return file_sha256(path)
-
-
-def _is_left_out(path: Path) -> bool:
-    return any(part.endswith(LEFT_OUT) for part in path.parts)
+    return file_sha256(path) if path.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -111,9 +97,7 @@ class Request:
     is_forced: bool = False
 
     def includes(self, stages: Sequence[str]) -> bool:
-        """Tell whether it may run one of these stages, the forms of a name: it names no target, one of them, or a later
-        stage, which needs them all (`render`).
-        """
+        """Tell whether it may run a stage of these names: it has no target, one of them, or a later one (`render`)."""
         kind = stages[0].split("@")[0].split("_")[0]
         before = TIMED[: TIMED.index(kind) + 1]
         named = [target for target in self.targets if target.removeprefix("stages.").startswith(before)]
@@ -126,23 +110,18 @@ UNKNOWN = Request("")
 
 def current_request() -> Request:
     """Return the `dvc repro` that started this process, UNKNOWN where there is none to be found."""
-    for process in _ancestors():
+    try:
+        parents = psutil.Process().parents()
+    except psutil.Error:
+        return UNKNOWN
+    for process in parents:
         try:
             words, began = process.cmdline(), process.create_time()
         except psutil.Error:
             continue
-        found = parse(words)
-        if found is not None:
-            targets, is_forced = found
-            return Request(f"{process.pid}-{began:.3f}", targets, is_forced)
+        if found := parse(words):
+            return Request(f"{process.pid}-{began:.3f}", *found)
     return UNKNOWN
-
-
-def _ancestors() -> Iterator[psutil.Process]:
-    try:
-        yield from psutil.Process().parents()
-    except psutil.Error:
-        return
 
 
 def parse(words: Sequence[str]) -> tuple[tuple[str, ...], bool] | None:
@@ -152,6 +131,5 @@ def parse(words: Sequence[str]) -> tuple[tuple[str, ...], bool] | None:
         is_dvc = PureWindowsPath(words[place - 1]).stem == "dvc" if place else False
         if word in SUBCOMMANDS and is_dvc:
             rest = words[place + 1 :]
-            targets = tuple(item for item in rest if not item.startswith("-"))
-            return targets, any(item in FORCE for item in rest)
+            return tuple(item for item in rest if not item.startswith("-")), any(item in FORCE for item in rest)
     return None

@@ -42,7 +42,9 @@ EXECUTION_PROVIDERS = {
 
 def contradiction(variant: Variant, evidence: Evidence) -> str:
     """Return how the session's evidence contradicts the row's device, precision or options; empty if it does not."""
-    return _wrong_device(variant, evidence) or _wrong_weights(variant, evidence) or _not_compiled(evidence)
+    calls = evidence.uncompiled_calls
+    not_compiled = f"wanted compiled code, observed {calls} calls of the model without it" if calls else ""
+    return _wrong_device(variant, evidence) or _wrong_weights(variant, evidence) or not_compiled
 
 
 def kernel_contradiction(variant: Variant, profile: Profile | None) -> str:
@@ -67,11 +69,9 @@ def kernel_contradiction(variant: Variant, profile: Profile | None) -> str:
 
 def proof_mark(variant: Variant, evidence: Evidence, profile: Profile | None) -> str:
     """Return which of the proofs a cell has: D device, W weights, K kernels; `-` for each that was not recorded."""
-    device = bool(evidence.providers or evidence.device)
-    weights = bool(evidence.product_weights)
     shares = arithmetic_shares(profile.kernels) if profile else {}
-    kernels = bool(set(shares) - {"unknown"})
-    found = {"D": device, "W": weights, "K": kernels}
+    device = evidence.providers or evidence.device
+    found = {"D": device, "W": evidence.product_weights, "K": set(shares) - {"unknown"}}
     letters = "".join(letter if seen else "-" for letter, seen in found.items())
     return letters if variant.device == "cuda" else letters[:2]
 
@@ -87,11 +87,6 @@ def _wrong_device(variant: Variant, evidence: Evidence) -> str:
     if evidence.device and evidence.device != [variant.device]:
         return f"wanted weights on {variant.device}, observed {', '.join(evidence.device)}"
     return ""
-
-
-def _not_compiled(evidence: Evidence) -> str:
-    calls = evidence.uncompiled_calls
-    return f"wanted compiled code, observed {calls} calls of the model without it" if calls else ""
 
 
 def _wrong_weights(variant: Variant, evidence: Evidence) -> str:

@@ -24,7 +24,6 @@ from bench.runtimes.base.session import Session
 Run = Callable[[AnyBatch], NDArray[np.float32]]
 """Returns logits `[batch, labels]`."""
 Clock = Callable[[], int]
-NS_PER_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def time_runs(run: Run, batches: Sequence[IndexedBatch], budget: Budget, clock: 
     """Time whole epochs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
 
     def is_enough(count: int, spent_ns: int) -> bool:
-        seconds = spent_ns / NS_PER_SECOND
+        seconds = spent_ns / 1e9
         is_met = count >= budget.min_runs and seconds >= budget.min_seconds and count % budget.epoch_runs == 0
         return seconds >= budget.max_seconds or is_met
 

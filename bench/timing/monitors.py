@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,7 +32,6 @@ LOOP_ADDITIONS = 10_000
 LOOP_REPEATS = 5
 KEPT_KERNELS = 40
 COPIES = ("Memcpy", "Memset")
-Span = tuple[float, float]
 
 
 class GpuMonitor:
@@ -45,10 +45,7 @@ class GpuMonitor:
         self._memory_handle = handle_of(pynvml, gpu)
         self._handle = whole_gpu(pynvml, self._memory_handle)
         self._memory_before = self.used_memory_mib()
-        self._began_us = 0
-        self._energy_mj: int | None = None
-        self._began_ns = 0
-        self._throttled_ns: dict[str, int] = {}
+        self.start_cell()
 
     def used_memory_mib(self) -> float | None:
         """Return the memory in use on the GPU by all processes, in MiB; None where the GPU shares the system's."""
@@ -68,17 +65,15 @@ class GpuMonitor:
 
     def end_cell(self) -> GpuReading:
         """Return what the counters say right after a cell."""
-        nvml = self._nvml
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         window_seconds = (time.perf_counter_ns() - self._began_ns) / 1e9
         busy = self._ask("nvmlDeviceGetUtilizationRates")  # of its last sampling period, up to a second
         power = self._ask("nvmlDeviceGetPowerUsage")
-        started = self._energy_mj
         return GpuReading(
-            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-            temperature_c=self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU),
             power_w=None if power is None else power / 1000,
-            energy_j=None if energy is None or started is None else (energy - started) / 1000,
+            energy_j=None if energy is None or self._energy_mj is None else (energy - self._energy_mj) / 1000,
             window_seconds=window_seconds,
             busy_percent=None if busy is None else float(busy.gpu),
             throttling=self._throttling(),
@@ -99,7 +94,6 @@ class GpuMonitor:
         return ", ".join(dict.fromkeys([*now, *grown]))
 
     def _throttled_counters(self) -> dict[str, int]:
-        """Return the nanoseconds that the GPU has spent slowed down so far, by reason, where it counts them."""
         policies = {"power cap": self._nvml.NVML_PERF_POLICY_POWER, "thermal": self._nvml.NVML_PERF_POLICY_THERMAL}
         asked = {name: self._ask("nvmlDeviceGetViolationStatus", policy) for name, policy in policies.items()}
         return {name: int(status.violationTime) for name, status in asked.items() if status is not None}
@@ -180,10 +174,9 @@ def can_profile() -> bool:
 
 
 def profile_runs(run: Run, batches: Sequence[IndexedBatch]) -> Profile:
-    """Run these batches under the profiler and return, for an average run,
+    """Run these batches under the profiler; return the figures of an average run.
 
-    `kernel_launches` (copies not counted), `gpu_busy_ms` (time in which a kernel or a copy was
-    running) and `kernels`: milliseconds by kernel name, the longest 40.
+    `kernel_launches` without copies, `gpu_busy_ms` with them, `kernels`: milliseconds by name, the longest 40.
     """
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
@@ -197,24 +190,20 @@ def profile_runs(run: Run, batches: Sequence[IndexedBatch]) -> Profile:
         for event in profiler.events() or []
         if event.device_type == DeviceType.CUDA and not getattr(event, "is_user_annotation", False)
     ]
-    milliseconds: dict[str, float] = {}
-    launches = 0
-    for event in events:
-        if event.name.startswith(COPIES):
-            continue
-        launches += 1
-        elapsed = (event.time_range.end - event.time_range.start) / 1000
-        milliseconds[event.name] = milliseconds.get(event.name, 0.0) + elapsed / runs
+    launches = [event for event in events if not event.name.startswith(COPIES)]
+    milliseconds: dict[str, float] = defaultdict(float)
+    for event in launches:
+        milliseconds[event.name] += (event.time_range.end - event.time_range.start) / 1000 / runs
     longest = sorted(milliseconds, key=lambda name: -milliseconds[name])[:KEPT_KERNELS]
     busy_us = covered((event.time_range.start, event.time_range.end) for event in events)
     return Profile(
-        kernel_launches=launches / runs,
+        kernel_launches=len(launches) / runs,
         gpu_busy_ms=busy_us / 1000 / runs,
         kernels={name: milliseconds[name] for name in longest},
     )
 
 
-def covered(intervals: Iterable[Span]) -> float:
+def covered(intervals: Iterable[tuple[float, float]]) -> float:
     """Return the length of the union of intervals: time in which two overlap counts once."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):

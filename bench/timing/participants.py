@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.errors import BenchError, DataError, EngineError
+from bench.core.errors import BenchError, DataError
 from bench.core.files import read_model, shortened
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
@@ -16,7 +16,7 @@ from bench.machine.can_run import reason_to_skip
 from bench.timing.digest import Request, stage_name
 from bench.timing.rounds import Row
 from bench.timing.waiting import is_due
-from bench.workers.engines import check_fits, read_record
+from bench.workers.engines import misfit, read_record
 
 AA_ROW = "a/a"
 """The name of the A/A row, the baseline's second one in the rounds: no variant's key can hold a slash."""
@@ -49,13 +49,11 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
     It is `off`, `skipped` or `rejected`, or `failed` if its engine was not built or is not this machine's.
     """
     environment = read_environment()
-    reason = reason_to_skip(variant, environment)
     if not params.is_on(variant):
         return without_runs(variant, params, "off")
-    if reason:
+    if reason := reason_to_skip(variant, environment):
         return without_runs(variant, params, "skipped", reason)
-    not_made = reason_not_made(ARTIFACTS / variant.graph)
-    if not_made:
+    if not_made := reason_not_made(ARTIFACTS / variant.graph):
         return without_runs(variant, params, "rejected", not_made)
     return _report_of_engine(key, variant, params, environment) if variant.runtime == "tensorrt" else None
 
@@ -66,11 +64,8 @@ def _report_of_engine(key: str, variant: Variant, params: Params, environment: d
         return failed(variant, params, record.reason)
     if record.status != "built":
         return without_runs(variant, params, record.status, record.reason)
-    try:
-        check_fits(key, record, environment)
-    except EngineError as problem:
-        return failed(variant, params, str(problem))
-    return None
+    failure = misfit(key, record, environment)
+    return failed(variant, params, failure) if failure else None
 
 
 def choose_participants(asked: str, params: Params, request: Request) -> list[Participant]:

@@ -71,13 +71,9 @@ def combine(variant: Variant, params: Params, results: list[ProcessResult], is_r
     first = results[0]
     fault = accuracy_fault(first.accuracy, gate)
     if fault:
-        cells = {size: _rejected(cell, fault) for size, cell in cells.items()}
+        rejected = {"status": "rejected", "reason": fault}
+        cells |= {n: cell.model_copy(update=rejected) for n, cell in cells.items() if cell.status == "measured"}
     return Report(cells=cells, evidence=first.evidence, accuracy=first.accuracy, processes=[*results])
-
-
-def _rejected(cell: AnyCell, reason: str) -> AnyCell:
-    """Return a cell of a row whose accuracy is too low; one that was rejected before keeps its reason."""
-    return cell.model_copy(update={"status": "rejected", "reason": reason}) if cell.status == "measured" else cell
 
 
 def _combine_cell(

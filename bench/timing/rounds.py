@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from bench.core.errors import EngineError, WorkerError
+from bench.core.errors import WorkerError
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps
 from bench.core.reports import rate_text
 from bench.machine.cores import physical_cores
-from bench.workers.engines import check_unchanged, copy_engine, read_record
+from bench.workers.engines import changed_engine, copy_engine, read_record
 from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
 from bench.workers.protocol import Job
 
@@ -39,10 +39,6 @@ class Result(Protocol):
 
 
 R = TypeVar("R", bound=Result)
-RunRound = Callable[[int, list[str]], Iterable[tuple[str, R]]]
-"""Runs one process of each named row in this order; yields each name with its result."""
-StillWide = Callable[[dict[str, list[R]]], list[str]]
-"""Returns the rows that need another round, from all results so far; those first that need it most."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +61,16 @@ class Rounds(Generic[R]):
 
 def run_in_rounds(
     names: Sequence[str],
-    run_round: RunRound[R],
-    still_wide: StillWide[R],
+    run_round: Callable[[int, list[str]], Iterable[tuple[str, R]]],
+    still_wide: Callable[[dict[str, list[R]]], list[str]],
     plan: Plan,
     clock: Callable[[], float] = time.monotonic,
 ) -> Rounds[R]:
     """Run the rounds of a plan; a row whose process was not `measured` gets no further one.
 
-    A further round holds as many of the rows that need it as fit into what is left of the time, by what each one's last
-    process took.
+    `run_round` runs one process of each named row in this order and yields its result.  A further round holds as many
+    of the rows that `still_wide` returns, the widest first, as fit into what is left of the time, by what each one's
+    last process took.
     """
     rounds: Rounds[R] = Rounds({name: [] for name in names})
     took: dict[str, float] = {}
@@ -122,6 +119,8 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
     seed: int
     module: ClassVar[str]
     """What the workers run."""
+    kind: ClassVar[Callable[..., Any]]
+    """What their result files hold."""
 
     def __post_init__(self) -> None:
         self.is_real = bool(self.provenance["model_is_real"])
@@ -145,10 +144,6 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
     def job(self, row: AnyRow, number: int, is_alone: bool) -> Job:
         """Return the job of a row's process in a round; `is_alone`: nothing else is started beside it."""
 
-    @abstractmethod
-    def result(self, found: dict[str, Any]) -> R:
-        """Return what a worker's result file holds."""
-
     def starts_alone(self, row: AnyRow, number: int) -> bool:  # noqa: ARG002  (for those whose start-up is measured)
         """Tell whether a row's process in a round is started with no other beside it."""
         return False
@@ -161,7 +156,7 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
             for group in self._groups(number, order)
         )
         for name, found in zip(order, self.run_workers(groups, order), strict=True):
-            yield name, self.result({**found, "round": number})
+            yield name, self.kind(**{**found, "round": number})
 
     def run_workers(
         self, groups: Iterable[Sequence[Callable[[], WorkerProcess]]], names: Sequence[str]
@@ -172,7 +167,6 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
             yield {"status": "failed", "reason": str(found)} if isinstance(found, WorkerError) else found
 
     def _groups(self, number: int, order: list[str]) -> Iterator[list[str]]:
-        """Yield the rows that start together."""
         for is_alone, names in itertools.groupby(order, lambda name: self.starts_alone(self.by_name[name], number)):
             rest = list(names)
             together = 1 if is_alone else max(LEAST_TOGETHER, physical_cores() // 2)
@@ -205,9 +199,6 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
 
     def changed_engine(self, row: AnyRow) -> str:
         """Return how a session of the row changed its engine; empty if none did, or there is none."""
-        try:
-            if row.name in self.engines:
-                check_unchanged(row.key, self.engines[row.name], self.engine_states[row.name])
-        except EngineError as problem:
-            return str(problem)
-        return ""
+        if row.name not in self.engines:
+            return ""
+        return changed_engine(row.key, self.engines[row.name], self.engine_states[row.name])

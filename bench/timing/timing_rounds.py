@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -24,6 +23,7 @@ class TimingRounds(WorkerRounds[Participant, ProcessResult]):
     """The processes of one set of rounds, on one device."""
 
     module = "bench.timing.worker"
+    kind = ProcessResult
 
     def run(self) -> Rounds[ProcessResult]:
         """Run the rounds."""
@@ -41,10 +41,6 @@ class TimingRounds(WorkerRounds[Participant, ProcessResult]):
         if number >= self.params.timing.processes:
             self.steps.add(len(order) * self._cells())
         yield from super().run_round(number, order)
-
-    def result(self, found: dict[str, Any]) -> ProcessResult:
-        """Return what a worker's result file holds."""
-        return ProcessResult(**found)
 
     def starts_alone(self, row: Participant, number: int) -> bool:
         """Tell whether a row's process starts with no other beside it, so that its start-up is a user's.

@@ -1,6 +1,4 @@
-"""Recognise from a library's error that memory ran out, or that a runtime does not take a model: no run would go
-otherwise.
-"""
+"""Recognise from a library's error that memory ran out, or that a runtime does not take a model."""
 
 from __future__ import annotations
 
@@ -18,13 +16,15 @@ OUT_OF_MEMORY_TEXTS = (
     "cublas_status_alloc_failed",
     "unable to allocate",
 )
+SENTENCE_ENDS = (". ", ") ", "] ", ": ", "\n")
+REFUSALS = {"onnxruntime.": ("NotImplemented", "InvalidGraph", "InvalidArgument"), "torch._dynamo.": ()}
+"""Modules of a library's errors, and which of them are refusals (none named: all)."""
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
     """Tell whether an exception of PyTorch, ONNX Runtime or numpy means that memory ran out."""
-    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
-        return True
-    return _phrase_at(str(problem)) is not None
+    is_by_type = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
+    return is_by_type or _phrase_at(str(problem)) is not None
 
 
 def describe_out_of_memory(problem: BaseException) -> str:
@@ -35,30 +35,18 @@ def describe_out_of_memory(problem: BaseException) -> str:
     return text[start:].splitlines()[0][:200]
 
 
-SENTENCE_ENDS = (". ", ") ", "] ", ": ", "\n")
-
-
 def _phrase_at(text: str) -> int | None:
-    """Return where a message says that memory ran out, None if it does not."""
     found = [place for phrase in OUT_OF_MEMORY_TEXTS if (place := text.lower().find(phrase)) >= 0]
     return min(found, default=None)
-
-
-REFUSALS = {"onnxruntime.": ("NotImplemented", "InvalidGraph", "InvalidArgument"), "torch._dynamo.": ()}
-"""Modules of a library's errors, and which of them are refusals (none named: all)."""
 
 
 def refusal(problem: BaseException) -> str:
     """Return in one line why a runtime does not take the model; empty if the error may mean something else."""
     if isinstance(problem, Unfit):
         return str(problem)
-    kind = type(problem)
-    for module, names in REFUSALS.items():
-        if kind.__module__.startswith(module) and (not names or kind.__name__ in names):
-            return _one_line(problem)
-    return _one_line(problem) if isinstance(problem, NotImplementedError) else ""
-
-
-def _one_line(problem: BaseException) -> str:
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return shortened(f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__)
+    module, kind = type(problem).__module__, type(problem).__name__
+    is_refusal = isinstance(problem, NotImplementedError) or any(
+        module.startswith(library) and (not names or kind in names) for library, names in REFUSALS.items()
+    )
+    lines = str(problem).strip().splitlines()
+    return shortened(f"{kind}: {lines[0].strip()}" if lines else kind) if is_refusal else ""

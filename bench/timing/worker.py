@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.inputs.batches import IndexedBatch, make_batches, pad
+from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.machine.cores import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
@@ -28,7 +28,7 @@ from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, ca
 from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
-from bench.workers.protocol import Job, emit, end_with_the_launcher, wait_for_turn
+from bench.workers.protocol import Job, emit, wait_for_turn
 
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 
@@ -38,7 +38,6 @@ def main() -> None:
     import_runtime(job.runtime).import_libraries()
     emit("ready")
     wait_for_turn()
-    end_with_the_launcher()
     try:
         result = Worker(job).work()
     except BenchError as problem:
@@ -57,6 +56,7 @@ class Worker:
             size: make_batches(self.encoded, size, job.min_runs, job.padding, job.multiple_of)
             for size in job.batch_sizes
         }
+        self.sizes = rotated(job.batch_sizes, job.process)
         self.monitor: GpuMonitor | None = None
         self.result = ProcessResult(status="measured", process=job.process)
         self.cells = self.result.cells
@@ -70,17 +70,15 @@ class Worker:
                 self._measure(session)
                 self.result.evidence = session.evidence()
                 self._measure_accuracy(session)
-                self.result.peak_host_mib = peak_host_mib()
+            self.result.peak_host_mib = peak_host_mib()
+            if session is not None:
                 self._profile(session)
         except Unavailable as problem:
             return ProcessResult(status="skipped", reason=str(problem))
         except Exception as problem:
-            reason = refusal(problem)
-            if not reason:
-                raise
-            return ProcessResult(status="rejected", reason=reason)
-        if self.result.peak_host_mib is None:
-            self.result.peak_host_mib = peak_host_mib()
+            if reason := refusal(problem):
+                return ProcessResult(status="rejected", reason=reason)
+            raise
         self.result.turn_unix_ns = [began_ns, time.time_ns()]
         return self.result
 
@@ -91,7 +89,7 @@ class Worker:
         began = time.perf_counter()
         try:
             session = import_runtime(self.job.runtime).open_session(self.job)
-            session.prepare(self._sizes()[0])  # what cannot be had here shows now
+            session.prepare(self.sizes[0])  # what cannot be had here shows now
         except Exception as problem:
             if not is_out_of_memory(problem):
                 raise
@@ -100,15 +98,12 @@ class Worker:
         self.result.load_seconds = time.perf_counter() - began
         return session
 
-    def _sizes(self) -> list[int]:
-        return rotated(self.job.batch_sizes, self.job.process)
-
     def _measure(self, session: Session) -> None:
         warm: dict[int, Runs] = {}
         own_gpu_mib: dict[int, float | None] = {}
 
         def keep_warm(size: int) -> None:
-            before = 0.0 if size == self._sizes()[0] else self._gpu_mib()
+            before = 0.0 if size == self.sizes[0] else self._gpu_mib()
             session.prepare(size)
             prepared = self._gpu_mib()
             warm[size] = self._warm_up(session, size)
@@ -117,7 +112,7 @@ class Worker:
                 self.result.warm_up_gpu_mib = (self.result.warm_up_gpu_mib or 0.0) + after - prepared
             own_gpu_mib[size] = None if before is None or after is None else after - before
 
-        for size in self._sizes():
+        for size in self.sizes:
             emit("warm-up", batch_size=size)
             self._guarded(session, size, partial(keep_warm, size))
         for size, warm_runs in warm.items():
@@ -158,7 +153,7 @@ class Worker:
         load, throttled_before = OtherLoad(), throttled_seconds()
         if self.monitor:
             self.monitor.start_cell()
-        runs = time_runs(session.run, batches, _budget(self.job, len(batches)))
+        runs = time_runs(session.run, batches, self._budget(len(batches)))
         cell = CellResult(
             status="measured",
             latencies_ns=runs.latencies_ns,
@@ -174,11 +169,13 @@ class Worker:
         cell.comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference, self.job.task)
         self.cells[size] = cell
 
-    def _profile(self, session: Session) -> None:
-        """Record the kernels or operators of every batch size that was timed.
+    def _budget(self, batches: int) -> Budget:
+        job = self.job
+        epoch_runs = 1 if job.padding == "fixed" else batches
+        return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, epoch_runs)
 
-        Last, because a profiler slows the process down.
-        """
+    def _profile(self, session: Session) -> None:
+        """Record the kernels or operators of every batch size that was timed; last, since a profiler slows down."""
         if not self.job.profile or (self.job.device == "cuda" and not can_profile()):
             return
         for size, cell in self.cells.items():
@@ -188,7 +185,9 @@ class Worker:
                 if self.job.device == "cuda":
                     cell.profile = profile_runs(session.run, batches)
                 else:
-                    cell.operators = _operators(session, batches)
+                    times = session.operator_ms([batch.inputs for batch in batches])
+                    longest_first = sorted(times, key=lambda name: -times[name])
+                    cell.operators = {name: times[name] / len(batches) for name in longest_first}
 
     def _measure_accuracy(self, session: Session) -> None:
         """Classify every labelled sentence once, untimed, at the largest batch size that fits."""
@@ -204,18 +203,6 @@ class Worker:
             inputs = pad(self.encoded, indices, self.job.padding, self.job.multiple_of)
             predicted[indices] = session.run(inputs).argmax(axis=1)
         self.result.accuracy = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
-
-
-def _operators(session: Session, batches: list[IndexedBatch]) -> dict[str, float]:
-    """Return milliseconds by operator of an average run on the CPU, the longest first."""
-    chosen = [batch.inputs for batch in batches]
-    times = session.operator_ms(chosen)
-    return {name: times[name] / len(chosen) for name in sorted(times, key=lambda name: -times[name])}
-
-
-def _budget(job: Job, batches: int) -> Budget:
-    epoch_runs = 1 if job.padding == "fixed" else batches
-    return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, epoch_runs)
 
 
 def _out_of_memory(problem: BaseException) -> CellResult:

@@ -16,7 +16,7 @@ from typing import Any
 from bench.core.errors import BenchError
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
-from bench.workers.protocol import Job, end_with_the_launcher, wait_for_turn
+from bench.workers.protocol import Job, wait_for_turn
 
 ONNX_RUNTIME = "onnxruntime."
 """How the modules of its errors begin."""
@@ -25,7 +25,6 @@ ONNX_RUNTIME = "onnxruntime."
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     wait_for_turn()
-    end_with_the_launcher()
     Path(sys.argv[2]).write_text(json.dumps(build(job)), encoding="utf-8")
 
 

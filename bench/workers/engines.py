@@ -28,7 +28,6 @@ from bench.workers.launcher import run_worker
 from bench.workers.protocol import engine_options, make_job
 
 RECORD = "build.json"
-ENGINE_SUFFIXES = (".engine",)
 TIMING_CACHES = "*.timing"
 BUILDER_RESOURCE = "builder_resource"
 """In the name of the library that TensorRT loads to build for one generation of GPUs."""
@@ -59,19 +58,20 @@ def copy_engine(source: Path, copy: Path) -> dict[str, str]:
     return folder_state(copy)
 
 
-def check_unchanged(key: str, copy: Path, before: dict[str, str]) -> None:
-    """Raise EngineError if a session added or changed an engine: the cache missed, and a build was timed."""
+def changed_engine(key: str, copy: Path, before: dict[str, str]) -> str:
+    """Return how a session changed or added an engine: the cache missed, and a build was timed; empty if none did."""
     after = folder_state(copy)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    if changed:
-        raise EngineError(
-            f"{key}: the run built an engine instead of using the built one ({', '.join(changed)}); "
-            f"its figures are thrown away: `dvc repro -f build_engine@{key}` builds it for this machine"
-        )
+    if not changed:
+        return ""
+    return (
+        f"{key}: the run built an engine instead of using the built one ({', '.join(changed)}); "
+        f"its figures are thrown away: `dvc repro -f build_engine@{key}` builds it for this machine"
+    )
 
 
-def check_fits(key: str, record: EngineRecord, environment: dict[str, Any]) -> None:
-    """Raise EngineError if an engine was built by another TensorRT or for another GPU than this machine's.
+def misfit(key: str, record: EngineRecord, environment: dict[str, Any]) -> str:
+    """Return how an engine was built by another TensorRT or for another GPU than this machine's; empty if it was not.
 
     DVC builds a stale engine anew; this is for one that came from a cache or by hand.
     """
@@ -81,10 +81,11 @@ def check_fits(key: str, record: EngineRecord, environment: dict[str, Any]) -> N
     }
     for what, (built_for, value) in here.items():
         if built_for != value:
-            raise EngineError(
+            return (
                 f"{key}: its engine was built for {what} {built_for}, this machine has {value or 'none'}: "
                 f"`dvc repro build_engine@{key}` builds it for this one"
             )
+    return ""
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def with_timing_cache(folder: Path, shared: Path) -> Iterator[None]:
 
 def engine_bytes(folder: Path) -> int:
     """Return the size of all engines of a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in ENGINE_SUFFIXES)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix == ".engine")
 
 
 def build_engines(

@@ -29,6 +29,20 @@ OnEvent = Callable[[dict[str, Any]], None]
 LAST_WORDS = 12
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 """What libraries put around their errors for a terminal."""
+WINDOWS_ERRORS = {
+    0xC0000005: "an access violation",
+    0xC0000017: "too little memory",
+    0xC000001D: "an illegal instruction (a library built for another CPU)",
+    0xC00000FD: "a stack overflow",
+    0xC0000135: "a missing DLL",
+    0xC0000139: "a DLL of another version",
+    0xC000013A: "Ctrl-C",
+    0xC0000142: "a DLL that could not be started",
+    0xC000012D: "too little memory (the page file is full)",
+    0xC0000374: "a damaged heap",
+    0xC0000409: "a stack overrun, or abort()",
+}
+"""NTSTATUS codes that processes end with (Microsoft's [MS-ERREF] 2.3.1)."""
 
 
 def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict[str, str]:
@@ -79,19 +93,30 @@ class WorkerProcess:
         """Give the worker its turn and return its result; see `run_worker`."""
         try:
             with self._ended_after(limit_seconds):
-                self._give_turn()
+                assert self._process.stdin is not None
+                with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
+                    self._process.stdin.write(TURN)
+                    self._process.stdin.flush()
                 self._listen(on_event)
                 code = self._process.wait()
         finally:
             self.end()
         if self._timed_out.is_set():
-            raise WorkerError(_hung(self.job, limit_seconds, self._last_words))
+            raise self._error(
+                f"took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; "
+                f"raise the limit, or lower {self.job.shortened_by}"
+            )
         if code != 0 or not self._result_file.exists():
-            raise WorkerError(_died(self.job, code, self._last_words))
+            raise self._error(describe_exit(code))
         result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
         if result["status"] == "failed":
             raise WorkerError(f"{self.job.key}: {result['reason']}")
         return result
+
+    def _error(self, how_it_ended: str) -> WorkerError:
+        said = "".join(f"\n         {line}" for line in self._last_words)
+        words = f"its last words:{said}" if said else "it said nothing"
+        return WorkerError(f"{self.job.key}: the worker {how_it_ended}; {words}")
 
     def end(self) -> None:
         """End the worker and all that it started, whatever it is doing."""
@@ -104,7 +129,6 @@ class WorkerProcess:
 
     @contextmanager
     def _ended_after(self, limit_seconds: float) -> Iterator[None]:
-        """End the worker if the block takes longer."""
 
         def end_it() -> None:
             self._timed_out.set()
@@ -116,12 +140,6 @@ class WorkerProcess:
             yield
         finally:
             timer.cancel()
-
-    def _give_turn(self) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
-            self._process.stdin.write(TURN)
-            self._process.stdin.flush()
 
     def _listen(self, on_event: OnEvent, until: str = "") -> None:
         """Hand on events until one is called `until` or the worker closes its output; keep the last other lines."""
@@ -139,11 +157,7 @@ class WorkerProcess:
 def run_worker(
     job: Job, scratch: Path, limit_seconds: float, on_event: OnEvent, module: str = "bench.timing.worker"
 ) -> dict[str, Any]:
-    """Run one worker (`module`) to its end and return its result.
-
-    Raises WorkerError, with the worker's last words, if it dies, hangs past
-    `limit_seconds`, or writes no result.
-    """
+    """Run one worker (`module`) to its end and return its result; WorkerError as `WorkerProcess.run` raises it."""
     return WorkerProcess(job, scratch, module).run(limit_seconds, on_event)
 
 
@@ -172,44 +186,14 @@ def run_workers(
 
 
 def _kill_tree(pid: int) -> None:
-    """End a process and all that it started; nothing happens if it is gone."""
     try:
         parent = psutil.Process(pid)
         family = [*parent.children(recursive=True), parent]
     except psutil.NoSuchProcess:
         return
     for member in family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             member.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
-def _hung(job: Job, limit_seconds: float, last_words: deque[str]) -> str:
-    return (
-        f"{job.key}: the worker took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; "
-        f"raise the limit, or lower {job.shortened_by}{_quoted(last_words)}"
-    )
-
-
-def _died(job: Job, code: int, last_words: deque[str]) -> str:
-    return f"{job.key}: the worker {describe_exit(code)}{_quoted(last_words)}"
-
-
-WINDOWS_ERRORS = {
-    0xC0000005: "an access violation",
-    0xC0000017: "too little memory",
-    0xC000001D: "an illegal instruction (a library built for another CPU)",
-    0xC00000FD: "a stack overflow",
-    0xC0000135: "a missing DLL",
-    0xC0000139: "a DLL of another version",
-    0xC000013A: "Ctrl-C",
-    0xC0000142: "a DLL that could not be started",
-    0xC000012D: "too little memory (the page file is full)",
-    0xC0000374: "a damaged heap",
-    0xC0000409: "a stack overrun, or abort()",
-}
-"""NTSTATUS codes that processes end with (Microsoft's [MS-ERREF] 2.3.1)."""
 
 
 def describe_exit(code: int) -> str:
@@ -225,9 +209,3 @@ def describe_exit(code: int) -> str:
         name = f"signal {-code}"
     hint = " (often because the system ran out of memory)" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"
-
-
-def _quoted(last_words: deque[str]) -> str:
-    if not last_words:
-        return "; it said nothing"
-    return "; its last words:\n         " + "\n         ".join(last_words)

@@ -61,16 +61,13 @@ class Job(SessionSpec):
 
 
 def wait_for_turn() -> None:
-    """Sleep until the launcher gives this process its turn; end if the launcher is gone."""
+    """Sleep until the launcher gives this process its turn; from then on, end when the launcher is gone.
+
+    So an orphan never disturbs the next timing.  The launcher holds our standard input open; a thread sleeps in `read`
+    until it closes.
+    """
     if not os.read(0, 1):
         os._exit(1)
-
-
-def end_with_the_launcher() -> None:
-    """End this process when the launcher is gone, so that an orphan never disturbs the next timing.
-
-    The launcher holds our standard input open; a thread sleeps in `read` until it closes.
-    """
 
     def wait() -> None:
         while os.read(0, 1):  # not sys.stdin: its lock would be held when Python ends
