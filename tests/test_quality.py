@@ -11,7 +11,7 @@ import pytest
 from bench.core.params import Variant, load_params
 from bench.core.reports import Evidence
 from bench.timing.evidence import contradiction
-from bench.timing.quality import compare, gate_verdict, reference_spread
+from bench.timing.quality import agreement_of, compare, gate_verdict, reference_spread
 
 REFERENCE = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 QUALITY = load_params(Path(__file__).parent.parent / "params.yaml").quality
@@ -60,7 +60,7 @@ def test_a_label_that_flips_counts_against_agreement() -> None:
     flipped[:20] = flipped[:20, ::-1]
     comparison = compare(outputs(flipped), REFERENCE)
     assert comparison.agreeing == 20
-    assert comparison.agreement == 0.5
+    assert agreement_of([comparison]) == 0.5
 
 
 def variant(runtime: str, device: Any, precision: Any) -> Variant:

@@ -15,7 +15,7 @@ from bench.core.reports import ProcessTimes, TimingSession
 from bench.findings.noise import noise
 from bench.summary.comparisons import compare
 from bench.summary.panels import with_controls, with_levels
-from bench.timing.digest import Request, parse
+from bench.timing.repro import Request, parse
 from bench.timing.rounds import Plan, Rounds, run_in_rounds
 
 NAMES = ["a", "b", "c", "d"]

@@ -15,7 +15,7 @@ from bench.core.progress import Steps
 from bench.serving import coordinator
 from bench.serving.coordinator import served_report
 from bench.serving.serving_rounds import ServingRounds
-from bench.timing.digest import UNKNOWN
+from bench.timing.repro import UNKNOWN
 
 KEY = "ort_cpu_fp32"
 

@@ -19,10 +19,9 @@ from bench.core.reports import LoadedProcess
 from bench.inputs.encoded import Encoded
 from bench.runtimes.base.session import Logits
 from bench.serving import load as load_generator
-from bench.serving.batcher import Batcher
+from bench.serving.batcher import Batcher, Requests
 from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
 from bench.serving.load import Load, answer, read_log, send
-from bench.serving.requests import Requests
 from bench.serving.search import HIGHEST, LOWEST, Grid, expected_rate, search
 from bench.statistics.rate_curve import Crossing, Point, crossing, latency_at, shows_p99
 from bench.summary.serving import confirmed, points_of

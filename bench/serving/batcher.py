@@ -1,4 +1,4 @@
-"""How batches form of requests that wait: the rule of a server, and the queue behind it.
+"""How batches form of requests that wait: the rule of a server, the queue behind it, and what the session takes.
 
 A batch is all that waits, up to a limit, as soon as the session is free (what Triton does by default); with a delay it
 waits for more until the first request in it has waited so long.
@@ -10,13 +10,22 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from bench.core.model_inputs import Padding
+from bench.inputs.batches import IndexedBatch, pad
+from bench.inputs.encoded import Encoded
+from bench.runtimes.base.session import Session
 
 Request = TypeVar("Request")
 Clock = Callable[[], float]
 """Returns seconds."""
+TOKENS_APART = 64
+"""Two rows laid end to end that differ by fewer tokens may be of one shape; none is of a shape in between."""
 
 
 class Arrivals(Protocol):
@@ -79,3 +88,55 @@ class Batcher(Generic[Request]):
         if self._is_closed or not self._max_delay_s or not 0 < len(self._waiting) < self._max_batch:
             return False
         return self._clock() < self._waiting[0][0] + self._max_delay_s
+
+
+class Requests:
+    """The sentences that requests ask about, and how a row pads them."""
+
+    def __init__(self, encoded: Encoded, padding: Padding, multiple_of: int, sizes: list[int]) -> None:
+        """`sizes`: the batch sizes that batches are filled up to; none: each is run as it is."""
+        self._encoded = encoded
+        self._padding: Padding = padding
+        self._multiple_of = multiple_of
+        self._sizes = sorted(sizes)
+
+    def batch(self, sentences: list[int]) -> IndexedBatch:
+        """Return a batch of these sentences, filled up with the last of them to a size that there is a session for.
+
+        Its `indices` are those that were asked for: of what the session returns, the rows behind are nobody's.
+        """
+        size = next((size for size in self._sizes if size >= len(sentences)), len(sentences))
+        indices = np.array(sentences, dtype=np.int64)
+        filled = np.concatenate([indices, np.repeat(indices[-1:], size - len(sentences))])
+        return IndexedBatch(indices, pad(self._encoded, filled, self._padding, self._multiple_of))
+
+    def of_every_shape(self, session: Session, max_batch: int, sizes: list[int]) -> list[IndexedBatch]:
+        """Return one batch of each shape that the session can meet, the largest first.
+
+        `sizes`: batch sizes that are tried where any may come and padding leaves few shapes.
+        """
+        counts = sizes if self._padding != "none" else list(range(1, max_batch + 1))
+        found: dict[tuple[int, ...], IndexedBatch] = {}
+        for count in sorted({min(count, max_batch) for count in counts}):
+            for sentences in self._unlike(count):
+                batch = self.batch(sentences)
+                found.setdefault(session.computed(batch.inputs).shape, batch)
+        return [found[shape] for shape in sorted(found, reverse=True)]
+
+    def _unlike(self, count: int) -> Iterator[list[int]]:
+        """Yield sentences of batches that are as unlike as the padding lets them be."""
+        if self._padding == "fixed":
+            yield [0] * count
+            return
+        lengths, sentences = np.unique(self._encoded.lengths, return_index=True)
+        for place, (length, sentence) in enumerate(zip(lengths, sentences, strict=True)):
+            yield [int(sentence)] * count
+            if self._padding == "none" and place + 1 < len(lengths):
+                yield from _between(int(sentence), int(sentences[place + 1]), int(lengths[place + 1] - length), count)
+
+
+def _between(shorter: int, longer: int, apart: int, count: int) -> Iterator[list[int]]:
+    """Yield mixtures of two sentences whose numbers of tokens lie close to each other."""
+    step = max(1, TOKENS_APART // apart)
+    for longer_ones in range(step, count, step):
+        yield [shorter] * (count - longer_ones) + [longer] * longer_ones

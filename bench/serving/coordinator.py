@@ -10,20 +10,18 @@ import time
 from pathlib import Path
 
 from bench.core.errors import BenchError
-from bench.core.files import read_model, write_json
+from bench.core.files import read_model, remove, write_json
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_PARTS
 from bench.core.progress import log
-from bench.core.provenance import read_environment, read_provenance
 from bench.core.reports import NoopProcess, Report, Served, ServingSession, rate_text
-from bench.core.schemas import Status
+from bench.core.schemas import Status, read_environment, read_provenance
 from bench.machine.lock import timing_lock
 from bench.serving.jobs import least_queries
 from bench.serving.search import Grid, expected_rate
 from bench.serving.serving_rounds import ServedVariant, ServingRounds, without_load
-from bench.timing.digest import Request, current_request
 from bench.timing.participants import read_report
-from bench.timing.waiting import Place, Waiting, is_due
+from bench.timing.repro import Place, Request, Waiting, current_request, is_due
 
 STAGE = "serve"
 LOADGEN = "mlcommons_loadgen"
@@ -53,7 +51,7 @@ def served_report(key: str, params: Params) -> Served:
     if isinstance(report, ServedVariant):
         request = current_request()
         report = place.take(_recorded(key), request, lambda: _run(key, params, request))
-    place.clear()
+    remove(place.path)  # taken, or out of date
     return report.model_copy(update={"fingerprint": digest})
 
 
@@ -129,6 +127,6 @@ def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
     found = [
         row_of(key, params)
         for key, variant in variants.items()
-        if variant.device == device and (key == asked or is_due(key, variant, STAGE, _recorded(key), request))
+        if variant.device == device and (key == asked or is_due(key, variant, STAGE, _recorded, request))
     ]
     return [row for row in found if isinstance(row, ServedVariant)]

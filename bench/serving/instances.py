@@ -22,9 +22,8 @@ from bench.core.model_inputs import AnyBatch, Task, largest_difference
 from bench.core.reports import Evidence
 from bench.inputs.batches import IndexedBatch
 from bench.runtimes.base.session import Session
-from bench.serving.batcher import Batcher
+from bench.serving.batcher import Batcher, Requests
 from bench.serving.jobs import Replay
-from bench.serving.requests import Requests
 from bench.timing.quality import Comparison, Logits, compare, reference_spread
 
 REPLAYED = 8

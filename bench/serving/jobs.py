@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Serving, Variant
-from bench.core.reports import Evidence, Offline, RatePoint, ServingProcess, SingleStream
+from bench.core.reports import Evidence, Offline, RatePoint, SingleStream
 from bench.core.schemas import ServingStatus
 from bench.serving.search import HIGHEST, Grid
 from bench.timing.quality import Comparison
@@ -126,7 +126,3 @@ class ServingResult(BaseModel):
     def is_measured(self) -> bool:
         """Tell whether the process ran to its end."""
         return self.status == "measured"
-
-    def as_process(self) -> ServingProcess:
-        """Return what is kept of a measured process."""
-        return ServingProcess.model_validate(self.model_dump())

@@ -10,7 +10,7 @@ from bench.core.files import shortened
 from bench.core.params import Params, Variant
 from bench.core.paths import EVALUATION
 from bench.core.progress import log
-from bench.core.reports import NoopProcess, Served
+from bench.core.reports import NoopProcess, Served, ServingProcess
 from bench.core.schemas import ServingStatus
 from bench.inputs.encoded import load_reference
 from bench.serving.jobs import NOOP, ServeJob, ServingResult, make_serve_job
@@ -126,7 +126,7 @@ def without_load(variant: Variant, params: Params, status: ServingStatus, reason
 def combine(variant: Variant, params: Params, results: list[ServingResult], is_real: bool) -> Served:
     """Put the processes' results together; `rejected` if an answer under load was wrong, missing or another's."""
     checks = [check for result in results for check in result.checks]
-    processes = [result.as_process() for result in results]
+    processes = [ServingProcess.model_validate(result.model_dump()) for result in results]
     loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points)]
     spread = reference_spread(load_reference(EVALUATION))
     limits = tolerances(params.quality[variant.precision], is_real)

@@ -24,11 +24,10 @@ from bench.inputs.encoded import load_encoded, load_reference
 from bench.machine.cores import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
-from bench.serving.batcher import Batcher
+from bench.serving.batcher import Batcher, Requests
 from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
 from bench.serving.jobs import NOOP, Check, ServeJob, ServingResult
 from bench.serving.load import Load, answer, send
-from bench.serving.requests import Requests
 from bench.serving.search import Grid, search
 from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, peak_host_mib
 from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal

@@ -6,16 +6,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.core.files import remove
 from bench.core.params import Params
 from bench.core.paths import ROUNDS
-from bench.core.provenance import read_provenance
 from bench.core.reports import Report
+from bench.core.schemas import read_provenance
 from bench.machine.lock import timing_lock
-from bench.timing.digest import Request, current_request, stage_name
 from bench.timing.participants import choose_participants, recorded_digest, report_without_runs
+from bench.timing.repro import Place, Request, Waiting, current_request, stage_name
 from bench.timing.results import announce, write_report
 from bench.timing.timing_rounds import TimingRounds
-from bench.timing.waiting import Place, Waiting
 
 
 def time_variant(key: str, params: Params) -> None:
@@ -30,7 +30,7 @@ def time_variant(key: str, params: Params) -> None:
     if report is None:
         request = current_request()
         report = place.take(recorded_digest(key), request, lambda: _run(key, params, request))
-    place.clear()
+    remove(place.path)  # taken, or out of date
     write_report(key, report.model_copy(update={"fingerprint": digest}))
     announce(key, report)
 

@@ -13,9 +13,8 @@ from bench.core.reports import Cell, Report
 from bench.core.schemas import Status, read_environment
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.timing.digest import Request, stage_name
+from bench.timing.repro import Request, is_due, stage_name
 from bench.timing.rounds import Row
-from bench.timing.waiting import is_due
 from bench.workers.engines import misfit, read_record
 
 AA_ROW = "a/a"
@@ -83,7 +82,7 @@ def choose_participants(asked: str, params: Params, request: Request) -> list[Pa
     chosen = [
         key
         for key, variant in runnable.items()
-        if key == asked or is_due(key, variant, stage_name(variant), recorded_digest(key), request)
+        if key == asked or is_due(key, variant, stage_name(variant), recorded_digest, request)
     ]
     participants = [Participant(key, key, runnable[key], is_reported=True) for key in chosen]
     baseline = params.baselines.get(device)

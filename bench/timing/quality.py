@@ -1,8 +1,7 @@
 """The quality gate: are the timed logits the model's logits?
 
-Every run of the timed session is compared with the fp32 reference, so a row cannot
-be fast and wrong.  The absolute error of a logit means little without the spread
-of the logits (0.01 is nothing for a trained model and much for a random one), hence
+Every run of the timed session is compared with the fp32 reference, so a row cannot be fast and wrong.  The absolute
+error of a logit means little without the spread of the logits (0.01 is nothing for a trained model), hence
 
     relative error = largest absolute difference / standard deviation of the reference logits
 
@@ -44,11 +43,6 @@ class Comparison:
     fault: str = ""
     sums: list[float] = field(default_factory=list)
 
-    @property
-    def agreement(self) -> float:
-        """The share of compared decisions that are the reference's, or the correlation with it."""
-        return agreement_of([self])
-
 
 def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
     """Compare logits `[batch, labels]` of each run with the reference rows of its sentences, by their numbers."""
@@ -58,8 +52,7 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
     seen: set[int] = set()
     for indices, logits in outputs:
         wanted = reference[indices]
-        fault = _fault_of(logits, wanted)
-        if fault:
+        if fault := _fault_of(logits, wanted):
             return Comparison(float("inf"), agreeing, compared, len(seen), fault)
         differences.append(largest_difference(logits, wanted))
         same = _same_decisions(logits, wanted, task)
@@ -69,9 +62,8 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         seen.update(indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
-    return Comparison(
-        max(differences), agreeing, compared, len(seen), "", sums.tolist() if task == "regression" else []
-    )
+    kept_sums = sums.tolist() if task == "regression" else []
+    return Comparison(max(differences), agreeing, compared, len(seen), sums=kept_sums)
 
 
 def _same_decisions(logits: Logits, wanted: Logits, task: Task) -> NDArray[np.bool_]:
@@ -86,7 +78,10 @@ def _sums(logits: Logits, wanted: Logits) -> NDArray[np.float64]:
 
 
 def agreement_of(comparisons: list[Comparison]) -> float:
-    """Return the agreement of several comparisons together; 0.0 without any, or where a correlation has no meaning."""
+    """Return the agreement of several comparisons together: a share of the decisions, or the correlation.
+
+    0.0 without any comparison, or where a correlation has no meaning.
+    """
     compared = sum(comparison.compared for comparison in comparisons)
     if not compared:
         return 0.0

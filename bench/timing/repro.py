@@ -1,7 +1,10 @@
-"""Which stages a `dvc repro` runs: what it was asked for, and what a variant's stage depends on, as one hash.
+"""What the stages of one `dvc repro` know of each other: which of them it runs, and the reports that wait for them.
 
 DVC decides which stage runs, and does not tell it of the others: the command line of the process that started it names
 the targets, and the hash of every dependency and parameter that dvc.yaml lists shows which stages will follow.
+
+The first stage of a kind runs the rounds, the later ones take their report.  It waits in artifacts/rounds, with the
+hash of what it was timed with and the repro that it belongs to.  It is taken once, so that old timings never come back.
 """
 
 from __future__ import annotations
@@ -9,20 +12,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import psutil
 
-from bench.core.errors import DataError
-from bench.core.files import file_sha256, read_yaml
+from bench.core.errors import DataError, WorkerError
+from bench.core.files import file_sha256, read_model, read_yaml, write_json
 from bench.core.params import Variant
 from bench.core.paths import ENVIRONMENT, PARAMS, PIPELINE
+from bench.core.reports import Report, Served, Stored
 from bench.core.schemas import read_environment
 
+R = TypeVar("R", Report, Served)
 LEFT_OUT = ("__pycache__", ".pyc", ".tmp")
 """What .dvcignore leaves out, too."""
 PLACE = re.compile(r"\$\{([a-z_.]+)\}")
@@ -133,3 +138,64 @@ def parse(words: Sequence[str]) -> tuple[tuple[str, ...], bool] | None:
             rest = words[place + 1 :]
             return tuple(item for item in rest if not item.startswith("-")), any(item in FORCE for item in rest)
     return None
+
+
+class Waiting(Stored, Generic[R]):
+    """artifacts/rounds/DEVICE/KEY.json, artifacts/rounds/serve/KEY.json."""
+
+    fingerprint: str
+    request: str
+    report: R
+
+
+@dataclass(frozen=True)
+class Place(Generic[R]):
+    """Where a variant's report waits; `words`: what its stage does, and has done."""
+
+    key: str
+    variant: Variant
+    stage: str
+    path: Path
+    kind: type[Waiting[R]]
+    words: tuple[str, str]
+
+    @property
+    def digest(self) -> str:
+        """What the variant's stage depends on now."""
+        return variant_digest(self.key, self.variant, self.stage)
+
+    def leave(self, report: R, request: Request) -> None:
+        """Write a report that was made with what the variant is now."""
+        waiting = self.kind(fingerprint=self.digest, request=request.id, report=report)
+        write_json(self.path, waiting.as_dict())
+
+    def take(self, recorded: str, request: Request, run: Callable[[], None]) -> R:
+        """Return the report that waits, after `run` where there is none that this repro may take.
+
+        `recorded`: the digest of the last report; if nothing has changed since, only one of this very repro is new.
+        WorkerError if what the row is timed with was edited meanwhile.
+        """
+        digest = self.digest
+        report = self._find(digest, request.id if request.is_forced or recorded == digest else None)
+        if report is None:
+            run()
+            report = self._find(digest, None)
+        if report is None:
+            does, done = self.words
+            reason = f"what it is {done} with changed while it was {done}: `dvc repro` {does} it again"
+            raise WorkerError(f"{self.key}: {reason}")
+        return report
+
+    def _find(self, digest: str, request_id: str | None) -> R | None:
+        if not self.path.is_file():
+            return None
+        waiting = read_model(self.path, "remove it, then `dvc repro`", self.kind)
+        is_of_repro = request_id is None or (request_id and waiting.request == request_id)
+        return waiting.report if waiting.fingerprint == digest and is_of_repro else None
+
+
+def is_due(key: str, variant: Variant, stage: str, recorded: Callable[[str], str], request: Request) -> bool:
+    """Tell whether this `dvc repro` runs the variant's stage anyway; `recorded` returns its last report's digest."""
+    if not request.includes((stage, f"{stage}@{key}")):
+        return False
+    return request.is_forced or recorded(key) != variant_digest(key, variant, stage)
