@@ -21,6 +21,7 @@ from bench.statistics.intervals import t_quantile
 from bench.summary.comparisons import fastest_and_ties
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "tensorrt")
+MACHINE = ("run", "GPU", "CPU", "system", *LIBRARIES, "model")
 
 
 def render_hardware(runs: list[RecordedRun]) -> str:
@@ -29,7 +30,7 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     if not runs:
         return "\n".join([*lines, "No run is recorded: `python run.py record NAME` keeps the last one.", ""])
     compared, others = comparable(runs)
-    lines += [*_machines(runs), ""]
+    lines += [*table_lines(MACHINE, MACHINE, map(_machine, runs)), ""]
     remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
     sentences = {run.provenance["sentences"] for run in compared if run.lengths}
     if len(sentences) > 1:
@@ -43,38 +44,28 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     return "\n".join(lines)
 
 
-def _machines(runs: list[RecordedRun]) -> Iterator[str]:
-    names = ("run", "GPU", "CPU", "system", *LIBRARIES, "model")
-    yield from table_lines(names, names, map(_machine, runs))
-
-
 def _machine(run: RecordedRun) -> list[str]:
-    versions = [run.environment["versions"].get(name) or MISSING for name in LIBRARIES]
-    machine = [
+    return [
         f"[`{run.name}`](../runs/{run.name}/README.md)",
         run.hardware("cuda"),
         run.hardware("cpu"),
         run.environment["os"],
+        *(run.environment["versions"].get(name) or MISSING for name in LIBRARIES),
+        run.provenance["model"],
     ]
-    return [*machine, *versions, run.provenance["model"]]
 
 
 def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
-    """Yield how many requests a second each row holds in each run, within the budget that stands above; nothing where
-    no row was served.
-    """
-    held = {f"`{run.name}`": found for run in runs if (found := _held(run, device))}
-    if not held:
+    """Yield how many requests a second each row sustains in each run within the SLO; nothing where none was served."""
+    tables = {f"`{run.name}`": run.serving.query(f"device == '{device}'") for run in runs}
+    served = {name: found for name, table in tables.items() if (found := sustaining(list(table.itertuples())))}
+    if not served:
         return
-    columns = [f"{name}, p99 within {rows[0].budget_ms:g} ms" for name, rows in held.items()]
-    variants = dict.fromkeys(str(row.variant) for rows in held.values() for row in rows)
+    columns = [f"{name}, p99 within {rows[0].budget_ms:g} ms" for name, rows in served.items()]
+    variants = dict.fromkeys(str(row.variant) for rows in served.values() for row in rows)
     yield from ["Requests per second within the latency budget (95% interval):", ""]
-    cells = ([variant, *(_rate(rows, variant) for rows in held.values())] for variant in variants)
+    cells = ([variant, *(_rate(rows, variant) for rows in served.values())] for variant in variants)
     yield from [*table_lines(["variant", *columns], ["variant"], cells), ""]
-
-
-def _held(run: RecordedRun, device: str) -> list[Any]:
-    return sustaining([row for row in run.serving.itertuples() if row.device == device])
 
 
 def _rate(rows: list[Any], variant: str) -> str:
@@ -96,17 +87,12 @@ def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     yield ""
     if len(measured) == 1:
         return
-    changes = [_change(size, columns, found) for size, found in best.items() if not _share_a_winner(found)]
+    names = {size: [{row.variant for row in rows} for rows in found if rows] for size, found in best.items()}
+    changes = [_change(size, columns, found) for size, found in best.items() if not set.intersection(*names[size])]
     if changes:
         yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
     else:
         yield "At every batch size one row is the fastest on all of them, or not significantly slower than it."
-
-
-def _share_a_winner(found: list[list[Any]]) -> bool:
-    """Tell whether one variant is among the fastest rows of every run that has any."""
-    names = [{row.variant for row in rows} for rows in found if rows]
-    return bool(set.intersection(*names))
 
 
 def _change(size: int, columns: list[str], found: list[list[Any]]) -> str:
@@ -124,18 +110,15 @@ def _winners_text(rows: list[Any]) -> str:
 
 def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Yield p50 with its interval of every row that at least one run measured, a column a run."""
-    yield "p50 in ms (95% interval):"
-    yield ""
-    yield from table_lines(["batch", "variant", *measured], ["variant"], _same_cells(measured))
-
-
-def _same_cells(measured: dict[str, pd.DataFrame]) -> Iterator[list[str]]:
     variants = dict.fromkeys(str(name) for rows in measured.values() for name in rows["variant"])
-    for size in _batch_sizes(measured):
-        for variant in variants:
-            cells = [_cell(rows, variant, size) for rows in measured.values()]
-            if any(cell != MISSING for cell in cells):
-                yield [str(size), variant, *cells]
+    lines = (
+        [str(size), variant, *(_cell(rows, variant, size) for rows in measured.values())]
+        for size in _batch_sizes(measured)
+        for variant in variants
+    )
+    yield from ["p50 in ms (95% interval):", ""]
+    kept = (line for line in lines if set(line[2:]) != {MISSING})
+    yield from table_lines(["batch", "variant", *measured], ["variant"], kept)
 
 
 def _cell(rows: pd.DataFrame, variant: str, size: int) -> str:
