@@ -100,7 +100,7 @@ def test_a_run_is_kept_and_compared_and_never_written_over_silently(measured_cop
     found = json.loads((kept / "measured_with.json").read_text())
     assert found["environment"] == json.loads(measured_copy.read("metrics/env.json"))
     assert found["params"] == measured_copy.params()
-    assert "| 1 | ort_cpu_fp32 |" in (kept / "README.md").read_text()
+    assert "| 1 | `ort_cpu_fp32` |" in (kept / "README.md").read_text()
     assert measured_copy.repro("compare_runs") == {"compare_runs"}
     assert "`first`" in measured_copy.read("results/hardware.md")
 
