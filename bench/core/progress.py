@@ -61,15 +61,11 @@ class Steps:
         """Count one step as finished."""
         self.finished = min(self.finished + 1, self.total)
 
-    def rest_seconds(self) -> float | None:
-        """Estimate the seconds left from the steps finished so far; None before the first."""
-        if not self.finished:
-            return None
-        return (self._clock() - self._began) / self.finished * (self.total - self.finished)
-
     def _draw(self, text: str) -> None:
-        rest = self.rest_seconds()
-        about = "" if rest is None else f"about {rest:.0f} s left"
+        about = ""
+        if self.finished:
+            rest_seconds = (self._clock() - self._began) / self.finished * (self.total - self.finished)
+            about = f"about {rest_seconds:.0f} s left"
         if self._live and self._task is not None:
             self._live.update(
                 self._task, description=text, total=self.total, completed=self.finished, rest=about, refresh=True
