@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -26,7 +25,7 @@ from ruamel.yaml.error import YAMLError
 from bench.core.errors import ParameterError
 from bench.core.files import read_yaml, shortened
 from bench.core.model_inputs import Padding
-from bench.core.params_faults import describe_fault, describe_yaml_fault
+from bench.core.params_faults import complete, describe_fault, describe_yaml_fault, each_once
 from bench.core.paths import PARAMS
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
@@ -41,29 +40,8 @@ DAY_SECONDS = 86_400
 Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _each_once(what: str) -> AfterValidator:
-    def check(values: list[Any]) -> list[Any]:
-        if len(set(values)) != len(values):
-            raise ValueError(f"allowed: each {what} once")
-        return values
-
-    return AfterValidator(check)
-
-
-def _complete(names: tuple[str, ...], allowed: str = "") -> AfterValidator:
-    def check(section: dict[str, Any]) -> dict[str, Any]:
-        for name in names:
-            if name not in section:
-                raise ValueError(f"{name}: missing, allowed: {allowed or 'an entry for each of ' + ', '.join(names)}")
-        return section
-
-    return AfterValidator(check)
-
-
-EVERY_DEVICE = _complete(get_args(Device))
-EVERY_PRECISION = _complete(get_args(Precision))
+EVERY_DEVICE = complete(get_args(Device))
+EVERY_PRECISION = complete(get_args(Precision))
 
 
 class Section(BaseModel):
@@ -171,7 +149,7 @@ class Timing(Section):
 class Serving(Section):
     """How rows are tried under load: requests that come one by one, at random times."""
 
-    variants: Annotated[list[str], _each_once("variant")]
+    variants: Annotated[list[str], each_once("variant")]
     p99_ms: Annotated[
         dict[Device, Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]], EVERY_DEVICE
     ]
@@ -260,8 +238,8 @@ class Variant(Section):
         return graph
 
 
-BatchSizes = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1), _each_once("batch size")]
-EVERY_LIST = _complete(get_args(Device), "a list of batch sizes for each device, or one for both")
+BatchSizes = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1), each_once("batch size")]
+EVERY_LIST = complete(get_args(Device), "a list of batch sizes for each device, or one for both")
 BatchSizesOfDevices = Annotated[
     Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], EVERY_LIST, Tag("literal[dict]")],
     Discriminator(lambda given: "literal[dict]" if isinstance(given, dict) else "literal[list]"),

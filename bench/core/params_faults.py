@@ -5,10 +5,33 @@ from __future__ import annotations
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from ruamel.yaml.error import MarkedYAMLError
 
 from bench.core.files import shortened
+
+
+def each_once(what: str) -> AfterValidator:
+    """Refuse a list that has an entry twice."""
+
+    def check(values: list[Any]) -> list[Any]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"allowed: each {what} once")
+        return values
+
+    return AfterValidator(check)
+
+
+def complete(names: tuple[str, ...], allowed: str = "") -> AfterValidator:
+    """Refuse a section that lacks an entry for one of these names."""
+
+    def check(section: dict[str, Any]) -> dict[str, Any]:
+        for name in names:
+            if name not in section:
+                raise ValueError(f"{name}: missing, allowed: {allowed or 'an entry for each of ' + ', '.join(names)}")
+        return section
+
+    return AfterValidator(check)
 
 
 def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
