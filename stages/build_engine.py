@@ -25,7 +25,9 @@ def main() -> None:
     params = load_params()
     variant = params.tensorrt_variant(key)
     environment = read_environment()
-    reason = reason_to_skip(variant, environment) or ("" if params.is_on(variant) else "its precision is off")
+    reason = reason_to_skip(variant, environment) or (
+        "" if params.precisions[variant.precision] else "its precision is off"
+    )
     not_made = reason_not_made(ARTIFACTS / variant.graph)
     with replacing_folder(ENGINES / key) as folder:
         if reason:

@@ -35,9 +35,11 @@ CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 """A count that some machine can meet: a larger number is a slip of the finger."""
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
 Processes = Annotated[int, Field(ge=1, le=1_000)]
 DAY_SECONDS = 86_400
 Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EVERY_DEVICE = complete(get_args(Device))
@@ -150,10 +152,8 @@ class Serving(Section):
     """How rows are tried under load: requests that come one by one, at random times."""
 
     variants: Annotated[list[str], each_once("variant")]
-    p99_ms: Annotated[
-        dict[Device, Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]], EVERY_DEVICE
-    ]
-    max_batch: Annotated[dict[Device, Annotated[int, Field(ge=1, le=65536)]], EVERY_DEVICE]
+    p99_ms: Annotated[dict[Device, Milliseconds], EVERY_DEVICE]
+    max_batch: Annotated[dict[Device, BatchSize], EVERY_DEVICE]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
     instances: Annotated[int, Field(ge=1, le=64)]
     processes: Processes
@@ -238,7 +238,7 @@ class Variant(Section):
         return graph
 
 
-BatchSizes = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1), each_once("batch size")]
+BatchSizes = Annotated[list[BatchSize], Field(min_length=1), each_once("batch size")]
 EVERY_LIST = complete(get_args(Device), "a list of batch sizes for each device, or one for both")
 BatchSizesOfDevices = Annotated[
     Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], EVERY_LIST, Tag("literal[dict]")],
@@ -295,10 +295,6 @@ class Params(Section):
     def sizes(self, device: str) -> list[int]:
         """Return the batch sizes of a device."""
         return self.batch_sizes[device] if isinstance(self.batch_sizes, dict) else self.batch_sizes  # type: ignore[index]
-
-    def is_on(self, variant: Variant) -> bool:
-        """Tell whether the variant's precision is switched on."""
-        return self.precisions[variant.precision]
 
 
 def _named(key: str, variants: dict[str, Variant], where: str) -> Variant:
