@@ -13,8 +13,7 @@ from conftest import Project, shim
 from bench.core.params import load_params
 from bench.core.progress import Steps
 from bench.serving import coordinator
-from bench.serving.coordinator import served_report
-from bench.serving.serving_rounds import ServingRounds
+from bench.serving.coordinator import ServingRounds, served_report
 from bench.timing.repro import UNKNOWN
 
 KEY = "ort_cpu_fp32"

@@ -1,7 +1,6 @@
 """Start worker processes, one at a time, and wait for them without using the CPU.
 
-The launcher sleeps in a read of the worker's output while the worker times: a parent
-that polls or redraws takes a core away from what it measures.
+It sleeps in a read of the worker's output: a parent that polls or redraws takes a core away from what it measures.
 """
 
 from __future__ import annotations
