@@ -100,7 +100,7 @@ def test_a_fault_ends_its_own_row_with_the_reason(fault: str, faulty: Project) -
     assert reason in (failures(faulty)[key] if status == "failed" else row["reason"])
     if status == "rejected":
         notes = faulty.read("notes/engineering_observations.md")
-        assert f"`{key}`: rejected, " in notes
+        assert any(line.startswith("- rejected (") and f"`{key}`" in line for line in notes.splitlines())
         assert f"`{key}` has the lowest p50" not in notes
 
 

@@ -51,7 +51,7 @@ def test_a_row_that_needs_too_much_memory_is_not_picked() -> None:
 
 def test_rows_that_may_be_as_good_stand_with_the_pick() -> None:
     pick = pick_of(5.0, LARGE, row("torch_cuda_fp16", 16, (1.9, 2.02, 2.2), peak_gpu_mib=500.0))
-    assert {chosen(pick)[0], *(tie.cell.variant for tie in pick.ties)} == {"ort_cuda_fp16", "torch_cuda_fp16"}
+    assert {chosen(pick)[0], *(tie.first for tie in pick.ties)} == {"ort_cuda_fp16", "torch_cuda_fp16"}
     assert "the rows below may be as good" in plain(doubts(pick))
 
 

@@ -265,7 +265,7 @@ def test_a_rejected_row_keeps_its_figures_or_its_reason() -> None:
     assert (without.status, without.variants) == ("rejected", {"ort_tensorrt_int8": []})
     assert without.reason.endswith("built no INT8 engine: its words")
     [timed] = seen.rejected
-    assert (timed.reason, [cell.p50_ms for cell in timed.cells]) == ("wanted fp16, observed tf32", [0.3])
+    assert (timed.reason, timed.variants) == ("wanted fp16, observed tf32", {"ort_tensorrt_fp16": []})
     assert "| 1 | `ort_tensorrt_int8` |" not in results(*rows)
     assert "| 1 | `ort_tensorrt_fp16` | fixed | 0.300 |" in results(*rows)
 

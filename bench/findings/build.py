@@ -13,7 +13,7 @@ from bench.core.params import Device, ReportSettings
 from bench.core.paths import FINDINGS
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Findings, Panel
-from bench.findings.noise import disturbances, left_out, noise, rejected
+from bench.findings.noise import disturbances, left_out, noise
 from bench.findings.picks import fastest_cells, picks
 from bench.findings.served import served
 from bench.findings.variants import by_variant, least_energy, paddings, precision_speedups, tensorrt
@@ -37,6 +37,7 @@ def findings_of(tables: Tables, settings: ReportSettings) -> Findings:
 
 def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, curves: Curves) -> Panel:
     found = [row for row in rows if row.status == "measured"]
+    timed = [row for row in rows if not is_missing(row.p50_ms)]
     margins = [float(row.margin) for row in found]
     return Panel(
         device=device,
@@ -49,8 +50,8 @@ def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, cu
         variants=list(by_variant(found)),
         least_energy=least_energy(found),
         noise=noise(found),
-        disturbances=list(disturbances([row for row in rows if not is_missing(row.p50_ms)])),
-        rejected=list(rejected(rows)),
+        disturbances=list(disturbances(timed)),
+        rejected=list(left_out([row for row in timed if row.status == "rejected"], rows)),
         not_timed=list(left_out([row for row in rows if is_missing(row.p50_ms)], rows)),
         served=served(tried, rows, curves, settings.price_per_hour.get(device)),
     )

@@ -41,27 +41,6 @@ class Fastest(Finding):
     speedup: float | None
 
 
-class Tie(Finding):
-    """A cell that may have as much throughput as the one that was picked, compared with that one."""
-
-    cell: Cell
-    comparison: Comparison
-
-
-class Pick(Finding):
-    """The cell with the most throughput of those whose p95 and memory are within the limits; None: none is known to.
-
-    `p95_high_ms`: the upper limit of its p95, None from few runs.  `unknown`: cells that may fit as well or, without a
-    pick, might fit, but whose p95 or memory is not known.
-    """
-
-    budget_ms: float
-    cell: Cell | None
-    p95_high_ms: float | None
-    ties: list[Tie]
-    unknown: list[Cell]
-
-
 class Pair(Finding):
     """Two rows compared at one batch size; one row at two; or under load, without batch sizes.
 
@@ -79,6 +58,21 @@ class Pair(Finding):
     def verdict(self) -> Verdict:
         """Return faster, slower, tie or inconclusive; a tie that only noise makes is inconclusive."""
         return "inconclusive" if self.comparison.is_within_noise else self.comparison.verdict
+
+
+class Pick(Finding):
+    """The cell with the most throughput of those whose p95 and memory are within the limits; None: none is known to.
+
+    `p95_high_ms`: the upper limit of its p95, None from few runs.  `ties`: cells that may have as much throughput,
+    compared with it.  `unknown`: cells that may fit as well or, without a pick, might fit, but whose p95 or memory is
+    not known.
+    """
+
+    budget_ms: float
+    cell: Cell | None
+    p95_high_ms: float | None
+    ties: list[Pair]
+    unknown: list[Cell]
 
 
 class Factors(Finding):
@@ -182,18 +176,6 @@ class Noise(Finding):
 
 
 Disturbed = Literal["cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable"]
-Remarked = Literal["generator-bound", "saturates", "lower bound", "late captures", "queue"]
-
-
-class Disturbance(Finding):
-    """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, or
-    the fixed loop's slowest time over its fastest.
-    """
-
-    variant: str
-    batch_size: int
-    kind: Disturbed
-    value: float | str
 
 
 class Remark(Finding):
@@ -201,23 +183,25 @@ class Remark(Finding):
     SingleStream over that of batch 1.
     """
 
-    kind: Remarked
-    value: float | None = None
+    kind: Literal["generator-bound", "saturates", "lower bound", "late captures", "queue"] | Disturbed
+    value: float | str | None = None
+
+
+class Disturbance(Remark):
+    """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, or
+    the fixed loop's slowest time over its fastest.
+    """
+
+    variant: str
+    batch_size: int
 
 
 class LeftOut(Finding):
-    """Variants without times, or without a rate, for one reason; `batch_sizes`: empty for all of a variant's."""
+    """Variants and batch sizes that are no part of a comparison, for one reason; none for all sizes of a variant."""
 
     status: str
     reason: str
     variants: dict[str, list[int]]
-
-
-class Rejected(Finding):
-    """A variant that was timed and is no part of any comparison."""
-
-    reason: str
-    cells: list[Cell]
 
 
 class Sustained(Finding):
@@ -273,7 +257,7 @@ class Panel(Finding):
     """What the rows of one device show.
 
     `margin`: the smallest and the largest difference that decides nothing.  `paddings`: for each way to pad less its
-    fastest row against the fastest of fixed length, at each batch size.
+    fastest row against the fastest of fixed length, at each batch size.  `rejected`: variants that were timed.
     """
 
     device: Device
@@ -287,7 +271,7 @@ class Panel(Finding):
     least_energy: Energy | None
     noise: Noise | None
     disturbances: list[Disturbance]
-    rejected: list[Rejected]
+    rejected: list[LeftOut]
     not_timed: list[LeftOut]
     served: Served | None
 

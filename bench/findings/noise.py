@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
-from bench.findings.models import Disturbance, Disturbed, LeftOut, Noise, Rejected
+from bench.findings.models import Disturbance, Disturbed, LeftOut, Noise
 from bench.findings.picks import cell_of
 from bench.statistics.intervals import Interval
 from bench.summary.comparisons import Comparison
@@ -82,19 +82,12 @@ def _disturbed(row: Any) -> Iterator[tuple[Disturbed, float | str]]:
         yield "clock unstable", loop
 
 
-def left_out(rows: Rows, of: Rows | None = None) -> Iterator[LeftOut]:
+def left_out(rows: Rows, of: Rows) -> Iterator[LeftOut]:
     """Yield the variants of each status and reason; `of`: all cells, by which a part of a variant is told."""
-    whole = Counter(row.variant for row in (rows if of is None else of))
+    whole = Counter(row.variant for row in of)
     for (status, reason), group in grouped(rows, "status", "reason").items():
         found = {
             str(variant): [] if len(cells) == whole[variant] else [int(row.batch_size) for row in cells]
             for (variant,), cells in grouped(group, "variant").items()
         }
         yield LeftOut(status=str(status), reason="" if is_missing(reason) else str(reason), variants=found)
-
-
-def rejected(rows: Rows) -> Iterator[Rejected]:
-    """Yield the variants that were timed and rejected, with the figures that they had."""
-    timed = [row for row in rows if row.status == "rejected" and not is_missing(row.p50_ms)]
-    for (_, reason), cells in grouped(timed, "variant", "reason").items():
-        yield Rejected(reason=str(reason), cells=[cell_of(row) for row in cells])

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.core.params import ReportSettings
-from bench.findings.models import Cell, Fastest, Pick, Tie
-from bench.summary.comparisons import compare, fastest_and_ties, not_surely_slower
+from bench.findings.assumptions import pair_of
+from bench.findings.models import Cell, Fastest, Pick
+from bench.summary.comparisons import fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known
 
 
@@ -51,7 +52,7 @@ def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings)
         budget_ms=budget_ms,
         cell=cell_of(best),
         p95_high_ms=known(best, "p95_high_ms"),
-        ties=[Tie(cell=cell_of(row), comparison=compare(row, best, "throughput")) for row in ties],
+        ties=[pair_of(row, best, "throughput") for row in ties],
         unknown=[cell_of(row) for row in hidden],
     )
 

@@ -37,7 +37,7 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
             Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
             for budget_ms, found in within_budgets(tried, curves)
         ],
-        not_served=list(left_out([row for row in tried if row.status != "measured"])),
+        not_served=list(left_out([row for row in tried if row.status != "measured"], tried)),
     )
 
 

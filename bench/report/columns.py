@@ -27,11 +27,7 @@ from bench.report.figures import (
 from bench.summary.serving import SHARES
 from bench.summary.table_file import is_missing
 
-PROOFS = {
-    "D": "ran on the device",
-    "W": "weights of the type",
-    "K": "kernels computed in the precision",
-}
+PROOFS = {"D": "ran on the device", "W": "weights of the type", "K": "kernels computed in the precision"}
 """What the letters of the column `proof` stand for."""
 Table = Literal["rows", "fastest", "picks", "served", "load", "variants"]
 """All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; the same in the
@@ -70,10 +66,6 @@ def grid(table: Table, views: Sequence[View]) -> Grid:
     return Grid([each.heading for each in columns], left, [[each.write(view) for each in columns] for view in views])
 
 
-def _figure(key: str, write: Callable[[Any], Text]) -> Callable[[View], Text]:
-    return lambda view: write(view.get(key))
-
-
 def _lacks(view: View, *keys: str) -> bool:
     return any(is_missing(view.get(key)) for key in keys)
 
@@ -84,8 +76,17 @@ def _text(value: Any) -> Text:
     return MISSING if is_missing(value) else str(value)
 
 
+def _figure(key: str, write: Callable[[Any], Text] = _text) -> Callable[[View], Text]:
+    return lambda view: write(view.get(key))
+
+
 def _limits(low: str, high: str, write: Callable[[Any], str]) -> Callable[[View], str]:
     return lambda view: between(write, view.get(low), view.get(high))
+
+
+def _variant(view: View) -> Text:
+    instead: Text | None = view.get("instead")
+    return instead or Code(view["variant"])
 
 
 def _tokens(view: View) -> str:
@@ -112,16 +113,13 @@ def _bottleneck(view: View) -> str:
 
 
 def _reached(key: str) -> Callable[[View], str]:
-    """Write how much of what the measured peaks allow a cell reaches, and which peak sets the limit."""
+    """Write how much of what the measured peaks allow a cell reaches."""
+    return lambda view: share(view.get(key)) if _lacks(view, key) or view[key] <= 1 else "beyond the measured peak"
 
-    def write(view: View) -> str:
-        reached: Any = view.get(key)
-        if is_missing(reached):
-            return MISSING
-        limit = f" ({view['limited_by']})" if key == "limit_share" else ""
-        return (share(reached) if reached <= 1 else "beyond the measured peak") + limit
 
-    return write
+def _roofline(view: View) -> str:
+    """Write the share of the roofline with the peak that sets the limit."""
+    return MISSING if _lacks(view, "limit_share") else f"{_reached('limit_share')(view)} ({view['limited_by']})"
 
 
 def _start_up(view: View) -> str:
@@ -157,11 +155,8 @@ def _status(view: View) -> Text:
 
 
 def _latencies(at: int) -> Callable[[View], str]:
-    def write(view: View) -> str:
-        p50_ms = view.get(f"p50_ms_at_{at}")
-        return MISSING if is_missing(p50_ms) else f"{milliseconds(p50_ms)} / {milliseconds(view[f'p99_ms_at_{at}'])}"
-
-    return write
+    p50, p99 = f"p50_ms_at_{at}", f"p99_ms_at_{at}"
+    return lambda view: MISSING if _lacks(view, p50) else f"{milliseconds(view[p50])} / {milliseconds(view[p99])}"
 
 
 def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
@@ -204,25 +199,24 @@ def _over(figure: str, reference: str) -> Callable[[View], str]:
     return lambda view: MISSING if _lacks(view, figure, reference) else ratio(view[figure] / view[reference])
 
 
+CELLS: tuple[Table, ...] = ("rows", "fastest", "picks")
 _ONE_DECIMAL = formatted("{:.1f}")
 _P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", milliseconds)
 _ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", three_digits)
+_P50_LIMITS = _limits("p50_low_ms", "p50_high_ms", milliseconds)
+_RATE_LIMITS = _limits("requests_per_s_low", "requests_per_s_high", per_second)
+_COST = _figure("cost_per_million_requests", three_digits)
+_WITHOUT_PADDING = _reached("limit_without_padding_share")
 COLUMNS: dict[str, Column] = {
     "budget": Column("p95 within", ("picks",), _figure("budget", str)),
-    "batch_size": Column("batch", ("rows", "fastest", "picks"), _figure("batch_size", _text)),
-    "variant": Column(
-        "variant", get_args(Table), lambda view: view.get("instead") or Code(view["variant"]), is_text=True
-    ),
-    "padding": Column(
-        "padding", ("rows", "fastest", "picks", "served"), _figure("padding", _text), is_text=True, rank=4
-    ),
+    "batch_size": Column("batch", CELLS, _figure("batch_size")),
+    "variant": Column("variant", get_args(Table), _variant, is_text=True),
+    "padding": Column("padding", (*CELLS, "served"), _figure("padding"), is_text=True, rank=4),
     "tokens": Column("tokens computed / given", ("rows",), _tokens, rank=5),
     "requests_per_s": Column("requests/s", ("served", "load"), _figure("requests_per_s", per_second)),
-    "requests_interval": Column(
-        "95% interval", ("served",), _limits("requests_per_s_low", "requests_per_s_high", per_second), rank=1
-    ),
+    "requests_interval": Column("95% interval", ("served",), _RATE_LIMITS, rank=1),
     "confirmed": Column("confirmed (99%)", ("served",), _figure("confirmed_per_s", per_second), rank=5),
-    "vs_best": Column("vs best", ("served",), _figure("vs_best", _text), is_text=True, rank=6),
+    "vs_best": Column("vs best", ("served",), _figure("vs_best"), is_text=True, rank=6),
     "offline": Column("Offline", ("load",), _figure("offline_per_s", per_second), "/s"),
     "peak_share": Column("% of closed-loop peak", ("served",), _figure("closed_loop_peak_share", share), rank=2),
     "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
@@ -233,18 +227,14 @@ COLUMNS: dict[str, Column] = {
     "gpu_load": Column("GPU busy", ("served",), _figure("gpu_busy_percent", formatted("{:.0f}%")), rank=10),
     "mj_per_request": Column("mJ/request", ("served",), _figure("energy_mj_per_request", three_digits), rank=12),
     "memory_under_load": Column("memory", ("served",), _figure("memory_under_load_mib", mebibytes), rank=9),
-    "cost": Column(
-        "cost per million requests", ("served",), _figure("cost_per_million_requests", three_digits), rank=8
-    ),
+    "cost": Column("cost per million requests", ("served",), _COST, rank=8),
     "doubled": Column("with twice the budget", ("load",), _over("doubled_budget_per_s", "requests_per_s")),
     "single_stream": Column("SingleStream p50", ("load",), _figure("single_stream_p50_ms", milliseconds), "ms"),
     "queue": Column("vs batch 1", ("load",), _over("single_stream_p50_ms", "batch_1_p50_ms")),
     "no_op_p99": Column("no-op p99 at its rate", ("load",), _figure("null_p99_ms", milliseconds), "ms"),
-    "remarks": Column("remarks", ("served",), _figure("remarks", _text), is_text=True),
+    "remarks": Column("remarks", ("served",), _figure("remarks"), is_text=True),
     "p50": Column("p50", ("rows", "fastest"), _figure("p50_ms", milliseconds), "ms"),
-    "p50_interval": Column(
-        "95% interval", ("rows", "fastest"), _limits("p50_low_ms", "p50_high_ms", milliseconds), rank=3
-    ),
+    "p50_interval": Column("95% interval", ("rows", "fastest"), _P50_LIMITS, rank=3),
     "p95": Column("p95", ("rows",), _figure("p95_ms", milliseconds), "ms", rank=11),
     "mean": Column("mean", ("rows",), _figure("mean_ms", milliseconds), "ms", rank=12),
     "samples_per_s": Column("samples/s", ("rows", "picks"), _figure("samples_per_s", per_second), rank=1),
@@ -253,19 +243,12 @@ COLUMNS: dict[str, Column] = {
     "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
     "memory": Column("memory", ("fastest", "picks"), _figure("memory_mib", mebibytes), rank=3),
     "bottleneck": Column("bottleneck", ("rows", "fastest"), _bottleneck, is_text=True, rank=6),
-    "roofline": Column("of roofline", ("rows", "fastest", "variants"), _reached("limit_share"), rank=7),
-    "roofline_without_padding": Column(
-        "of roofline without padding", ("rows", "fastest"), _reached("limit_without_padding_share"), rank=8
-    ),
-    "energy": Column(
-        "mJ/sample",
-        ("rows", "fastest", "picks"),
-        _ENERGY,
-        rank=9,
-    ),
+    "roofline": Column("of roofline", ("rows", "fastest", "variants"), _roofline, rank=7),
+    "roofline_without_padding": Column("of roofline without padding", ("rows", "fastest"), _WITHOUT_PADDING, rank=8),
+    "energy": Column("mJ/sample", CELLS, _ENERGY, rank=9),
     "most": Column("most samples/s", ("variants",), _most),
     "gain": Column("vs smallest batch", ("variants",), _figure("gain", ratio)),
-    "loses": Column("loses throughput at batch", ("variants",), _figure("loses_at", _text)),
+    "loses": Column("loses throughput at batch", ("variants",), _figure("loses_at")),
     "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
     "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
     "kernels": Column("kernels", ("variants",), _each("kernels", str)),
@@ -274,10 +257,10 @@ COLUMNS: dict[str, Column] = {
     "setup": Column("set-up cost", ("fastest", "variants"), _setup),
     "break_even": Column("pays after calls", ("variants",), _calls("break_even"), is_text=True),
     "break_even_cuda": Column("pays against CUDA after calls", ("variants",), _calls("break_even_cuda"), is_text=True),
-    "ties": Column("significant?", ("fastest", "picks"), _figure("significant", _text), is_text=True),
+    "ties": Column("significant?", ("fastest", "picks"), _figure("significant"), is_text=True),
     "agreement": Column("agreement", ("rows",), _figure("agreement", percent), rank=10),
     "accuracy": Column("accuracy, 95% interval", ("rows",), accuracy),
     "accuracy_loss": Column("loss against fp32", ("rows",), accuracy_loss),
-    "proof": Column("proof", ("rows",), _figure("proof", _text), is_text=True, rank=13),
+    "proof": Column("proof", ("rows",), _figure("proof"), is_text=True, rank=13),
     "status": Column("status", ("rows",), _status, is_text=True),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.findings.models import Assumption, Energy, Noise, Pair, Panel, PrecisionSpeedup, Rejected, Served, TensorRT
+from bench.findings.models import Assumption, Energy, Noise, Pair, Panel, PrecisionSpeedup, TensorRT
 from bench.report.columns import grid
 from bench.report.document import Block, Bullets, Code, Grid, Heading, Paragraph, Text, joined, text
 from bench.report.figures import MISSING, milliseconds, per_second, percent, ratio, three_digits
@@ -167,26 +167,14 @@ def _load(shown: Shown) -> Iterator[Block]:
         lines = [text("{}.", line) for line in left_out(served.not_served)]
         if served.rows:
             yield grid("load", shown.served(served))
-            lines = [*_generator(served), *lines]
+        if served.no_op_per_s is not None:
+            rate = f"the no-op backend sustains {per_second(served.no_op_per_s)} requests/s here or more"
+            takes = "its p99 at a row's rate is what generator and queue take of the row's"
+            lines = [f"Generator ceiling: {rate}; {takes}.", *lines]
         if lines:
             yield Bullets(lines)
 
 
-def _generator(served: Served) -> Iterator[Text]:
-    if served.no_op_per_s is not None:
-        rate = per_second(served.no_op_per_s)
-        yield (
-            f"Generator ceiling: the no-op backend sustains {rate} requests/s here or more; its p99 at a row's rate is "
-            "what generator and queue take of the row's."
-        )
-
-
 def _left_out(panels: list[Panel]) -> Iterator[Block]:
-    lines = [line for panel in panels for line in map(_rejected, panel.rejected)]
-    lines += [text("{}.", line) for panel in panels for line in left_out(panel.not_timed)]
+    lines = [text("{}.", line) for panel in panels for line in left_out([*panel.rejected, *panel.not_timed])]
     yield Bullets(lines) if lines else Paragraph("Every configured row was measured.")
-
-
-def _rejected(found: Rejected) -> Text:
-    figures = ", ".join(f"{milliseconds(cell.p50_ms)} ms at batch {cell.batch_size}" for cell in found.cells)
-    return text("{}: rejected, {}; its p50 was {}.", Code(found.cells[0].variant), found.reason, figures)

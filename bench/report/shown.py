@@ -14,7 +14,7 @@ from bench.core.params import ReportSettings, load_params
 from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS
 from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 from bench.findings.build import findings_of, read_findings
-from bench.findings.models import Cell, Findings, Panel, Pick, Served
+from bench.findings.models import Findings, Panel, Pick, Served
 from bench.findings.picks import memory_mib
 from bench.report import sentences
 from bench.report.columns import View
@@ -167,7 +167,8 @@ class Shown:
 
     def fastest(self, panel: Panel) -> list[View]:
         """Return a line for the fastest cell of each batch size."""
-        return [{**self._cell(each.cell), "significant": sentences.significance(each)} for each in panel.fastest]
+        cells = [(each.cell, sentences.significance(each)) for each in panel.fastest]
+        return [{**self._cell(cell.variant, cell.batch_size), "significant": text} for cell, text in cells]
 
     def picks(self, panel: Panel) -> Iterator[View]:
         """Yield a pick's lines once for all neighbouring budgets that share it: the pick, then the nearest ties."""
@@ -177,13 +178,14 @@ class Shown:
             if pick.cell is None:
                 yield {"budget": budget, "instead": sentences.no_pick(pick)}
                 continue
-            yield {**self._cell(pick.cell), "budget": budget, "significant": sentences.doubts(pick)}
+            figures = self._cell(pick.cell.variant, pick.cell.batch_size)
+            yield {**figures, "budget": budget, "significant": sentences.doubts(pick)}
             for tie in pick.ties[: sentences.NEAREST]:
-                yield {**self._cell(tie.cell), "budget": "", "significant": sentences.comparison(tie.comparison)}
+                figures = self._cell(tie.first, tie.first_batch)
+                yield {**figures, "budget": "", "significant": sentences.comparison(tie.comparison)}
 
-    def _cell(self, cell: Cell) -> View:
-        key = (cell.variant, cell.batch_size)
-        return _figures(next(row for row in self.summary if (row.variant, row.batch_size) == key))
+    def _cell(self, *cell: str | int | None) -> View:
+        return _figures(next(row for row in self.summary if (row.variant, row.batch_size) == cell))
 
     def served(self, served: Served) -> list[View]:
         """Return a line for each row that sustains a rate, most requests first."""
