@@ -77,8 +77,9 @@ def joined(texts: Iterable[Text], separator: str = ", ") -> Text:
 
 
 def to_markdown(blocks: Iterable[Block], lower: int = 0) -> str:
-    """Return blocks as Markdown, headings lower by so many levels."""
-    return "\n".join(line for block in blocks for line in (*_lines(block, lower), ""))
+    """Return blocks as Markdown, headings lower by so many levels; nothing of an empty list."""
+    written = (list(_lines(block, lower)) for block in blocks)
+    return "\n".join(line for lines in written if lines for line in (*lines, ""))
 
 
 def inline(text: Text) -> str:
@@ -126,7 +127,8 @@ def _html(block: Block, lower: int) -> str:
         case Paragraph():
             return f"<p>{html_inline(block.text)}</p>"
         case Bullets():
-            return "\n".join(["<ul>", *(f"<li>{html_inline(item)}</li>" for item in block.items), "</ul>"])
+            items = [f"<li>{html_inline(item)}</li>" for item in block.items]
+            return "\n".join(["<ul>", *items, "</ul>"]) if items else ""
         case Grid():
             heads = "".join(f'<th scope="col">{html_inline(title)}</th>' for title in block.titles)
             lines = ("".join(f"<td>{html_inline(cell)}</td>" for cell in row) for row in block.rows)

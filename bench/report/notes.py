@@ -34,7 +34,8 @@ def notes_blocks(shown: Shown) -> Iterator[Block]:
         yield from _panel(panel) if panel.fastest else [Paragraph("Nothing was measured.")]
     yield from _load(shown)
     yield Heading(2, "Not in the comparison")
-    yield from _left_out(findings.panels)
+    lines = [text("{}.", line) for each in findings.panels for line in left_out([*each.rejected, *each.not_timed])]
+    yield Bullets(lines) if lines else Paragraph("Every configured row was measured.")
 
 
 def assumption(found: Assumption) -> Text:
@@ -171,10 +172,4 @@ def _load(shown: Shown) -> Iterator[Block]:
             rate = f"the no-op backend sustains {per_second(served.no_op_per_s)} requests/s here or more"
             takes = "its p99 at a row's rate is what generator and queue take of the row's"
             lines = [f"Generator ceiling: {rate}; {takes}.", *lines]
-        if lines:
-            yield Bullets(lines)
-
-
-def _left_out(panels: list[Panel]) -> Iterator[Block]:
-    lines = [text("{}.", line) for panel in panels for line in left_out([*panel.rejected, *panel.not_timed])]
-    yield Bullets(lines) if lines else Paragraph("Every configured row was measured.")
+        yield Bullets(lines)

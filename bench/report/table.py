@@ -25,29 +25,27 @@ LOAD_LEGEND = (
 def table_blocks(shown: Shown) -> Iterator[Block]:
     """Yield what stands in results/summary_table.md."""
     yield Heading(1, f"Inference latency and throughput{shown.context.stand_in()}")
-    yield from head(shown)
-    yield from under_load(shown)
+    yield from _head(shown)
     for panel in shown.findings.panels:
         yield Heading(2, f"{PANELS[panel.device]}: {shown.context.device(panel.device)}")
-        yield from answers(shown, panel)
+        yield from _answers(shown, panel)
         if timed := shown.timed(panel):
             yield grid("rows", timed)
-        yield from _bullets(left_out(panel.not_timed))
+        yield Bullets(list(left_out(panel.not_timed)))
     yield Paragraph(_legend(shown))
 
 
 def summary_blocks(shown: Shown) -> Iterator[Block]:
     """Yield the machine, rows under load, and for each device what is fastest and what fits which budget."""
-    yield from head(shown)
-    yield from under_load(shown)
+    yield from _head(shown)
     for panel in shown.findings.panels:
         if panel.fastest:
             yield Paragraph(f"{PANELS[panel.device]}:")
-            yield from answers(shown, panel)
+            yield from _answers(shown, panel)
 
 
-def head(shown: Shown) -> Iterator[Block]:
-    """Yield the model, a warning that a stand-in was measured, and the machine."""
+def _head(shown: Shown) -> Iterator[Block]:
+    """Yield the model, a warning that a stand-in was measured, the machine, and requests/s within the budget."""
     context = shown.context
     yield Paragraph(f"Model: {context.model()}.")
     if not context.is_real:
@@ -55,10 +53,6 @@ def head(shown: Shown) -> Iterator[Block]:
         yield Paragraph(random, is_strong=True)
     parity = f"largest logit difference to PyTorch {context.export['parity_max_abs_diff']:.2g}"
     yield Bullets([*context.hardware_lines(), f"Export: opset {context.export['opset']}, {parity}"])
-
-
-def under_load(shown: Shown) -> Iterator[Block]:
-    """Yield the section of requests/s within the budget; nothing where no row was tried."""
     tried = [panel for panel in shown.findings.panels if panel.served]
     if tried:
         yield Heading(2, "Requests per second within the latency budget")
@@ -79,23 +73,17 @@ def served_blocks(shown: Shown, panel: Panel) -> Iterator[Block]:
         yield Paragraph(joined(serve_with(served), "\n"))
     elif served.not_served:
         yield Paragraph(f"{title}, not served:")
-    yield from _bullets(left_out(served.not_served))
+    yield Bullets(list(left_out(served.not_served)))
 
 
-def answers(shown: Shown, panel: Panel) -> Iterator[Block]:
+def _answers(shown: Shown, panel: Panel) -> Iterator[Block]:
     """Yield the fastest row of each batch size, then the pick for each latency budget."""
     if panel.fastest:
-        yield grid("fastest", list(shown.fastest(panel)))
+        yield grid("fastest", shown.fastest(panel))
     if panel.picks:
         most = shown.context.settings.max_memory_gib
         yield Paragraph(f"For a latency budget{'' if most is None else f', memory within {most:g} GiB'}:")
         yield grid("picks", list(shown.picks(panel)))
-
-
-def _bullets(items: Iterator[Text]) -> Iterator[Block]:
-    found = list(items)
-    if found:
-        yield Bullets(found)
 
 
 def margins(findings: Findings) -> str:
