@@ -118,7 +118,6 @@ def _most_samples(serving: Rows) -> Iterator[Pair]:
 
 
 def _precision_or_runtime(rows: Rows) -> Assumption:
-    """Compare the largest factor between precisions of one runtime with that between runtimes at one precision."""
     claim = "Precision matters more than the runtime"
     fixed = [row for row in plain(rows) if row.padding == "fixed"]
     groups = grouped(fixed, "device", "batch_size").items()

@@ -14,9 +14,8 @@ from bench.core.paths import FINDINGS
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Findings, Panel
 from bench.findings.noise import disturbances, left_out, noise
-from bench.findings.picks import fastest_cells, picks
 from bench.findings.served import served
-from bench.findings.variants import by_variant, least_energy, paddings, precision_speedups, tensorrt
+from bench.findings.timed import by_variant, fastest_cells, least_energy, paddings, picks, precision_speedups, tensorrt
 from bench.summary.budgets import Curves, Tables
 from bench.summary.table_file import Rows, is_missing
 

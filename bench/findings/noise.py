@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from bench.findings.models import Disturbance, Disturbed, LeftOut, Noise
-from bench.findings.picks import cell_of
+from bench.findings.timed import cell_of
 from bench.statistics.intervals import Interval
 from bench.summary.comparisons import Comparison
 from bench.summary.panels import values

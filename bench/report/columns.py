@@ -96,7 +96,6 @@ def _tokens(view: View) -> str:
 
 
 def _verdict(view: View) -> str:
-    """Write the verdict against the baseline with the interval behind it."""
     if _lacks(view, "verdict"):
         return MISSING
     limits = between(ratio, view.get("speedup_low"), view.get("speedup_high"))
@@ -106,19 +105,16 @@ def _verdict(view: View) -> str:
 
 
 def _bottleneck(view: View) -> str:
-    """Write what a call's time goes into: the GPU's share of it, or the share of GEMMs on the CPU."""
     if not _lacks(view, "bound"):
         return f"{view['bound']}, GPU busy {share(min(view['gpu_busy_ms'] / view['p50_ms'], 1.0))}"
     return MISSING if _lacks(view, "matrix_share") else f"{share(view['matrix_share'])} in GEMMs"
 
 
 def _reached(key: str) -> Callable[[View], str]:
-    """Write how much of what the measured peaks allow a cell reaches."""
     return lambda view: share(view.get(key)) if _lacks(view, key) or view[key] <= 1 else "beyond the measured peak"
 
 
 def _roofline(view: View) -> str:
-    """Write the share of the roofline with the peak that sets the limit."""
     return MISSING if _lacks(view, "limit_share") else f"{_reached('limit_share')(view)} ({view['limited_by']})"
 
 
@@ -148,7 +144,6 @@ def accuracy_loss(view: View) -> str:
 
 
 def _status(view: View) -> Text:
-    """Write the status with its reason, or with what disturbed the cell."""
     if not _lacks(view, "reason"):
         return f"{view['status']}: {view['reason']}"
     return ", ".join([str(view["status"]), *view.get("disturbances", ())])
@@ -160,7 +155,6 @@ def _latencies(at: int) -> Callable[[View], str]:
 
 
 def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
-    """Write a figure at the smallest and the largest batch size."""
     return lambda view: " → ".join(map(write, view[key])) or MISSING
 
 
@@ -194,7 +188,6 @@ def _batches(view: View) -> str:
 
 
 def _over(figure: str, reference: str) -> Callable[[View], str]:
-    """Write a figure as a multiple of another one, where both are known."""
 
     return lambda view: MISSING if _lacks(view, figure, reference) else ratio(view[figure] / view[reference])
 

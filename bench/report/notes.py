@@ -93,7 +93,6 @@ def padding(way: str, found: list[Pair]) -> Text:
 
 
 def _precisions(found: list[PrecisionSpeedup]) -> Grid:
-    """Return the speed-up of each lower precision over fp32 of the same runtime, a column a batch size."""
     sizes = sorted({size for each in found for size in each.by_batch})
     titles = ["runtime", "padding", "precision", *(f"speed-up over fp32, batch {size}" for size in sizes)]
     rows = []
@@ -104,7 +103,6 @@ def _precisions(found: list[PrecisionSpeedup]) -> Grid:
 
 
 def _tensorrt(found: TensorRT) -> Text:
-    """Say which of the two providers is faster, what a call of each is made of, and what decides."""
     line = text("TensorRT against CUDA: {}.", pair(found.pair))
     if not found.first_parts or not found.second_parts:
         return line

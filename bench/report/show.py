@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Set
 from pathlib import Path
 
 from bench.core.errors import DataError, run_stage
@@ -19,45 +20,36 @@ SO_FAR = ARTIFACTS / "report_so_far.html"
 
 
 def main() -> None:
-    page = write_so_far() if is_under_way() else PAGE
-    address = page.resolve().as_uri()
-    if page == SO_FAR:
+    newer = newer_reports()
+    if not newer and not PAGE.exists():
+        raise DataError(f"{PAGE.as_posix()} is missing: `python run.py` measures and writes it")
+    if newer:
         print("this run is under way: the page shows what is measured so far")
+        write_so_far(newer)
+    address = (SO_FAR if newer else PAGE).resolve().as_uri()
     print(address if webbrowser.open(address) else f"no browser could be started here; open {address}")
 
 
-def is_under_way() -> bool:
-    """Tell whether rows were measured that the page does not show yet; DataError where there are none at all."""
-    newest = max((path.stat().st_mtime for path in reports()), default=None)
-    if newest is None and not PAGE.exists():
-        raise DataError(f"{PAGE.as_posix()} is missing: `python run.py` measures and writes it")
-    return not PAGE.exists() or (newest is not None and newest > PAGE.stat().st_mtime)
-
-
-def reports() -> list[Path]:
+def newer_reports() -> set[Path]:
     """Return the files of rows that were measured since the page was written, all without a page."""
     since = PAGE.stat().st_mtime if PAGE.exists() else 0.0
-    found = [*SAMPLES.glob("*.json"), *SERVED.glob("*.json")]
-    return [path for path in found if path.stat().st_mtime > since]
+    return {path for folder in (SAMPLES, SERVED) for path in folder.glob("*.json") if path.stat().st_mtime > since}
 
 
-def write_so_far() -> Path:
-    """Write the page of the rows that are there; a row of the run before is left out."""
-    params = measured_params(load_params())
-    tables = read_tables(params)
+def write_so_far(newer: Set[Path]) -> None:
+    """Write the page of the rows that these files are of; a row of the run before is left out."""
+    tables = read_tables(measured_params(load_params(), newer))
     shown = shown_of(tables, read_context())
     charts = make_charts(shown, tables.summary, tables.curves)
     write_text(SO_FAR, render_page(shown, tables.curves, charts, is_incomplete=True))
-    return SO_FAR
 
 
-def measured_params(params: Params) -> Params:
+def measured_params(params: Params, newer: Set[Path]) -> Params:
     """Return the parameters with the rows alone that this run has measured so far; DataError if that is none."""
-    there = set(reports())
-    timed = {key for key in params.all_variants() if SAMPLES / f"{key}.json" in there}
+    timed = {key for key in params.all_variants() if SAMPLES / f"{key}.json" in newer}
     if not timed:
         raise DataError("no row of this run is measured yet: look again later")
-    served = [key for key in params.serving.variants if key in timed and SERVED / f"{key}.json" in there]
+    served = [key for key in params.serving.variants if key in timed and SERVED / f"{key}.json" in newer]
     return params.model_copy(
         update={
             "variants": {key: row for key, row in params.variants.items() if key in timed},

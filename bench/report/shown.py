@@ -15,7 +15,7 @@ from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS
 from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 from bench.findings.build import findings_of, read_findings
 from bench.findings.models import Findings, Panel, Pick, Served
-from bench.findings.picks import memory_mib
+from bench.findings.timed import memory_mib
 from bench.report import sentences
 from bench.report.columns import View
 from bench.report.figures import MISSING

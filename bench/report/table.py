@@ -45,7 +45,6 @@ def summary_blocks(shown: Shown) -> Iterator[Block]:
 
 
 def _head(shown: Shown) -> Iterator[Block]:
-    """Yield the model, a warning that a stand-in was measured, the machine, and requests/s within the budget."""
     context = shown.context
     yield Paragraph(f"Model: {context.model()}.")
     if not context.is_real:
@@ -77,7 +76,6 @@ def served_blocks(shown: Shown, panel: Panel) -> Iterator[Block]:
 
 
 def _answers(shown: Shown, panel: Panel) -> Iterator[Block]:
-    """Yield the fastest row of each batch size, then the pick for each latency budget."""
     if panel.fastest:
         yield grid("fastest", shown.fastest(panel))
     if panel.picks:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.findings.picks import cell_of
 from bench.findings.served import sustaining
+from bench.findings.timed import cell_of
 from bench.report.document import inline, table_lines
 from bench.report.figures import MISSING, milliseconds, per_second, with_interval
 from bench.report.sentences import nearest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.report.charts import vega
-from bench.report.charts.chart import Chart, Spec
 from bench.report.charts.measured import written
+from bench.report.charts.vega import Chart, Spec
 from bench.report.table import PANELS
 from bench.runs.recorded_runs import RecordedRun
 

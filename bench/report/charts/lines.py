@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from bench.report.charts import vega
-from bench.report.charts.chart import Chart, Spec
 from bench.report.charts.measured import Measured, Record, speed_ups, written
+from bench.report.charts.vega import Chart, Spec
 
 PADDINGS = {"fixed": "fixed padding", "longest": "dynamic padding", "none": "packed (varlen)"}
 LEAST_HEIGHT, NAME_HEIGHT = 240, 13
@@ -80,7 +80,6 @@ def _by_batch(
 
 
 def _layers(x: Spec, y: Spec, bars: Spec) -> list[Spec]:
-    """Return the bars of intervals, the lines, and the names with what leads to them."""
     position = {"x": x, "y": y, "color": vega.COLOUR}
     [low, high] = [place["field"] for place in bars.values()]
     fields = ("variant", "batch_size", x["field"], y["field"], low, high, "verdict", "proof")

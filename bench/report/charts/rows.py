@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bench.report.charts import vega
-from bench.report.charts.chart import Chart, Spec
 from bench.report.charts.measured import Measured, Record, written
+from bench.report.charts.vega import Chart, Spec
 
 SHARES = np.arange(0.01, 1, 0.02)
 """A tick of a distribution stands for 2% of the runs, in the middle of which it lies."""
@@ -41,7 +41,6 @@ def distribution(measured: Measured) -> Chart | None:
 
 
 def _spread(runs: pd.DataFrame, batch_size: int) -> Record:
-    """Return the quantiles of a row's runs at SHARES, p99 and p99.9, as multiples of their median."""
     latencies = runs.loc[runs["batch"] == batch_size, "latency_ms"].to_numpy(dtype=float)
     *ratio, p99, p999 = map(written, np.quantile(latencies, [*SHARES, 0.99, 0.999]) / np.median(latencies))
     return {"ratio": ratio, "p99": p99, "p999": p999}

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from bench.report.charts import vega
-from bench.report.charts.chart import Chart, Spec
 from bench.report.charts.measured import Measured, Record, loads, sustained
+from bench.report.charts.vega import Chart, Spec
 
 CURVES_HEIGHT, BAR_HEIGHT, APART = 260, 18, 16
 """Of the plot of curves, of a row's bar below it, and between the two: in CSS pixels."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from bench.core.paths import RESULTS
 from bench.findings.models import Alternative, Budget, Panel, Served
-from bench.report.charts.chart import Chart
 from bench.report.charts.measured import loads
+from bench.report.charts.vega import Chart
 from bench.report.charts.write import Charts
 from bench.report.columns import columns_of, proof_text
 from bench.report.document import html_inline, plain, to_html
@@ -52,7 +52,6 @@ def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: 
 
 
 def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curves) -> Data:
-    """Return what the page shows of a device."""
     rows = [row for row in shown.summary if row.device == panel.device and row.status == "measured"]
     own = {variant: curves[variant] for variant in dict.fromkeys(row.variant for row in rows) if variant in curves}
     answers, specs = _answers(panel.served), {name: chart.live() for name, chart in charts.items()}
@@ -76,7 +75,6 @@ def _load_cells(load: Data) -> list[str]:
 
 
 def _answers(served: Served | None) -> Data | None:
-    """Return a device's budgets, and for each of these the rows that sustain a rate, most requests first."""
     if served is None or not served.budgets:
         return None
     return {"configured_ms": served.budget_ms, "steps": list(map(_step, served.budgets))}
@@ -105,7 +103,6 @@ def _entry(row: Alternative) -> Data:
 
 
 def _table(shown: Shown, panel: Panel) -> Data:
-    """Return a device's rows as the report's table writes them, with what they are filtered by."""
     timed = shown.timed(panel)
     columns = columns_of("rows", timed)
     lines = []
@@ -116,7 +113,6 @@ def _table(shown: Shown, panel: Panel) -> Data:
 
 
 def _quote(shown: Shown) -> str:
-    """Return how to quote the run: what the first row of each device sustains, on what, with which versions."""
     context, parts = shown.context, []
     for panel in shown.findings.panels:
         for budget in panel.served.budgets if panel.served else []:

@@ -1,17 +1,76 @@
-"""What precisions, paddings, engines and batch sizes change, from one device's measured rows."""
+"""What one device's measured rows show: the fastest, the pick for each latency budget, and what precisions, paddings,
+engines and batch sizes change.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
-from bench.core.params import Precision
+from bench.core.params import Precision, ReportSettings
 from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
-from bench.findings.models import ByVariant, CallParts, Energy, Pair, PrecisionSpeedup, TensorRT
-from bench.findings.picks import cell_of
-from bench.summary.comparisons import compare, fastest
-from bench.summary.table_file import Rows, grouped, known
+from bench.findings.models import ByVariant, CallParts, Cell, Energy, Fastest, Pair, Pick, PrecisionSpeedup, TensorRT
+from bench.summary.comparisons import compare, fastest, fastest_and_ties, not_surely_slower
+from bench.summary.table_file import Rows, grouped, is_missing, known
+
+
+def cell_of(row: Any) -> Cell:
+    """Return a row of the summary as a cell."""
+    figures = {"p50_ms": float(row.p50_ms), "samples_per_s": float(row.samples_per_s)}
+    return Cell(variant=str(row.variant), batch_size=int(row.batch_size), **figures)
+
+
+def fastest_cells(rows: Rows) -> Iterator[Fastest]:
+    """Yield the fastest cell of each batch size; `rows`: one device's measured rows."""
+    for _, group in sorted(grouped(rows, "batch_size").items()):
+        best, *ties = fastest_and_ties(group)
+        is_baseline = best.variant == known(best, "baseline")
+        yield Fastest(
+            cell=cell_of(best),
+            ties=[cell_of(row) for row in ties],
+            is_only=len(group) == 1,
+            baseline=None if is_baseline else known(best, "baseline"),
+            speedup=None if is_baseline else known(best, "speedup"),
+        )
+
+
+def picks(rows: Rows, settings: ReportSettings) -> Iterator[Pick]:
+    """Yield the pick for each latency budget; `rows` are one device's measured rows."""
+    limit_gib = settings.max_memory_gib
+    fitting = [row for row in rows if limit_gib is None or (memory_mib(row) or math.inf) <= limit_gib * 1024]
+    for budget_ms in settings.slo_p95_ms if rows else ():
+        yield _pick(rows, fitting, budget_ms, settings)
+
+
+def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings) -> Pick:
+    within = [row for row in fitting if row.p95_ms is not None and row.p95_ms <= budget_ms]
+    best, *others = sorted(within, key=lambda row: -row.samples_per_s) or [None]
+    if best is None:
+        doubtful = [cell_of(row) for row in rows if _might_fit(row, budget_ms, settings)]
+        return Pick(budget_ms=budget_ms, cell=None, p95_high_ms=None, ties=[], unknown=doubtful)
+    more = (row for row in fitting if row.samples_per_s > best.samples_per_s)
+    hidden = [row for row in more if is_missing(row.p95_ms) and row.p50_ms <= budget_ms]
+    ties = not_surely_slower(best, others, "throughput")
+    return Pick(
+        budget_ms=budget_ms,
+        cell=cell_of(best),
+        p95_high_ms=known(best, "p95_high_ms"),
+        ties=[pair_of(row, best, "throughput") for row in ties],
+        unknown=[cell_of(row) for row in hidden],
+    )
+
+
+def _might_fit(row: Any, budget_ms: float, settings: ReportSettings) -> bool:
+    is_memory_unknown = settings.max_memory_gib is not None and memory_mib(row) is None
+    return is_memory_unknown or (is_missing(row.p95_ms) and row.p50_ms <= budget_ms)
+
+
+def memory_mib(row: Any) -> float | None:
+    """Return the memory that a row is judged by: the GPU's for GPU rows, else the host's."""
+    used: float | None = known(row, "peak_gpu_mib" if row.device == "cuda" else "peak_host_mib")
+    return used
 
 
 def precision_speedups(rows: Rows) -> Iterator[PrecisionSpeedup]:
