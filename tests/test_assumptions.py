@@ -12,7 +12,7 @@ from test_report import row, table
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Assumption
 from bench.report.document import plain
-from bench.report.notes import assumption
+from bench.report.texts import assumption
 from bench.summary.panels import with_controls, with_levels
 
 

@@ -20,10 +20,9 @@ from test_report import context, row
 from test_report import table as with_levels
 
 from bench.findings.models import Alternative, Budget, Served
-from bench.report.charts.lines import NAME_HEIGHT, PADDINGS, best_first, latency_by_batch, throughput_by_batch
+from bench.report.charts.lines import NAME_HEIGHT, PADDINGS, best_first, latency_by_batch, served, throughput_by_batch
 from bench.report.charts.measured import Measured
 from bench.report.charts.rows import PRECISIONS
-from bench.report.charts.served import served
 from bench.report.charts.vega import GREY, Chart, log_ticks, spread_out
 from bench.report.charts.write import CHARTS, SHARED, make_charts, write_charts
 from bench.report.shown import shown_of

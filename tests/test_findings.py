@@ -18,10 +18,9 @@ from bench.core.errors import DataError
 from bench.findings.build import read_findings, write_findings
 from bench.findings.models import Findings
 from bench.report.document import to_markdown
-from bench.report.notes import notes_blocks
 from bench.report.shown import Shown
-from bench.report.table import table_blocks
 from bench.report.terminal import print_panel, print_served
+from bench.report.texts import notes_blocks, table_blocks
 from bench.runs.recorded_runs import RecordedRun
 
 SCHEMA = ROOT / "docs/findings.schema.json"

@@ -23,8 +23,8 @@ from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, length_figures, token_counts
 from bench.report.document import plain
-from bench.report.notes import padding
 from bench.report.shown import read_context
+from bench.report.texts import padding
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split

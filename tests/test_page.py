@@ -22,10 +22,9 @@ from bench.core.params import Params
 from bench.report.charts.write import CHARTS, make_charts
 from bench.report.columns import proof_text
 from bench.report.document import plain
-from bench.report.figures import milliseconds, per_second
 from bench.report.page.write import libraries, render_page
-from bench.report.sentences import most_requests
 from bench.report.shown import Context, shown_of
+from bench.report.words import milliseconds, most_requests, per_second
 from bench.runs.recorded_runs import RecordedRun
 from bench.summary.budgets import Tables, budgets_around, curves_of
 from bench.summary.serving import build_serving, read_served

@@ -12,7 +12,7 @@ from bench.findings.build import findings_of
 from bench.findings.models import Pick
 from bench.report.columns import COLUMNS
 from bench.report.document import plain
-from bench.report.sentences import NEAREST, doubts
+from bench.report.words import NEAREST, doubts
 
 SMALL = row("ort_cuda_fp16", 1, (0.5, 0.501, 0.502), peak_gpu_mib=500.0)
 LARGE = row("ort_cuda_fp16", 16, (2.0, 2.01, 2.02), peak_gpu_mib=500.0)

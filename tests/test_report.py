@@ -16,11 +16,10 @@ from bench.findings.build import findings_of
 from bench.findings.models import ByVariant, Findings, Panel
 from bench.report.columns import COLUMNS, Column, grid
 from bench.report.document import Code, plain, to_html, to_markdown
-from bench.report.figures import milliseconds, per_second, percent, ratio, seconds, with_interval
-from bench.report.notes import notes_blocks
 from bench.report.shown import Context, Shown, shown_of
-from bench.report.table import table_blocks
 from bench.report.terminal import fitted
+from bench.report.texts import notes_blocks, table_blocks
+from bench.report.words import milliseconds, per_second, percent, ratio, seconds, with_interval
 from bench.statistics.rounds import Level, levels
 from bench.summary.budgets import Tables
 from bench.summary.comparisons import compare

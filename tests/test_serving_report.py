@@ -20,7 +20,7 @@ from bench.findings.assumptions import assumptions
 from bench.findings.models import Served
 from bench.findings.served import served
 from bench.report.document import plain
-from bench.report.sentences import serve_with
+from bench.report.words import serve_with
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving
 from bench.summary.table_file import write_table
 
@@ -103,7 +103,7 @@ def seen(rows: pd.DataFrame) -> Served:
     return found
 
 
-def kinds(found: Served) -> dict[str, list[tuple[str, float | None]]]:
+def kinds(found: Served) -> dict[str, list[tuple[str, Any]]]:
     """Return the remarks on each row: kind and value."""
     return {row.variant: [(each.kind, each.value) for each in row.remarks] for row in found.rows}
 

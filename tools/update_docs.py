@@ -22,15 +22,14 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
-from bench.report.charts.lines import latency_by_batch
+from bench.report.charts.lines import latency_by_batch, served
 from bench.report.charts.measured import Measured
-from bench.report.charts.served import served
 from bench.report.charts.vega import Chart
 from bench.report.charts.write import caption
 from bench.report.columns import accuracy, accuracy_loss
 from bench.report.document import table_lines, to_markdown
-from bench.report.figures import milliseconds
-from bench.report.table import served_blocks, summary_blocks
+from bench.report.texts import served_blocks, summary_blocks
+from bench.report.words import milliseconds
 from bench.runs.recorded_runs import RecordedRun, read_runs
 from bench.summary.comparisons import fastest
 

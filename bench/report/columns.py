@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from bench.report.document import Code, Grid, Text
-from bench.report.figures import (
+from bench.report.words import (
     MISSING,
     between,
     formatted,

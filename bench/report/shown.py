@@ -16,9 +16,9 @@ from bench.core.schemas import Export, Lengths, read_environment, read_provenanc
 from bench.findings.build import findings_of, read_findings
 from bench.findings.models import Findings, Panel, Pick, Served
 from bench.findings.timed import memory_mib
-from bench.report import sentences
+from bench.report import words
 from bench.report.columns import View
-from bench.report.figures import MISSING
+from bench.report.words import MISSING
 from bench.summary.budgets import Tables
 from bench.summary.serving import read_serving
 from bench.summary.table_file import Rows, is_missing, read_summary
@@ -160,14 +160,14 @@ class Shown:
         """Return the lines of a device's rows with times by batch size; measured before rejected, fastest first."""
         disturbed: dict[tuple[str, int], list[str]] = {}
         for each in panel.disturbances:
-            disturbed.setdefault((each.variant, each.batch_size), []).append(sentences.remark(each))
+            disturbed.setdefault((each.variant, each.batch_size), []).append(words.remark(each))
         rows = [row for row in self.summary if row.device == panel.device and not is_missing(row.p50_ms)]
         rows.sort(key=lambda row: (row.batch_size, row.status != "measured", row.p50_ms))
         return [{**_figures(row), "disturbances": disturbed.get((row.variant, row.batch_size), ())} for row in rows]
 
     def fastest(self, panel: Panel) -> list[View]:
         """Return a line for the fastest cell of each batch size."""
-        cells = [(each.cell, sentences.significance(each)) for each in panel.fastest]
+        cells = [(each.cell, words.significance(each)) for each in panel.fastest]
         return [{**self._cell(cell.variant, cell.batch_size), "significant": text} for cell, text in cells]
 
     def picks(self, panel: Panel) -> Iterator[View]:
@@ -176,13 +176,13 @@ class Shown:
             pick, *others = sharing
             budget = f"{', '.join(f'{each.budget_ms:g}' for each in (pick, *others))} ms"
             if pick.cell is None:
-                yield {"budget": budget, "instead": sentences.no_pick(pick)}
+                yield {"budget": budget, "instead": words.no_pick(pick)}
                 continue
             figures = self._cell(pick.cell.variant, pick.cell.batch_size)
-            yield {**figures, "budget": budget, "significant": sentences.doubts(pick)}
-            for tie in pick.ties[: sentences.NEAREST]:
+            yield {**figures, "budget": budget, "significant": words.doubts(pick)}
+            for tie in pick.ties[: words.NEAREST]:
                 figures = self._cell(tie.first, tie.first_batch)
-                yield {**figures, "budget": "", "significant": sentences.comparison(tie.comparison)}
+                yield {**figures, "budget": "", "significant": words.comparison(tie.comparison)}
 
     def _cell(self, *cell: str | int | None) -> View:
         return _figures(next(row for row in self.summary if (row.variant, row.batch_size) == cell))
@@ -194,8 +194,8 @@ class Shown:
             {
                 **(row := rows[each.variant])._asdict(),
                 "memory_under_load_mib": row.gpu_mib if row.device == "cuda" else row.host_mib,
-                "vs_best": sentences.comparison(each.vs_best, sentences.MORE) if each.vs_best else MISSING,
-                "remarks": "; ".join(map(sentences.remark, each.remarks)) or MISSING,
+                "vs_best": words.comparison(each.vs_best, words.MORE) if each.vs_best else MISSING,
+                "remarks": "; ".join(map(words.remark, each.remarks)) or MISSING,
             }
             for each in served.rows
         ]
@@ -207,7 +207,7 @@ def _figures(row: Any) -> dict[str, Any]:
 
 def _choice(pick: Pick) -> tuple[Any, ...]:
     """Return what neighbouring budgets must share to stand in one line."""
-    return pick.cell, pick.ties, sentences.doubts(pick) if pick.cell else sentences.no_pick(pick)
+    return pick.cell, pick.ties, words.doubts(pick) if pick.cell else words.no_pick(pick)
 
 
 def shown_of(tables: Tables, context: Context) -> Shown:

@@ -13,9 +13,9 @@ from bench.core.paths import FINDINGS, NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
 from bench.findings.models import Panel
 from bench.report.columns import Column, Table, View, columns_of
 from bench.report.document import Text, plain
-from bench.report.sentences import left_out, serve_with, terms
 from bench.report.shown import Shown, read_shown
-from bench.report.table import PANELS
+from bench.report.texts import PANELS
+from bench.report.words import left_out, serve_with, terms
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000

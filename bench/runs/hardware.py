@@ -13,9 +13,8 @@ import pandas as pd
 from bench.findings.served import sustaining
 from bench.findings.timed import cell_of
 from bench.report.document import inline, table_lines
-from bench.report.figures import MISSING, milliseconds, per_second, with_interval
-from bench.report.sentences import nearest
-from bench.report.table import PANELS
+from bench.report.texts import PANELS
+from bench.report.words import MISSING, milliseconds, nearest, per_second, with_interval
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.statistics.intervals import t_quantile
 from bench.summary.comparisons import fastest_and_ties

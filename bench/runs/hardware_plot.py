@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.report.charts import vega
 from bench.report.charts.measured import written
 from bench.report.charts.vega import Chart, Spec
-from bench.report.table import PANELS
+from bench.report.texts import PANELS
 from bench.runs.recorded_runs import RecordedRun
 
 TITLE, CAPTION = "The same rows on every recorded machine", "p50 latency with 95% intervals"

@@ -25,7 +25,7 @@ from bench.core.reports import Served, TimingSession
 from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds
 from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, read_pins, shown_of
-from bench.report.table import table_blocks
+from bench.report.texts import table_blocks
 from bench.summary.budgets import Curves, Tables, curves_of
 from bench.summary.panels import sessions_of, with_levels
 from bench.summary.serving import read_serving

@@ -251,7 +251,7 @@ def test_what_ray_sets_for_its_tasks_does_not_reach_the_benchmark(monkeypatch: p
 
 def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_report(here: Project) -> None:
     first = clean_commit()
-    report = here.folder / "bench/report/table.py"
+    report = here.folder / "bench/report/texts.py"
     report.write_text(report.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     here.commit("Change the report")
     assert measures_the_same(first, clean_commit())

@@ -11,8 +11,8 @@ import pandas as pd
 
 from bench.findings.models import Panel, PrecisionSpeedup, Served
 from bench.report.columns import proof_text
-from bench.report.figures import milliseconds
 from bench.report.shown import Context
+from bench.report.words import milliseconds
 from bench.statistics.rate_curve import steady_points
 from bench.summary.budgets import Curves
 from bench.summary.table_file import is_missing

@@ -8,10 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from bench.core.files import replacing_folder
-from bench.report.charts.lines import latency_by_batch, precision_speedup, throughput_by_batch, throughput_by_p95
+from bench.report.charts.lines import (
+    latency_by_batch,
+    precision_speedup,
+    served,
+    throughput_by_batch,
+    throughput_by_p95,
+)
 from bench.report.charts.measured import Measured
 from bench.report.charts.rows import accuracy, distribution, lengths, time_breakdown
-from bench.report.charts.served import served
 from bench.report.charts.vega import Chart
 from bench.report.shown import Context, Shown
 from bench.summary.budgets import Curves

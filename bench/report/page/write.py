@@ -14,11 +14,9 @@ from bench.report.charts.vega import Chart
 from bench.report.charts.write import Charts
 from bench.report.columns import columns_of, proof_text
 from bench.report.document import html_inline, plain, to_html
-from bench.report.figures import between, mebibytes, milliseconds, per_second
-from bench.report.notes import notes_blocks
-from bench.report.sentences import left_out, most_requests
 from bench.report.shown import Shown
-from bench.report.table import PANELS
+from bench.report.texts import PANELS, notes_blocks
+from bench.report.words import between, left_out, mebibytes, milliseconds, most_requests, per_second
 from bench.summary.budgets import Curves
 
 PAGE = RESULTS / "report.html"
