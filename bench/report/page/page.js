@@ -83,7 +83,7 @@ class Panel {
     this.find(".budget").setAttribute("aria-valuetext", `${step.budget_ms} ms`);
     const fits = (row) =>
       (memory === null || (row.memory_mib !== null && row.memory_mib <= memory * 1024)) &&
-      (loss === null || (row.loss !== null && row.loss * 100 <= loss));
+      (loss === null || (row.accuracy_loss !== null && row.accuracy_loss * 100 <= loss));
     const places = step.rows.map((_, place) => place).filter((place) => fits(step.rows[place]));
     this.find(".answer").textContent = places.length === step.rows.length ? step.text : pick(step, places);
     this.fill(step, places);
@@ -92,18 +92,20 @@ class Panel {
 
   fill(step, places) {
     const body = this.find(".held tbody"), price = this.limit(".price");
-    const isShown = [true, true, true, true, true, true, step.rows.some((row) => row.loss !== null),
-      price !== null || step.rows.some((row) => row.cost !== null)];
+    const isShown = [true, true, true, true, true, true, step.rows.some((row) => row.accuracy_loss !== null),
+      price !== null || step.rows.some((row) => row.cost_per_million_requests !== null)];
     [...this.find(".held thead tr").cells].forEach((cell, column) => { cell.hidden = !isShown[column]; });
     body.replaceChildren();
     for (const place of places) {
       const row = step.rows[place], first = step.rows[places[0]];
-      const against = place === places[0] ? "" : first.fewer.includes(row.row) ? "fewer" : "not significantly fewer";
-      const cost = price === null ? row.cost : (price / 3600 / row.per_s) * 1e6;
+      const isFewer = first.fewer.includes(row.variant);
+      const against = place === places[0] ? "" : isFewer ? "fewer" : "not significantly fewer";
+      const cost = price === null ? row.cost_per_million_requests : (price / 3600 / row.requests_per_s) * 1e6;
       const line = document.createElement("tr");
       const cells = [
-        row.row, (row.is_least ? "at least " : "") + row.rate, row.interval, against, row.padding, row.memory,
-        row.loss === null ? "" : `${(row.loss * 100).toFixed(2)}%`, cost === null ? "" : cost.toPrecision(3),
+        row.variant, (row.is_lower_bound ? "at least " : "") + row.rate, row.interval, against, row.padding, row.memory,
+        row.accuracy_loss === null ? "" : `${(row.accuracy_loss * 100).toFixed(2)}%`,
+        cost === null ? "" : cost.toPrecision(3),
       ];
       line.append(...cells.filter((_, column) => isShown[column]).map((text) => element("td", text)));
       body.append(line);
@@ -147,10 +149,10 @@ class Panel {
 function pick(step, places) {
   if (!places.length) return `No row sustains a rate within ${step.budget_ms} ms and these limits.`;
   const [first, ...others] = places.map((place) => step.rows[place]);
-  const ties = others.filter((row) => !first.fewer.includes(row.row));
-  const names = ties.map((row) => `${row.row} (${row.rate}/s)`).join(", ");
+  const ties = others.filter((row) => !first.fewer.includes(row.variant));
+  const names = ties.map((row) => `${row.variant} (${row.rate}/s)`).join(", ");
   const end = ties.length ? `; not significantly fewer: ${names}.` : ", significantly more than any other row.";
-  return `Most requests: ${first.row}, ${first.rate}/s${end}`;
+  return `Most requests: ${first.variant}, ${first.rate}/s${end}`;
 }
 
 function sortRows(body, column, sign) {

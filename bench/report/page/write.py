@@ -85,19 +85,9 @@ def _step(budget: Budget) -> Data:
 
 
 def _entry(row: Alternative) -> Data:
-    return {
-        "row": row.variant,
-        "padding": row.padding,
-        "per_s": row.requests_per_s,
-        "rate": per_second(row.requests_per_s),
-        "interval": between(per_second, row.low, row.high),
-        "is_least": row.is_lower_bound,
-        "memory_mib": row.memory_mib,
-        "memory": mebibytes(row.memory_mib),
-        "loss": row.accuracy_loss,
-        "cost": row.cost_per_million_requests,
-        "fewer": row.fewer,
-    }
+    interval = between(per_second, row.low, row.high)
+    texts = {"rate": per_second(row.requests_per_s), "interval": interval, "memory": mebibytes(row.memory_mib)}
+    return {**row.model_dump(), **texts}
 
 
 def _table(shown: Shown, panel: Panel) -> Data:
@@ -116,8 +106,8 @@ def _quote(shown: Shown) -> str:
         for budget in panel.served.budgets if panel.served else []:
             if panel.served and budget.budget_ms == panel.served.budget_ms and budget.rows:
                 first, hardware = _entry(budget.rows[0]), context.device(panel.device).split(", driver")[0]
-                rate = f"{first['rate']} requests/s ({first['interval']})"
-                parts.append(f"{first['row']} sustains {rate} with p99 within {budget.budget_ms:g} ms on {hardware}")
+                rate = f"sustains {first['rate']} requests/s ({first['interval']})"
+                parts.append(f"{first['variant']} {rate} with p99 within {budget.budget_ms:g} ms on {hardware}")
     return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {context.libraries()}."
 
 
