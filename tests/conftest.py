@@ -167,21 +167,23 @@ class Project:
         told, problem, ended = io.StringIO(), io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), redirect_stderr(problem):
             patch.chdir(self.folder)
-            patch.syspath_prepend(self.folder / "stages")
             patch.setattr(sys, "argv", [path, *arguments])
             for name, value in {**self.environment, **environment}.items():
                 patch.setenv(name, value)
+            sys.path.insert(0, stages := str(self.folder / "stages"))
             try:
                 runpy.run_path(path, run_name="__main__")
             except SystemExit as end:
                 ended = int(end.code is not None) if not isinstance(end.code, int) else end.code
                 problem.write(f"{end.code}\n" if isinstance(end.code, str) else "")
+            finally:
+                sys.path.remove(stages)  # and nothing else: libraries add folders of their own
         if ended != code:
             pytest.fail(f"{path}: exit code {ended}\n{told.getvalue()}\n{problem.getvalue()}")
         return subprocess.CompletedProcess([path, *arguments], ended, told.getvalue(), problem.getvalue())
 
     def stale(self, **settings: Any) -> set[str]:
-        """Run `probe`, with settings in a new Python, and return the stages that `dvc repro` would run now.
+        """Run `probe` in a new Python, with settings, and return the stages that `dvc repro` would run now.
 
         Those that `dvc status` names, and all that need what these write; without barriers, which are run here: what
         they write changes only with what all rows share.  One is too many where a stage writes again what was there:
@@ -190,7 +192,7 @@ class Project:
         from dvc.repo import Repo
 
         run: Callable[..., object] = partial(self.python, **settings) if settings else self.script
-        run("stages/probe.py")
+        self.python("stages/probe.py", **settings)  # what is imported already may state another version
         for device in ("cpu", "cuda"):
             run("stages/barrier.py", device)
         run("stages/serving_barrier.py")
