@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 from bench.core.errors import ParameterError, run_stage
 from bench.core.paths import RUNS
 from fleet import ray_engine, results_store
-from fleet.commit import bundle_of, clean_commit
 from fleet.machine_types import Node, by_machine_type, chosen, machine_type_of, run_names
 from fleet.node import TaskSpec
 from fleet.schedule import Lines, measure_all, probe_all
@@ -32,7 +31,7 @@ log = partial(print, flush=True)
 
 def main() -> None:
     options = parsed(sys.argv[1:])
-    commit = clean_commit()
+    commit = results_store.clean_commit()
     results_store.LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(results_store.LOCK, timeout=0):
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace, commit: str) -> list[str]:
     """Run the fleet, print a line for each node, and return the runs that are missing at the end."""
     lines: Lines = defaultdict(list)
     with ray_engine.connected(options.address):
-        engine = ray_engine.RayEngine(task_spec(options, commit), bundle_of(commit), log)
+        engine = ray_engine.RayEngine(task_spec(options, commit), results_store.bundle_of(commit), log)
         there = ray_engine.nodes()
         log(f"asking {len(there)} nodes which machine they are")
         found = probe_all(engine, there, lines)

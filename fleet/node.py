@@ -1,7 +1,13 @@
-"""What runs on a node: unpack the commit, probe the machine, measure it.
+"""What runs on a node: unpack the commit, probe the machine, measure it for as long as somebody waits.
 
 Ray carries these functions to the node as they are, and runs them with the Python of the cluster: they need the
-standard library and git alone.  Everything else comes with the commit and `run.py`.
+standard library, git and, as a watchdog, the filelock that Ray brings.  All else comes with the commit and `run.py`.
+
+A watchdog is this file as a program:  python node.py apart LOCK LOG SECONDS COMMAND ...
+The command and all that it started are ended when the watchdog's standard input closes, because whoever started it is
+gone, and when its seconds are over: a task that is tried again must not find the first one still measuring.  A Ray
+worker that ends kills its child processes at once: a watchdog that was one would leave its command behind.  With
+`apart` the child is a process that only waits, and the watchdog is the child's, in a session of its own.
 """
 
 from __future__ import annotations
@@ -10,18 +16,20 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BUSY, OVERDUE = 75, 124
-"""Exit codes of watchdog.py."""
+BUSY, OVERDUE, ABANDONED, NOT_STARTED = 75, 124, 125, 127
+"""Exit codes: another watchdog holds the lock; the seconds are over; nobody waits any more; no such program."""
 LOG_CHARACTERS = 200_000
 """Of a log, the last so many are brought back."""
 SHORT_SECONDS = 1800
@@ -146,15 +154,20 @@ def environment(spec: TaskSpec) -> dict[str, str]:
 
 def measure_here(checkout: Path, spec: TaskSpec) -> None:
     """Run the pipeline and keep the run; NodeError if a step fails, is overdue, or another fleet holds the folder."""
+    place = checkout.parent
+    log = place / "log.txt"
+    watchdog = [sys.executable, str(checkout / "fleet/node.py"), "apart", str(place / "measuring.lock"), str(log)]
     until = time.monotonic() + spec.limit_seconds
     for command in steps(spec):
-        code = watched(command, checkout, spec, max(1.0, until - time.monotonic()))
+        watched = [*watchdog, str(max(1.0, until - time.monotonic())), *command]
+        # Whatever ends this call closes the watchdog's standard input.
+        code = subprocess.call(watched, cwd=checkout, env=environment(spec), stdin=subprocess.PIPE)
         if code == BUSY:
-            raise NodeError(f"another fleet measures in {checkout.parent}")
+            raise NodeError(f"another fleet measures in {place}")
         if code == OVERDUE:
             raise NodeError(f"was not done after {spec.limit_seconds / 3600:g} h and was ended")
         if code:
-            raise NodeError(last_words(read_end(checkout.parent / "log.txt")))
+            raise NodeError(last_words(read_end(log)))
 
 
 def steps(spec: TaskSpec) -> list[list[str]]:
@@ -165,15 +178,6 @@ def steps(spec: TaskSpec) -> list[list[str]]:
         return [[*own, check], [*own, "dvc", "repro"], [*own, record, spec.name, "--replace"]]
     run = [sys.executable, "run.py"]
     return [run, [*run, "record", spec.name, "--replace"]]
-
-
-def watched(command: list[str], checkout: Path, spec: TaskSpec, seconds: float) -> int:
-    """Run a command that ends when this process does; return its exit code, or one of watchdog.py's."""
-    place = checkout.parent
-    watchdog = [sys.executable, str(checkout / "fleet" / "watchdog.py"), "apart"]
-    own = [*watchdog, str(place / "measuring.lock"), str(place / "log.txt"), str(seconds), *command]
-    # Whatever ends this call closes the watchdog's standard input.
-    return subprocess.call(own, cwd=checkout, env=environment(spec), stdin=subprocess.PIPE)
 
 
 def last_words(text: str) -> str:
@@ -191,13 +195,13 @@ def read_end(path: Path) -> str:
 def redacted(text: str, spec: TaskSpec) -> str:
     """Return a text without the values of secrets."""
     for name, value in spec.secrets.items():
-        text = text.replace(value, f"({name})") if value else text
+        text = text.replace(value, f"({name})")
     return text
 
 
 def check_secrets(run: Path, spec: TaskSpec) -> None:
     """NodeError if a file of a kept run holds a secret."""
-    values = [value.encode() for value in spec.secrets.values() if value]
+    values = [value.encode() for value in spec.secrets.values()]
     for path in run.rglob("*"):
         if path.is_file() and any(value in path.read_bytes() for value in values):
             raise NodeError(f"{path.relative_to(run)} holds a secret: the run is not brought back")
@@ -209,3 +213,60 @@ def packed(run: Path) -> bytes:
     with tarfile.open(fileobj=stream, mode="w:xz") as archive:
         archive.add(run, arcname=".")
     return stream.getvalue()
+
+
+def watchdog() -> int:
+    """Run the command that the arguments name, alone in its folder; return its exit code or one of those above."""
+    from filelock import FileLock, Timeout
+
+    if sys.argv[1] == "apart":
+        return subprocess.Popen([sys.executable, __file__, *sys.argv[2:]], start_new_session=True).wait()
+    lock, log, seconds, *command = sys.argv[1:]
+    try:
+        with FileLock(lock, timeout=0):
+            return run_watched(command, Path(log), float(seconds))
+    except Timeout:
+        return BUSY
+
+
+def run_watched(command: list[str], log: Path, seconds: float) -> int:
+    """Run a command with its output appended to `log`; return its exit code, OVERDUE or ABANDONED."""
+    with log.open("ab") as output:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except OSError as problem:
+            output.write(f"error: {problem.strerror}: {command[0]}\n".encode())
+            return NOT_STARTED
+    abandoned = threading.Event()
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        abandoned.set()
+        end(process)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        end(process)
+        return OVERDUE
+    return ABANDONED if abandoned.is_set() else code
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started."""
+    with suppress(OSError):
+        if sys.platform == "win32":
+            subprocess.call(["taskkill", "/F", "/T", "/PID", str(process.pid)], stdout=subprocess.DEVNULL)
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+
+
+if __name__ == "__main__":
+    exit_code = watchdog()
+    sys.stdout.flush()
+    os._exit(exit_code)  # the thread that watches standard input would hold the process up

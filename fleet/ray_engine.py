@@ -49,10 +49,10 @@ def nodes() -> list[Node]:
     """Return the nodes that are alive."""
     import ray
 
-    alive = [(each, each["Resources"]) for each in ray.nodes() if each["Alive"]]
     return [
-        Node(each["NodeID"], each["NodeManagerAddress"], has.get("CPU", 0.0), has.get("GPU", 0.0))
-        for each, has in alive
+        Node(each["NodeID"], each["NodeManagerAddress"], *(each["Resources"].get(name, 0.0) for name in ("CPU", "GPU")))
+        for each in ray.nodes()
+        if each["Alive"]
     ]
 
 
@@ -88,21 +88,17 @@ class RayEngine:
         import ray
 
         while True:
-            ended, _ = ray.wait(list(self._running), num_returns=1, timeout=POLL_SECONDS)
+            ended, _ = ray.wait(list(self._running), timeout=POLL_SECONDS)
             if ended:
                 work, _began = self._running.pop(ended[0])
                 return work, _result(ended[0])
             now = time.monotonic()
-            minutes = {task: (now - began) / 60 for task, (_work, began) in self._running.items()}
-            longest = max(minutes, key=minutes.__getitem__)
-            if minutes[longest] * 60 > self._spec.limit_seconds + GRACE_SECONDS:
-                work, _began = self._running.pop(longest)
-                ray.cancel(longest, force=True)
+            task, (work, began) = min(self._running.items(), key=lambda item: item[1][1])
+            if now - began > self._spec.limit_seconds + GRACE_SECONDS:
+                del self._running[task]
+                ray.cancel(task, force=True)
                 return work, {"error": "gave no answer within its limit"}
-            waiting = (
-                f"{work.node.address} ({work.name}, {minutes[task]:.0f} min)"
-                for task, (work, _) in self._running.items()
-            )
+            waiting = [f"{at.node.address} ({at.name}, {(now - t) / 60:.0f} min)" for at, t in self._running.values()]
             self._log(f"waiting for {', '.join(sorted(waiting))}")
 
 

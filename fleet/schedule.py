@@ -78,21 +78,23 @@ def measure_all(
 
     def start(machine_type: str) -> int:
         """Give runs to nodes while there are both; return how many were started."""
-        started = 0
-        while names[machine_type] and nodes[machine_type]:
+        started = min(len(names[machine_type]), len(nodes[machine_type]))
+        for _ in range(started):
             node, name = nodes[machine_type].popleft(), names[machine_type].popleft()
             log(f"{node.address} measures {name}")
             engine.start(Work(node, "measure", name, machine_type))
-            started += 1
         return started
 
     running = sum(map(start, required))
     while running:
         work, result = engine.next_ended()
-        error = keep(work, result) or result.get("error", "")
-        if error:
+        if error := keep(work, result) or result.get("error"):
             names[work.machine_type].appendleft(work.name)
-        text = f"failed: {error}" if error else measured_text(work.name, result)
+            text = f"failed: {error}"
+        elif result.get("is_from_before"):
+            text = f"gave {work.name}, which it had measured for an earlier fleet"
+        else:
+            text = f"measured {work.name} in {result['seconds'] / 60:.0f} min"
         lines[work.node].append(text)
         log(f"{work.node.address} {text}")
         running += start(work.machine_type) - 1
@@ -100,10 +102,3 @@ def measure_all(
         for node in left:
             lines[node].append("not reached" if names[each] else "not needed: another node of its type was measured")
     return [name for left in names.values() for name in left]
-
-
-def measured_text(name: str, result: Result) -> str:
-    """Return what a node that gave a run did."""
-    if result.get("is_from_before"):
-        return f"gave {name}, which it had measured for an earlier fleet"
-    return f"measured {name} in {result['seconds'] / 60:.0f} min"

@@ -25,10 +25,10 @@ from filelock import FileLock
 from packaging.utils import canonicalize_name
 
 from bench.core.errors import DataError, ParameterError
-from fleet import node, results_store, watchdog
+from fleet import node, results_store
 from fleet.__main__ import parsed
-from fleet.commit import NOT_MEASURED, bundle_of, clean_commit, measures_the_same
 from fleet.machine_types import Node, by_machine_type, chosen, fingerprint, machine_type_of, run_names
+from fleet.results_store import NOT_MEASURED, bundle_of, clean_commit, measures_the_same
 from fleet.schedule import Lines, Result, Work, measure_all, probe_all
 from run import FLEET
 
@@ -477,20 +477,16 @@ def stops_growing(path: Path) -> bool:
 def test_a_measurement_ends_with_whoever_waits_for_it(tmp_path: Path) -> None:
     beat = tmp_path / "beat"
     code = f"import time\nwhile True:\n    open({str(beat)!r}, 'a').write('.'); time.sleep(0.05)"
-    command = [sys.executable, watchdog.__file__, str(tmp_path / "lock"), str(tmp_path / "log"), "600"]
+    command = [sys.executable, node.__file__, str(tmp_path / "lock"), str(tmp_path / "log"), "600"]
     process = subprocess.Popen([*command, sys.executable, "-c", code], stdin=subprocess.PIPE)
     while not beat.exists():
         time.sleep(0.05)
     busy = subprocess.run([*command, sys.executable, "-c", ""], stdin=subprocess.PIPE, check=False)
-    assert busy.returncode == watchdog.BUSY, "two at once in one folder"
+    assert busy.returncode == node.BUSY, "two at once in one folder"
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(30) == watchdog.ABANDONED
+    assert process.wait(30) == node.ABANDONED
     assert stops_growing(beat)
-
-
-def test_the_two_sides_of_the_watchdog_mean_the_same_by_its_exit_codes() -> None:
-    assert (watchdog.BUSY, watchdog.OVERDUE) == (node.BUSY, node.OVERDUE)
 
 
 def test_what_goes_to_a_node_needs_the_standard_library_alone() -> None:
