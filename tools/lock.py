@@ -34,29 +34,22 @@ def main() -> int:
     if uv is None:
         print("error: no uv on the path: `python run.py python -m pip install uv`, then again", file=sys.stderr)
         return 1
-    return max(write_lock(uv, lock, given.upgrade) for lock in LOCKS)
-
-
-def write_lock(uv: str, lock: str, upgrade: bool) -> int:
-    """Compile one requirements file into its lock; return uv's exit code, the lock as it was if that is not 0."""
-    source, *more = LOCKS[lock]
-    command = [uv, "pip", "compile", source, *more, *OPTIONS, "--output-file", lock, *["--upgrade"] * upgrade]
-    code = subprocess.call(command, cwd=ROOT)
-    if not code:
-        pins = (ROOT / lock).read_text(encoding="utf-8")
-        (ROOT / lock).write_text(header(source) + pins, encoding="utf-8", newline="\n")
-    return code
+    codes = []
+    for lock, (source, *more) in LOCKS.items():
+        command = [uv, "pip", "compile", source, *more, *OPTIONS, "--output-file", lock, *["--upgrade"] * given.upgrade]
+        code = subprocess.call(command, cwd=ROOT)
+        if not code:
+            pins = (ROOT / lock).read_text(encoding="utf-8")
+            (ROOT / lock).write_text(header(source) + pins, encoding="utf-8", newline="\n")
+        codes.append(code)
+    return max(codes)
 
 
 def header(source: str) -> str:
-    """Return the lines that a lock begins with: how it is made, and from which bytes."""
+    """Return the lines that a lock begins with: how it is made, and from which bytes, line ends as in git."""
     how = f"# Made by tools/lock.py from {source}: change that file, then make this one anew."
-    return f"{how}\n# sha256 {digest(source)}\n"
-
-
-def digest(source: str) -> str:
-    """Return the SHA-256 of a requirements file, line ends as in git."""
-    return hashlib.sha256((ROOT / source).read_text(encoding="utf-8").encode()).hexdigest()
+    digest = hashlib.sha256((ROOT / source).read_text(encoding="utf-8").encode()).hexdigest()
+    return f"{how}\n# sha256 {digest}\n"
 
 
 if __name__ == "__main__":

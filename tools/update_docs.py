@@ -22,10 +22,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
-from bench.report.charts.lines import latency_by_batch, served
-from bench.report.charts.measured import Measured
-from bench.report.charts.vega import Chart
-from bench.report.charts.write import caption
+from bench.report.charts.write import caption, make_charts
 from bench.report.columns import accuracy, accuracy_loss
 from bench.report.document import table_lines, to_markdown
 from bench.report.texts import served_blocks, summary_blocks
@@ -45,8 +42,8 @@ def main() -> int:
     given = parser.parse_args()
     stale = {path: text for path, text in filled() if text != read(path)}
     if not given.check:
-        draw(DOCS / "latency_by_batch.png", "h100-lengths", latency_by_batch)
-        draw(DOCS / "p99_by_load.png", "h100-served", served)
+        draw(DOCS / "latency_by_batch.png", "h100-lengths", "latency_by_batch")
+        draw(DOCS / "p99_by_load.png", "h100-served", "served")
     for path, text in stale.items():
         if not given.check:
             write_text(path, text)
@@ -84,7 +81,7 @@ def content_of(kind: str, name: str | None) -> str:
     return "\n".join(BLOCKS[kind](RecordedRun.read(RUNS / name) if name else None))
 
 
-def summary_of(run: RecordedRun) -> list[str]:
+def summary(run: RecordedRun) -> list[str]:
     """Return a run's machine and the short answers of its panels."""
     return [to_markdown(summary_blocks(run.shown()), lower=1).strip()]
 
@@ -107,7 +104,7 @@ def accuracy_of_fixed(run: RecordedRun) -> list[str]:
     return list(table_lines(columns, columns[:1], cells))
 
 
-def padding_of(run: RecordedRun) -> list[str]:
+def padding(run: RecordedRun) -> list[str]:
     """Return the lengths of a run's sentences, and its fastest row of each padding at each batch size."""
     rows = measured_rows(run)
     ways = [way for way in PADDINGS if way in set(rows["padding"])]
@@ -120,7 +117,7 @@ def padding_of(run: RecordedRun) -> list[str]:
     return [f"{run.context().length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)]
 
 
-def served_of(run: RecordedRun) -> list[str]:
+def served(run: RecordedRun) -> list[str]:
     """Return what a run's rows sustain under load, on the GPU where one was served, and which of them to serve with."""
     shown = run.shown()
     panel = next(panel for panel in shown.findings.panels if panel.served and panel.served.rows)
@@ -131,46 +128,36 @@ def two_runs(_run: None) -> list[str]:
     """Return what of one run held in a second one."""
     inside = ("p50 inside", "p95 inside", "called different from themselves")
     names = ("machine", *inside, "pairs decided", "the same again", "turned round", "median difference of p50")
-    recorded = json.loads(VALIDATED.read_text(encoding="utf-8"))["summary"]
-    return list(table_lines(names, names[:1], (_two_runs_row(*each) for each in recorded.items())))
-
-
-def _two_runs_row(title: str, by_device: dict[str, Any]) -> list[str]:
-    [found] = by_device.values()
-    p50, p95 = (found["in_the_interval_for_another_run"][each] for each in ("p50", "p95"))
-    return [
-        title,
-        f"{p50['inside']} of {p50['known']}",
-        f"{p95['inside']} of {p95['known']}" if p95["known"] else "unknown",
-        f"{found['cells_called_faster_or_slower_than_themselves']} of {found['cells']}",
-        f"{found['pairs_faster_or_slower']} of {found['pairs']}",
-        str(found["the_same_again"]),
-        str(found["turned_round"]),
-        f"{found['median_difference_of_p50']:.1%}",
-    ]
+    rows = []
+    for title, by_device in json.loads(VALIDATED.read_text(encoding="utf-8"))["summary"].items():
+        [found] = by_device.values()
+        p50, p95 = (found["in_the_interval_for_another_run"][each] for each in ("p50", "p95"))
+        figures = [
+            f"{p50['inside']} of {p50['known']}",
+            f"{p95['inside']} of {p95['known']}" if p95["known"] else "unknown",
+            f"{found['cells_called_faster_or_slower_than_themselves']} of {found['cells']}",
+            f"{found['pairs_faster_or_slower']} of {found['pairs']}",
+            str(found["the_same_again"]),
+            str(found["turned_round"]),
+            f"{found['median_difference_of_p50']:.1%}",
+        ]
+        rows.append([title, *figures])
+    return list(table_lines(names, names[:1], rows))
 
 
 BLOCKS: dict[str, Callable[[Any], list[str]]] = {
-    "summary": summary_of,
-    "served": served_of,
-    "accuracy_of_fixed": accuracy_of_fixed,
-    "padding": padding_of,
-    "two_runs": two_runs,
+    make.__name__: make for make in (summary, served, accuracy_of_fixed, padding, two_runs)
 }
 """What makes the content of each kind of block: of a kept run, or of what validation/ recorded."""
 
 
-def draw(path: Path, name: str, chart_of: Callable[[Measured], Chart | None]) -> None:
+def draw(path: Path, name: str, chart: str) -> None:
     """Draw a chart of a kept run's GPU; of the rows under load those that sustain a rate."""
     run = RecordedRun.read(RUNS / name)
-    panel = next(panel for panel in run.shown().findings.panels if panel.device == "cuda")
-    held = [row.variant for row in panel.served.rows] if panel.served else []
-    curves = {variant: run.curves[variant] for variant in held}
-    chart = chart_of(Measured(panel, run.measured("cuda"), run.context(), curves=curves))
-    if chart is None:
-        raise ValueError(f"{run.name} has nothing for {path.name}")
+    held = run.serving[run.serving["status"] == "measured"]["variant"]
+    charts = make_charts(run.shown(), run.table, {variant: run.curves[variant] for variant in held})
     with replacing_file(path) as temporary:
-        temporary.write_bytes(chart.png(caption("cuda", run.context())))
+        temporary.write_bytes(charts["cuda"][chart].png(caption("cuda", run.context())))
 
 
 if __name__ == "__main__":
