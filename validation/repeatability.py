@@ -47,26 +47,22 @@ WANTED_INSIDE = {"p50": 0.9, "p95": 0.85, "requests_per_s": 0.85}
 ALLOWED_DIFFERENT = 0.05
 DECIDED = ("faster", "slower")
 PAUSE_SECONDS = 0.25
-Verdicts = Mapping[Any, str]
-Comparison = Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
 
 
 def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     """Return how the first run's promises came out in the second; both are measured rows of one device."""
     first, second = (_with_levels(rows, run) for rows, run in ((first, "first"), (second, "second")))
-    ours, theirs = (rows.set_index(["variant", "batch_size"], drop=False) for rows in (first, second))
-    cells = [key for key in ours.index if key in theirs.index]
-    ours, theirs = ours.loc[cells], theirs.loc[cells]
+    ours, theirs = in_both(first, second, ["variant", "batch_size"])
     moves = np.abs(np.log(theirs["p50_ms"] / ours["p50_ms"]))
-    verdicts = [_against_itself(ours, theirs, key) for key in cells]
+    verdicts = [_against_itself(ours, theirs, key) for key in ours.index]
     decided = first["verdict"].dropna()
     return {
-        "cells": len(cells),
+        "cells": len(ours),
         "in_the_interval_for_another_run": {name: inside(ours, theirs, name, "_ms") for name in ("p50", "p95", "mean")},
         "cells_called_faster_or_slower_than_themselves": sum(verdict in DECIDED for verdict in verdicts),
         "comparisons_with_the_baseline": len(decided),
         "decided": int((decided != "inconclusive").sum()),
-        **pairs(_verdicts(first), _verdicts(second)),
+        **pairs(first, second, compare, "batch_size"),
         "median_difference_of_p50": math.expm1(float(moves.median())),
         "largest_difference_of_p50": math.expm1(moves.max()),
     }
@@ -74,23 +70,21 @@ def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
 
 def held_under_load(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     """Return the same of rates; both are rows of one device that sustain one."""
-    ours, theirs = (rows.set_index("variant", drop=False) for rows in (first, second))
-    rows = [variant for variant in ours.index if variant in theirs.index]
-    ours, theirs = ours.loc[rows], theirs.loc[rows]
+    ours, theirs = in_both(first, second, "variant")
     moves = np.abs(np.log(theirs["requests_per_s"] / ours["requests_per_s"]))
-    before, after = (
-        {
-            (one.variant, other.variant): compare_served(one, other).verdict
-            for one, other in combinations(run.itertuples(), 2)
-        }
-        for run in (ours, theirs)
-    )
     return {
-        "cells": len(rows),
+        "cells": len(ours),
         "in_the_interval_for_another_run": {"requests_per_s": inside(ours, theirs, "requests_per_s")},
-        **pairs(before, after),
+        **pairs(first, second, compare_served, "device"),
         "largest_difference": math.expm1(moves.max()),
     }
+
+
+def in_both(first: pd.DataFrame, second: pd.DataFrame, key: str | list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows that both runs have, in the first one's order and by their key."""
+    ours, theirs = (rows.set_index(key, drop=False) for rows in (first, second))
+    common = ours.index[ours.index.isin(theirs.index)]
+    return ours.loc[common], theirs.loc[common]
 
 
 def inside(ours: pd.DataFrame, theirs: pd.DataFrame, quantity: str, unit: str = "") -> dict[str, int]:
@@ -99,8 +93,16 @@ def inside(ours: pd.DataFrame, theirs: pd.DataFrame, quantity: str, unit: str = 
     return {"known": int(low.notna().sum()), "inside": int(theirs[f"{quantity}{unit}"].between(low, high).sum())}
 
 
-def pairs(before: Verdicts, after: Verdicts) -> dict[str, int]:
-    """Return how many pairs of rows both runs have, and what became of those that the first one decides."""
+def pairs(first: pd.DataFrame, second: pd.DataFrame, compared: Callable[..., Any], by: str) -> dict[str, int]:
+    """Return how many pairs of rows, equal in the column `by`, both runs have, and what became of the decided ones."""
+    before, after = (
+        {
+            (one.variant, other.variant, same): compared(one, other).verdict
+            for same, cells in rows.sort_values("variant").groupby(by)
+            for one, other in combinations(cells.itertuples(), 2)
+        }
+        for rows in (first, second)
+    )
     both = [pair for pair in before if pair in after]
     decided = [pair for pair in both if before[pair] in DECIDED]
     return {
@@ -117,20 +119,11 @@ def _with_levels(rows: pd.DataFrame, run: str) -> pd.DataFrame:
     return rows.assign(**with_levels(rows, {})[[*LEVELS]])
 
 
-def _verdicts(rows: pd.DataFrame) -> Verdicts:
-    """Return the verdict on each pair of rows at each batch size, the names in alphabetical order."""
-    return {
-        (one.variant, other.variant, int(one.batch_size)): compare(one, other).verdict
-        for _, cells in rows.sort_values("variant").groupby("batch_size")
-        for one, other in combinations(cells.itertuples(), 2)
-    }
-
-
 def _against_itself(ours: pd.DataFrame, theirs: pd.DataFrame, key: Any) -> str:
     """Return the verdict on a row against itself in the other run, the machine's move seen through two anchors."""
     size = key[1]
     at_size = ours[ours["batch_size"] == size]
-    anchors = {(at_size["baseline"].iloc[0], size), (at_size.sort_values("p50_ms")["variant"].iloc[0], size)} - {key}
+    anchors = {(at_size["baseline"].iloc[0], size), at_size["p50_ms"].idxmin()} - {key}
     moves = [abs(math.log(theirs.p50_ms[anchor] / ours.p50_ms[anchor])) for anchor in anchors if anchor in theirs.index]
     if not moves:
         return "inconclusive"
@@ -138,7 +131,7 @@ def _against_itself(ours: pd.DataFrame, theirs: pd.DataFrame, key: Any) -> str:
     return compare(row, again).verdict
 
 
-def by_device(tables: Iterable[pd.DataFrame], compared: Comparison) -> dict[str, Any]:
+def by_device(tables: Iterable[pd.DataFrame], compared: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     """Return what was found of each device that has measured rows in both runs."""
     first, second = (dict(list(rows[rows["status"] == "measured"].groupby("device"))) for rows in tables)
     return {str(device): compared(first[device], second[device]) for device in sorted({*first} & {*second})}
@@ -154,19 +147,18 @@ def is_good(found: Mapping[str, Any]) -> bool:
 
 def host_speed(rounds: int) -> dict[str, Any]:
     """Return how long the fixed loop takes, and how far its times on one CPU differ."""
-    times: dict[str, list[float]] = {}
+    times = []
     with timing_lock():
         for _ in range(rounds):
-            for cpu in on_each_cpu(psutil.Process()):
-                times.setdefault(cpu, []).append(calibration_loop_ms())
+            times += [{"cpu": cpu, "ms": calibration_loop_ms()} for cpu in on_each_cpu(psutil.Process())]
             time.sleep(PAUSE_SECONDS)
-    spread = {cpu: max(values) / min(values) for cpu, values in times.items()}
-    every = [value for values in times.values() for value in values]
+    every = pd.DataFrame(times)
+    spread = every.groupby("cpu", sort=False)["ms"].agg(lambda of_one: of_one.max() / of_one.min())
     return {
-        "fastest_ms": min(every),
-        "median_ms": float(np.median(every)),
-        "slowest_ms": max(every),
-        "slowest_over_fastest_of_one_cpu": {"median": float(np.median(list(spread.values()))), "cpus": spread},
+        "fastest_ms": every["ms"].min(),
+        "median_ms": every["ms"].median(),
+        "slowest_ms": every["ms"].max(),
+        "slowest_over_fastest_of_one_cpu": {"median": spread.median(), "cpus": spread.to_dict()},
     }
 
 
