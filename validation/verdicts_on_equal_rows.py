@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,53 +42,41 @@ WORLDS: dict[str, tuple[str, float, float]] = {
     "modal, up to 20%": ("modal", 0.1, 0.0),
 }
 """What shifts a process, by how much, and in how many cells a row 1.20 times as fast must be found."""
-Logs = NDArray[np.float64]
-Table = list[list[dict[int, float]]]
-"""What each process gave: `table[row][batch size][round]`."""
+Array = NDArray[np.float64]
 
 
-def shifts(kind: str, size: float, rng: np.random.Generator) -> Callable[[], float]:
-    """Return a function that gives the next process's shift, as a logarithm."""
-    walked = 0.0
+def run_in_rounds(truth: Array, kind: str, size: float, most: int, rng: np.random.Generator) -> Array:
+    """Return what each process gave, `[rounds, rows, batch sizes]`, NaN of rows that need no further round.
 
-    def next_shift() -> float:
-        nonlocal walked
-        if kind == "walk":
-            walked += size * rng.standard_normal()
-            return walked
-        return size * float(rng.choice([0, 0, 1, 2]) if kind == "modal" else rng.standard_normal())
-
-    return next_shift
-
-
-def run_in_rounds(truth: Logs, kind: str, size: float, most: int, rng: np.random.Generator) -> Table:
-    """Return a simulated table; `truth` `[rows, batch sizes]` are the true logarithms of the latencies."""
-    shift = shifts(kind, size, rng)
-    table: Table = [[{} for _ in range(SIZES)] for _ in truth]
+    `truth` `[rows, batch sizes]` are the true logarithms of the latencies.
+    """
+    table = np.full((most, *truth.shape), np.nan)
     active = list(range(len(truth)))
+    shift = 0.0
     for number in range(most):
         if number >= 3:
             active = still_wide(table)
         for row in rng.permutation(active):
-            values = np.exp(truth[row] + shift() + CELL_NOISE * rng.standard_normal(SIZES))
-            for batch, value in enumerate(values):
-                table[row][batch][number] = float(value)
+            step = size * float(rng.choice([0, 0, 1, 2]) if kind == "modal" else rng.standard_normal())
+            shift = shift + step if kind == "walk" else step
+            table[number, row] = np.exp(truth[row] + shift + CELL_NOISE * rng.standard_normal(SIZES))
     return table
 
 
-def still_wide(table: Table) -> list[int]:
+def still_wide(table: Array) -> list[int]:
     """Return the rows that need another round, with the baseline and its twin; none if there are none."""
     found = panel(table)
     wide = {row for level in found for row in range(1, ROWS) if level[row].half_width() > math.log1p(TARGET)}
     return sorted(wide | {BASELINE, TWIN}) if wide else []
 
 
-def panel(table: Table) -> list[list[Level]]:
+def panel(table: Array) -> list[list[Level]]:
     """Return the levels of all rows at each batch size."""
-    return [levels([row[batch] for row in table]) for batch in range(SIZES)]
+    rounds_of = [[{n: v for n, v in enumerate(row) if v > 0} for row in cells] for cells in table.transpose(2, 1, 0)]
+    return list(map(levels, rounds_of))
 
 
-def verdicts(table: Table) -> list[dict[int, Verdict]]:
+def verdicts(table: Array) -> list[dict[int, Verdict]]:
     """Return each row's verdict against the baseline by batch size; all inconclusive if the A/A row fails."""
     found = [
         {
@@ -123,14 +110,14 @@ def simulate(world: str, tables: int, most: int = 8, seed: int = 0) -> dict[str,
     }
 
 
-def promises_kept(first: Table, second: Table) -> int:
+def promises_kept(first: Array, second: Array) -> int:
     """Return in how many cells the second run's p50 lies in the first one's interval for it."""
-    kept = 0
-    for ours, theirs in zip(panel(first), panel(second), strict=True):
-        for promised, seen in zip(ours[:ROWS], theirs[:ROWS], strict=True):
-            interval = promised.of_another_run()
-            kept += interval is not None and interval.low <= seen.value <= interval.high
-    return kept
+    found = [
+        (ours[row].of_another_run(), theirs[row].value)
+        for ours, theirs in zip(panel(first), panel(second), strict=True)
+        for row in range(ROWS)
+    ]
+    return sum(interval is not None and interval.low <= value <= interval.high for interval, value in found)
 
 
 def main() -> int:
