@@ -25,6 +25,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -49,6 +50,7 @@ CHECKS = (
     ["mypy"],
     ["pytest", "--numprocesses", "logical", "--maxprocesses", "8", "--dist", "worksteal"],
 )
+say = partial(print, flush=True)
 
 
 def main() -> int:
@@ -57,9 +59,7 @@ def main() -> int:
         print(__doc__)
         return 0
     refused = next(unsupported(), "")
-    if refused:
-        return fail(refused)
-    return start(arguments)
+    return fail(refused) if refused else start(arguments)
 
 
 def start(arguments: list[str]) -> int:
@@ -180,19 +180,16 @@ class Environment:
         (self.site_packages() / "programs_first.pth").write_text(f"{line}\n", encoding="utf-8")
 
     def install(self, lock: str) -> int:
-        """Install what one lock pins; uv does it, or else pip."""
+        """Install what one lock pins; uv does it, after pip got it where it is missing, or else pip."""
         say(f"installing {lock}{SIZE_NOTES.get(lock, '')}")
         wanted = ["--quiet", "--require-hashes", "-r", lock]
-        if self.has_uv():
-            uv = [str(self.bin / f"uv{SUFFIX}"), "pip", "install", "--python", str(self.python), "--compile-bytecode"]
-            if subprocess.call([*uv, *wanted], cwd=ROOT) == 0:
+        uv = self.bin / f"uv{SUFFIX}"
+        if uv.exists() or self.pip("--quiet", UV) == 0:
+            command = [str(uv), "pip", "install", "--python", str(self.python), "--compile-bytecode", *wanted]
+            if subprocess.call(command, cwd=ROOT) == 0:
                 return 0
             say("uv could not install it; pip tries")
         return self.pip(*wanted)
-
-    def has_uv(self) -> bool:
-        """Tell whether uv is in it, after getting it where it is missing."""
-        return (self.bin / f"uv{SUFFIX}").exists() or self.pip("--quiet", UV) == 0
 
     def pip(self, *arguments: str) -> int:
         """Run its `pip install`; return the exit code."""
@@ -219,11 +216,6 @@ class Environment:
 
 
 OWN, OF_FLEETS = Environment(ROOT / ".venv"), Environment(ROOT / ".venv-fleet")
-
-
-def say(text: str) -> None:
-    """Print one line at once."""
-    print(text, flush=True)
 
 
 def check(options: list[str]) -> int:
