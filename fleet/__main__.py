@@ -32,7 +32,6 @@ log = partial(print, flush=True)
 def main() -> None:
     options = parsed(sys.argv[1:])
     commit = results_store.clean_commit()
-    results_store.LOCK.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(results_store.LOCK, timeout=0):
             missing = run(options, commit)

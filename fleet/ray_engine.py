@@ -91,22 +91,16 @@ class RayEngine:
             ended, _ = ray.wait(list(self._running), timeout=POLL_SECONDS)
             if ended:
                 work, _began = self._running.pop(ended[0])
-                return work, _result(ended[0])
+                try:
+                    return work, ray.get(ended[0])
+                except ray.exceptions.RayError as problem:
+                    return work, {"error": f"{type(problem).__name__}: {first_line(problem)}"}
             now = time.monotonic()
             task, (work, began) = min(self._running.items(), key=lambda item: item[1][1])
             if now - began > self._spec.limit_seconds + GRACE_SECONDS:
                 del self._running[task]
                 ray.cancel(task, force=True)
                 return work, {"error": "gave no answer within its limit"}
-            waiting = [f"{at.node.address} ({at.name}, {(now - t) / 60:.0f} min)" for at, t in self._running.values()]
-            self._log(f"waiting for {', '.join(sorted(waiting))}")
-
-
-def _result(task: Any) -> Result:
-    import ray
-
-    try:
-        result: Result = ray.get(task)
-    except ray.exceptions.RayError as problem:
-        result = {"error": f"{type(problem).__name__}: {first_line(problem)}"}
-    return result
+            waiting = sorted((at.node.address, at.name, (now - since) / 60) for at, since in self._running.values())
+            times = (f"{address} ({name}, {minutes:.0f} min)" for address, name, minutes in waiting)
+            self._log(f"waiting for {', '.join(times)}")
