@@ -60,18 +60,27 @@ def test_libraries_that_are_not_the_pinned_ones_are_named() -> None:
     assert older.unlike_the_pins() == ["torch 2.11.0+cu130 (pinned: 2.13.0)"]
 
 
+UNKNOWN = (
+    *("options", "reason", "throttling", "other_gpu_processes", "warm_start_seconds", "gpu_busy_ms"),
+    *("kernel_launches", "bound", "matrix_share", "limit_ms", "limited_by", "limit_share", "energy_mj_per_sample"),
+    *("gross_energy_mj_per_sample", "idle_w", "peak_gpu_mib", "break_even_calls", "break_even_cuda_calls"),
+    *("session", "rounds", "aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor", "speedup", "p50_low_ms"),
+    *("p50_high_ms", "speedup_low", "speedup_high", "verdict", "verdict_reason"),
+)
+"""Columns that a made-up row leaves empty."""
+
+
 def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> dict[str, Any]:
     p50 = sorted(medians)[len(medians) // 2] if medians else None
     return {
+        **dict.fromkeys(UNKNOWN),
         "variant": variant,
         "runtime": "onnxruntime" if variant.startswith("ort") else "pytorch",
         "device": "cpu" if "cpu" in variant else "cuda",
         "precision": variant.rsplit("_", 1)[-1],
         "padding": "fixed",
-        "options": None,
         "batch_size": batch,
         "status": "measured",
-        "reason": None,
         "p50_ms": p50,
         "p95_ms": p50,
         "p95_low_ms": p50,
@@ -81,48 +90,18 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "process_p50_ms": " ".join(map(str, medians)),
         "agreement": 1.0,
         "proof": "DWK",
-        "throttling": None,
-        "other_gpu_processes": None,
         "cold_start_seconds": 1.0,
-        "warm_start_seconds": None,
         "other_load_cores": 0.1,
         "host_loop_min_ms": 1.0,
         "host_loop_max_ms": 1.05,
-        "gpu_busy_ms": None,
         "host_ms": p50 - more["gpu_busy_ms"] if more.get("gpu_busy_ms") else None,
-        "kernel_launches": None,
-        "bound": None,
-        "matrix_share": None,
-        "limit_ms": None,
-        "limited_by": None,
-        "limit_share": None,
-        "energy_mj_per_sample": None,
-        "gross_energy_mj_per_sample": None,
-        "idle_w": None,
         "one_off_seconds": 0.0,
-        "peak_gpu_mib": None,
         "peak_host_mib": 600.0,
-        "break_even_calls": None,
-        "break_even_cuda_calls": None,
-        "session": None,
-        "rounds": None,
         "moved": 0.0,
         "voided": False,
-        "aa_ratio": None,
-        "aa_low": None,
-        "aa_high": None,
-        "aa_verdict": None,
-        "noise_floor": None,
         "margin": 0.02,
         "comparisons": 1,
         "baseline": "torch_cpu_fp32" if "cpu" in variant else "torch_cuda_fp32",
-        "speedup": None,
-        "p50_low_ms": None,
-        "p50_high_ms": None,
-        "speedup_low": None,
-        "speedup_high": None,
-        "verdict": None,
-        "verdict_reason": None,
         **more,
     }
 
