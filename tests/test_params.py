@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,28 +133,30 @@ FAULTS: dict[str, tuple[Change, str]] = {
 }
 
 
+def refusal(folder: Path, content: dict[str, Any] | str) -> str:
+    """Return why a params.yaml is refused."""
+    text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ParameterError) as caught:
+        load_params(folder / "params.yaml")
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_in_params_is_named_with_key_value_and_what_is_allowed(name: str, tmp_path: Path) -> None:
     change, message = FAULTS[name]
-    params = copy.deepcopy(tiny_params())
+    params = tiny_params()
     change(params)
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    with pytest.raises(ParameterError) as caught:
-        load_params(path)
-    assert f"params.yaml: {message}" in str(caught.value)
+    assert f"params.yaml: {message}" in refusal(tmp_path, params)
 
 
 def test_every_fault_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
     params = tiny_params()
     params["batch_sizes"] = [0]
     params["timing"]["processes"] = "x"
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(params), encoding="utf-8")
-    with pytest.raises(ParameterError) as caught:
-        load_params(path)
-    assert "batch_sizes[0]" in str(caught.value)
-    assert "timing.processes" in str(caught.value)
+    told = refusal(tmp_path, params)
+    assert "batch_sizes[0]" in told
+    assert "timing.processes" in told
 
 
 def test_the_projects_own_params_are_valid() -> None:
@@ -164,25 +165,15 @@ def test_the_projects_own_params_are_valid() -> None:
     assert params.sizes("cuda") == [1, 4, 8, 16, 32, 64, 128, 256]
 
 
-def _int8_on_cuda(params: dict[str, Any]) -> None:
-    params["variants"]["torch_cuda_int8"] = {
-        "runtime": "pytorch",
-        "device": "cuda",
-        "precision": "int8",
-        "graph": "model",
-    }
-
-
-def _unknown_option(params: dict[str, Any]) -> None:
-    params["variants"][CPU]["options"] = {"compile": "fastest"}
-
-
 RUNTIME_FAULTS: list[tuple[Change, str]] = [
     (
-        _int8_on_cuda,
+        lambda p: p["variants"].update(torch_cuda_int8={**p["variants"][CPU], "device": "cuda", "precision": "int8"}),
         "params.yaml: variants.torch_cuda_int8.precision: got 'int8' on cuda for pytorch, allowed: bf16 on cpu, ",
     ),
-    (_unknown_option, "variants.torch_cpu_fp32.options.compile: got 'fastest', allowed: default, reduce-overhead"),
+    (
+        lambda p: p["variants"][CPU].update(options={"compile": "fastest"}),
+        "variants.torch_cpu_fp32.options.compile: got 'fastest', allowed: default, reduce-overhead",
+    ),
 ]
 
 
@@ -249,32 +240,18 @@ def test_an_unknown_variant_is_refused_with_the_choice(measured: Project) -> Non
         ("", "params.yaml is empty or not a mapping"),
     ],
 )
-def test_what_dvc_would_not_read_is_refused_with_its_place(
-    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(ParameterError) as caught:
-        load_params()
-    assert message in str(caught.value)
-    assert len(str(caught.value)) < 400
+def test_what_dvc_would_not_read_is_refused_with_its_place(text: str, message: str, tmp_path: Path) -> None:
+    told = refusal(tmp_path, text)
+    assert message in told
+    assert len(told) < 400
 
 
-def test_words_that_old_yaml_took_for_true_are_what_dvc_takes_them_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    params = yaml.safe_dump(tiny_params(), sort_keys=False)
-    (tmp_path / "params.yaml").write_text(params.replace("int8: true", "int8: on", 1), encoding="utf-8")
-    with pytest.raises(ParameterError, match=r"precisions\.int8: got 'on', allowed: a valid boolean"):
-        load_params()
+def test_words_that_old_yaml_took_for_true_are_what_dvc_takes_them_for(tmp_path: Path) -> None:
+    params = yaml.safe_dump(tiny_params(), sort_keys=False).replace("int8: true", "int8: on", 1)
+    assert "precisions.int8: got 'on', allowed: a valid boolean" in refusal(tmp_path, params)
 
 
-def test_a_message_never_repeats_more_than_a_little_of_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_message_never_repeats_more_than_a_little_of_a_value(tmp_path: Path) -> None:
     params = tiny_params()
     params["timing"]["processes"] = "x" * 100_000
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    with pytest.raises(ParameterError) as caught:
-        load_params()
-    assert len(str(caught.value)) < 1_000
+    assert len(refusal(tmp_path, params)) < 1_000
