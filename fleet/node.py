@@ -156,10 +156,10 @@ def measure_here(checkout: Path, spec: TaskSpec) -> None:
     """Run the pipeline and keep the run; NodeError if a step fails, is overdue, or another fleet holds the folder."""
     place = checkout.parent
     log = place / "log.txt"
-    watchdog = [sys.executable, str(checkout / "fleet/node.py"), "apart", str(place / "measuring.lock"), str(log)]
+    apart = [sys.executable, str(checkout / "fleet/node.py"), "apart", str(place / "measuring.lock"), str(log)]
     until = time.monotonic() + spec.limit_seconds
     for command in steps(spec):
-        watched = [*watchdog, str(max(1.0, until - time.monotonic())), *command]
+        watched = [*apart, str(max(1.0, until - time.monotonic())), *command]
         # Whatever ends this call closes the watchdog's standard input.
         code = subprocess.call(watched, cwd=checkout, env=environment(spec), stdin=subprocess.PIPE)
         if code == BUSY:
