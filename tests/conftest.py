@@ -120,10 +120,6 @@ def tiny_params() -> dict[str, Any]:
     return params
 
 
-SHARED_BY_ROWS = ("download", "prepare_inputs")
-"""The stages whose results a barrier's file is of."""
-
-
 class Project:
     """A copy of the project in a folder of its own."""
 
@@ -200,6 +196,8 @@ class Project:
             patch.chdir(self.folder)  # which names of stages are relative to
             changed = set(repo.status()) - {"probe"}
             graph = repo.index.graph
+            # A barrier's file is of what its stage names; folders of others' results are only waited for.
+            shared = {dep.def_path for stage in graph if "barrier" in stage.name for dep in stage.deps}
             waiting = [stage for stage in graph if stage.addressing in changed]
             found: set[str] = set()
             while waiting:
@@ -208,7 +206,7 @@ class Project:
                     continue
                 found.add(stage.addressing)
                 after = list(graph.predecessors(stage))
-                if stage.name in SHARED_BY_ROWS:
+                if shared & {out.def_path for out in stage.outs}:
                     after += [row for each in after if "barrier" in each.name for row in graph.predecessors(each)]
                 waiting += after
         return found
