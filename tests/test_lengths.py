@@ -27,7 +27,7 @@ from bench.report.shown import read_context
 from bench.report.texts import padding
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
-from bench.runtimes.pytorch_varlen import HostRow, bucket_of, places_in_sentences, sizes_of, split
+from bench.runtimes.pytorch_varlen import HostRow, bucket_of, sizes_of, split
 from bench.timing.measure import Budget, time_runs
 
 
@@ -130,12 +130,7 @@ def test_a_row_holds_every_sentence_once_and_no_place_lies_beyond_it(lengths: tu
     assert parts[: len(lengths)].tolist() == list(lengths)
     assert parts.min() >= 0
     assert parts[len(lengths) :].max() <= 40
-    assert row_of.positions[: lengths[0]].tolist() == list(range(2, lengths[0] + 2))
-
-
-def test_positions_restart_at_each_sentence() -> None:
-    lengths = np.array([3, 1, 2])
-    assert places_in_sentences(lengths, lengths.cumsum()).tolist() == [0, 1, 2, 0, 0, 1]
+    assert row_of.positions[: sum(lengths)].tolist() == [2 + place for length in lengths for place in range(length)]
 
 
 def attend(query: Any, key: Any, value: Any, starts: Any, *_more: Any) -> Any:
@@ -161,7 +156,7 @@ def logits_of(found: PackedClassifier, ids: Any, lengths: Any) -> Any:
     import torch
 
     ends = lengths.cumsum()
-    positions = places_in_sentences(lengths, ends) + found.offset
+    positions = np.concatenate([np.arange(length) for length in lengths]) + found.offset
     starts = np.concatenate([[0], ends])
     row_of = (torch.tensor(each, dtype=torch.int32)[None] for each in (ids, positions, np.zeros_like(ids)))
     places = (torch.tensor(each, dtype=torch.int32) for each in (starts, starts[:-1]))

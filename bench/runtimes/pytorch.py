@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from bench.core.model_inputs import INPUT_NAMES, AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.session import Logits, Session, SessionSpec, Unavailable
-from bench.runtimes.base.torch_model import check_gpu, import_libraries, load_model, shown_by
 
 if TYPE_CHECKING:
     import torch
+
+    from bench.runtimes.base import torch_model
 
 LIBRARIES = ("torch", "transformers")
 SUPPORTED = frozenset(
@@ -20,16 +21,21 @@ SUPPORTED = frozenset(
 PADDINGS: tuple[Padding, ...] = ("fixed", "longest")
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "reduce-overhead", "max-autotune")}
 
-__all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
+
+def import_libraries() -> None:
+    """Import PyTorch and transformers."""
+    global torch, torch_model  # noqa: PLW0603  (no timed call imports, and whoever asks what is supported imports neither)
+    import torch
+
+    from bench.runtimes.base import torch_model
 
 
 def open_session(spec: SessionSpec) -> Session:
     """Load the classifier from the folder `spec.graph` in the precision asked for."""
-    import torch
-
+    import_libraries()
     is_compiled = "compile" in spec.options
     if spec.device == "cuda":
-        check_gpu(is_compiled)
+        torch_model.check_gpu(is_compiled)
     elif is_compiled:
         _check_compiler()
     torch.set_num_threads(spec.cpu_threads)
@@ -37,7 +43,7 @@ def open_session(spec: SessionSpec) -> Session:
         torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")  # `high` allows TF32
     torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"  # convolutions take TF32 unless told otherwise
-    return (CompiledSession if is_compiled else EagerSession)(load_model(spec), spec)
+    return (CompiledSession if is_compiled else EagerSession)(torch_model.load_model(spec), spec)
 
 
 def _check_compiler() -> None:
@@ -55,14 +61,11 @@ class EagerSession(Session):
 
     def __init__(self, model: Any, spec: SessionSpec) -> None:
         self._model = model
-        self._device = spec.device
         self._spec = spec
 
     def run(self, batch: AnyBatch) -> Logits:
-        import torch
-
         with torch.inference_mode():
-            logits = self._forward([torch.from_numpy(array).to(self._device) for array in batch.arrays])
+            logits = self._forward([torch.from_numpy(array).to(self._spec.device) for array in batch.arrays])
             host: Logits = logits.float().cpu().numpy()
         return host
 
@@ -71,10 +74,7 @@ class EagerSession(Session):
         return logits
 
     def free_cached_memory(self) -> None:
-        import torch
-
-        if self._device == "cuda":
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # does nothing in a row of the CPU
 
     def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
         from torch.profiler import ProfilerActivity, profile
@@ -85,10 +85,8 @@ class EagerSession(Session):
         return {event.key: event.self_cpu_time_total / 1000 for event in profiler.key_averages()}
 
     def evidence(self) -> Evidence:
-        import torch
-
         return Evidence(
-            **shown_by(self._model),
+            **torch_model.shown_by(self._model),
             cpu_threads=torch.get_num_threads(),
             matmul_precision=torch.get_float32_matmul_precision(),
             convolutions_in_tf32=torch.backends.cudnn.allow_tf32,
@@ -107,8 +105,6 @@ class CompiledSession(EagerSession):
     is_of_fixed_sizes = True
 
     def __init__(self, model: Any, spec: SessionSpec) -> None:
-        import torch
-
         super().__init__(model, spec)
         self._buffers: dict[tuple[int, ...], InputBuffers] = {}
         self._uncompiled_calls = 0
@@ -119,12 +115,10 @@ class CompiledSession(EagerSession):
         torch._dynamo.config.cache_size_limit = max(64, 2 * len(spec.batch_sizes))
 
     def run(self, batch: AnyBatch) -> Logits:
-        import torch
-
         inputs, shape = batch.arrays, batch.shape
         with torch.inference_mode():
             if shape not in self._buffers:
-                self._buffers[shape] = InputBuffers((len(inputs), *shape), self._device)
+                self._buffers[shape] = InputBuffers((len(inputs), *shape), self._spec.device)
             host: Logits = self._compiled(self._buffers[shape].fill(inputs)).cpu().numpy()
         return host
 
@@ -133,8 +127,6 @@ class CompiledSession(EagerSession):
         return super().evidence().model_copy(update=more)
 
     def _from_stacked(self, stacked: torch.Tensor) -> torch.Tensor:
-        import torch
-
         if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
             self._uncompiled_calls += 1
         input_ids, mask, *types = stacked
@@ -147,10 +139,8 @@ class CompiledSession(EagerSession):
 
         Tried, not looked up: decoders would drop their causal mask, others read it the other way round or not at all.
         """
-        import torch
-
         length = min(16, self._spec.sequence_length)
-        ids = torch.arange(2 * length, device=self._device).reshape(2, length) % self._model.config.vocab_size
+        ids = torch.arange(2 * length, device=self._spec.device).reshape(2, length) % self._model.config.vocab_size
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
         with torch.inference_mode():
@@ -167,8 +157,6 @@ class InputBuffers:
 
     def __init__(self, shape: tuple[int, ...], device: str) -> None:
         """`shape`: `[inputs, batch, length]`."""
-        import torch
-
         self._host = torch.zeros(shape, dtype=torch.int64, pin_memory=device == "cuda")
         self._array = self._host.numpy()
         self._device = torch.zeros(shape, dtype=torch.int64, device=device)

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.core.model_inputs import AnyBatch, IntArray, PackedBatch, Padding
+from bench.core.model_inputs import AnyBatch, PackedBatch, Padding
 from bench.core.reports import Evidence
-from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, Unavailable
-from bench.runtimes.base.torch_model import check_gpu, import_libraries, load_model, shown_by
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+
+    from bench.runtimes.base import packed, torch_model
 
 LIBRARIES = ("torch", "transformers")
 SUPPORTED = frozenset({("cuda", "fp16")})
@@ -34,15 +34,19 @@ WARM_UPS = 2
 MIB = 2**20
 
 
-__all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
+def import_libraries() -> None:
+    """Import PyTorch and transformers."""
+    global packed, torch, torch_model  # noqa: PLW0603  (no timed call imports)
+    import torch
+
+    from bench.runtimes.base import packed, torch_model
 
 
 def open_session(spec: SessionSpec) -> Session:
     """Load the classifier from the folder `spec.graph`; Unavailable if it, PyTorch or the GPU does not take rows."""
-    import torch
-
+    import_libraries()
     is_compiled = bool(spec.options.get("compile"))
-    check_gpu(is_compiled)
+    torch_model.check_gpu(is_compiled)
     if torch.cuda.get_device_capability() < FLASH_CAPABILITY:
         found = ".".join(map(str, torch.cuda.get_device_capability()))
         raise Unavailable(f"FlashAttention needs compute capability 8.0, this GPU has {found}")
@@ -52,17 +56,15 @@ def open_session(spec: SessionSpec) -> Session:
         raise Unavailable(f"PyTorch {torch.__version__} has no varlen_attn: it came with 2.10") from None
     torch.set_num_threads(spec.cpu_threads)
     torch.set_float32_matmul_precision("highest")
-    model = load_model(spec)
-    join_projections(model)
-    return VarlenSession(PackedClassifier(model, spec.sequence_length, varlen_attn), is_compiled)
+    model = torch_model.load_model(spec)
+    packed.join_projections(model)
+    return VarlenSession(packed.PackedClassifier(model, spec.sequence_length, varlen_attn), is_compiled)
 
 
 class VarlenSession(Session):
     """One captured CUDA graph for each bucket of tokens and sentences, captured on its first run."""
 
-    def __init__(self, classifier: PackedClassifier, is_compiled: bool) -> None:
-        import torch
-
+    def __init__(self, classifier: packed.PackedClassifier, is_compiled: bool) -> None:
         self._classifier = classifier
         self._uncompiled_calls = 0
         self._is_compiled = is_compiled
@@ -75,8 +77,6 @@ class VarlenSession(Session):
         self._capture_bytes = 0
 
     def run(self, batch: AnyBatch) -> Logits:
-        import torch
-
         assert isinstance(batch, PackedBatch)
         bucket = bucket_of(*batch.shape)
         with torch.inference_mode():
@@ -94,8 +94,6 @@ class VarlenSession(Session):
         return Computed((sentences, tokens), tokens, int((batch.lengths**2).sum()) + sum(part**2 for part in unused))
 
     def free_cached_memory(self) -> None:
-        import torch
-
         torch.cuda.empty_cache()
 
     def operator_ms(self, _batches: Sequence[AnyBatch]) -> dict[str, float]:
@@ -104,7 +102,7 @@ class VarlenSession(Session):
 
     def evidence(self) -> Evidence:
         return Evidence(
-            **shown_by(self._classifier.model),
+            **torch_model.shown_by(self._classifier.model),
             attention="varlen_attn",
             compile="any shape" if self._is_compiled else "no",
             captures=len(self._graphs),
@@ -113,8 +111,6 @@ class VarlenSession(Session):
         )
 
     def _counted(self, *arguments: torch.Tensor) -> torch.Tensor:
-        import torch
-
         if not torch.compiler.is_compiling():  # compiled code holds no trace of this branch
             self._uncompiled_calls += 1
         return self._classifier.logits(*arguments)
@@ -136,16 +132,18 @@ class CapturedRow:
     """The buffers of one bucket and the graph that copies in, computes and copies out."""
 
     def __init__(
-        self, logits: Callable[..., torch.Tensor], bucket: tuple[int, int], classifier: PackedClassifier, pool: Any
+        self,
+        logits: Callable[..., torch.Tensor],
+        bucket: tuple[int, int],
+        classifier: packed.PackedClassifier,
+        pool: Any,
     ) -> None:
-        import numpy as np
-        import torch
-
         sizes = sizes_of(bucket, classifier.longest)
         self._host = torch.zeros(sum(sizes), dtype=torch.int32, pin_memory=True)
         self._device = torch.zeros(sum(sizes), dtype=torch.int32, device="cuda")
         self._row = HostRow(self._host.numpy(), bucket, classifier.longest, classifier.offset)
-        self._row.fill(PackedBatch(np.ones(1, dtype=np.int64), np.ones(1, dtype=np.int64)))
+        one = torch.ones(1, dtype=torch.int64).numpy()
+        self._row.fill(PackedBatch(one, one))
 
         def step() -> torch.Tensor:
             self._device.copy_(self._host, non_blocking=True)
@@ -165,8 +163,6 @@ class CapturedRow:
 
     def run(self, batch: PackedBatch) -> Logits:
         """Return logits `[sentences, labels]`."""
-        import torch
-
         self._row.fill(batch)
         self._graph.replay()
         torch.cuda.current_stream().synchronize()
@@ -188,9 +184,11 @@ class HostRow:
         """`offset`: the number of a sentence's first position."""
         import numpy as np
 
-        self._longest, self._offset = longest, offset
+        self._offset = offset
+        self._places = np.arange(bucket[1])
         parts = np.split(memory, np.cumsum(sizes_of(bucket, longest))[:-1])
         self.ids, self.positions, self.types, self.starts, self.first = parts
+        self._unused = longest * np.arange(1, len(self.starts))
 
     def fill(self, batch: PackedBatch) -> None:
         """Write a batch.
@@ -198,23 +196,15 @@ class HostRow:
         Unused tokens become sentences of their own; where there are none, what would be their first token is the last
         one, so that no place lies beyond the row.
         """
-        import numpy as np
-
         (sentences, used), tokens = batch.shape, len(self.ids)
         ends = batch.lengths.cumsum()
         self.ids[:used], self.ids[used:] = batch.ids, 0
-        self.positions[:used] = places_in_sentences(batch.lengths, ends) + self._offset
+        begins = ends - batch.lengths
+        self.positions[:used] = self._places[:used] - begins.repeat(batch.lengths) + self._offset
         self.positions[used:] = self._offset
         if batch.types is not None:
             self.types[:used] = batch.types
         self.starts[1 : sentences + 1] = ends
-        unused = used + self._longest * np.arange(1, len(self.starts) - sentences)
-        self.starts[sentences + 1 :] = np.minimum(unused, tokens)
-        np.minimum(self.starts[: len(self.first)], tokens - 1, out=self.first)
-
-
-def places_in_sentences(lengths: IntArray, ends: IntArray) -> NDArray[np.int64]:
-    """Return each token's place in its sentence: 0, 1, 2, …, 0, 1, …"""
-    import numpy as np
-
-    return np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        unused = used + self._unused[: len(self.starts) - sentences - 1]
+        self.starts[sentences + 1 :] = unused.clip(None, tokens)
+        self.starts[: len(self.first)].clip(None, tokens - 1, out=self.first)

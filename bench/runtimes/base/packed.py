@@ -10,14 +10,14 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
 
 from bench.core.files import first_line, shortened
 from bench.runtimes.base.session import Unavailable
-
-if TYPE_CHECKING:
-    import torch
 
 LAST_LAYERS = ("transformer", "encoder")
 """Names of the stack of layers within a model, behind which some architectures pool."""
@@ -28,18 +28,6 @@ CLOSE = 0.02
 numbers = itertools.count()
 
 
-@dataclass
-class PackedRow:
-    """Places of the sentences in the row that is computed now: int32 on the device.
-
-    `starts`: where each begins, and behind them where the last one ends.  `first`: the first tokens of those whose
-    logits are required.
-    """
-
-    starts: torch.Tensor | None = None
-    first: torch.Tensor | None = None
-
-
 class PackedClassifier:
     """A classifier for packed sentences; Unavailable, with the reason, if it does not take them."""
 
@@ -47,29 +35,26 @@ class PackedClassifier:
         """`attend`: attention with the signature of PyTorch's `varlen_attn`; `longest`: the most tokens a sentence."""
         self.model = model
         self.longest = longest
-        self._row = PackedRow()
         parameters = inspect.signature(model.forward).parameters
         self.has_types = "token_type_ids" in parameters and bool(getattr(model.config, "type_vocab_size", 0))
         self.offset = 0
-        self._settle(attend, "position_ids" in parameters)
+        self._attend = attend
+        self._settle("position_ids" in parameters)
 
     def logits(
         self, ids: torch.Tensor, positions: torch.Tensor, types: torch.Tensor, starts: torch.Tensor, first: torch.Tensor
     ) -> torch.Tensor:
         """Return logits `[sentences, labels]`, float32, of the sentences whose first tokens lie at `first`.
 
-        `ids`, `positions`, `types`: int32 `[1, tokens]`.
+        `ids`, `positions`, `types`: int32 `[1, tokens]`; `starts`, int32: where each sentence begins, and behind them
+        where the last one ends.
         """
-        self._row.starts, self._row.first = starts, first
+        self._starts, self._first = starts, first
         named = {"input_ids": ids, "position_ids": positions} | ({"token_type_ids": types} if self.has_types else {})
         logits: torch.Tensor = self.model(**named).logits
         return logits.float().reshape(first.shape[0], -1)
 
-    def _settle(self, attend: Callable[..., Any], takes_positions: bool) -> None:
-        import torch
-        from transformers import AttentionInterface
-        from transformers.masking_utils import AttentionMaskInterface
-
+    def _settle(self, takes_positions: bool) -> None:
         kind = self.model.config.model_type
         if not takes_positions:
             raise Unavailable(f"this {kind} model does not take packed sentences: it is told no positions")
@@ -77,7 +62,7 @@ class PackedClassifier:
             sentences = list(_tried_sentences(self.model, self.longest))
             required = torch.cat([self.model(input_ids=each).logits.float() for each in sentences])
             name = f"packed_{next(numbers)}"
-            AttentionInterface.register(name, self._attention(attend))
+            AttentionInterface.register(name, self._attention)
             AttentionMaskInterface.register(name, lambda *_given, **_named: None)
             self.model.set_attn_implementation(name)
             if self.model.config._attn_implementation != name:
@@ -96,28 +81,19 @@ class PackedClassifier:
                 handle.remove()
         raise Unavailable(f"this {kind} model does not take packed sentences: {reason}")
 
-    def _attention(self, attend: Callable[..., Any]) -> Callable[..., Any]:
-        row, longest = self._row, self.longest
-
-        def attention(
-            _module: Any, *given: Any, scaling: float | None = None, **_more: Any
-        ) -> tuple[torch.Tensor, None]:
-            """Take `[1, heads, tokens, size]` and return `[1, tokens, heads, size]`."""
-            query, key, value = given[:3]
-            if scaling is not None and abs(scaling * query.shape[-1] ** 0.5 - 1) > 1e-6:
-                raise NotImplementedError(f"attention scaled by {scaling}")
-            q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
-            return attend(q, k, v, row.starts, row.starts, longest, longest).unsqueeze(0), None
-
-        return attention
+    def _attention(
+        self, _module: Any, *given: Any, scaling: float | None = None, **_more: Any
+    ) -> tuple[torch.Tensor, None]:
+        """Take queries, keys and values `[1, heads, tokens, size]` and return `[1, tokens, heads, size]`."""
+        q, k, v = (each[0].transpose(0, 1) for each in given[:3])
+        if scaling is not None and abs(scaling * q.shape[-1] ** 0.5 - 1) > 1e-6:
+            raise NotImplementedError(f"attention scaled by {scaling}")
+        return self._attend(q, k, v, self._starts, self._starts, self.longest, self.longest).unsqueeze(0), None
 
     def _take_first(self, _module: Any, _inputs: Any, output: Any) -> Any:
         """Leave of `[1, tokens, width]` the first token of each sentence, `[sentences, 1, width]`."""
-        first = self._row.first
-        assert first is not None
-        if isinstance(output, tuple):
-            return (output[0][0][first].unsqueeze(1), *output[1:])
-        return type(output)(last_hidden_state=output[0][0][first].unsqueeze(1))
+        first = output[0][0][self._first].unsqueeze(1)
+        return (first, *output[1:]) if isinstance(output, tuple) else type(output)(last_hidden_state=first)
 
 
 def _places(model: Any) -> Iterator[Any]:
@@ -129,8 +105,6 @@ def _places(model: Any) -> Iterator[Any]:
 
 def _tried_sentences(model: Any, longest: int) -> Iterator[torch.Tensor]:
     """Yield int64 `[1, tokens]` of unlike lengths, the longest one among them; no token is the padding token."""
-    import torch
-
     device = next(model.parameters()).device
     for number, length in enumerate((longest, max(2, longest // 5), max(2, longest // 2))):
         ids = (torch.arange(length, device=device) * (number + 3) + 7 * number) % (model.config.vocab_size - 1)
@@ -140,8 +114,6 @@ def _tried_sentences(model: Any, longest: int) -> Iterator[torch.Tensor]:
 
 def _row_of(sentences: list[torch.Tensor], offset: int) -> tuple[torch.Tensor, ...]:
     """Return the arguments of `PackedClassifier.logits` for whole sentences, none of them padding."""
-    import torch
-
     lengths = torch.tensor([each.shape[1] for each in sentences], device=sentences[0].device)
     ids = torch.cat(sentences, dim=1).int()
     positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths]).int() + offset
@@ -154,8 +126,6 @@ def join_projections(model: Any) -> int:
 
     Three small GEMMs keep a GPU busy worse than one that is three times as wide.
     """
-    import torch
-
     joined = 0
     for module in list(model.modules()):
         for names in PROJECTIONS:
@@ -169,43 +139,29 @@ def join_projections(model: Any) -> int:
     return joined
 
 
-@dataclass
-class Shared:
-    """The output of a GEMM between its computation and its last use."""
-
-    made: torch.Tensor | None = None
-
-
 def _joined(parts: list[Any]) -> list[Any]:
     """Return modules that each give their part of one GEMM, which the first of them computes."""
-    import torch
-
     first = parts[0]
-    width = first.out_features
     like = {"device": first.weight.device, "dtype": first.weight.dtype}
-    whole = torch.nn.Linear(first.in_features, width * len(parts), first.bias is not None, **like)
-    with torch.no_grad():
-        whole.weight.copy_(torch.cat([part.weight for part in parts]))
-        if first.bias is not None:
-            whole.bias.copy_(torch.cat([part.bias for part in parts]))
-    whole = whole.eval().requires_grad_(False)
+    whole = torch.nn.Linear(first.in_features, first.out_features * len(parts), first.bias is not None, **like)
+    whole.load_state_dict({name: torch.cat([getattr(part, name) for part in parts]) for name in first.state_dict()})
+    made: dict[int, torch.Tensor] = {}  # what no part has taken yet
 
     class Part(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, number: int) -> None:
             super().__init__()
-            if number == 0:
-                self.whole = whole
             self.number = number
-            self.is_last = number == len(parts) - 1
+
+        def forward(self, _hidden: torch.Tensor) -> torch.Tensor:
+            return made.pop(self.number)
+
+    class First(Part):
+        def __init__(self) -> None:
+            super().__init__(0)
+            self.whole = whole.eval().requires_grad_(False)
 
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-            if self.number == 0:
-                shared.made = self.whole(hidden)
-            made = shared.made
-            assert made is not None
-            if self.is_last:
-                shared.made = None
-            return made[..., self.number * width : (self.number + 1) * width]
+            made.update(enumerate(self.whole(hidden).chunk(len(parts), dim=-1)))
+            return super().forward(hidden)
 
-    shared = Shared()
-    return [Part(number) for number in range(len(parts))]
+    return [First(), *map(Part, range(1, len(parts)))]

@@ -1,4 +1,7 @@
-"""The classifier in PyTorch as its runtimes load it, and what its tensors show."""
+"""The classifier in PyTorch as its runtimes load it, and what its tensors show.
+
+Importing it imports PyTorch and transformers: seconds, and much longer on a slow disk.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,16 @@ import warnings
 from collections import Counter
 from typing import Any
 
+import torch
+from transformers import AutoModelForSequenceClassification
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging
+
 from bench.runtimes.base.session import SessionSpec, Unavailable
-
-
-def import_libraries() -> None:
-    """Import PyTorch and transformers: seconds, and much longer on a slow disk."""
-    import torch  # noqa: F401
-    from transformers import AutoModelForSequenceClassification  # noqa: F401
 
 
 def check_gpu(is_compiled: bool) -> None:
     """Raise Unavailable where PyTorch sees no GPU, or cannot compile for it."""
-    import torch
-
     if not torch.cuda.is_available():
         raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
     if is_compiled and importlib.util.find_spec("triton") is None:
@@ -28,10 +28,6 @@ def check_gpu(is_compiled: bool) -> None:
 
 def load_model(spec: SessionSpec) -> Any:
     """Return the classifier of the folder `spec.graph` in the precision and on the device asked for."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-    from transformers.utils import logging
-
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     types = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -53,9 +49,6 @@ def shown_by(model: Any) -> dict[str, Any]:
     `device`: the kinds of devices; by dtype, `weight_bytes`: of all weights; `product_weights`: elements of the weights
     of linear layers and convolutions.
     """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
     gemms = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, Conv1D)
     tensors = [value for value in model.state_dict().values() if isinstance(value, torch.Tensor)]
     sizes: Counter[str] = Counter()
