@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from bench.core.errors import BenchError
+from bench.core.model_inputs import Padding
 from bench.graphs.fp16 import fuse_for_cuda, to_fp16
 from bench.graphs.onnx_files import load_graph, strip_traces
 from bench.graphs.rewrites import nodes_of_the_length
+from bench.inputs.batches import pad
 from bench.inputs.encoded import Encoded
 
 GEMMS = ["MatMul", "Gemm"]
@@ -66,7 +68,7 @@ def _int8_static(source: Path, calibration: Encoded) -> Any:
     takes_any_length = all(value.type.tensor_type.shape.dim[1].dim_param for value in graph.graph.input)
     return _with_ranges(
         source,
-        _calibration_reader(calibration, is_padded=not takes_any_length),
+        _calibration_reader(calibration, "longest" if takes_any_length else "fixed"),
         activations="QUInt8",
         options={"ActivationSymmetric": False},
         exclude=nodes_of_the_length(graph),
@@ -80,7 +82,7 @@ def _int8_qdq(source: Path, calibration: Encoded) -> Any:
     on the outputs of GEMMs, no pair shared between nodes; a weight's channels are its columns.
     """
     options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "DedicatedQDQPair": True}
-    return _with_ranges(source, _calibration_reader(calibration, is_padded=True), activations="QInt8", options=options)
+    return _with_ranges(source, _calibration_reader(calibration, "fixed"), activations="QInt8", options=options)
 
 
 def _with_ranges(
@@ -122,23 +124,16 @@ def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
         yield copy, Path(scratch) / "made.onnx"
 
 
-def _calibration_reader(calibration: Encoded, is_padded: bool) -> Any:
-    """Return ONNX Runtime's reader of the sentences, one by one, padded as they are or without padding."""
+def _calibration_reader(calibration: Encoded, padding: Padding) -> Any:
+    """Return ONNX Runtime's reader of the sentences, one by one."""
     from onnxruntime.quantization import CalibrationDataReader
 
+    batches = (pad(calibration, np.array([row]), padding) for row in range(len(calibration)))
+    feeds = (dict(zip(calibration.input_names, batch.arrays, strict=True)) for batch in batches)
+
     class Sentences(CalibrationDataReader):  # type: ignore[misc]
-        """Feeds the calibration sentences one by one."""
-
-        def __init__(self) -> None:
-            self.rows = iter(range(len(calibration)))
-
         def get_next(self) -> dict[str, Any] | None:
-            row = next(self.rows, None)
-            if row is None:
-                return None
-            length = None if is_padded else int(calibration.lengths[row])
-            arrays = (np.ascontiguousarray(array[:, :length]) for array in calibration.rows(np.array([row])).arrays)
-            return dict(zip(calibration.input_names, arrays, strict=True))
+            return next(feeds, None)
 
     return Sentences()
 

@@ -116,28 +116,24 @@ def exportable(classifier: Any, form: Form) -> torch.nn.Module:
     """
     import torch
 
+    parameters = inspect.signature(classifier.forward).parameters
+    has_types = "token_type_ids" in parameters and bool(getattr(classifier.config, "type_vocab_size", 0))
+
     class Exportable(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.classifier = classifier
-            parameters = inspect.signature(classifier.forward).parameters
-            has_types = "token_type_ids" in parameters and bool(getattr(classifier.config, "type_vocab_size", 0))
-            self.has_types = has_types
             self.register_buffer("no_types", torch.zeros(1, 1, dtype=torch.int64))
 
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
         ) -> torch.Tensor:
-            mask = attention_mask
             if form.has_additive_mask:
                 kept = attention_mask[:, None, None, :].to(torch.float32)
-                mask = (1.0 - kept) * torch.finfo(torch.float32).min
-            named = {"input_ids": input_ids, "attention_mask": mask}
-            if token_type_ids is not None:
-                named["token_type_ids"] = token_type_ids
-            elif self.has_types:
-                named["token_type_ids"] = self.no_types
-            logits: torch.Tensor = self.classifier(**named).logits
+                attention_mask = (1.0 - kept) * torch.finfo(torch.float32).min
+            types = self.no_types if token_type_ids is None and has_types else token_type_ids
+            more = {} if types is None else {"token_type_ids": types}
+            logits: torch.Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask, **more).logits
             return logits
 
     return Exportable().eval()

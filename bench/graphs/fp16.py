@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import helper, numpy_helper
 
 from bench.core.progress import log
 from bench.graphs.onnx_files import refill, save_graph
@@ -96,8 +97,6 @@ def _write_in_the_form_that_fusion_knows(model: Any) -> None:
     Both are equal; the optimizer's patterns come from an older exporter that wrote these.  The scale is that of the
     graph: 1 / sqrt(head size), by which the scores are multiplied right after their GEMM.
     """
-    from onnx import numpy_helper
-
     gemms = {node.output[0] for node in model.graph.node if node.op_type == "MatMul"}
     small = (weight for weight in model.graph.initializer if math.prod(weight.dims) <= SMALL)
     constants = {weight.name: numpy_helper.to_array(weight) for weight in small}
@@ -114,8 +113,6 @@ def _write_in_the_form_that_fusion_knows(model: Any) -> None:
 
 
 def _split_unsqueeze(model: Any, node: Any, axes: list[int]) -> list[Any]:
-    from onnx import helper
-
     between = f"{node.output[0]}_between"
     first, second = (_constant(model, f"{node.output[0]}_axis{axis}", np.array([axis])) for axis in axes)
     return [
@@ -125,14 +122,10 @@ def _split_unsqueeze(model: Any, node: Any, axes: list[int]) -> list[Any]:
 
 
 def _divide(model: Any, node: Any, divisor: float) -> Any:
-    from onnx import helper
-
     name = _constant(model, f"{node.output[0]}_divisor", np.array(divisor, dtype=np.float32))
     return helper.make_node("Div", [node.input[0], name], list(node.output), name=node.name)
 
 
 def _constant(model: Any, name: str, value: np.ndarray[Any, Any]) -> str:
-    from onnx import numpy_helper
-
     model.graph.initializer.append(numpy_helper.from_array(value, name))
     return name

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
+from google.protobuf.message import DecodeError
+
 from bench.core.errors import DataError
 from bench.core.files import first_line, replacing_file
 
@@ -14,9 +17,6 @@ IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9}
 
 def load_graph(path: Path) -> Any:
     """Return the onnx.ModelProto; DataError if the file is missing or damaged."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
@@ -48,8 +48,6 @@ def check_loads(path: Path) -> None:
 
 def _check_names(graph: Any) -> None:
     """Raise onnx's ValidationError unless the graph takes tokens and gives logits."""
-    import onnx
-
     inputs, outputs = ([value.name for value in values] for values in (graph.input, graph.output))
     if "input_ids" not in inputs or outputs != ["logits"]:
         raise onnx.checker.ValidationError(f"another graph: from {', '.join(inputs)} to {', '.join(outputs)}")
@@ -57,8 +55,6 @@ def _check_names(graph: Any) -> None:
 
 def save_graph(model: Any, path: Path) -> None:
     """Write the model in one move."""
-    import onnx
-
     with replacing_file(path) as temporary:
         onnx.save(model, str(temporary))
 

@@ -12,10 +12,10 @@ widest activations.  Halving is exact in binary floating point, so both forms gi
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
+from onnx import helper, numpy_helper
 
 from bench.graphs.onnx_files import refill
 
@@ -26,19 +26,19 @@ Sizes = dict[str, list[str | int]]
 
 def simplify_shapes(model: Any) -> None:
     """Rewrite an onnx.ModelProto in place; its logits stay the same."""
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
     graph = model.graph
     sizes: Sizes = {
         value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.value_info)
     }
     _give_reshapes_constants(graph, sizes)
-    _drop_unused(graph)
+    OnnxModel(model).prune_graph(allow_remove_graph_inputs=False)
     _ask_one_row_for_the_length(graph, sizes)
 
 
 def _give_reshapes_constants(graph: Any, sizes: Sizes) -> None:
-    from onnx import numpy_helper
-
     maker = {output: node for node in graph.node for output in node.output}
     constants = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
     for node in graph.node:
@@ -83,23 +83,7 @@ def _size_asked(shape: Any, sizes: Sizes) -> str | int | None:
     return known[start] if found.get("end") == start + 1 and start < len(known) else None
 
 
-def _drop_unused(graph: Any) -> None:
-    """Remove nodes whose outputs nothing takes, from the last to the first, and weights that no node takes then."""
-    uses = Counter(name for node in graph.node for name in node.input)
-    uses.update(value.name for value in graph.output)
-    kept = []
-    for node in reversed(graph.node):
-        if any(uses[name] for name in node.output):
-            kept.append(node)
-        else:
-            uses.subtract(node.input)
-    refill(graph.node, kept[::-1])
-    refill(graph.initializer, [weight for weight in graph.initializer if uses[weight.name]])
-
-
 def _ask_one_row_for_the_length(graph: Any, sizes: Sizes) -> None:
-    from onnx import helper, numpy_helper
-
     nodes = []
     for node in graph.node:
         if _size_asked(node, sizes) == LENGTH and sizes[node.input[0]] == [BATCH, LENGTH]:
@@ -128,8 +112,6 @@ def nodes_of_the_length(model: Any) -> list[str]:
 
 def order_gelu_for_fusion(model: Any) -> None:
     """Reorder the two products of every GELU of an onnx.ModelProto, in place."""
-    from onnx import numpy_helper
-
     maker = {output: node for node in model.graph.node for output in node.output}
     scalars = (weight for weight in model.graph.initializer if not weight.dims)
     halves = {weight.name for weight in scalars if float(numpy_helper.to_array(weight)) == 0.5}

@@ -42,13 +42,11 @@ def measure_cpu_peaks(threads: int) -> Peaks:
 
     torch.set_num_threads(threads)
     products: dict[str, list[Callable[[int], float]]] = {
-        "fp32": [lambda _threads: _torch(torch.float32)],
+        "fp32": [lambda _threads: _torch("cpu", torch.float32)],
         "int8": [lambda _threads: _torch_int8(), _onnxruntime_int8, _openvino_int8],
     }
     if has_bf16(deciding_instructions()):
-        products["bf16"] = [lambda _threads: _torch(torch.bfloat16), _openvino_bf16]
-    copy_from = torch.zeros(COPY_BYTES, dtype=torch.uint8)
-    copy_to = torch.zeros_like(copy_from)
+        products["bf16"] = [lambda _threads: _torch("cpu", torch.bfloat16), _openvino_bf16]
     with torch.inference_mode():
         return {
             "threads": threads,
@@ -56,7 +54,7 @@ def measure_cpu_peaks(threads: int) -> Peaks:
                 name: operations(CPU_SIZE) / min(_seconds(measure, threads) for measure in ways)
                 for name, ways in products.items()
             },
-            "bytes_per_s": 2 * COPY_BYTES / best_seconds(lambda: copy_to.copy_(copy_from)),
+            "bytes_per_s": _copied_bytes("cpu"),
         }
 
 
@@ -68,12 +66,21 @@ def _seconds(measure: Callable[[int], float], threads: int) -> float:
         return float("inf")
 
 
-def _torch(dtype: torch.dtype) -> float:
+def _torch(device: str, dtype: torch.dtype) -> float:
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(CPU_SIZE, CPU_SIZE, generator=generator).to(dtype) for _ in range(2))
-    return best_seconds(lambda: torch.mm(left, right))
+    size = CUDA_SIZE if device == "cuda" else CPU_SIZE
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return best_seconds(lambda: torch.mm(left, right), device)
+
+
+def _copied_bytes(device: str) -> float:
+    """Return bytes/s of a copy, each read once and written once."""
+    import torch
+
+    copy_from = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
+    copy_to = torch.zeros_like(copy_from)
+    return 2 * COPY_BYTES / best_seconds(lambda: copy_to.copy_(copy_from), device)
 
 
 def _torch_int8() -> float:
@@ -150,24 +157,15 @@ def measure_cuda_peaks(gpu: str) -> Peaks | None:
         return None
     idle_w = _idle_watts(gpu)
     rates = {name: rate for name, measure in CUDA_PRODUCTS.items() if (rate := _or_none(measure)) is not None}
-    copied = _or_none(_copied_bytes)
+    copied = _or_none(lambda: _copied_bytes("cuda"))
     return {"operations_per_s": rates, **({"bytes_per_s": copied} if copied else {}), "idle_w": idle_w}
-
-
-def _copied_bytes() -> float:
-    import torch
-
-    copy_from = torch.zeros(COPY_BYTES, dtype=torch.uint8, device="cuda")
-    copy_to = torch.zeros_like(copy_from)
-    return 2 * COPY_BYTES / best_seconds(lambda: copy_to.copy_(copy_from), torch.cuda.synchronize)
 
 
 def _floating_product(dtype: str, tf32: str) -> float:
     import torch
 
     torch.set_float32_matmul_precision(tf32)
-    left, right = (torch.randn(CUDA_SIZE, CUDA_SIZE, device="cuda", dtype=getattr(torch, dtype)) for _ in range(2))
-    return operations(CUDA_SIZE) / best_seconds(lambda: torch.mm(left, right), torch.cuda.synchronize)
+    return operations(CUDA_SIZE) / _torch("cuda", getattr(torch, dtype))
 
 
 def _int8_product() -> float:
@@ -175,7 +173,7 @@ def _int8_product() -> float:
 
     left, right = (torch.ones(CUDA_SIZE, CUDA_SIZE, device="cuda", dtype=torch.int8) for _ in range(2))
     transposed = right.t()
-    return operations(CUDA_SIZE) / best_seconds(lambda: torch._int_mm(left, transposed), torch.cuda.synchronize)
+    return operations(CUDA_SIZE) / best_seconds(lambda: torch._int_mm(left, transposed), "cuda")
 
 
 CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
@@ -215,15 +213,19 @@ def operations(size: int) -> float:
     return 2.0 * size**3
 
 
-def best_seconds(run: Callable[[], Any], wait: Callable[[], None] = lambda: None) -> float:
+def best_seconds(run: Callable[[], Any], device: str = "cpu") -> float:
     """Return the shortest time of a run, after one that does not count."""
-    run()
-    wait()
-    best, spent, runs = float("inf"), 0.0, 0
-    while runs < LEAST_RUNS or spent < LEAST_SECONDS:
+    import torch
+
+    def seconds() -> float:
         before = time.perf_counter()
         run()
-        wait()
-        elapsed = time.perf_counter() - before
-        best, spent, runs = min(best, elapsed), spent + elapsed, runs + 1
-    return best
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - before
+
+    seconds()
+    times: list[float] = []
+    while len(times) < LEAST_RUNS or sum(times) < LEAST_SECONDS:
+        times.append(seconds())
+    return min(times)

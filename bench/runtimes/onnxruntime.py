@@ -11,13 +11,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import DataError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
 from bench.runtimes.base.session import Logits, Session, SessionSpec, Unavailable, Unfit
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 LIBRARIES = ("onnxruntime",)
 SUPPORTED = frozenset({("cpu", "fp32"), ("cpu", "int8"), ("cuda", "fp32"), ("cuda", "tf32"), ("cuda", "fp16")})
@@ -39,22 +42,23 @@ MISSING = (
 
 
 def import_libraries() -> None:
-    """Import ONNX Runtime."""
-    import onnxruntime  # noqa: F401
+    """Import ONNX Runtime, which from then on logs errors alone."""
+    global onnxruntime  # noqa: PLW0603  (whoever asks what is supported does not import it)
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(ERROR_ONLY)
 
 
 def open_session(spec: SessionSpec) -> Session:
     """Load `spec.graph` on exactly one execution provider; Unavailable if it cannot be had."""
-    import onnxruntime
-
-    onnxruntime.set_default_logger_severity(ERROR_ONLY)
+    import_libraries()
     # 1.18 has `use_tf32`, and keeps a CUDA graph a shape; older sessions replay the first for any other shape
     is_old = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 18)
     provider = PROVIDERS[spec.device]
     has_graph = bool(spec.options.get("cuda_graph"))
     options: dict[str, str] = {}
     if spec.device == "cuda":
-        load_cuda_libraries(onnxruntime)
+        load_cuda_libraries()
         options = {"device_id": "0", "enable_cuda_graph": "1" if has_graph else "0"}
         options |= {} if is_old else {"use_tf32": "1" if spec.precision == "tf32" else "0"}
     if not has_graph:
@@ -68,7 +72,7 @@ def open_session(spec: SessionSpec) -> Session:
     return SessionPerBatch(lambda _size: CudaGraphSession(create_session(spec, provider, options), spec))
 
 
-def load_cuda_libraries(onnxruntime: Any) -> None:
+def load_cuda_libraries() -> None:
     """Load the CUDA and cuDNN libraries that pip installed, where this version can; else the system's are used."""
     if hasattr(onnxruntime, "preload_dlls"):
         with contextlib.redirect_stdout(None):
@@ -82,8 +86,6 @@ def create_session(
 
     With `profile_prefix` it writes its operators' times to a file whose name begins so.
     """
-    import onnxruntime
-
     if provider not in onnxruntime.get_available_providers():
         raise Unavailable(f"this build of ONNX Runtime has no {provider}")
     settings = onnxruntime.SessionOptions()
@@ -132,8 +134,6 @@ def damaged_graph(graph: Path, problem: Exception) -> DataError:
 
 def _unloadable_provider(provider: str) -> str:
     """Return the loader's error of a provider's library: ONNX Runtime logs it, and raises the forbidden fall-back."""
-    import onnxruntime
-
     stem = f"onnxruntime_providers_{provider.removesuffix('ExecutionProvider').lower()}"
     folder = Path(onnxruntime.__file__).with_name("capi")
     for name in (f"lib{stem}.so", f"{stem}.dll"):
@@ -253,7 +253,6 @@ class BoundBuffers:
 
     def __init__(self, session: Any, names: list[str], shape: tuple[int, int], graph_id: int) -> None:
         import numpy as np
-        import onnxruntime
 
         self._session = session
         self._dtype = np.int32 if session.get_inputs()[0].type == "tensor(int32)" else np.int64

@@ -15,7 +15,6 @@ from bench.core.model_inputs import Padding
 from bench.machine.versions import library_version
 from bench.runtimes.base.session import Session, SessionSpec, Unavailable
 from bench.runtimes.onnxruntime import (
-    ERROR_ONLY,
     CudaGraphSession,
     PlainSession,
     SessionPerBatch,
@@ -39,10 +38,8 @@ __all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", 
 
 def open_session(spec: SessionSpec) -> Session:
     """Load engines from `spec.engine` (or build them into it): one for all batch sizes, or one each."""
-    import onnxruntime
-
-    onnxruntime.set_default_logger_severity(ERROR_ONLY)
-    load_cuda_libraries(onnxruntime)
+    import_libraries()
+    load_cuda_libraries()
     folder = spec.engine
     if folder is None:
         raise Unavailable("no engine was built for this variant")
@@ -52,21 +49,15 @@ def open_session(spec: SessionSpec) -> Session:
     needs_int32 = is_tensorrt_8(installed) and spec.options.get("cuda_graph")
     open_one = partial(_open, spec, installed, with_int32_inputs(spec.graph) if needs_int32 else None)
     if spec.engine_options["profiles"] == "per_batch" or spec.options.get("cuda_graph"):
-        return SessionPerBatch(lambda size: open_one([size], _own_folder(folder, size)))
+        return SessionPerBatch(lambda size: open_one([size], folder / f"bs{size:03d}"))
     return open_one(spec.batch_sizes, folder)
-
-
-def _own_folder(folder: Path, size: int) -> Path:
-    """Return the engine folder of a session whose profile is exactly one batch size."""
-    own = folder / f"bs{size:03d}"
-    own.mkdir(exist_ok=True)
-    return own
 
 
 def _open(
     spec: SessionSpec, installed: str | None, graph: bytes | None, batch_sizes: list[int], folder: Path
 ) -> PlainSession:
     """Open one session; Unavailable says which TensorRT this ONNX Runtime looks for and which one is here."""
+    folder.mkdir(exist_ok=True)
     options = provider_options(spec, folder, is_tensorrt_8(installed))
     options |= profile_options(batch_sizes, lengths_of(spec), input_names(spec.graph))
     try:
@@ -98,21 +89,19 @@ def provider_options(spec: SessionSpec, folder: Path, is_weakly_typed: bool = Fa
     """Return the provider's options but for the profile; booleans are 'True' and 'False' here."""
     by_flag = spec.options.get("fp16_by", "graph") == "flag"
     needs_flag = spec.precision == "fp16" and is_weakly_typed
-    flags = {
+    options = {
+        "device_id": 0,
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_path": spec.engine or folder,
+        "trt_builder_optimization_level": spec.engine_options["optimization_level"],
+        "trt_max_workspace_size": spec.engine_options["workspace_mib"] * MIB,
         "trt_fp16_enable": by_flag or needs_flag,
         "trt_int8_enable": spec.precision == "int8",
         "trt_engine_cache_enable": True,
         "trt_timing_cache_enable": True,
         "trt_cuda_graph_enable": bool(spec.options.get("cuda_graph")),
     }
-    return {
-        "device_id": "0",
-        "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_path": str(spec.engine or folder),
-        "trt_builder_optimization_level": str(spec.engine_options["optimization_level"]),
-        "trt_max_workspace_size": str(spec.engine_options["workspace_mib"] * MIB),
-        **{name: str(value) for name, value in flags.items()},
-    }
+    return {name: str(value) for name, value in options.items()}
 
 
 def lengths_of(spec: SessionSpec) -> tuple[int, int, int]:
@@ -133,15 +122,10 @@ def profile_options(batch_sizes: list[int], lengths: tuple[int, int, int], names
     An engine for many batch sizes is made the fastest for the one in the middle of them.
     """
     ordered = sorted(batch_sizes)
-    usual = ordered[len(ordered) // 2]
-
-    def shapes(batch_size: int, length: int) -> str:
-        return ",".join(f"{name}:{batch_size}x{length}" for name in names)
-
+    sizes = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
     return {
-        "trt_profile_min_shapes": shapes(ordered[0], lengths[0]),
-        "trt_profile_opt_shapes": shapes(usual, lengths[1]),
-        "trt_profile_max_shapes": shapes(ordered[-1], lengths[2]),
+        f"trt_profile_{bound}_shapes": ",".join(f"{name}:{size}x{length}" for name in names)
+        for bound, size, length in zip(("min", "opt", "max"), sizes, lengths, strict=True)
     }
 
 
