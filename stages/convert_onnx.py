@@ -15,8 +15,7 @@ from bench.core.paths import CALIBRATION, CONVERSIONS, ONNX
 from bench.core.progress import log
 from bench.core.schemas import read_machine_id
 from bench.core.staleness import UNUSED, is_required, write_not_made
-from bench.graphs.convert import check_recipe, convert
-from bench.graphs.fp16 import attention_of
+from bench.graphs.convert import attention_of, check_recipe, convert
 from bench.graphs.onnx_files import check_loads, load_graph, save_graph
 from bench.inputs.encoded import load_encoded
 

@@ -80,7 +80,7 @@ def export_checked(
     by_length = np.argsort(encoded.lengths, kind="stable")
     rows = by_length[np.linspace(0, len(by_length) - 1, CHECKED_SENTENCES).round().astype(int)]
     sample, wanted = encoded.take(rows), reference[rows]
-    forms = list(faithful_forms(classifier, sample, wanted, max_abs_diff))
+    forms = faithful_forms(classifier, sample, wanted, max_abs_diff)
     failures = []
     for takes_any_length, form, candidate in product((True, False), forms, [opset] if opset else list(IR_VERSION)):
         classifier.set_attn_implementation(form.attention)
@@ -141,34 +141,27 @@ def exportable(classifier: Any, form: Form) -> torch.nn.Module:
 
 def faithful_forms(
     classifier: Any, encoded: Encoded, reference: NDArray[np.float32], max_abs_diff: float
-) -> Iterator[Form]:
-    """Yield the forms whose logits are the reference's within `max_abs_diff`; ModelError if there is none.
-
-    The classifier's attention is left as the form has it while it is looked at.
-    """
-    differences = []
-    for form in FORMS:
-        difference = _try(classifier, form, encoded, reference)
-        if isinstance(difference, float) and difference <= max_abs_diff:
-            yield form
-        else:
-            differences.append(f"{form}: {difference if isinstance(difference, str) else f'off by {difference:.3g}'}")
-    if len(differences) == len(FORMS):
+) -> list[Form]:
+    """Return the forms whose logits are the reference's within `max_abs_diff`; ModelError if there is none."""
+    faults = {form: _fault(classifier, form, encoded, reference, max_abs_diff) for form in FORMS}
+    if all(faults.values()):
         raise ModelError(
             f"this {classifier.config.model_type} model cannot be written down for the exporter without changing its "
-            f"logits ({'; '.join(differences)})"
+            f"logits ({'; '.join(f'{form}: {fault}' for form, fault in faults.items())})"
         )
+    return [form for form, fault in faults.items() if not fault]
 
 
-def _try(classifier: Any, form: Form, encoded: Encoded, reference: NDArray[np.float32]) -> float | str:
-    """Return the largest difference to the reference, or why the model does not take this form."""
+def _fault(classifier: Any, form: Form, encoded: Encoded, reference: NDArray[np.float32], max_abs_diff: float) -> str:
+    """Return how far the form is off, or why the model does not take it; empty if it is faithful."""
     try:
         classifier.set_attn_implementation(form.attention)
         if classifier.config._attn_implementation != form.attention:
             return f"has no {form.attention} attention"
-        return largest_difference(logits_of(exportable(classifier, form), encoded), reference)
+        difference = largest_difference(logits_of(exportable(classifier, form), encoded), reference)
     except Exception as problem:  # whatever an architecture's own code raises on a mask that it does not know
         return type(problem).__name__
+    return "" if difference <= max_abs_diff else f"off by {difference:.3g}"
 
 
 def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bool = True) -> Any:

@@ -129,6 +129,5 @@ def _is_halved_gate(node: Any, maker: dict[str, Any], halves: set[str]) -> bool:
     if node is None or node.op_type != "Mul" or halves.isdisjoint(node.input):
         return False
     terms = [maker[name] for name in node.input if name in maker]
-    if len(terms) != 1 or terms[0].op_type != "Add":
-        return False
-    return any(name in maker and maker[name].op_type == "Erf" for name in terms[0].input)
+    operands = terms[0].input if len(terms) == 1 and terms[0].op_type == "Add" else []
+    return any(name in maker and maker[name].op_type == "Erf" for name in operands)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +23,7 @@ from bench.machine.gpus import ask, handle_of, nvml, whole_gpu
 if TYPE_CHECKING:
     import torch
 
-CPU_SIZE = 2048
-"""Rows and columns of the square matrices."""
-CUDA_SIZE = 8192
+CPU_SIZE, CUDA_SIZE = 2048, 8192
 """Rows and columns of the square matrices."""
 IDLE_SECONDS = 2.0
 SETTLE_SECONDS = 1.0
@@ -41,27 +40,26 @@ def measure_cpu_peaks(threads: int) -> Peaks:
     import torch
 
     torch.set_num_threads(threads)
-    products: dict[str, list[Callable[[int], float]]] = {
-        "fp32": [lambda _threads: _torch("cpu", torch.float32)],
-        "int8": [lambda _threads: _torch_int8(), _onnxruntime_int8, _openvino_int8],
+    products: dict[str, list[Callable[[], float]]] = {
+        "fp32": [partial(_torch, "cpu", torch.float32)],
+        "int8": [_torch_int8, partial(_onnxruntime_int8, threads), partial(_openvino_int8, threads)],
     }
     if has_bf16(deciding_instructions()):
-        products["bf16"] = [lambda _threads: _torch("cpu", torch.bfloat16), _openvino_bf16]
+        products["bf16"] = [partial(_torch, "cpu", torch.bfloat16), partial(_openvino_bf16, threads)]
     with torch.inference_mode():
         return {
             "threads": threads,
             "operations_per_s": {
-                name: operations(CPU_SIZE) / min(_seconds(measure, threads) for measure in ways)
-                for name, ways in products.items()
+                name: operations(CPU_SIZE) / min(map(_seconds, ways)) for name, ways in products.items()
             },
             "bytes_per_s": _copied_bytes("cpu"),
         }
 
 
-def _seconds(measure: Callable[[int], float], threads: int) -> float:
+def _seconds(measure: Callable[[], float]) -> float:
     """Return what a product takes, infinity where its runtime cannot be imported."""
     try:
-        return measure(threads)
+        return measure()
     except (ImportError, OSError):
         return float("inf")
 
@@ -157,7 +155,7 @@ def measure_cuda_peaks(gpu: str) -> Peaks | None:
         return None
     idle_w = _idle_watts(gpu)
     rates = {name: rate for name, measure in CUDA_PRODUCTS.items() if (rate := _or_none(measure)) is not None}
-    copied = _or_none(lambda: _copied_bytes("cuda"))
+    copied = _or_none(partial(_copied_bytes, "cuda"))
     return {"operations_per_s": rates, **({"bytes_per_s": copied} if copied else {}), "idle_w": idle_w}
 
 
@@ -177,10 +175,10 @@ def _int8_product() -> float:
 
 
 CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
-    "fp32": lambda: _floating_product("float32", "highest"),
-    "tf32": lambda: _floating_product("float32", "high"),
-    "fp16": lambda: _floating_product("float16", "highest"),
-    "bf16": lambda: _floating_product("bfloat16", "highest"),
+    "fp32": partial(_floating_product, "float32", "highest"),
+    "tf32": partial(_floating_product, "float32", "high"),
+    "fp16": partial(_floating_product, "float16", "highest"),
+    "bf16": partial(_floating_product, "bfloat16", "highest"),
     "int8": _int8_product,
 }
 

@@ -1,18 +1,9 @@
-"""Find a runtime by its name: one file each in bench/runtimes.
-
-A runtime file defines
-    LIBRARIES   the libraries whose version makes its timings stale
-    SUPPORTED   the (device, precision) pairs that it can run
-    PADDINGS    how the sentences of a batch may be padded for it
-    OPTIONS     its options and, for each, the values allowed
-    import_libraries()   imports them; nothing is loaded onto a device yet
-    open_session(spec) -> Session
-and imports its library inside functions only, so that a machine without one runtime measures the others.
-"""
+"""Find a runtime by its name: one file each in bench/runtimes."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Protocol
 
 from bench.core.errors import ParameterError
@@ -22,14 +13,17 @@ from bench.runtimes.base.session import Session, SessionSpec
 
 
 class RuntimeModule(Protocol):
-    """What every file in this folder offers."""
+    """What a runtime's file defines.
 
-    LIBRARIES: tuple[str, ...]
-    SUPPORTED: frozenset[tuple[str, str]]
-    PADDINGS: tuple[Padding, ...]
-    OPTIONS: dict[str, tuple[str | bool | int, ...]]
+    It imports its library inside functions only, so that a machine without one runtime measures the others.
+    """
 
-    def import_libraries(self) -> None: ...
+    LIBRARIES: tuple[str, ...]  # whose versions make its timings stale
+    SUPPORTED: frozenset[tuple[str, str]]  # the pairs of device and precision that it can run
+    PADDINGS: tuple[Padding, ...]  # how the sentences of a batch may be padded for it
+    OPTIONS: dict[str, tuple[str | bool | int, ...]]  # its options and, for each, the values allowed
+
+    def import_libraries(self) -> None: ...  # nothing is loaded onto a device yet
 
     def open_session(self, spec: SessionSpec) -> Session: ...
 
@@ -44,18 +38,18 @@ def check_variant(key: str, variant: Variant) -> None:
     """Raise ParameterError if the variant's runtime does not offer what it asks for."""
     runtime = import_runtime(variant.runtime)
     if (variant.device, variant.precision) not in runtime.SUPPORTED:
-        pairs = ", ".join(f"{precision} on {device}" for device, precision in sorted(runtime.SUPPORTED))
-        raise ParameterError(
-            f"params.yaml: {key}.precision: got {variant.precision!r} on {variant.device} "
-            f"for {variant.runtime}, allowed: {pairs}"
+        pairs = (f"{precision} on {device}" for device, precision in sorted(runtime.SUPPORTED))
+        raise _refused(
+            f"{key}.precision", f"got {variant.precision!r} on {variant.device} for {variant.runtime}", pairs
         )
     if variant.padding not in runtime.PADDINGS:
-        got, allowed = f"got {variant.padding!r} for {variant.runtime}", ", ".join(runtime.PADDINGS)
-        raise ParameterError(f"params.yaml: {key}.padding: {got}, allowed: {allowed}")
+        raise _refused(f"{key}.padding", f"got {variant.padding!r} for {variant.runtime}", runtime.PADDINGS)
     for option, value in variant.options.items():
         if option not in runtime.OPTIONS:
-            allowed = ", ".join(runtime.OPTIONS) or "none"
-            raise ParameterError(f"params.yaml: {key}.options.{option}: unknown option, allowed: {allowed}")
+            raise _refused(f"{key}.options.{option}", "unknown option", runtime.OPTIONS)
         if value not in runtime.OPTIONS[option]:
-            allowed = ", ".join(map(str, runtime.OPTIONS[option]))
-            raise ParameterError(f"params.yaml: {key}.options.{option}: got {value!r}, allowed: {allowed}")
+            raise _refused(f"{key}.options.{option}", f"got {value!r}", runtime.OPTIONS[option])
+
+
+def _refused(key: str, what: str, allowed: Iterable[object]) -> ParameterError:
+    return ParameterError(f"params.yaml: {key}: {what}, allowed: {', '.join(map(str, allowed)) or 'none'}")
