@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -51,20 +52,24 @@ def damaged(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield from copy_of(measured, tmp_path_factory.mktemp("damaged") / "copy")
 
 
+def told(project: Project, name: str, content: str | bytes, stage: str, *arguments: str) -> str:
+    """Return what a stage ends with while a file holds this: a short message with what renews the file."""
+    path = project.folder / name
+    with project.mended(name):
+        path.chmod(0o644)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        message = project.script(f"stages/{stage}.py", *arguments, code=1).stderr
+    assert "dvc repro" in message
+    assert len(message[message.index("error: ") :]) < 800
+    return message
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named_with_the_key_and_what_renews_it(name: str, damage: str, damaged: Project) -> None:
     stage, keys = FILES[name]
-    path: Path = damaged.folder / name
-    whole = path.read_text(encoding="utf-8")
-    path.write_text(DAMAGES[damage](whole, keys), encoding="utf-8")
-    try:
-        message = damaged.script(f"stages/{stage}.py", code=1).stderr
-    finally:
-        path.write_text(whole, encoding="utf-8")
+    message = told(damaged, name, DAMAGES[damage](damaged.read(name), keys), stage)
     assert message.startswith(f"error: {name} is damaged (")
-    assert "dvc repro" in message
-    assert len(message) < 800
     if damage in ("a text for a value", "not a number"):
         assert ".".join(keys) in message
 
@@ -111,20 +116,12 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
 def test_a_damaged_table_is_named_with_the_row_and_what_renews_it(name: str, fault: str, damaged: Project) -> None:
     stage, faults = TABLES[name]
     pattern, replacement, named = faults[fault]
-    path: Path = damaged.folder / name
-    whole = path.read_text(encoding="utf-8")
+    whole = damaged.read(name)
     changed = re.sub(pattern, replacement, whole, count=1, flags=re.M)
     assert changed != whole
-    path.chmod(0o644)
-    path.write_text(changed, encoding="utf-8")
-    try:
-        message = damaged.script(f"stages/{stage}.py", code=1).stderr
-    finally:
-        path.write_text(whole, encoding="utf-8")
+    message = told(damaged, name, changed, stage)
     assert message.startswith(f"error: {name} is damaged (")
     assert named in message
-    assert "dvc repro" in message
-    assert len(message) < 800
 
 
 CONTRADICTIONS: dict[str, tuple[str, Any]] = {
@@ -138,15 +135,9 @@ CONTRADICTIONS: dict[str, tuple[str, Any]] = {
 @pytest.mark.parametrize("fault", CONTRADICTIONS)
 def test_a_report_whose_parts_contradict_each_other_is_refused(fault: str, damaged: Project) -> None:
     key, value = CONTRADICTIONS[fault]
-    path: Path = damaged.folder / "artifacts/samples/ort_cpu_fp32.json"
-    whole = path.read_text(encoding="utf-8")
-    report = json.loads(whole)
+    report = damaged.report("ort_cpu_fp32")
     report["cells"]["1"] = {name: old for name, old in {**report["cells"]["1"], key: value}.items() if old is not None}
-    path.write_text(json.dumps(report), encoding="utf-8")
-    try:
-        message = damaged.script("stages/summarize.py", code=1).stderr
-    finally:
-        path.write_text(whole, encoding="utf-8")
+    message = told(damaged, "artifacts/samples/ort_cpu_fp32.json", json.dumps(report), "summarize")
     assert "ort_cpu_fp32.json is damaged (cells.1" in message
     assert "`dvc repro` measures ort_cpu_fp32 again" in message
 
@@ -160,16 +151,10 @@ ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_of_another_shape_are_refused(name: str, damaged: Project) -> None:
-    path: Path = damaged.folder / "artifacts/inputs/evaluation.npz"
-    whole = path.read_bytes()
-    with np.load(path) as content:
-        arrays = dict(content)
-    path.chmod(0o644)
-    np.savez(path, allow_pickle=False, **{**arrays, name: ARRAYS[name](arrays)})
-    try:
-        message = damaged.script("stages/export_onnx.py", code=1).stderr
-    finally:
-        path.write_bytes(whole)
+    file, changed = "artifacts/inputs/evaluation.npz", io.BytesIO()
+    with np.load(damaged.folder / file) as arrays:
+        np.savez(changed, allow_pickle=False, **{**arrays, name: ARRAYS[name](arrays)})
+    message = told(damaged, file, changed.getvalue(), "export_onnx")
     assert message.startswith("error: artifacts/inputs/evaluation.npz is damaged (")
     assert name in message
     assert "dvc repro -f prepare_inputs" in message
@@ -197,15 +182,6 @@ BINARIES = {
 @pytest.mark.parametrize("part", [0.0, 0.9])
 @pytest.mark.parametrize("name", BINARIES)
 def test_a_file_that_was_cut_off_ends_a_stage_with_one_message(name: str, part: float, damaged: Project) -> None:
-    path: Path = damaged.folder / name
-    whole = path.read_bytes()
-    path.chmod(0o644)
-    path.write_bytes(whole[: int(len(whole) * part)])
-    try:
-        ended = damaged.script(f"stages/{BINARIES[name]}.py", "int8_dynamic", code=1)
-    finally:
-        path.write_bytes(whole)
-    message = ended.stderr[ended.stderr.index("error: ") :]
-    assert message.startswith("error: artifacts/")
-    assert "dvc repro" in message
-    assert len(message) < 800
+    whole = (damaged.folder / name).read_bytes()
+    message = told(damaged, name, whole[: int(len(whole) * part)], BINARIES[name], "int8_dynamic")
+    assert message[message.index("error: ") :].startswith("error: artifacts/")
