@@ -5,24 +5,15 @@ One CPU row shows everywhere that such a row is rejected; the CUDA rows need an 
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Project
+from test_engine_lifecycle import widen
 
-from bench.machine.environment import probe_cuda
-
-needs_gpu = pytest.mark.skipif(probe_cuda(0) is None, reason="needs an NVIDIA GPU")
 CUDA_LIBRARIES = ("libcublas.so", "libcublasLt.so", "libcudnn.so", "libcudart.so")
-
-
-def widen(params: dict[str, Any]) -> None:
-    """Make the layers as wide as the default model's: their kernels' names then tell the arithmetic."""
-    params["model"]["synthetic"] |= {"dim": 768, "heads": 12, "hidden_dim": 3072}
-    params["sequence_length"] = 128
 
 
 def cells(project: Project, device: str, row: dict[str, Any], **environment: str) -> list[dict[str, Any]]:
@@ -32,8 +23,7 @@ def cells(project: Project, device: str, row: dict[str, Any], **environment: str
     project.repro("infer@row")
     if environment:
         project.python("stages/infer.py", "row", environment=environment)
-    report = json.loads(project.read("artifacts/samples/row.json"))
-    return list(report["cells"].values())
+    return list(project.cells("row").values())
 
 
 def mislabelled(precision: str, graph: str, /, **options: str) -> dict[str, Any]:
@@ -72,14 +62,12 @@ def test_an_int8_cpu_row_that_runs_in_fp32_is_rejected(measured_copy: Project) -
     ],
 )
 @pytest.mark.gpu
-@needs_gpu
 def test_a_mislabelled_cuda_row_is_rejected(project: Project, row: dict[str, Any], reason: str) -> None:
     project.set_params(widen)
     check_rejected(project, "cuda", row, reason)
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_a_cuda_row_with_broken_libraries_is_skipped(project: Project, tmp_path: Path) -> None:
     for stem in CUDA_LIBRARIES:
         for major in range(8, 15):
