@@ -16,7 +16,7 @@ from bench.core.files import replacing_folder, write_json, write_text
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCES, TOKEN_COUNTS
 from bench.core.progress import log
-from bench.core.sentences import read_sentences
+from bench.core.schemas import read_sentences
 from bench.inputs.encoded import encode, length_figures, save_encoded, token_counts
 
 

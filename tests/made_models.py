@@ -15,7 +15,7 @@ from tiny_models import write_tiny_model
 from bench.classifier.model import load_classifier, load_tokenizer, reference_logits
 from bench.core.model_inputs import Padding
 from bench.core.params import Export
-from bench.core.sentences import Labelled
+from bench.core.schemas import Labelled
 from bench.graphs.convert import convert
 from bench.graphs.export import Exported, export_checked
 from bench.graphs.onnx_files import save_graph

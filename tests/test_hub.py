@@ -12,7 +12,7 @@ from conftest import Project, tiny_params
 from hub_server import COMMIT, Hub, serving
 
 from bench.core.params import Params
-from bench.core.sentences import read_sentences
+from bench.core.schemas import read_sentences
 from bench.sources.builtin import builtin_sentences
 from bench.sources.synthetic import write_synthetic_model
 

@@ -17,7 +17,7 @@ from bench.classifier.workload import Load, Workload, counted_flops
 from bench.core.errors import ModelError, ParameterError
 from bench.core.model_inputs import Batch
 from bench.core.params import CONVERTED, Export, Variant
-from bench.core.sentences import Labelled
+from bench.core.schemas import Labelled
 from bench.graphs.convert import convert
 from bench.graphs.export import export_checked, parity
 from bench.inputs.encoded import encode

@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,14 +26,6 @@ PATIENCE_SECONDS = 1.0
 UNION_TAG = "<"
 """How the tags of a union begin; the path to a faulty key is told without them."""
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def _temporary_name(target: Path) -> Path:
-    """Return an unused name beside the target, rid of what a killed run left under another."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        remove(leftover)
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def remove(path: Path) -> None:
@@ -60,25 +52,25 @@ def _move(temporary: Path, target: Path) -> None:
 @contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `target` when the block ends well."""
-    temporary = _temporary_name(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):  # of a killed run
+        remove(leftover)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
         _move(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(temporary)
 
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
     """Give an empty temporary folder to fill; it becomes `target` when the block ends well."""
-    temporary = _temporary_name(target)
-    temporary.mkdir()
-    try:
+    with replacing_file(target) as temporary:
+        temporary.mkdir()
         yield temporary
         remove(target)
-        _move(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_if_other(path: Path, text: str) -> None:

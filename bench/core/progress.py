@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 
 def log(text: str) -> None:
@@ -32,26 +31,30 @@ class Steps:
         self.finished = 0
         self._clock = clock
         self._began = clock()
-        self._live: Progress | None = None
-        self._task: TaskID | None = None
+        self._is_live = Console().is_terminal and sys.stdout.isatty()
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}"))
+        self._live = Progress(*columns, auto_refresh=False, disable=not self._is_live)
+        self._task = self._live.add_task(title, total=total, rest="")
 
     def __enter__(self) -> Steps:
-        if Console().is_terminal and sys.stdout.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[rest]}"))
-            self._live = Progress(*columns, auto_refresh=False)
-            self._live.start()
-            self._task = self._live.add_task(self.title, total=self.total, rest="")
+        self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
 
     def start(self, what: str) -> None:
         """Show what begins now."""
-        self._draw(f"{self.title} {what}")
+        text, about = f"{self.title} {what}", ""
+        if self.finished:
+            rest_seconds = (self._clock() - self._began) / self.finished * (self.total - self.finished)
+            about = f"about {rest_seconds:.0f} s left"
+        if self._is_live:
+            self._live.update(
+                self._task, description=text, total=self.total, completed=self.finished, rest=about, refresh=True
+            )
+        else:
+            log(f"  {text} ({self.finished}/{self.total}{', ' + about if about else ''})")
 
     def add(self, steps: int) -> None:
         """Count further steps, which nobody knew of at the beginning."""
@@ -60,15 +63,3 @@ class Steps:
     def done(self) -> None:
         """Count one step as finished."""
         self.finished = min(self.finished + 1, self.total)
-
-    def _draw(self, text: str) -> None:
-        about = ""
-        if self.finished:
-            rest_seconds = (self._clock() - self._began) / self.finished * (self.total - self.finished)
-            about = f"about {rest_seconds:.0f} s left"
-        if self._live and self._task is not None:
-            self._live.update(
-                self._task, description=text, total=self.total, completed=self.finished, rest=about, refresh=True
-            )
-        else:
-            log(f"  {text} ({self.finished}/{self.total}{', ' + about if about else ''})")

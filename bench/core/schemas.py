@@ -5,12 +5,14 @@ A file may hold more than is named here.  Numbers are finite.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+import csv
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.core.files import read_json
+from bench.core.files import damaged, read_csv, read_json
 from bench.core.model_inputs import Padding, Task
 from bench.core.paths import ENVIRONMENT, MACHINE, PROVENANCE
 
@@ -151,58 +153,81 @@ class SingleRun(TypedDict):
     latency_ms: Latency
 
 
-class SummaryRow(TypedDict):
-    """A row of results/summary.csv, with the columns that nothing can be told without, and some that figures are of."""
+class VariantRow(TypedDict):
+    """What a row of results/summary.csv and serving.csv says of its variant."""
 
     variant: Name
     runtime: Name
     device: Literal["cpu", "cuda"]
     precision: Name
-    batch_size: Annotated[int, Field(ge=1)]
-    status: Status
-    runs: NotRequired[Count]
-    p50_ms: NotRequired[Latency]
-    p95_ms: NotRequired[Latency]
-    mean_ms: NotRequired[Latency]
-    accuracy: NotRequired[Amount]
-    accuracy_low: NotRequired[Amount]
-    accuracy_high: NotRequired[Amount]
-    accuracy_loss: NotRequired[Number]
-    accuracy_loss_p: NotRequired[Amount]
-    samples_per_s: NotRequired[Latency]
-    p50_low_ms: NotRequired[Latency]
-    p50_high_ms: NotRequired[Latency]
-    agreement: NotRequired[Number]
-    margin: NotRequired[Amount]
-    processes: NotRequired[Count]
-    process_p50_ms: NotRequired[Numbers]
-    process_mean_ms: NotRequired[Numbers]
-    process_p95_ms: NotRequired[Numbers]
-    rounds: NotRequired[Numbers]
-    peak_host_mib: NotRequired[Amount]
-    peak_gpu_mib: NotRequired[Amount]
-    cold_start_seconds: NotRequired[Amount]
-    one_off_seconds: NotRequired[Amount]
-    limit_ms: NotRequired[Latency]
-    padding: NotRequired[Padding]
-    tokens_given: NotRequired[Latency]
-    tokens_computed: NotRequired[Latency]
-    gross_energy_mj_per_sample: NotRequired[Amount]
 
 
-class ServingRow(TypedDict):
+class ServingRow(VariantRow):
     """A row of results/serving.csv, with the columns that nothing can be told without."""
 
-    variant: Name
-    runtime: Name
-    device: Literal["cpu", "cuda"]
-    precision: Name
     status: ServingStatus
     requests_per_s: NotRequired[Latency]
     requests_per_s_low: NotRequired[Latency]
     requests_per_s_high: NotRequired[Latency]
     process_per_s: NotRequired[Numbers]
     budget_ms: NotRequired[Latency]
+
+
+def _columns(names: str, kind: Any) -> dict[str, Any]:
+    return dict.fromkeys(names.split(), NotRequired[kind])
+
+
+SummaryRow: Any = TypedDict(
+    "SummaryRow",
+    {
+        **VariantRow.__annotations__,  # type: ignore[misc]  # no literal, so a row is Any to mypy
+        "batch_size": Annotated[int, Field(ge=1)],
+        "status": Status,
+        **_columns("p50_ms p95_ms mean_ms p50_low_ms p50_high_ms limit_ms samples_per_s", Latency),
+        **_columns("tokens_given tokens_computed", Latency),
+        **_columns("runs processes", Count),
+        **_columns("process_p50_ms process_mean_ms process_p95_ms rounds", Numbers),
+        **_columns("accuracy accuracy_low accuracy_high accuracy_loss_p margin", Amount),
+        **_columns("peak_host_mib peak_gpu_mib cold_start_seconds one_off_seconds", Amount),
+        **_columns("gross_energy_mj_per_sample", Amount),
+        **_columns("accuracy_loss agreement", Number),
+        **_columns("padding", Padding),
+    },
+)
+"""A row of results/summary.csv, with the columns that nothing can be told without, and some that figures are of."""
+
+
+class SentenceRow(TypedDict):
+    """A row of artifacts/sentences/evaluation.csv and calibration.csv; empty where there is no pair or label."""
+
+    sentence: str
+    pair: NotRequired[str]
+    label: NotRequired[Count]
+
+
+class Labelled(NamedTuple):
+    """A sentence, the number of its label, and the second sentence of a pair."""
+
+    sentence: str
+    label: int | None
+    pair: str | None = None
+
+
+def write_sentences(path: Path, labelled: list[Labelled]) -> None:
+    """Write `sentence,pair,label` rows, UTF-8, Unix line ends."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("sentence", "pair", "label"))
+        writer.writerows((row.sentence, row.pair or "", "" if row.label is None else row.label) for row in labelled)
+
+
+def read_sentences(path: Path) -> list[Labelled]:
+    """Read what `write_sentences` wrote; DataError if it is missing, damaged or empty."""
+    hint = "`dvc repro -f download` renews it"
+    rows = read_csv(path, hint, SentenceRow)
+    if not rows:
+        raise damaged(path, "no sentences", hint)
+    return [Labelled(row["sentence"], row.get("label"), row.get("pair")) for row in rows]
 
 
 def read_environment() -> dict[str, Any]:

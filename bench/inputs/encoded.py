@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bench.core.errors import DataError
 from bench.core.files import damaged, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
-from bench.core.sentences import Labelled
+from bench.core.schemas import Labelled
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ and calibration is by opening: no sentence is in both.
 
 from __future__ import annotations
 
-from bench.core.sentences import Labelled
+from bench.core.schemas import Labelled
 
 POSITIVE, NEGATIVE = 1, 0
 

@@ -10,7 +10,7 @@ from bench.core.errors import DataError, HubUnreachable
 from bench.core.files import file_sha256, remove
 from bench.core.params import Dataset, Model
 from bench.core.progress import log
-from bench.core.sentences import Labelled, read_sentences, write_sentences
+from bench.core.schemas import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, download_sentences
 from bench.sources.model_files import CONFIG, check_model, copy_model, label_names, read_config, task_of

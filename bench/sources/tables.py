@@ -12,7 +12,7 @@ from typing import Any
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import shortened
 from bench.core.params import Dataset
-from bench.core.sentences import Labelled
+from bench.core.schemas import Labelled
 
 Row = tuple[int, dict[str, Any]]
 """The number of a line (or row), and its cells by column."""
