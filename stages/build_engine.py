@@ -23,7 +23,7 @@ from bench.workers.engines import RECORD, build_engines
 def main() -> None:
     key = sys.argv[1]
     params = load_params()
-    variant = params.tensorrt_variant(key)
+    variant = params.variant(key, "tensorrt_variants")
     environment = read_environment()
     reason = reason_to_skip(variant, environment) or (
         "" if params.precisions[variant.precision] else "its precision is off"

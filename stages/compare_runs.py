@@ -7,8 +7,7 @@ import _project  # noqa: F401
 from bench.core.errors import run_stage
 from bench.core.files import replacing_file, write_text
 from bench.core.paths import HARDWARE, HARDWARE_PLOT
-from bench.runs.hardware import render_hardware
-from bench.runs.hardware_plot import write_hardware_plot
+from bench.runs.hardware import render_hardware, write_hardware_plot
 from bench.runs.recorded_runs import comparable, read_runs
 
 

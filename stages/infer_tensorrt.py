@@ -15,7 +15,7 @@ from bench.timing.coordinator import time_variant
 def main() -> None:
     key = sys.argv[1]
     params = load_params()
-    variant = params.tensorrt_variant(key)
+    variant = params.variant(key, "tensorrt_variants")
     check_variant(f"tensorrt_variants.{key}", variant)
     time_variant(key, params)
 

@@ -22,8 +22,7 @@ from bench.core.errors import DataError, ParameterError
 from bench.core.files import write_json
 from bench.core.params import Params
 from bench.core.reports import Report, Served
-from bench.runs.hardware import render_hardware
-from bench.runs.hardware_plot import write_hardware_plot
+from bench.runs.hardware import render_hardware, write_hardware_plot
 from bench.runs.record import record
 from bench.runs.recorded_runs import (
     MANIFEST,

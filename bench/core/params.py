@@ -275,23 +275,16 @@ class Params(Section):
         """Return the variants of both sections in the order of the table."""
         return {**self.variants, **self.tensorrt_variants}
 
-    def variant(self, key: str) -> Variant:
-        """Return the variant of this name from variants; ParameterError if there is none."""
-        return _named(key, self.variants, "")
-
-    def tensorrt_variant(self, key: str) -> Variant:
-        """Return the variant of this name from tensorrt_variants; ParameterError if there is none."""
-        return _named(key, self.tensorrt_variants, " in tensorrt_variants")
+    def variant(self, key: str, section: Literal["variants", "tensorrt_variants"] = "variants") -> Variant:
+        """Return the variant of this name in a section; ParameterError if there is none."""
+        found: dict[str, Variant] = getattr(self, section)
+        if key not in found:
+            raise ParameterError(f"params.yaml: {section}: no variant {key!r}, allowed: {', '.join(found)}")
+        return found[key]
 
     def sizes(self, device: str) -> list[int]:
         """Return the batch sizes of a device."""
         return self.batch_sizes[device] if isinstance(self.batch_sizes, dict) else self.batch_sizes  # type: ignore[index]
-
-
-def _named(key: str, variants: dict[str, Variant], where: str) -> Variant:
-    if key not in variants:
-        raise ParameterError(f"params.yaml: no variant {key!r}{where}, allowed: {', '.join(variants)}")
-    return variants[key]
 
 
 def runtime_names() -> list[str]:

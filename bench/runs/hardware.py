@@ -1,10 +1,11 @@
-"""Compare recorded runs in Markdown: each machine's best row, the same row on all, and where the winner changes."""
+"""Compare recorded runs: each machine's best row, the same row on all, as a chart too, and where the winner changes."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import pandas as pd
 
 from bench.findings.served import sustaining
 from bench.findings.timed import cell_of
+from bench.report.charts import vega
+from bench.report.charts.measured import written
+from bench.report.charts.vega import Chart, Spec
 from bench.report.document import inline, table_lines
 from bench.report.texts import PANELS
 from bench.report.words import MISSING, milliseconds, nearest, per_second, with_interval
@@ -61,17 +65,17 @@ def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
     if not served:
         return
     columns = [f"{name}, p99 within {rows[0].budget_ms:g} ms" for name, rows in served.items()]
-    variants = dict.fromkeys(str(row.variant) for rows in served.values() for row in rows)
+    rates = [
+        {
+            row.variant: with_interval(per_second, row.requests_per_s, row.requests_per_s_low, row.requests_per_s_high)
+            for row in rows
+        }
+        for rows in served.values()
+    ]
+    variants = dict.fromkeys(variant for own in rates for variant in own)
     yield from ["Requests per second within the latency budget (95% interval):", ""]
-    cells = ([variant, *(_rate(rows, variant) for rows in served.values())] for variant in variants)
+    cells = ([variant, *(own.get(variant, MISSING) for own in rates)] for variant in variants)
     yield from [*table_lines(["variant", *columns], ["variant"], cells), ""]
-
-
-def _rate(rows: list[Any], variant: str) -> str:
-    row = next((row for row in rows if row.variant == variant), None)
-    if row is None:
-        return MISSING
-    return with_interval(per_second, row.requests_per_s, row.requests_per_s_low, row.requests_per_s_high)
 
 
 def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -110,21 +114,21 @@ def _winners_text(rows: list[Any]) -> str:
 def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Yield p50 with its interval of every row that at least one run measured, a column a run."""
     variants = dict.fromkeys(str(name) for rows in measured.values() for name in rows["variant"])
+    found = [
+        {
+            (row.batch_size, row.variant): with_interval(milliseconds, row.p50_ms, row.p50_low_ms, row.p50_high_ms)
+            for row in rows.itertuples()
+        }
+        for rows in measured.values()
+    ]
     lines = (
-        [str(size), variant, *(_cell(rows, variant, size) for rows in measured.values())]
+        [str(size), variant, *(cells.get((size, variant), MISSING) for cells in found)]
         for size in _batch_sizes(measured)
         for variant in variants
+        if any((size, variant) in cells for cells in found)
     )
     yield from ["p50 in ms (95% interval):", ""]
-    kept = (line for line in lines if set(line[2:]) != {MISSING})
-    yield from table_lines(["batch", "variant", *measured], ["variant"], kept)
-
-
-def _cell(rows: pd.DataFrame, variant: str, size: int) -> str:
-    row = next(rows[(rows["variant"] == variant) & (rows["batch_size"] == size)].itertuples(), None)
-    if row is None:
-        return MISSING
-    return with_interval(milliseconds, row.p50_ms, row.p50_low_ms, row.p50_high_ms)
+    yield from table_lines(["batch", "variant", *measured], ["variant"], lines)
 
 
 def _batch_sizes(measured: dict[str, pd.DataFrame]) -> list[int]:
@@ -182,3 +186,45 @@ def own_spread(cells: pd.DataFrame) -> str:
     """Return the median half width of the runs' own intervals."""
     halves = np.sqrt(cells["p50_high_ms"] / cells["p50_low_ms"]) - 1
     return f"±{float(halves.median()):.1%}" if halves.notna().all() else MISSING
+
+
+TITLE, CAPTION = "The same rows on every recorded machine", "p50 latency with 95% intervals"
+NOTHING = "No run is recorded: python run.py record NAME keeps the last one"
+FIGURES = ("p50_ms", "p50_low_ms", "p50_high_ms")
+RUN_STEP = 6
+"""Height of a run within a row, in CSS pixels."""
+
+
+def write_hardware_plot(runs: list[RecordedRun], path: Path) -> None:
+    """Draw p50 with intervals of every variant at the smallest batch size that all runs have; a colour a run."""
+    shown = [device for device in PANELS if any(len(run.measured(device)) for run in runs)]
+    panels = [_panel(runs, device) for device in shown] or [{"data": {"values": []}, "mark": "point"}]
+    path.write_bytes(Chart(TITLE, CAPTION if shown else NOTHING, panels).png(""))
+
+
+def _panel(runs: list[RecordedRun], device: str) -> Spec:
+    size = min(int(value) for run in runs for value in run.measured(device)["batch_size"])
+    records = [
+        {"variant": row.variant, "run": run.name} | {name: written(getattr(row, name)) for name in FIGURES}
+        for run in runs
+        for row in run.measured(device).query(f"batch_size == {size}").itertuples()
+    ]
+    colour = vega.colours(run.name for run in runs)
+    rows, names = list(dict.fromkeys(each["variant"] for each in records)), list(colour)
+    x = vega.log_axis("p50_ms", "p50 latency (ms)", vega.limits(each[name] for each in records for name in FIGURES))
+    shown = vega.legend("run", colour, columns=3)
+    point = {"x": x, "shape": {**shown, "scale": {"domain": names}}}
+    return {
+        "title": f"{PANELS[device]}, batch {size}",
+        "height": {"step": max(vega.ROW_STEP, RUN_STEP * len(runs)), "for": "position"},
+        "data": {"values": records},
+        "encoding": {
+            "y": {"field": "variant", "type": "nominal", "title": None, "sort": rows, "axis": vega.NAMES},
+            "yOffset": {"field": "run", "type": "nominal", "sort": names},
+            "color": shown,
+        },
+        "layer": [
+            vega.layer("rule", vega.interval("x", x, *FIGURES[1:])),
+            vega.layer("point", point, filled=True, opacity=1),
+        ],
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import re
 import shutil
 import subprocess
@@ -16,11 +15,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from bench.core.errors import DataError, ParameterError, run_stage
-from bench.core.files import read_csv, read_json, read_model, read_yaml, replacing_folder, write_json, write_text
-from bench.core.params import Params, load_params
+from bench.core.files import read_json, read_yaml, replacing_folder, write_json, write_text
+from bench.core.params import load_params
 from bench.core.paths import (
     CONVERSIONS,
     ENVIRONMENT,
@@ -30,24 +27,12 @@ from bench.core.paths import (
     PEAKS,
     PROVENANCE,
     RUNS,
-    SAMPLES,
-    SERVED,
     SERVING_CSV,
     SUMMARY_CSV,
 )
 from bench.core.progress import log
-from bench.core.reports import Report, Served
-from bench.core.schemas import SingleRun, read_machine_id
-from bench.runs.recorded_runs import (
-    MANIFEST,
-    MEASURED_WITH,
-    PACKED,
-    PARTS,
-    README,
-    RecordedRun,
-    manifest_id,
-    part_sha256,
-)
+from bench.core.schemas import read_machine_id
+from bench.runs.recorded_runs import MEASURED_WITH, README, RecordedRun, pack_samples, write_manifest
 from bench.summary.table_file import read_summary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -59,8 +44,6 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "
 WRITTEN = {"environment": ENVIRONMENT, "peaks": PEAKS, "model": PROVENANCE, "lengths": LENGTHS, "export": EXPORT}
 """What the stages wrote that the run was measured with, by its name in measured_with.json."""
 TABLES = (SUMMARY_CSV, SERVING_CSV)
-LOCK = Path("dvc.lock")
-MADE_OF = ("artifacts/model", "artifacts/sentences", "artifacts/inputs", "artifacts/onnx", "artifacts/engines")
 MEND = "`dvc repro` writes it, then record again"
 
 
@@ -135,45 +118,6 @@ def measured_with() -> dict[str, Any]:
     written = {name: read_json(path, MEND) for name, path in WRITTEN.items()}
     conversions = {path.stem: read_json(path, MEND) for path in sorted(CONVERSIONS.glob("*.json"))}
     return {**written, "conversions": conversions, "params": read_yaml(PARAMS)}
-
-
-def pack_samples(params: Params, folder: Path) -> None:
-    """Write every variant's report and single runs to one file; the same content gives the same bytes.
-
-    `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}, "served": …}}`.
-    """
-    content: dict[str, Any] = {}
-    for key in params.all_variants():
-        mend = f"`dvc repro` measures {key} again"
-        report = read_model(SAMPLES / f"{key}.json", mend, Report).as_dict()
-        runs = pd.DataFrame(read_csv(SAMPLES / f"{key}.csv", mend, SingleRun))
-        content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
-    for key in params.serving.variants:
-        served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
-        content[key]["served"] = served.as_dict()
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=9))
-
-
-def _by_process(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
-    """Return whole nanoseconds, which is what was measured, by batch size and process, in the order of the runs."""
-    nanoseconds = (runs["latency_ms"] * 1e6).round().astype(int)
-    found: dict[str, list[list[int]]] = {}
-    for (batch, _), own in nanoseconds.groupby([runs["batch"], runs["process"]]):
-        found.setdefault(str(batch), []).append(own.tolist())
-    return found
-
-
-def write_manifest(folder: Path, machine: str) -> None:
-    """Write run.json for the parts that lie in `folder`; `machine`: the id of the one that measured."""
-    content = {"machine": machine, "made_of": made_of(), "parts": {name: part_sha256(folder / name) for name in PARTS}}
-    write_json(folder / MANIFEST, {"id": manifest_id(content), **content})
-
-
-def made_of() -> dict[str, str]:
-    """Return DVC's hash of the model, the inputs, and every graph and engine that was measured."""
-    outs = (out for stage in read_yaml(LOCK)["stages"].values() for out in stage.get("outs", []))
-    return {out["path"]: out["md5"] for out in outs if out["path"].startswith(MADE_OF)}
 
 
 if __name__ == "__main__":

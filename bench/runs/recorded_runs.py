@@ -18,11 +18,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.core.errors import DataError
-from bench.core.files import checked, damaged, read_json
-from bench.core.params import ReportSettings
-from bench.core.paths import RUNS, SERVING_CSV, SUMMARY_CSV
-from bench.core.reports import Served, TimingSession
-from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds
+from bench.core.files import checked, damaged, read_csv, read_json, read_model, read_yaml, write_json
+from bench.core.params import Params, ReportSettings
+from bench.core.paths import RUNS, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV
+from bench.core.reports import Report, Served, TimingSession
+from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds, SingleRun
 from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, read_pins, shown_of
 from bench.report.texts import table_blocks
@@ -34,6 +34,8 @@ from bench.summary.table_file import read_summary
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
 PARTS = (MEASURED_WITH, PACKED, SERVING_CSV.name, SUMMARY_CSV.name)
 """What a kept run is made of; README.md is drawn from them."""
+LOCK = Path("dvc.lock")
+MADE_OF = ("artifacts/model", "artifacts/sentences", "artifacts/inputs", "artifacts/onnx", "artifacts/engines")
 MEND = "restore it with git, or record the run again with --replace"
 
 
@@ -136,6 +138,17 @@ class RecordedRun:
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
 
 
+def write_manifest(folder: Path, machine: str) -> None:
+    """Write run.json for the parts that lie in `folder`; `machine`: the id of the one that measured.
+
+    Names DVC's hash of the model, the inputs, and every graph and engine that was measured.
+    """
+    outs = (out for stage in read_yaml(LOCK)["stages"].values() for out in stage.get("outs", []))
+    made_of = {out["path"]: out["md5"] for out in outs if out["path"].startswith(MADE_OF)}
+    content = {"machine": machine, "made_of": made_of, "parts": {name: part_sha256(folder / name) for name in PARTS}}
+    write_json(folder / MANIFEST, {"id": manifest_id(content), **content})
+
+
 def check_manifest(folder: Path) -> dict[str, Any]:
     """Return run.json; DataError if a part is not the one that was kept, or a file is there that is none."""
     path = folder / MANIFEST
@@ -166,8 +179,35 @@ def manifest_id(content: dict[str, Any]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def pack_samples(params: Params, folder: Path) -> None:
+    """Write every variant's report and single runs to one file; the same content gives the same bytes.
+
+    `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}, "served": …}}`.
+    """
+    content: dict[str, Any] = {}
+    for key in params.all_variants():
+        mend = f"`dvc repro` measures {key} again"
+        report = read_model(SAMPLES / f"{key}.json", mend, Report).as_dict()
+        runs = pd.DataFrame(read_csv(SAMPLES / f"{key}.csv", mend, SingleRun))
+        content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
+    for key in params.serving.variants:
+        served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
+        content[key]["served"] = served.as_dict()
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=9))
+
+
+def _by_process(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
+    """Return whole nanoseconds, which is what was measured, by batch size and process, in the order of the runs."""
+    nanoseconds = (runs["latency_ms"] * 1e6).round().astype(int)
+    found: dict[str, list[list[int]]] = {}
+    for (batch, _), own in nanoseconds.groupby([runs["batch"], runs["process"]]):
+        found.setdefault(str(batch), []).append(own.tolist())
+    return found
+
+
 def unpack_samples(folder: Path) -> dict[str, Any]:
-    """Return what `bench.runs.record.pack_samples` wrote; DataError if it is missing or damaged."""
+    """Return what `pack_samples` wrote; DataError if it is missing or damaged."""
     path = folder / PACKED
     try:
         content: dict[str, Any] = json.loads(lzma.decompress(path.read_bytes()))

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 
 from bench.statistics.intervals import Interval, around, t_quantile
 
@@ -133,8 +133,8 @@ def steadied(variances: Sequence[float], freedoms: Sequence[float]) -> list[tupl
     (d0 · s0² + d · s²) / (d0 + d), of d0 + d degrees.  Unlike cells give a small d0: each then keeps its own, as do
     fewer than three cells with freedom; cells without freedom take the others'.
     """
-    known = [(max(s2, SMALLEST_VARIANCE), d) for s2, d in zip(variances, freedoms, strict=True) if d > 0]
     own = [(max(s2, SMALLEST_VARIANCE), d) for s2, d in zip(variances, freedoms, strict=True)]
+    known = [(s2, d) for s2, d in own if d > 0]
     if len(known) < LEAST_CELLS:
         return own
     scale, freedom = _prior(np.array([s2 for s2, _ in known]), np.array([d for _, d in known]))
@@ -145,25 +145,13 @@ def steadied(variances: Sequence[float], freedoms: Sequence[float]) -> list[tupl
 
 
 def _prior(s2: NDArray[np.float64], d: NDArray[np.float64]) -> tuple[float, float]:
-    """Return (s0², d0); d0 is infinite where the variances differ no more than chance makes them."""
-    half = d / 2
-    logs = np.log(s2) - special.digamma(half) + np.log(half)
-    excess = float(logs.var(ddof=1) - special.polygamma(1, half).mean())
-    if excess <= 0:
-        return math.exp(float(logs.mean())), math.inf
-    freedom = 2 * _inverse_trigamma(excess)
-    if freedom > MOST_FREEDOM:
-        return math.exp(float(logs.mean())), math.inf
-    return math.exp(float(logs.mean()) + float(special.digamma(freedom / 2)) - math.log(freedom / 2)), freedom
+    """Return (s0², d0); d0 is infinite where the variances differ no more than chance makes them.
 
-
-def _inverse_trigamma(value: float) -> float:
-    """Solve trigamma(y) = value by Newton's method (Smyth 2004, appendix)."""
-    y = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(special.polygamma(1, y))
-        step = trigamma * (1 - trigamma / value) / float(special.polygamma(2, y))
-        y += step
-        if abs(step / y) < 1e-8:
-            break
-    return y
+    The logarithms vary by trigamma(d0 / 2) more than chance makes them; trigamma(y) > 1 / y.
+    """
+    logs = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
+    mean, excess = float(logs.mean()), float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
+    if excess <= special.polygamma(1, MOST_FREEDOM / 2):
+        return math.exp(mean), math.inf
+    half = float(optimize.brentq(lambda y: special.polygamma(1, y) - excess, 1 / excess, MOST_FREEDOM / 2))
+    return math.exp(mean + float(special.digamma(half)) - math.log(half)), 2 * half
