@@ -11,12 +11,12 @@ import _project
 from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import CONVERTED, runtime_names
-from bench.core.paths import ENVIRONMENT, USER_INPUTS
+from bench.core.paths import ENVIRONMENT, MACHINE, USER_INPUTS
 from bench.core.staleness import ensure_retry_tokens, remove_leftovers, write_batches, write_required
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count
-from bench.machine.environment import probe_environment, write_machine
+from bench.machine.environment import machine_id, probe_environment
 from bench.machine.gpus import VISIBLE
 from bench.runtimes.base.check_params import check_params
 from bench.runtimes.base.registry import import_runtime
@@ -31,7 +31,7 @@ def main() -> None:
     environment = probe_environment(libraries, params.timing.gpu_index)
     thread_count(params.timing.cpu_threads)
     write_json(ENVIRONMENT, environment)
-    write_machine(params.timing.gpu_index)
+    write_json(MACHINE, {"id": machine_id(params.timing.gpu_index)})
     write_json(USER_INPUTS, user_input_hashes(params))
     ensure_retry_tokens(params.tensorrt_variants)
     write_batches(params)

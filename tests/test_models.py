@@ -26,7 +26,7 @@ from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.tensorrt import with_int32_inputs
 from bench.sources.model_files import SUPPORTED
-from bench.summary.cells import MATRIX_PRODUCT, matrix_share
+from bench.summary.build import MATRIX_PRODUCT, matrix_share
 from bench.timing.evidence import contradiction
 from bench.timing.quality import reference_spread
 

@@ -35,14 +35,9 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
             f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "
             "another version of PyTorch may have"
         )
-    if needs_bf16(variant):
+    if variant.precision == "bf16" or variant.options.get("rest") == "bf16":
         return _no_bf16(variant, environment)
     return _before_ampere(environment["cuda"], "TF32") if variant.precision == "tf32" else ""
-
-
-def needs_bf16(variant: Variant) -> bool:
-    """Tell whether a part of the row is computed in BF16."""
-    return variant.precision == "bf16" or variant.options.get("rest") == "bf16"
 
 
 def _no_bf16(variant: Variant, environment: dict[str, Any]) -> str:

@@ -18,8 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.core.files import write_json
-from bench.core.paths import MACHINE
 from bench.core.variables import recorded_variables
 from bench.machine.can_run import deciding_instructions
 from bench.machine.cores import TOPOLOGY, cpu_quota, numa_nodes, physical_cores, usable_cpus
@@ -152,11 +150,6 @@ def machine_id(gpu_index: int = 0) -> str:
     """Return 12 hexadecimal digits that are this machine's, with the GPU that is timed; they tell nothing else."""
     parts = [_system_id() or f"{platform.node()} {uuid.getnode()}", _gpu_uuid(gpu_index)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def write_machine(gpu_index: int) -> None:
-    """Write artifacts/machine.json, which is kept out of git."""
-    write_json(MACHINE, {"id": machine_id(gpu_index)})
 
 
 def _system_id() -> str:

@@ -15,21 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.core import paths
 from bench.core.errors import DataError, ParameterError, run_stage
 from bench.core.files import read_json, read_yaml, replacing_folder, write_json, write_text
 from bench.core.params import load_params
-from bench.core.paths import (
-    CONVERSIONS,
-    ENVIRONMENT,
-    EXPORT,
-    LENGTHS,
-    PARAMS,
-    PEAKS,
-    PROVENANCE,
-    RUNS,
-    SERVING_CSV,
-    SUMMARY_CSV,
-)
 from bench.core.progress import log
 from bench.core.schemas import read_machine_id
 from bench.runs.recorded_runs import MEASURED_WITH, README, RecordedRun, pack_samples, write_manifest
@@ -41,9 +30,14 @@ NOT_OF_A_RUN = {"probe", "compare_runs", "check_rows"}
 MOST_STAGES = 5
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
 """Names of devices that Windows takes for no folder, whatever follows their first dot."""
-WRITTEN = {"environment": ENVIRONMENT, "peaks": PEAKS, "model": PROVENANCE, "lengths": LENGTHS, "export": EXPORT}
+WRITTEN = {
+    "environment": paths.ENVIRONMENT,
+    "peaks": paths.PEAKS,
+    "model": paths.PROVENANCE,
+    "lengths": paths.LENGTHS,
+    "export": paths.EXPORT,
+}
 """What the stages wrote that the run was measured with, by its name in measured_with.json."""
-TABLES = (SUMMARY_CSV, SERVING_CSV)
 MEND = "`dvc repro` writes it, then record again"
 
 
@@ -67,13 +61,13 @@ def record(name: str, replace: bool = False) -> Path:
         raise ParameterError(f"record: got the name {name!r}, allowed: {allowed}")
     if name.split(".", maxsplit=1)[0] in RESERVED or name.endswith("."):
         raise ParameterError(f"record: got the name {name!r}, which Windows cannot have as a folder; take another")
-    target = RUNS / name
+    target = paths.RUNS / name
     if target.exists() and not replace:
         raise ParameterError(f"record: {target.as_posix()} is there already; take another name, or add --replace")
     check_none_failed()
     check_unchanged()
     with replacing_folder(target) as folder:
-        for source in TABLES:
+        for source in (paths.SUMMARY_CSV, paths.SERVING_CSV):
             shutil.copyfile(source, folder / source.name)
         write_json(folder / MEASURED_WITH, measured_with())
         pack_samples(load_params(), folder)
@@ -116,8 +110,8 @@ def _dvc(*arguments: str) -> str:
 def measured_with() -> dict[str, Any]:
     """Return what the run was measured with: machine, model, graphs and parameters."""
     written = {name: read_json(path, MEND) for name, path in WRITTEN.items()}
-    conversions = {path.stem: read_json(path, MEND) for path in sorted(CONVERSIONS.glob("*.json"))}
-    return {**written, "conversions": conversions, "params": read_yaml(PARAMS)}
+    conversions = {path.stem: read_json(path, MEND) for path in sorted(paths.CONVERSIONS.glob("*.json"))}
+    return {**written, "conversions": conversions, "params": read_yaml(paths.PARAMS)}
 
 
 if __name__ == "__main__":

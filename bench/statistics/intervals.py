@@ -31,11 +31,6 @@ def around(log_value: float, half: float) -> Interval:
     return Interval(math.exp(log_value), math.exp(log_value - half), math.exp(log_value + half))
 
 
-def ratio_of(log_over: float, log_under: float) -> float:
-    """Return the ratio of two numbers from their logarithms."""
-    return math.exp(log_over - log_under)
-
-
 def t_quantile(freedom: float, comparisons: int = 1) -> float:
     """Return the two-sided 95% quantile of Student's t; with `comparisons`, each at 1/n of the error (Bonferroni)."""
     return float(stats.t.ppf(1 - (1 - CONFIDENCE) / comparisons / 2, freedom))
@@ -61,11 +56,8 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """Return the 95% interval of a share (Wilson's score interval, 1927); ValueError without any trial."""
     if total < 1:
         raise ValueError("no trials")
-    z = float(stats.norm.ppf(0.975))
-    share = right / total
-    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / (1 + z * z / total)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    found = stats.binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:

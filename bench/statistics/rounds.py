@@ -77,33 +77,23 @@ class Level:
 
 def levels(rows: Sequence[Values]) -> list[Level]:
     """Return the level of each row of one panel and batch size; every row needs at least one round."""
-    logs = [{number: math.log(value) for number, value in row.items()} for row in rows]
-    means = [float(np.mean(list(row.values()))) for row in logs]
-    state = _state(logs, means)
-    without = [{number: y - state.get(number, 0.0) for number, y in row.items()} for row in logs]
-    shares = [_variance(steady) <= _variance(row) for steady, row in zip(without, logs, strict=True)]
-    noise = [_variance(steady if shared else row) for steady, row, shared in zip(without, logs, shares, strict=True)]
-    of_noise = steadied(noise, [len(row) - 1.0 for row in logs])
+    numbers = sorted(set().union(*rows))
+    logs = np.log([[row.get(number, np.nan) for number in numbers] for row in rows])
+    means = np.nanmean(logs, axis=1)
+    state = np.nanmedian(logs - means[:, None], axis=0) if len(rows) >= LEAST_ROWS else np.zeros(len(numbers))
+    own, steady = ([_variance(row) for row in each] for each in (logs, logs - state))
+    shares = [without <= variance for without, variance in zip(steady, own, strict=True)]
+    of_noise = steadied(list(map(min, own, steady)), [len(row) - 1.0 for row in rows])
     of_state = _variance(state), max(1.0, len(state) - 1.0)
     return [
-        Level(mean, frozenset(row), *of_noise[place], *of_state, shares_state=shares[place])
-        for place, (mean, row) in enumerate(zip(means, logs, strict=True))
+        Level(float(mean), frozenset(row), *noise, *of_state, shares_state=shared)
+        for mean, row, noise, shared in zip(means, rows, of_noise, shares, strict=True)
     ]
 
 
-def _state(logs: list[dict[int, float]], means: list[float]) -> dict[int, float]:
-    """Return the state of the machine in each round; empty for too few rows."""
-    if len(logs) < LEAST_ROWS:
-        return {}
-    found: dict[int, list[float]] = {}
-    for row, mean in zip(logs, means, strict=True):
-        for number, y in row.items():
-            found.setdefault(number, []).append(y - mean)
-    return {number: float(np.median(differences)) for number, differences in found.items()}
-
-
-def _variance(row: Mapping[int, float]) -> float:
-    return float(np.var(list(row.values()), ddof=1)) if len(row) > 1 else 0.0
+def _variance(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.var(known, ddof=1)) if len(known) > 1 else 0.0
 
 
 def ratio(over: Level, under: Level, comparisons: int = 1, moved: float = 0.0) -> Interval | None:

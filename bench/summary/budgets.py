@@ -12,7 +12,7 @@ import pandas as pd
 from bench.core.reports import Served
 from bench.statistics.rate_curve import Point, crossing
 from bench.summary.serving import points_of, with_intervals
-from bench.summary.table_file import Row, Rows
+from bench.summary.table_file import Rows
 
 Curves = Mapping[str, Sequence[Sequence[Point]]]
 """The points of each served row, process by process."""
@@ -20,9 +20,6 @@ STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
 LEAST, MOST = 0.1, 5.0
 """As shares of the configured budget: further off nothing was searched for."""
-CARRIED = ("variant", "device", "padding", "session", "margin", "gpu_mib", "host_mib")
-RATES = ("status", "requests_per_s", "process_per_s", "is_least", "requests_per_s_low", "requests_per_s_high")
-COLUMNS = [*CARRIED, *RATES, "comparisons"]
 
 
 @dataclass(frozen=True)
@@ -56,20 +53,19 @@ def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
     """
     served = [row for row in tried if curves.get(str(row.variant)) and row.budget_ms]
     for budget_ms in budgets_around(float(served[0].budget_ms)) if served else ():
-        table = pd.DataFrame([found for row in served if (found := _within(row, curves, budget_ms))], columns=COLUMNS)
+        found = [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
+        table = pd.DataFrame(found, columns=served[0]._fields).drop(columns="Index")
         yield budget_ms, list(with_intervals(table).itertuples())
 
 
-def _within(row: Any, curves: Curves, budget_ms: float) -> Row | None:
-    """Return a row's figures within a budget; None where a process of it sustains no rate."""
-    processes = curves[str(row.variant)]
+def _within(row: Any, processes: Sequence[Sequence[Point]], budget_ms: float) -> Any:
+    """Return a row with its figures within a budget; None where a process of it sustains no rate."""
     found = [each for each in (crossing(points, budget_ms) for points in processes) if each]
     if len(found) < len(processes):
         return None
-    return {
-        **{name: getattr(row, name) for name in CARRIED},
-        "status": "measured",
-        "requests_per_s": geometric_mean(each.rate for each in found),
-        "process_per_s": " ".join(f"{each.rate:.6g}" for each in found),
-        "is_least": any(each.is_least for each in found),
-    }
+    return row._replace(
+        status="measured",
+        requests_per_s=geometric_mean(each.rate for each in found),
+        process_per_s=" ".join(f"{each.rate:.6g}" for each in found),
+        is_least=any(each.is_least for each in found),
+    )

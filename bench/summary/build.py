@@ -2,21 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
+from bench.core.errors import DataError
 from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
-from bench.core.reports import Report, Served
+from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
+from bench.proof.kernels import arithmetic_shares
+from bench.statistics.intervals import mcnemar_p, wilson_interval
 from bench.summary.budgets import Tables, curves_of
-from bench.summary.cells import CELL_FIGURES, EACH_PROCESS, cell_row
 from bench.summary.comparisons import with_comparisons
-from bench.summary.costs import Recorded, amounts, raised_peaks
+from bench.summary.costs import (
+    Recorded,
+    amounts,
+    bound,
+    energy,
+    limits,
+    of_this_machine,
+    one_off_seconds,
+    raised_peaks,
+    tokens,
+)
 from bench.summary.panels import sessions_of, with_controls, with_levels
 from bench.summary.serving import build_serving, read_served
+from bench.summary.table_file import Row, identity, present
+
+CELL_FIGURES = (
+    *("status", "reason", "runs", "p50_ms", "p95_ms", "mean_ms", "samples_per_s", "max_abs_diff", "relative_error"),
+    *("agreement", "checked_sentences", "proof", "other_load_cores", "quota_throttled_seconds"),
+)
+ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
+EACH_PROCESS = ("process_p50_ms", "process_p95_ms", "process_mean_ms")
+FIRST_PROCESS = ("load_seconds", "first_run_ms")
+LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib")
+START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
+"""The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
+GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
+EVIDENCE = ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib")
+MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|fullyconnected|attention", re.IGNORECASE)
+"""Operators of PyTorch (aten::addmm, quantized::linear_dynamic, …), ONNX Runtime (FusedMatMul, MatMulInteger, …) and
+OpenVINO (FullyConnected).
+
+Fused attention counts as a whole: two matrix products and the softmax between them.
+"""
+
 
 OPTIONAL = (
     *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
@@ -34,14 +69,7 @@ def read_tables(params: Params) -> Tables:
         key: read_model(SAMPLES / f"{key}.json", f"`dvc repro` measures {key} again", Report)
         for key in params.all_variants()
     }
-    return build_tables(params, reports, read_served(params.serving.variants), Recorded.read())
-
-
-def build_tables(
-    params: Params, reports: Mapping[str, Report], served: Mapping[str, Served], recorded: Recorded
-) -> Tables:
-    """Return the tables of variants' reports, timed and under load, by the variant's name."""
-    summary = build_summary(params, reports, recorded)
+    summary, served = build_summary(params, reports, Recorded.read()), read_served(params.serving.variants)
     return Tables(summary, build_serving(params, summary, served), curves_of(served))
 
 
@@ -73,3 +101,136 @@ def _with_raised_peaks(recorded: Recorded, variants: Mapping[str, Variant], repo
         for size, cell in report.measured().items()
     ]
     return replace(recorded, peaks=raised_peaks(recorded.peaks, reached))
+
+
+def cell_row(key: str, variant: Variant, batch_size: int, report: Report, recorded: Recorded) -> Row:
+    """Return the figures of one cell from its variant's report; DataError if the report has no such batch size."""
+    try:
+        cell = report.cells[str(batch_size)]
+    except KeyError:
+        raise DataError(f"{key}: no figures for batch size {batch_size}: `dvc repro` measures it again") from None
+    row: Row = {
+        "variant": key,
+        **identity(variant),
+        "batch_size": batch_size,
+        "cell": f"{key} batch {batch_size:03d}",
+        **_filled(cell, CELL_FIGURES),
+        "session": report.session.id if report.session else None,
+        "rounds": "",
+        **accuracy(report.accuracy),
+        **_process_figures(report.processes),
+        **_evidence(report.evidence),
+    }
+    return row | _timed(variant, batch_size, cell, report, recorded) if isinstance(cell, TimedCell) else row
+
+
+def _filled(found: Stored, names: Iterable[str]) -> Row:
+    """Return those of these fields that hold something."""
+    return {name: value for name in names if (value := getattr(found, name, None)) not in (None, "", {})}
+
+
+def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: Recorded) -> Row:
+    """Return a timed cell's processes, what was seen of GPU, host and kernels, limits, energy and set-up costs."""
+    built = of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
+    idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
+    loops_ms = cell.host_loop_ms
+    return {
+        "rounds": " ".join(map(str, cell.rounds)),
+        **{name: " ".join(f"{value:.6g}" for value in values) for name, values in _filled(cell, EACH_PROCESS).items()},
+        **({} if cell.gpu_mib is None else {"peak_gpu_mib": cell.gpu_mib}),
+        **_gpu_figures(cell.gpu),
+        **({"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}),
+        **_profile(cell),
+        **tokens(batch_size, cell.work),
+        **limits(recorded.workload(), variant, batch_size, cell, recorded.peaks),
+        **energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
+        **{name: built[name] for name in ENGINE_FIGURES if name in built},
+        "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
+    }
+
+
+def accuracy(counts: Labels | None) -> Row:
+    """Return the accuracy over all labelled sentences with its 95% interval, and its loss against fp32 with a test."""
+    if not counts:
+        return {"accuracy": None}
+    total = counts.labelled
+    low, high = wilson_interval(counts.right, total)
+    return {
+        "accuracy": counts.right / total,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "labelled_sentences": total,
+        "accuracy_loss": (counts.reference_right - counts.right) / total,
+        "accuracy_loss_p": mcnemar_p(counts.only_reference, counts.only_row),
+    }
+
+
+def _process_figures(processes: list[Process]) -> Row:
+    """Return what loading took in the first process, both start-ups, and the largest memory of all processes."""
+    if not processes:
+        return {}
+    started = {process.round: process.start_seconds for process in processes if process.start_seconds is not None}
+    largest = {
+        name: max(present(getattr(process, name) for process in processes), default=None)
+        for name in LARGEST_OF_PROCESSES
+    }
+    return {
+        **_filled(processes[0], FIRST_PROCESS),
+        **{name: started[number] for name, number in START_UPS.items() if number in started},
+        "processes": len(processes),
+        **{name: value for name, value in largest.items() if value is not None},
+    }
+
+
+def _gpu_figures(readings: list[GpuReading]) -> Row:
+    """Return the median of NVML's readings after the cell in each process, and any throttling seen."""
+    if not readings:
+        return {}
+    table = pd.DataFrame([reading.as_dict() for reading in readings])
+    figures: Row = {name: table[name].median() for name in GPU_FIGURES if name in table}
+    if "throttling" in table:
+        figures["throttling"] = ", ".join(sorted({text for text in table["throttling"] if text}))
+    if "other_gpu_processes" in table:
+        figures["other_gpu_processes"] = int(table["other_gpu_processes"].max())
+    return figures
+
+
+def _profile(cell: TimedCell) -> Row:
+    """Return what the profiling pass saw of an average run: kernels on the GPU, operators on the CPU."""
+    if cell.operators:
+        return {"matrix_share": matrix_share(cell.operators), "longest_operator": next(iter(cell.operators))}
+    profile = cell.profile
+    if not profile:
+        return {}
+    shares = arithmetic_shares(profile.kernels)
+    return {
+        "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares.items()),
+        "kernel_launches": profile.kernel_launches,
+        "gpu_busy_ms": profile.gpu_busy_ms,
+        **bound(cell.p50_ms, profile.gpu_busy_ms),
+        "longest_kernel": next(iter(profile.kernels), None),
+    }
+
+
+def _evidence(evidence: Evidence) -> Row:
+    """Return what the session showed of itself, as text."""
+    listed = _filled(evidence, ("nodes_placed", "operators", "provider_options"))
+    return {
+        "observed_device": " ".join(evidence.providers or evidence.device),
+        "observed_weights": _listed(evidence.weight_bytes),
+        "cpu_threads": evidence.cpu_threads,
+        **_filled(evidence, EVIDENCE),
+        **{name: _listed(each) for name, each in listed.items()},
+    }
+
+
+def _listed(counted: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in counted.items())
+
+
+def matrix_share(operators: dict[str, float]) -> float | None:
+    """Return the share of the operators' time that goes into matrix products; None without any time."""
+    total = sum(operators.values())
+    if not total:
+        return None
+    return sum(time for name, time in operators.items() if MATRIX_PRODUCT.search(name)) / total

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from bench.core.params import Params
-from bench.statistics.intervals import Interval, Verdict, ratio_of, verdict
+from bench.statistics.intervals import Interval, Verdict, verdict
 from bench.statistics.rounds import Level, ratio
 from bench.summary.table_file import Row, is_missing, known
 
@@ -106,7 +106,7 @@ def compare(first: Any, second: Any, quantity: Quantity = "latency") -> Comparis
     margin = max(_both(first, second, "margin"))
     said: Verdict = "inconclusive" if reason else verdict(found, margin)
     is_noise = said == "tie" and max(_both(first, second, "noise_floor")) >= margin
-    return Comparison(ratio_of(theirs.log_level, ours.log_level), found, said, is_noise, is_apart, reason)
+    return Comparison(math.exp(theirs.log_level - ours.log_level), found, said, is_noise, is_apart, reason)
 
 
 def _level(row: Any, quantity: Quantity) -> Level:

@@ -6,7 +6,7 @@ A panel is the rows of one device that were timed in the same rounds, at one bat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -51,16 +51,19 @@ def with_levels(table: pd.DataFrame, sessions: Sessions) -> pd.DataFrame:
         for quantity in QUANTITIES:
             standing, _ = _levels(panel, twin, quantity)
             for row in (row for row in panel if row.Index in standing):
-                level = standing[row.Index]
-                log_level = math.log(getattr(row, f"{quantity}_ms"))
-                rounds = frozenset(f"{row.session} {number}" for number in level.rounds)  # another session's are others
-                table.at[row.Index, f"{quantity}_level"] = replace(level, log_level=log_level, rounds=rounds)
-                if promised := level.of_another_run():
-                    ends = [f"{quantity}_low_ms", f"{quantity}_high_ms"]
-                    table.loc[row.Index, ends] = promised.low, promised.high
+                columns = f"{quantity}_level", f"{quantity}_low_ms", f"{quantity}_high_ms"
+                put_level(table, row, standing[row.Index], f"{quantity}_ms", columns)
     table["samples_per_s_low"] = table["batch_size"] * 1000.0 / table["mean_high_ms"]
     table["samples_per_s_high"] = table["batch_size"] * 1000.0 / table["mean_low_ms"]
     return table
+
+
+def put_level(table: pd.DataFrame, row: Any, level: Level, figure: str, columns: Sequence[str]) -> None:
+    """Write where a row stands by this figure, and the interval for another run, to three columns of its table."""
+    rounds = frozenset(f"{row.session} {number}" for number in level.rounds)  # another session's are others
+    table.at[row.Index, columns[0]] = replace(level, log_level=math.log(getattr(row, figure)), rounds=rounds)
+    if promised := level.of_another_run():
+        table.loc[row.Index, list(columns[1:])] = promised.low, promised.high
 
 
 def _panels(

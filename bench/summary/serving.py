@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
@@ -22,6 +21,7 @@ from bench.statistics.intervals import verdict
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at, shows_p99
 from bench.statistics.rounds import levels, ratio
 from bench.summary.comparisons import Comparison
+from bench.summary.panels import put_level
 from bench.summary.table_file import MEND, Row, identity, present, read_table
 
 SHARES = (25, 50, 75, 90)
@@ -251,16 +251,11 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     table["level"] = None
     measured = table[table["status"] == "measured"]
     for _, rows in measured.groupby("device"):
-        pairs = max(1, len(rows) * (len(rows) - 1) // 2)
-        for _, together in rows.groupby("session"):
-            values = [dict(enumerate(map(float, text.split()))) for text in together["process_per_s"]]
-            for row, level in zip(together.itertuples(), levels(values), strict=True):
-                promised = level.of_another_run()
-                rounds = frozenset(f"{row.session} {number}" for number in level.rounds)
-                table.loc[row.Index, "comparisons"] = pairs
-                table.at[row.Index, "level"] = replace(level, log_level=math.log(row.requests_per_s), rounds=rounds)
-                if promised:
-                    table.loc[row.Index, ["requests_per_s_low", "requests_per_s_high"]] = promised.low, promised.high
+        table.loc[rows.index, "comparisons"] = max(1, len(rows) * (len(rows) - 1) // 2)
+    for _, together in measured.groupby(["device", "session"]):
+        rates = [dict(enumerate(map(float, text.split()))) for text in together["process_per_s"]]
+        for row, level in zip(together.itertuples(), levels(rates), strict=True):
+            put_level(table, row, level, "requests_per_s", ("level", "requests_per_s_low", "requests_per_s_high"))
     return table
 
 
