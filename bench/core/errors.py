@@ -1,14 +1,4 @@
-"""The errors that a user can cause or mend, and how a stage reports them.
-
-BenchError            the user reads one message, no traceback, exit code 1
-├── ParameterError    params.yaml says something that is not allowed
-├── DataError         a file that an earlier stage wrote is missing or damaged
-├── DownloadError     the model hub did not give what params.yaml asks for
-│   └── HubUnreachable    it did not answer: another time it may
-├── ModelError        the model is whole and read, but cannot be measured
-├── WorkerError       a measuring process died or hung
-└── EngineError       a TensorRT engine was not built, or not used as built
-"""
+"""The errors that a user can cause or mend, shown as one message without a traceback, and how a stage reports them."""
 
 from __future__ import annotations
 
@@ -24,7 +14,7 @@ TENSORRT_ERROR = re.compile(r"\[E:onnxruntime.*?ERROR\] (.*)")
 
 
 class BenchError(Exception):
-    """Something that the user can understand and mend; shown without a traceback."""
+    """Something that the user can understand and mend: one message, no traceback, exit code 1."""
 
 
 class ParameterError(BenchError):

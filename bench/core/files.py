@@ -96,18 +96,6 @@ def read_json(path: Path, hint: str, schema: Any = dict[str, Any]) -> dict[str, 
 
     DataError if it is missing, damaged or of another shape, with the key, the value, and the advice `hint`.
     """
-    content = _read_object(path, hint)
-    checked(content, schema, path, hint, is_strict=True)
-    return content
-
-
-def read_model(path: Path, hint: str, model: type[Model]) -> Model:
-    """Read a JSON object as a pydantic model; DataError as `read_json` raises it."""
-    found: Model = checked(_read_object(path, hint), model, path, hint, is_strict=True)
-    return found
-
-
-def _read_object(path: Path, hint: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -116,7 +104,14 @@ def _read_object(path: Path, hint: str) -> dict[str, Any]:
         raise damaged(path, shortened(str(problem)), hint) from None
     if not isinstance(content, dict):
         raise damaged(path, "not a JSON object", hint)
+    checked(content, schema, path, hint, is_strict=True)
     return content
+
+
+def read_model(path: Path, hint: str, model: type[Model]) -> Model:
+    """Read a JSON object as a pydantic model; DataError as `read_json` raises it."""
+    found: Model = checked(read_json(path, hint), model, path, hint, is_strict=True)
+    return found
 
 
 def read_csv(path: Path, hint: str, schema: Any) -> list[dict[str, Any]]:

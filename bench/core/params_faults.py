@@ -63,7 +63,6 @@ def _is_union_tag(part: str | int) -> bool:
 
 
 def _allowed_keys(section: Any, location: list[str | int]) -> list[str]:
-    """Return the keys of the section at this place below another."""
     for part in location:
         is_dict = get_origin(section) is dict
         section = get_args(section)[-1] if is_dict else section.model_fields[str(part)].annotation

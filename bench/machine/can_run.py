@@ -41,7 +41,6 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
 
 
 def _no_bf16(variant: Variant, environment: dict[str, Any]) -> str:
-    """Return why the device would only emulate BF16, empty if it multiplies it or nothing is known of it."""
     if variant.device == "cpu":
         instructions = environment["cpu"].get("instructions", "")
         return "" if has_bf16(instructions) else f"this CPU has no BF16 instructions (none of {', '.join(BF16)})"

@@ -50,7 +50,6 @@ def module_folder(name: str) -> Path | None:
 
 
 def _stated_version(folder: Path) -> str | None:
-    """Return the text that a package's own files give `__version__`; None where it is computed."""
     texts = (read_constants(folder / name).get("__version__") for name in VERSION_FILES)
     return next((text for text in texts if text), None)
 
@@ -83,7 +82,6 @@ def _metadata_version(name: str, folder: Path) -> str | None:
 
 
 def _tensorrt_version() -> str | None:
-    """Return TensorRT's version from its Python package or, without one, from its library."""
     stated = _module_version("tensorrt") or _module_version("tensorrt_libs")
     if stated:
         return stated

@@ -59,7 +59,6 @@ def _machine(run: RecordedRun) -> list[str]:
 
 
 def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
-    """Yield how many requests a second each row sustains in each run within the SLO; nothing where none was served."""
     tables = {f"`{run.name}`": run.serving.query(f"device == '{device}'") for run in runs}
     served = {name: found for name, table in tables.items() if (found := sustaining(list(table.itertuples())))}
     if not served:
@@ -112,7 +111,6 @@ def _winners_text(rows: list[Any]) -> str:
 
 
 def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """Yield p50 with its interval of every row that at least one run measured, a column a run."""
     variants = dict.fromkeys(str(name) for rows in measured.values() for name in rows["variant"])
     found = [
         {
@@ -135,7 +133,7 @@ def _batch_sizes(measured: dict[str, pd.DataFrame]) -> list[int]:
     return sorted({int(size) for rows in measured.values() for size in rows["batch_size"]})
 
 
-HARDWARE = ("cpu", "cuda", "os")
+OF_A_KIND = ("cpu", "cuda", "os", "versions", "python")
 COLUMNS = ("variant", "batch", "machines", "p50 ms, lowest to highest", "between machines", "within one")
 MIN_MACHINES = 2
 
@@ -144,8 +142,7 @@ def repeated(runs: list[RecordedRun]) -> list[list[RecordedRun]]:
     """Return the groups of runs of different machines with equal hardware, system, versions and parameters."""
     groups: dict[str, dict[str, RecordedRun]] = {}
     for run in runs:
-        key = {name: run.environment[name] for name in HARDWARE} | {"params": run.params}
-        key |= {"versions": run.environment["versions"], "python": run.environment["python"]}
+        key = {name: run.environment[name] for name in OF_A_KIND} | {"params": run.params}
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), {}).setdefault(run.machine, run)
     return [list(group.values()) for group in groups.values() if len(group) >= MIN_MACHINES]
 

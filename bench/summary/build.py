@@ -16,19 +16,9 @@ from bench.core.paths import SAMPLES
 from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
 from bench.statistics.intervals import mcnemar_p, wilson_interval
+from bench.summary import costs
 from bench.summary.budgets import Tables, curves_of
 from bench.summary.comparisons import with_comparisons
-from bench.summary.costs import (
-    Recorded,
-    amounts,
-    bound,
-    energy,
-    limits,
-    of_this_machine,
-    one_off_seconds,
-    raised_peaks,
-    tokens,
-)
 from bench.summary.panels import sessions_of, with_controls, with_levels
 from bench.summary.serving import build_serving, read_served
 from bench.summary.table_file import Row, identity, present
@@ -69,11 +59,11 @@ def read_tables(params: Params) -> Tables:
         key: read_model(SAMPLES / f"{key}.json", f"`dvc repro` measures {key} again", Report)
         for key in params.all_variants()
     }
-    summary, served = build_summary(params, reports, Recorded.read()), read_served(params.serving.variants)
+    summary, served = build_summary(params, reports, costs.Recorded.read()), read_served(params.serving.variants)
     return Tables(summary, build_serving(params, summary, served), curves_of(served))
 
 
-def build_summary(params: Params, reports: Mapping[str, Report], recorded: Recorded) -> pd.DataFrame:
+def build_summary(params: Params, reports: Mapping[str, Report], recorded: costs.Recorded) -> pd.DataFrame:
     """Return a row a variant and batch size, in the configured order."""
     variants = params.all_variants()
     recorded = _with_raised_peaks(recorded, variants, reports)
@@ -90,20 +80,22 @@ def build_summary(params: Params, reports: Mapping[str, Report], recorded: Recor
     return with_comparisons(with_controls(leveled, sessions, params.baselines, params.report.margin), params)
 
 
-def _with_raised_peaks(recorded: Recorded, variants: Mapping[str, Variant], reports: Mapping[str, Report]) -> Recorded:
+def _with_raised_peaks(
+    recorded: costs.Recorded, variants: Mapping[str, Variant], reports: Mapping[str, Report]
+) -> costs.Recorded:
     """Return the records with each peak at least what a measured row reached."""
     workload = recorded.workload()
     if workload is None:
         return recorded
     reached = [
-        (variants[key], {"p50_ms": cell.p50_ms, **amounts(workload, variants[key], int(size), cell.work)})
+        (variants[key], {"p50_ms": cell.p50_ms, **costs.amounts(workload, variants[key], int(size), cell.work)})
         for key, report in reports.items()
         for size, cell in report.measured().items()
     ]
-    return replace(recorded, peaks=raised_peaks(recorded.peaks, reached))
+    return replace(recorded, peaks=costs.raised_peaks(recorded.peaks, reached))
 
 
-def cell_row(key: str, variant: Variant, batch_size: int, report: Report, recorded: Recorded) -> Row:
+def cell_row(key: str, variant: Variant, batch_size: int, report: Report, recorded: costs.Recorded) -> Row:
     """Return the figures of one cell from its variant's report; DataError if the report has no such batch size."""
     try:
         cell = report.cells[str(batch_size)]
@@ -125,13 +117,11 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Report, record
 
 
 def _filled(found: Stored, names: Iterable[str]) -> Row:
-    """Return those of these fields that hold something."""
     return {name: value for name in names if (value := getattr(found, name, None)) not in (None, "", {})}
 
 
-def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: Recorded) -> Row:
-    """Return a timed cell's processes, what was seen of GPU, host and kernels, limits, energy and set-up costs."""
-    built = of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
+def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: costs.Recorded) -> Row:
+    built = costs.of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
     idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
     loops_ms = cell.host_loop_ms
     return {
@@ -141,11 +131,11 @@ def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, r
         **_gpu_figures(cell.gpu),
         **({"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}),
         **_profile(cell),
-        **tokens(batch_size, cell.work),
-        **limits(recorded.workload(), variant, batch_size, cell, recorded.peaks),
-        **energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
+        **costs.tokens(batch_size, cell.work),
+        **costs.limits(recorded.workload(), variant, batch_size, cell, recorded.peaks),
+        **costs.energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
         **{name: built[name] for name in ENGINE_FIGURES if name in built},
-        "one_off_seconds": one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
+        "one_off_seconds": costs.one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
     }
 
 
@@ -166,7 +156,6 @@ def accuracy(counts: Labels | None) -> Row:
 
 
 def _process_figures(processes: list[Process]) -> Row:
-    """Return what loading took in the first process, both start-ups, and the largest memory of all processes."""
     if not processes:
         return {}
     started = {process.round: process.start_seconds for process in processes if process.start_seconds is not None}
@@ -183,7 +172,6 @@ def _process_figures(processes: list[Process]) -> Row:
 
 
 def _gpu_figures(readings: list[GpuReading]) -> Row:
-    """Return the median of NVML's readings after the cell in each process, and any throttling seen."""
     if not readings:
         return {}
     table = pd.DataFrame([reading.as_dict() for reading in readings])
@@ -196,7 +184,6 @@ def _gpu_figures(readings: list[GpuReading]) -> Row:
 
 
 def _profile(cell: TimedCell) -> Row:
-    """Return what the profiling pass saw of an average run: kernels on the GPU, operators on the CPU."""
     if cell.operators:
         return {"matrix_share": matrix_share(cell.operators), "longest_operator": next(iter(cell.operators))}
     profile = cell.profile
@@ -207,13 +194,12 @@ def _profile(cell: TimedCell) -> Row:
         "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares.items()),
         "kernel_launches": profile.kernel_launches,
         "gpu_busy_ms": profile.gpu_busy_ms,
-        **bound(cell.p50_ms, profile.gpu_busy_ms),
+        **costs.bound(cell.p50_ms, profile.gpu_busy_ms),
         "longest_kernel": next(iter(profile.kernels), None),
     }
 
 
 def _evidence(evidence: Evidence) -> Row:
-    """Return what the session showed of itself, as text."""
     listed = _filled(evidence, ("nodes_placed", "operators", "provider_options"))
     return {
         "observed_device": " ".join(evidence.providers or evidence.device),

@@ -118,7 +118,6 @@ def with_controls(table: pd.DataFrame, sessions: Sessions, baselines: Mapping[An
 
 
 def _comparisons(rows: pd.DataFrame) -> int:
-    """Return how many pairs of a device's rows a report may look at: all, at each batch size."""
     return max(1, sum(len(group) * (len(group) - 1) // 2 for _, group in rows.groupby("batch_size")))
 
 

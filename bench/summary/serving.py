@@ -109,7 +109,6 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
 
 
 def _none_held(budget_ms: float, processes: Sequence[ServingProcess], held: Collection[int]) -> str:
-    """Return why a row has no rate, with what each process saw that has none."""
     without = [process.points for process in processes if process.process not in held]
     of = f"of {len(processes)} processes"
     kept = [points for points in without if any(point.keeps for point in points)]
@@ -171,7 +170,6 @@ def _doubled(curves: dict[int, list[Point]], budget_ms: float) -> float | None:
 
 
 def _latencies(processes: Sequence[ServingProcess], curves: dict[int, list[Point]], held: dict[int, Crossing]) -> Row:
-    """Return latencies and batches at shares of what each process held, means over the processes that tell."""
     row: Row = {}
     for share in SHARES:
         rates = [held[process.process].rate * share / 100 for process in processes]
@@ -238,7 +236,6 @@ def cost_of_a_million(price_per_hour: float | None, rate: float) -> float | None
 
 
 def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
-    """Return p50 of requests one after another beside the batch-1 row's, which it should be close to."""
     if not report.processes:
         return {}
     rows = summary[(summary["variant"] == key) & (summary["batch_size"] == 1) & (summary["status"] == "measured")]

@@ -74,7 +74,6 @@ def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
 
 
 def _check_rows(rows: list[Row], path: Path, mend: str) -> None:
-    """Raise DataError if there is no row, a row is there twice, or is measured without its figures."""
     if not rows:
         raise damaged(path, "no rows", mend)
     seen: set[tuple[str, int]] = set()
