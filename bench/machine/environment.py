@@ -86,9 +86,9 @@ def _governors() -> str:
 def _cpu_model() -> str:
     with suppress(OSError):
         if sys.platform == "linux":
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+            told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+            if found := re.search(r"^model name\s*: *(.+)", told, re.MULTILINE):
+                return found[1].strip()
         if sys.platform == "win32":
             import winreg
 

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer.so.8", "nvinfer_10.dll", "nvinfer.dll")
@@ -24,7 +25,9 @@ def library_version(name: str) -> str | None:
 
     The module is asked, not the package metadata: several packages may offer one module.
     """
-    return _tensorrt_version() if name == "tensorrt" else _module_version(name)
+    if name == "tensorrt":
+        return _module_version(name) or _module_version("tensorrt_libs") or _tensorrt_version()
+    return _module_version(name)
 
 
 def _module_version(name: str) -> str | None:
@@ -82,15 +85,9 @@ def _metadata_version(name: str, folder: Path) -> str | None:
 
 
 def _tensorrt_version() -> str | None:
-    stated = _module_version("tensorrt") or _module_version("tensorrt_libs")
-    if stated:
-        return stated
     for library in TENSORRT_LIBRARIES:
-        try:
-            number = int(ctypes.CDLL(library).getInferLibVersion())
-        except OSError:
-            continue
-        return _decode_tensorrt(number)
+        with suppress(OSError):
+            return _decode_tensorrt(int(ctypes.CDLL(library).getInferLibVersion()))
     return None
 
 

@@ -94,18 +94,11 @@ class RecordedRun:
         kept = [each["report"].get("session") for each in samples.values()]
         sessions = sessions_of(TimingSession.model_validate(session) for session in kept if session)
         served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
-        return cls(
-            folder.name,
-            machine,
-            found["environment"],
-            found["model"],
-            found["params"],
-            found["export"],
-            found["lengths"] or {},
-            with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), sessions),
-            read_serving(folder / SERVING_CSV.name, MEND),
-            curves_of(served),
-        )
+        environment, provenance, params, export = (found[name] for name in ("environment", "model", "params", "export"))
+        table = with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), sessions)
+        serving = read_serving(folder / SERVING_CSV.name, MEND)
+        lengths, curves = found["lengths"] or {}, curves_of(served)
+        return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves)
 
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
