@@ -14,8 +14,7 @@ from bench.report.document import to_markdown
 from bench.report.page.write import PAGE, render_page
 from bench.report.shown import read_shown
 from bench.report.texts import notes_blocks, table_blocks
-from bench.summary.budgets import curves_of
-from bench.summary.serving import read_served, read_serving
+from bench.summary.serving import curves_of, read_served, read_serving
 from bench.summary.table_file import read_samples, read_summary
 
 

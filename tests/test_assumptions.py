@@ -13,7 +13,7 @@ from bench.findings.assumptions import assumptions
 from bench.findings.models import Assumption
 from bench.report.document import plain
 from bench.report.texts import assumption
-from bench.summary.panels import with_controls, with_levels
+from bench.summary.comparisons import with_controls, with_levels
 
 
 def assumed(rows: pd.DataFrame) -> list[Assumption]:

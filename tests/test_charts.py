@@ -27,8 +27,8 @@ from bench.report.charts.vega import GREY, Chart, log_ticks, spread_out
 from bench.report.charts.write import CHARTS, SHARED, make_charts, write_charts
 from bench.report.shown import shown_of
 from bench.statistics.rate_curve import Point
-from bench.summary.budgets import Tables
 from bench.summary.serving import COLUMNS as SERVED_COLUMNS
+from bench.summary.serving import Tables
 
 NOTHING = pd.DataFrame(columns=list(SERVED_COLUMNS))
 """No row under load."""

@@ -26,8 +26,7 @@ from bench.report.page.write import libraries, render_page
 from bench.report.shown import Context, shown_of
 from bench.report.words import milliseconds, most_requests, per_second
 from bench.runs.recorded_runs import RecordedRun
-from bench.summary.budgets import Tables, budgets_around, curves_of
-from bench.summary.serving import build_serving, read_served
+from bench.summary.serving import Tables, budgets_around, build_serving, curves_of, read_served
 
 RUN = "cpu-2-minilm"
 ROWS = {"torch_cpu_fp32": 20.0, "ort_cpu_int8_longest": 400.0, "openvino_cpu_int8_longest": 410.0}

@@ -21,9 +21,9 @@ from bench.report.terminal import fitted
 from bench.report.texts import notes_blocks, table_blocks
 from bench.report.words import milliseconds, per_second, percent, ratio, seconds, with_interval
 from bench.statistics.rounds import Level, levels
-from bench.summary.budgets import Tables
 from bench.summary.comparisons import compare
 from bench.summary.serving import COLUMNS as SERVED_COLUMNS
+from bench.summary.serving import Tables
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": {"model": "Test CPU", "cores": 2},

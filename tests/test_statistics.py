@@ -11,8 +11,7 @@ from conftest import ROOT
 
 from bench.statistics.intervals import Interval, verdict
 from bench.statistics.rounds import levels, ratio, steadied
-from bench.summary.comparisons import compare
-from bench.summary.panels import with_levels
+from bench.summary.comparisons import compare, with_levels
 from bench.summary.serving import read_serving
 from bench.summary.table_file import read_summary
 from validation.repeatability import held, held_under_load, is_good

@@ -35,8 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import read_json, write_json
 from bench.machine.lock import timing_lock
-from bench.summary.comparisons import compare
-from bench.summary.panels import LEVELS, with_levels
+from bench.summary.comparisons import LEVELS, compare, with_levels
 from bench.summary.serving import compare_served, read_serving
 from bench.summary.table_file import read_summary
 from bench.timing.monitors import calibration_loop_ms

@@ -145,10 +145,7 @@ def _kind(cell: Any) -> str:
     return "<timed>" if isinstance(cell, TimedCell) else "<untimed>"
 
 
-AnyCell = Annotated[
-    Annotated[TimedCell, Tag("<timed>")] | Annotated[Cell, Tag("<untimed>")],
-    Discriminator(_kind),
-]
+AnyCell = Annotated[Annotated[TimedCell, Tag("<timed>")] | Annotated[Cell, Tag("<untimed>")], Discriminator(_kind)]
 
 
 class Process(Stored):

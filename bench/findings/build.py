@@ -16,12 +16,12 @@ from bench.findings.models import Findings, Panel
 from bench.findings.noise import disturbances, left_out, noise
 from bench.findings.served import served
 from bench.findings.timed import by_variant, fastest_cells, least_energy, paddings, picks, precision_speedups, tensorrt
-from bench.summary.budgets import Curves, Tables
+from bench.summary.serving import Curves, Tables
 from bench.summary.table_file import Rows, is_missing
 
 
 def findings_of(tables: Tables, settings: ReportSettings) -> Findings:
-    """Return what a run shows; its rows carry their levels (`bench.summary.panels`)."""
+    """Return what a run shows; its rows carry their levels (`bench.summary.comparisons`)."""
     summary = list(tables.summary.itertuples())
     serving = list(tables.serving.itertuples())
     return Findings(

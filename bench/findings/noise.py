@@ -10,8 +10,7 @@ from typing import Any
 from bench.findings.models import Disturbance, Disturbed, LeftOut, Noise
 from bench.findings.timed import cell_of
 from bench.statistics.intervals import Interval
-from bench.summary.comparisons import Comparison
-from bench.summary.panels import values
+from bench.summary.comparisons import Comparison, values
 from bench.summary.table_file import Rows, grouped, is_missing, known
 
 MEASURED: tuple[tuple[Disturbed, str, float], ...] = (

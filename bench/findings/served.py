@@ -7,8 +7,7 @@ from typing import Any
 
 from bench.findings.models import Alternative, Budget, Remark, Served, Sustained
 from bench.findings.noise import left_out
-from bench.summary.budgets import Curves, within_budgets
-from bench.summary.serving import GENERATOR_BOUND, compare_served, cost_of_a_million
+from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
 from bench.summary.table_file import Rows, known
 
 QUEUED = 1.25

@@ -19,8 +19,7 @@ from bench.findings.timed import memory_mib
 from bench.report import words
 from bench.report.columns import View
 from bench.report.words import MISSING
-from bench.summary.budgets import Tables
-from bench.summary.serving import read_serving
+from bench.summary.serving import Tables, read_serving
 from bench.summary.table_file import Rows, is_missing, read_summary
 
 

@@ -26,9 +26,8 @@ from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Proven
 from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, read_pins, shown_of
 from bench.report.texts import table_blocks
-from bench.summary.budgets import Curves, Tables, curves_of
-from bench.summary.panels import sessions_of, with_levels
-from bench.summary.serving import read_serving
+from bench.summary.comparisons import sessions_of, with_levels
+from bench.summary.serving import Curves, Tables, curves_of, read_serving
 from bench.summary.table_file import read_summary
 
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"

@@ -17,10 +17,8 @@ from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, St
 from bench.proof.kernels import arithmetic_shares
 from bench.statistics.intervals import mcnemar_p, wilson_interval
 from bench.summary import costs
-from bench.summary.budgets import Tables, curves_of
-from bench.summary.comparisons import with_comparisons
-from bench.summary.panels import sessions_of, with_controls, with_levels
-from bench.summary.serving import build_serving, read_served
+from bench.summary.comparisons import sessions_of, with_comparisons, with_controls, with_levels
+from bench.summary.serving import Tables, build_serving, curves_of, read_served
 from bench.summary.table_file import Row, identity, present
 
 CELL_FIGURES = (

@@ -1,9 +1,10 @@
-"""What each row held under load, as one tidy table: a row a variant.  results/serving.csv."""
+"""What each row sustained under load, a row a variant (results/serving.csv), and within other latency budgets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
@@ -20,9 +21,8 @@ from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, Se
 from bench.statistics.intervals import verdict
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at, shows_p99
 from bench.statistics.rounds import levels, ratio
-from bench.summary.comparisons import Comparison
-from bench.summary.panels import put_level
-from bench.summary.table_file import MEND, Row, identity, present, read_table
+from bench.summary.comparisons import Comparison, put_level
+from bench.summary.table_file import MEND, Row, Rows, identity, present, read_table
 
 SHARES = (25, 50, 75, 90)
 """Percent of the rate that a row holds, at which its latencies are told."""
@@ -46,6 +46,23 @@ COLUMNS = (
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
     *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests"),
 )
+
+
+Curves = Mapping[str, Sequence[Sequence[Point]]]
+"""The points of each served row, process by process."""
+STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+"""Budgets are these multiples of powers of ten."""
+LEAST, MOST = 0.1, 5.0
+"""As shares of the configured budget: further off nothing was searched for."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates."""
+
+    summary: pd.DataFrame
+    serving: pd.DataFrame
+    curves: Curves
 
 
 def read_served(variants: Iterable[str], folder: Path = SERVED) -> dict[str, Served]:
@@ -266,3 +283,43 @@ def compare_served(first: Any, second: Any) -> Comparison:
         return Comparison(value, None, "inconclusive", is_apart=True, reason="served in different sessions")
     found = ratio(first.level, second.level, int(first.comparisons))
     return Comparison(value, found, verdict(found, float(first.margin)))
+
+
+def budgets_around(configured_ms: float) -> list[float]:
+    """Return round budgets around the configured one, and itself, in milliseconds."""
+    powers = (10.0**power for power in range(-3, 7))
+    steps = (step * power for power in powers for step in STEPS)
+    found = {float(f"{ms:.6g}") for ms in steps if LEAST * configured_ms <= ms <= MOST * configured_ms}
+    return sorted(found | {configured_ms})
+
+
+def curves_of(reports: Mapping[str, Served]) -> Curves:
+    """Return the points of the rows that were served, process by process, from their reports under load."""
+    return {
+        key: [points_of(process) for process in report.processes] for key, report in reports.items() if report.processes
+    }
+
+
+def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
+    """Yield each budget with a row for each served variant of which every process sustains a rate within it.
+
+    `tried`: the rows of one device in results/serving.csv; the rows have what a comparison of rates needs.
+    """
+    served = [row for row in tried if curves.get(str(row.variant)) and row.budget_ms]
+    for budget_ms in budgets_around(float(served[0].budget_ms)) if served else ():
+        found = [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
+        table = pd.DataFrame(found, columns=served[0]._fields).drop(columns="Index")
+        yield budget_ms, list(with_intervals(table).itertuples())
+
+
+def _within(row: Any, processes: Sequence[Sequence[Point]], budget_ms: float) -> Any:
+    """Return a row with its figures within a budget; None where a process of it sustains no rate."""
+    found = [each for each in (crossing(points, budget_ms) for points in processes) if each]
+    if len(found) < len(processes):
+        return None
+    return row._replace(
+        status="measured",
+        requests_per_s=geometric_mean(each.rate for each in found),
+        process_per_s=" ".join(f"{each.rate:.6g}" for each in found),
+        is_least=any(each.is_least for each in found),
+    )

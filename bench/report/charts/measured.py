@@ -14,7 +14,7 @@ from bench.report.columns import proof_text
 from bench.report.shown import Context
 from bench.report.words import milliseconds
 from bench.statistics.rate_curve import steady_points
-from bench.summary.budgets import Curves
+from bench.summary.serving import Curves
 from bench.summary.table_file import is_missing
 
 Record = dict[str, Any]

@@ -19,7 +19,7 @@ from bench.report.charts.measured import Measured
 from bench.report.charts.rows import accuracy, distribution, lengths, time_breakdown
 from bench.report.charts.vega import Chart
 from bench.report.shown import Context, Shown
-from bench.summary.budgets import Curves
+from bench.summary.serving import Curves
 
 _LINES = (latency_by_batch, throughput_by_batch, throughput_by_p95, precision_speedup)
 _ROWS = (accuracy, time_breakdown, distribution, lengths)

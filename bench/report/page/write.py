@@ -17,7 +17,7 @@ from bench.report.document import html_inline, plain, to_html
 from bench.report.shown import Shown
 from bench.report.texts import PANELS, notes_blocks
 from bench.report.words import between, left_out, mebibytes, milliseconds, most_requests, per_second
-from bench.summary.budgets import Curves
+from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
 HERE = Path(__file__).resolve().parent
