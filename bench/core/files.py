@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from bench.core.errors import DataError
 
-PATIENCE_SECONDS = 1.0
+PATIENCE_SECONDS, TRIES = 1.0, 20
 UNION_TAG = "<"
 """How the tags of a union begin; the path to a faulty key is told without them."""
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,15 +38,12 @@ def remove(path: Path) -> None:
 
 def _move(temporary: Path, target: Path) -> None:
     """Move a file or folder into place; on Windows a scanner may hold a new file for some tenths of a second."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
+    for _ in range(TRIES):
+        with suppress(PermissionError):
             temporary.replace(target)
             return
-        except PermissionError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(PATIENCE_SECONDS / 20)
+        time.sleep(PATIENCE_SECONDS / TRIES)
+    temporary.replace(target)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,20 +61,15 @@ def read_constants(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     constants: dict[str, str] = {}
-    for name, value in _assignments(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            constants[name] = value.value
-        elif isinstance(value, ast.Name) and value.id in constants:
-            constants[name] = constants[value.id]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            text = (
+                constants.get(node.value.id) if isinstance(node.value, ast.Name) else getattr(node.value, "value", None)
+            )
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if isinstance(text, str):
+                constants |= {target.id: text for target in targets if isinstance(target, ast.Name)}
     return constants
-
-
-def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    for node in module.body:
-        if isinstance(node, ast.Assign):
-            yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
-        elif isinstance(node, ast.AnnAssign) and node.value and isinstance(node.target, ast.Name):
-            yield node.target.id, node.value
 
 
 def _metadata_version(name: str, folder: Path) -> str | None:

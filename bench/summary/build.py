@@ -156,17 +156,15 @@ def accuracy(counts: Labels | None) -> Row:
 def _process_figures(processes: list[Process]) -> Row:
     if not processes:
         return {}
-    started = {process.round: process.start_seconds for process in processes if process.start_seconds is not None}
-    largest = {
-        name: max(present(getattr(process, name) for process in processes), default=None)
-        for name in LARGEST_OF_PROCESSES
-    }
-    return {
+    started = {process.round: process.start_seconds for process in processes}
+    figures = {
         **_filled(processes[0], FIRST_PROCESS),
-        **{name: started[number] for name, number in START_UPS.items() if number in started},
+        **{name: started.get(number) for name, number in START_UPS.items()},
         "processes": len(processes),
-        **{name: value for name, value in largest.items() if value is not None},
     }
+    for name in LARGEST_OF_PROCESSES:
+        figures[name] = max(present(getattr(process, name) for process in processes), default=None)
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _gpu_figures(readings: list[GpuReading]) -> Row:

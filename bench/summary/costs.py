@@ -116,7 +116,8 @@ def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None)
         return {}
     gross = geometric_mean(each)
     seconds = sum(reading.window_seconds or 0.0 for reading in readings)
-    off = max(_half_width(each), math.log1p(COUNTER_STEP_SECONDS * len(readings) / seconds) if seconds else 0.0)
+    own = levels([dict(enumerate(each))])[0].half_width() if len(each) > 1 else 0.0
+    off = max(own, math.log1p(COUNTER_STEP_SECONDS * len(readings) / seconds) if seconds else 0.0)
     found: Row = {
         "gross_energy_mj_per_sample": gross,
         "gross_energy_low": gross * math.exp(-off),
@@ -127,11 +128,6 @@ def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None)
     idle = idle_w * seconds * 1000 / sum(samples)
     is_larger = idle > gross * math.expm1(off)
     return found | {"idle_w": idle_w, **({"energy_mj_per_sample": max(0.0, gross - idle)} if is_larger else {})}
-
-
-def _half_width(values: list[float]) -> float:
-    [level] = levels([dict(enumerate(values))])
-    return level.half_width() if len(values) > 1 else 0.0
 
 
 def one_off_seconds(
