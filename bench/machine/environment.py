@@ -148,7 +148,10 @@ def _cuda_software() -> dict[str, str | None]:
 
 def machine_id(gpu_index: int = 0) -> str:
     """Return 12 hexadecimal digits that are this machine's, with the GPU that is timed; they tell nothing else."""
-    parts = [_system_id() or f"{platform.node()} {uuid.getnode()}", _gpu_uuid(gpu_index)]
+    with nvml() as library:
+        gpu = library and chosen_gpu(library, gpu_index)
+        gpu_uuid = "" if gpu is None else ask(library, "nvmlDeviceGetUUID", handle_of(library, gpu)) or ""
+    parts = [_system_id() or f"{platform.node()} {uuid.getnode()}", gpu_uuid]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -169,9 +172,3 @@ def _system_id() -> str:
             if found := path.read_text(encoding="utf-8").strip():
                 return found
     return ""
-
-
-def _gpu_uuid(gpu_index: int) -> str:
-    with nvml() as library:
-        gpu = library and chosen_gpu(library, gpu_index)
-        return "" if gpu is None else ask(library, "nvmlDeviceGetUUID", handle_of(library, gpu)) or ""
