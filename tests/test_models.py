@@ -263,6 +263,7 @@ def test_a_compiled_gpu_row_without_triton_is_skipped_and_does_not_end_the_run(
 
     import torch
 
+    pytorch.import_libraries()  # as a worker does first; transformers asks `find_spec` for PyTorch when it is imported
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     folder = like_bert.folder / "model"
