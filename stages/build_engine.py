@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
 
 import _project  # noqa: F401
 
@@ -23,7 +21,7 @@ from bench.workers.engines import RECORD, build_engines
 def main() -> None:
     key = sys.argv[1]
     params = load_params()
-    variant = params.variant(key, "tensorrt_variants")
+    variant = params.variant(key, runtime="tensorrt")
     environment = read_environment()
     reason = reason_to_skip(variant, environment) or (
         "" if params.precisions[variant.precision] else "its precision is off"
@@ -35,17 +33,12 @@ def main() -> None:
         elif not_made:
             record = EngineRecord(status="rejected", reason=not_made)
         else:
-            record = tried(partial(build_engines, key, variant, params, environment, folder))
+            try:
+                record = build_engines(key, variant, params, environment, folder)
+            except (EngineError, WorkerError) as problem:  # fails its row alone
+                record = EngineRecord(status="failed", reason=str(problem))
         write_json(folder / RECORD, record.as_dict())
     log(f"  {key}: {record.status}{': ' + record.reason if record.reason else ''}")
-
-
-def tried(build: Callable[[], EngineRecord]) -> EngineRecord:
-    """Return the record of a build; one that failed fails its row alone."""
-    try:
-        return build()
-    except (EngineError, WorkerError) as problem:
-        return EngineRecord(status="failed", reason=str(problem))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ from bench.timing.coordinator import time_variant
 def main() -> None:
     key = sys.argv[1]
     params = load_params()
-    variant = params.variant(key)
-    check_variant(f"variants.{key}", variant)
+    check_variant(key, params.variant(key))
     time_variant(key, params)
 
 

@@ -189,9 +189,8 @@ class Project:
 
         run: Callable[..., object] = partial(self.python, **settings) if settings else self.script
         self.python("stages/probe.py", **settings)  # what is imported already may state another version
-        for device in ("cpu", "cuda"):
-            run("stages/barrier.py", device)
-        run("stages/serving_barrier.py")
+        for name in ("cpu", "cuda", "serving"):
+            run("stages/barrier.py", name)
         with pytest.MonkeyPatch.context() as patch, Repo(str(self.folder)) as repo:
             patch.chdir(self.folder)  # which names of stages are relative to
             changed = set(repo.status()) - {"probe"}

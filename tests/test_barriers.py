@@ -42,10 +42,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def barrier(folder: Path, stage: str, item: str) -> dict[str, Any]:
+def barrier(folder: Path, item: str) -> dict[str, Any]:
     """Run a barrier's script and return what it wrote."""
-    sys.argv = [stage, item]
-    runpy.run_path(str(ROOT / f"stages/{stage}.py"), run_name="__main__")
+    sys.argv = ["barrier", item]
+    runpy.run_path(str(ROOT / "stages/barrier.py"), run_name="__main__")
     content: dict[str, Any] = json.loads((folder / f"artifacts/barriers/{item}.json").read_text(encoding="utf-8"))
     return content
 
@@ -60,7 +60,7 @@ def listed(stage: str, item: str) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_barrier_holds_what_its_stage_lists(device: str, folder: Path) -> None:
-    found, params = barrier(folder, "barrier", device), tiny_params()
+    found, params = barrier(folder, device), tiny_params()
     of_params, of_machine = listed("barrier", device)
     assert {name: found[name] for name in of_params} == {name: params[name] for name in of_params}
     assert found["machine"] == {name: ENVIRONMENT[name] for name in of_machine}
@@ -69,7 +69,7 @@ def test_a_barrier_holds_what_its_stage_lists(device: str, folder: Path) -> None
 
 
 def test_the_serving_barrier_holds_what_its_stage_lists(folder: Path) -> None:
-    found, params = barrier(folder, "serving_barrier", "serving"), tiny_params()
+    found, params = barrier(folder, "serving"), tiny_params()
     of_params, of_machine = listed("serving_barrier", "serving")
     assert {f"serving.{name}" for name in found["serving"]} == set(of_params)
     assert found["serving"] == {name: params["serving"][name] for name in found["serving"]}
@@ -78,9 +78,9 @@ def test_the_serving_barrier_holds_what_its_stage_lists(folder: Path) -> None:
 
 
 def test_other_sentences_change_a_barrier(folder: Path) -> None:
-    before = barrier(folder, "barrier", "cpu")
+    before = barrier(folder, "cpu")
     (folder / "artifacts/inputs/evaluation.npz").write_text("others", encoding="utf-8")
-    assert barrier(folder, "barrier", "cpu") != before
+    assert barrier(folder, "cpu") != before
 
 
 @pytest.mark.parametrize("stage", ["infer", "infer_tensorrt"])

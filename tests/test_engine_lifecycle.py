@@ -88,7 +88,7 @@ def engine_folder(project: Project) -> str:
 def build_and_time(project: Project) -> None:
     """Run the row's two stages without DVC."""
     project.python("stages/build_engine.py", KEY)
-    project.python("stages/infer_tensorrt.py", KEY)
+    project.python("stages/infer.py", KEY)
 
 
 def statuses(project: Project) -> set[str]:
@@ -168,7 +168,7 @@ def test_an_old_engine_of_other_weights_in_the_folder_is_never_believed(copy: Pr
 
     new.unlink()
     shutil.copyfile(kept, new)
-    copy.python("stages/infer_tensorrt.py", KEY)
+    copy.python("stages/infer.py", KEY)
     assert statuses(copy) == {"rejected"}
     assert {BUILD, INFER} <= copy.stale(environment={})
 
@@ -179,7 +179,7 @@ def test_an_old_engine_of_other_weights_in_the_folder_is_never_believed(copy: Pr
 def test_a_run_that_would_build_an_engine_while_timing_fails_its_row(copy: Project) -> None:
     for engine in engines(copy):
         engine.unlink()
-    copy.python("stages/infer_tensorrt.py", KEY)
+    copy.python("stages/infer.py", KEY)
     assert statuses(copy) == {"failed"}
     assert "built an engine instead of using the built one" in copy.cells(KEY)[1]["reason"]
 
@@ -215,7 +215,7 @@ def test_an_int8_engine_that_is_not_built_rejects_its_row_with_tensorrts_words(c
 def test_any_other_failed_build_fails_its_row_and_is_tried_again(copy: Project) -> None:
     change_variant(copy, options={"fails_with": NO_INT8})
     copy.repro(BUILD)
-    copy.python("stages/infer_tensorrt.py", KEY)
+    copy.python("stages/infer.py", KEY)
     for stage in ("summarize", "render"):
         copy.script(f"stages/{stage}.py")
     assert BUILD not in copy.stale(environment={})

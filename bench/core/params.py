@@ -275,12 +275,13 @@ class Params(Section):
         """Return the variants of both sections in the order of the table."""
         return {**self.variants, **self.tensorrt_variants}
 
-    def variant(self, key: str, section: Literal["variants", "tensorrt_variants"] = "variants") -> Variant:
-        """Return the variant of this name in a section; ParameterError if there is none."""
-        found: dict[str, Variant] = getattr(self, section)
-        if key not in found:
-            raise ParameterError(f"params.yaml: {section}: no variant {key!r}, allowed: {', '.join(found)}")
-        return found[key]
+    def variant(self, key: str, runtime: str = "") -> Variant:
+        """Return the variant of this name, of a runtime if one is given; ParameterError if there is none."""
+        variants = {name: row for name, row in self.all_variants().items() if runtime in ("", row.runtime)}
+        if key not in variants:
+            of_runtime = f" of {runtime}" if runtime else ""
+            raise ParameterError(f"params.yaml: no variant {key!r}{of_runtime}, allowed: {', '.join(variants)}")
+        return variants[key]
 
     def sizes(self, device: str) -> list[int]:
         """Return the batch sizes of a device."""

@@ -13,9 +13,8 @@ from bench.runtimes.base.registry import check_variant
 def check_params() -> Params:
     """Return the checked params.yaml, every variant's runtime asked too; ParameterError if something is not allowed."""
     params = load_params()
-    for section, variants in (("variants", params.variants), ("tensorrt_variants", params.tensorrt_variants)):
-        for key, variant in variants.items():
-            check_variant(f"{section}.{key}", variant)
+    for key, variant in params.all_variants().items():
+        check_variant(key, variant)
     return params
 
 

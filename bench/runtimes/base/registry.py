@@ -37,18 +37,19 @@ def import_runtime(name: str) -> RuntimeModule:
 def check_variant(key: str, variant: Variant) -> None:
     """Raise ParameterError if the variant's runtime does not offer what it asks for."""
     runtime = import_runtime(variant.runtime)
+    where = f"{'tensorrt_variants' if variant.runtime == 'tensorrt' else 'variants'}.{key}"
     if (variant.device, variant.precision) not in runtime.SUPPORTED:
         pairs = (f"{precision} on {device}" for device, precision in sorted(runtime.SUPPORTED))
         raise _refused(
-            f"{key}.precision", f"got {variant.precision!r} on {variant.device} for {variant.runtime}", pairs
+            f"{where}.precision", f"got {variant.precision!r} on {variant.device} for {variant.runtime}", pairs
         )
     if variant.padding not in runtime.PADDINGS:
-        raise _refused(f"{key}.padding", f"got {variant.padding!r} for {variant.runtime}", runtime.PADDINGS)
+        raise _refused(f"{where}.padding", f"got {variant.padding!r} for {variant.runtime}", runtime.PADDINGS)
     for option, value in variant.options.items():
         if option not in runtime.OPTIONS:
-            raise _refused(f"{key}.options.{option}", "unknown option", runtime.OPTIONS)
+            raise _refused(f"{where}.options.{option}", "unknown option", runtime.OPTIONS)
         if value not in runtime.OPTIONS[option]:
-            raise _refused(f"{key}.options.{option}", f"got {value!r}", runtime.OPTIONS[option])
+            raise _refused(f"{where}.options.{option}", f"got {value!r}", runtime.OPTIONS[option])
 
 
 def _refused(key: str, what: str, allowed: Iterable[object]) -> ParameterError:
