@@ -20,7 +20,7 @@ from conftest import ROOT, Project, copy_of, shared_project, shim
 from hub_server import COMMIT, Hub, serving
 
 from bench.core.errors import describe_os_error
-from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory
+from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 FAULTY = {"runtime": "faulty", "device": "cpu", "precision": "fp32", "graph": "onnx/fp32.onnx"}
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and permissions of POSIX systems")

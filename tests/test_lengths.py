@@ -85,10 +85,10 @@ def test_a_pass_holds_sentences_enough_to_know_their_lengths(size: int, least: i
 def test_rows_whose_work_differs_run_whole_passes() -> None:
     machine = Machine(1.0)
     batches = make_batches(encoded(*[3] * 5, limit=4), 1, 5)
-    runs = time_runs(machine.run, batches, Budget(1, 7, 0.0, 10.0, epoch_runs=5), machine.clock)
+    runs = time_runs(machine.run, batches, Budget(7, 0.0, 10.0, epoch_runs=5), machine.clock)
     assert len(runs.latencies_ns) == 10
     slow = Machine(3000.0)
-    cut = time_runs(slow.run, batches, Budget(1, 7, 0.0, 4.0, epoch_runs=5), slow.clock)
+    cut = time_runs(slow.run, batches, Budget(7, 0.0, 4.0, epoch_runs=5), slow.clock)
     assert cut.latencies_ns == [3000 * MS] * 2
 
 

@@ -41,19 +41,19 @@ def encoded(sentences: int = 5) -> Encoded:
 
 def test_a_latency_is_the_time_between_just_before_and_just_after_the_run() -> None:
     machine = Machine(3.0, 5.0)
-    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(1, 4, 0.0, 10.0), machine.clock)
+    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(4, 0.0, 10.0), machine.clock)
     assert runs.latencies_ns == [3 * MS, 5 * MS, 3 * MS, 5 * MS]
 
 
 def test_timing_goes_on_until_both_runs_and_seconds_are_reached() -> None:
     machine = Machine(100.0)
-    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(1, 3, 1.0, 10.0), machine.clock)
+    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(3, 1.0, 10.0), machine.clock)
     assert len(runs.latencies_ns) == 10
 
 
 def test_a_slow_cell_ends_at_its_time_limit_with_the_runs_it_has() -> None:
     machine = Machine(900.0)
-    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(1, 100, 1.0, 2.0), machine.clock)
+    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(100, 1.0, 2.0), machine.clock)
     assert len(runs.latencies_ns) == 3
 
 
@@ -65,7 +65,7 @@ def test_warm_up_runs_are_not_timed_runs_but_their_logits_are_kept() -> None:
 
 def test_runs_walk_through_different_sentences() -> None:
     machine = Machine(1.0)
-    time_runs(machine.run, make_batches(encoded(5), 2), Budget(1, 4, 0.0, 10.0), machine.clock)
+    time_runs(machine.run, make_batches(encoded(5), 2), Budget(4, 0.0, 10.0), machine.clock)
     assert machine.calls == [0, 2, 4, 0]
 
 
@@ -80,7 +80,7 @@ def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:
         states.append(gc.isenabled())
         return np.zeros((len(batch), 2), dtype=np.float32)
 
-    time_runs(run, make_batches(encoded(), 1), Budget(1, 3, 0.0, 10.0))
+    time_runs(run, make_batches(encoded(), 1), Budget(3, 0.0, 10.0))
     assert states == [False] * 3
     assert gc.isenabled()
 

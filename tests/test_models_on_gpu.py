@@ -16,7 +16,7 @@ from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.evidence import contradiction
 from bench.timing.quality import reference_spread
-from bench.timing.unsupported import refusal
+from bench.workers.unsupported import refusal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures
 PATHS: list[tuple[str, Any, str, Padding, dict[str, Any], float]] = [

@@ -14,7 +14,7 @@ from bench.core.params import load_params
 from bench.core.progress import Steps
 from bench.serving import coordinator
 from bench.serving.coordinator import ServingRounds, served_report
-from bench.timing.repro import UNKNOWN
+from bench.timing.repro import UNKNOWN, Place
 
 KEY = "ort_cpu_fp32"
 
@@ -115,7 +115,7 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
         monkeypatch.setenv(name, value)
     params = load_params(Path("params.yaml"))
     monkeypatch.setattr(coordinator, "current_request", lambda: UNKNOWN)
-    monkeypatch.setattr(coordinator, "is_due", lambda *_arguments: True)
+    monkeypatch.setattr(Place, "is_due", lambda *_arguments: True)
 
     class Interrupted(ServingRounds):
         def run(self) -> Any:

@@ -11,10 +11,10 @@ from project_imports import ROOT, RUNTIMES, closure, holds_only_a_docstring, pac
 
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 RUNTIME_FILES = sorted(f"{RUNTIMES}/{path.name}" for path in (ROOT / RUNTIMES).glob("*.py") if path.stem != "__init__")
-WORKER, BUILDER = "bench/timing/worker.py", "bench/workers/build_worker.py"
+WORKER = "bench/timing/worker.py"
 ENTRY_POINTS = {
     "probe": RUNTIME_FILES,
-    "build_engine": [BUILDER, f"{RUNTIMES}/tensorrt.py"],
+    "build_engine": [f"{RUNTIMES}/tensorrt.py"],
     "infer": [WORKER],
     "infer_tensorrt": [WORKER, f"{RUNTIMES}/tensorrt.py"],
     "serve": ["bench/serving/worker.py"],

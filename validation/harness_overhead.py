@@ -29,7 +29,7 @@ from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
 from bench.runtimes.base.registry import import_runtime
 from bench.timing.measure import Budget, Run, time_runs
-from bench.workers.launcher import run_worker, worker_environment
+from bench.workers.launcher import WorkerProcess, worker_environment
 from bench.workers.protocol import Job, make_job
 
 ALLOWED = 0.02
@@ -51,7 +51,7 @@ def in_one_process(job: Job, size: int, rounds: int) -> float:
     session = import_runtime(job.runtime).open_session(job)
     batches = make_batches(load_encoded(Path(job.inputs)), size)
     bare_loop(session.run, batches, job.min_runs)
-    budget = Budget(1, job.min_runs, 0.0, job.max_seconds)
+    budget = Budget(job.min_runs, 0.0, job.max_seconds)
     ours: list[int] = []
     bare: list[int] = []
     for _ in range(rounds):
@@ -66,7 +66,7 @@ def in_processes(job: Job, size: int, rounds: int) -> float:
     bare: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(rounds):
-            result = run_worker(job, Path(scratch), 600, lambda _event: None)
+            result = WorkerProcess(job, Path(scratch)).run(600, lambda _event: None)
             ours.append(statistics.median(result["cells"][str(size)]["latencies_ns"]))
             job_file = Path(scratch) / "bare.json"
             job.write(job_file)
@@ -99,7 +99,7 @@ def main() -> int:
         return 0
     params = load_params()
     variant = params.all_variants()[given.variant]
-    job = make_job(given.variant, variant, params, process=0, measure_accuracy=False)
+    job = make_job(given.variant, variant, params)
     job = replace(job, batch_sizes=[given.batch_size], min_runs=given.runs, min_seconds=0.0, max_seconds=600.0)
     with timing_lock():
         ratios = {"one process, alternating": in_one_process(job, given.batch_size, given.rounds)}

@@ -14,24 +14,24 @@ from functools import partial
 from pathlib import Path
 
 from bench.core.errors import BenchError
-from bench.core.files import read_model, remove, shortened, write_json
+from bench.core.files import shortened, write_json
 from bench.core.params import Params, Variant
-from bench.core.paths import EVALUATION, SERVED, SERVED_PARTS
-from bench.core.progress import log
+from bench.core.paths import EVALUATION, SAMPLES, SERVED
+from bench.core.progress import Steps, log
 from bench.core.reports import NoopProcess, Report, Served, ServingProcess, ServingSession, rate_text
 from bench.core.schemas import ServingStatus, Status, read_environment, read_provenance
 from bench.inputs.encoded import load_reference
 from bench.machine.lock import timing_lock
-from bench.serving.jobs import NOOP, ServeJob, ServingResult, least_queries, make_serve_job
+from bench.serving.jobs import NOOP, ServeJob, ServingResult, least_queries
 from bench.serving.search import LOWEST, STEP, Grid, expected_rate
+from bench.timing.coordinator import REASON
 from bench.timing.evidence import contradiction
-from bench.timing.participants import REASON, read_report
 from bench.timing.quality import gate_verdict, reference_spread, tolerances
-from bench.timing.repro import Place, Request, Waiting, current_request, is_due
+from bench.timing.repro import Place, Request, current_request, read_report
 from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
 from bench.workers.launcher import WorkerProcess
+from bench.workers.protocol import make_job
 
-STAGE = "serve"
 LOADGEN = "mlcommons_loadgen"
 NO_LOADGEN = (
     "mlcommons-loadgen is not installed; there are wheels for Linux and Windows on x86-64 and macOS on arm64, "
@@ -55,21 +55,16 @@ def served_report(key: str, params: Params) -> Served:
 
     WorkerError if what it is served with was edited meanwhile.
     """
-    place = _place(key, params.all_variants()[key])
-    digest = place.digest
-    report = row_of(key, params)
-    if isinstance(report, ServedVariant):
-        request = current_request()
-        report = place.take(_recorded(key), request, lambda: _run(key, params, request))
-    remove(place.path)  # taken, or out of date
-    return report.model_copy(update={"fingerprint": digest})
+    row, request = row_of(key, params), current_request()
+    known = row if isinstance(row, Served) else None
+    return _place(key, params.variant(key)).take(known, request, lambda: _run(key, params, request))
 
 
 def row_of(key: str, params: Params) -> ServedVariant | Served:
     """Return a variant as it can be served, or the report of one that, as is known before any load, cannot be."""
-    variant = params.all_variants()[key]
+    variant = params.variant(key)
     serving, device = params.serving, variant.device
-    report = read_report(key)
+    report = read_report(SAMPLES / f"{key}.json", Report)
     measured = {int(size): cell for size, cell in report.measured().items()} if report else {}
     if not any(size <= serving.max_batch[device] for size in measured):
         return without_load(variant, params, *_why_not_timed(report))
@@ -94,22 +89,14 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:
-    for status in LOWEST_STATUS:
-        for cell in report.cells.values() if report else ():
-            if cell.status == status:
-                return status, f"not timed: {cell.reason}" if cell.reason else ""
-    raise BenchError("no figures of the closed loop: `dvc repro` times the row first")
+    if report is None or not report.cells:
+        raise BenchError("no figures of the closed loop: `dvc repro` times the row first")
+    cell = min(report.cells.values(), key=lambda cell: LOWEST_STATUS.index(cell.status))
+    return cell.status, f"not timed: {cell.reason}" if cell.reason else ""
 
 
 def _place(key: str, variant: Variant) -> Place[Served]:
-    return Place(key, variant, STAGE, SERVED_PARTS / f"{key}.json", Waiting[Served], ("serves", "served"))
-
-
-def _recorded(key: str) -> str:
-    path = SERVED / f"{key}.json"
-    if not path.is_file():
-        return ""
-    return read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).fingerprint
+    return Place(key, variant, "serve", Served)
 
 
 def _run(asked: str, params: Params, request: Request) -> None:
@@ -132,12 +119,12 @@ def _run(asked: str, params: Params, request: Request) -> None:
 
 
 def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
-    variants = {key: params.all_variants()[key] for key in params.serving.variants}
-    device = params.all_variants()[asked].device
+    variants = {key: params.variant(key) for key in params.serving.variants}
+    device = params.variant(asked).device
     found = [
         row_of(key, params)
         for key, variant in variants.items()
-        if variant.device == device and (key == asked or is_due(key, variant, STAGE, _recorded, request))
+        if variant.device == device and (key == asked or _place(key, variant).is_due(request))
     ]
     return [row for row in found if isinstance(row, ServedVariant)]
 
@@ -156,41 +143,40 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
     module = "bench.serving.worker"
     kind = ServingResult
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.results: dict[str, list[ServingResult]] = {name: [] for name in self.by_name}
-
     def run(self) -> NoopProcess:
         """Serve every row in every round, then the no-op backend; return what that did."""
         count, names = self.params.serving.processes, list(self.by_name)
         log(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
-        with self.new_steps(count * len(names) + 1):
+        with Steps("round 1", count * len(names) + 1) as self.steps:
             run_in_rounds(names, self.run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))
             return self._run_noop()
 
     def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, ServingResult]]:
-        """Run one process of each named row in this order; keep each result, whatever becomes of the others."""
+        """Run one process of each named row in this order; each is a step."""
         for name, found in super().run_round(number, order):
-            self.results[name].append(found)
             self.steps.done()
             yield name, found
 
     def job(self, row: ServedVariant, number: int, is_alone: bool) -> ServeJob:  # noqa: ARG002
         """Return the job of a row's process in a round."""
-        start, engine = start_of(row.grid, self.results[row.name]), self.engines.get(row.name)
-        return make_serve_job(
-            row.key, row.variant, self.params, process=number, grid=row.grid, start=start, task=self.task, engine=engine
-        )
+        start = start_of(row.grid, self.results[row.name])
+        return replace(self._job(row.key, row.variant, row.grid), process=number, start=start)
+
+    def _job(self, key: str, variant: Variant, grid: Grid) -> ServeJob:
+        serving, device = self.params.serving, variant.device
+        job = replace(make_job(key, variant, self.params, self.engines.get(key)), task=self.task)
+        budget_ms, max_batch = serving.p99_ms[device], serving.max_batch[device]
+        return ServeJob(**vars(job), serving=serving, budget_ms=budget_ms, max_batch=max_batch, grid=grid)
 
     def _run_noop(self) -> NoopProcess:
         """Return what the no-op backend sustains, tried at the rates that the rows sustained and above all of them."""
         rates = [row.grid.rate(start_of(row.grid, self.results[row.name])) for row in self.rows]
         grid = Grid(ABOVE_ALL * STEP * max(*rates, *(row.closed_loop_per_s for row in self.rows)))
         job = replace(
-            make_serve_job(NOOP, self.rows[0].variant, self.params, process=0, grid=grid, start=0, task=self.task),
+            self._job(NOOP, self.rows[0].variant, grid),
             runtime=NOOP,
             padding="fixed",
-            instances=1,
+            serving=self.params.serving.model_copy(update={"instances": 1}),
             highest=0,
             rates=sorted(rates),
         )
@@ -204,8 +190,7 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
         last = results[-1]
         if last.status in ("skipped", "rejected", "out_of_memory"):
             return without_load(row.variant, self.params, last.status, last.reason)
-        failure = last.reason if last.status == "failed" else self.changed_engine(row)
-        if failure:
+        if failure := self.failure(row):
             reason = shortened(" ".join(failure.split()), REASON)
             return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
         return combine(row.variant, self.params, results, self.is_real)

@@ -66,7 +66,7 @@ def send(
 
         def run() -> None:
             try:
-                mlperf_loadgen.StartTestWithLogSettings(sut, qsl, _settings(load), _log_settings(folder), NO_AUDIT)
+                mlperf_loadgen.StartTestWithLogSettings(sut, qsl, *_settings(load, folder), NO_AUDIT)
             except BaseException as problem:
                 failure.append(problem)
             finally:
@@ -83,7 +83,8 @@ def send(
         return _figures(load, read_log(Path(folder) / DETAIL))
 
 
-def _settings(load: Load) -> Any:
+def _settings(load: Load, folder: str) -> tuple[Any, Any]:
+    """Return LoadGen's settings of a test, and of the log that it writes into `folder`."""
     import mlperf_loadgen
 
     settings = mlperf_loadgen.TestSettings()
@@ -97,18 +98,12 @@ def _settings(load: Load) -> Any:
     settings.server_max_async_queries = load.most_waiting
     settings.single_stream_expected_latency_ns = 1_000_000
     settings.schedule_rng_seed = settings.sample_index_rng_seed = settings.qsl_rng_seed = load.seed
-    return settings
-
-
-def _log_settings(folder: str) -> Any:
-    import mlperf_loadgen
-
-    settings = mlperf_loadgen.LogSettings()
-    settings.log_output = mlperf_loadgen.LogOutputSettings()
-    settings.log_output.outdir = folder
-    settings.log_output.copy_summary_to_stdout = False
-    settings.enable_trace = False
-    return settings
+    logged = mlperf_loadgen.LogSettings()
+    logged.log_output = mlperf_loadgen.LogOutputSettings()
+    logged.log_output.outdir = folder
+    logged.log_output.copy_summary_to_stdout = False
+    logged.enable_trace = False
+    return settings, logged
 
 
 def read_log(path: Path) -> dict[str, Any]:

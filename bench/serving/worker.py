@@ -8,7 +8,6 @@ Nothing is captured, compiled or collected as garbage while requests are answere
 from __future__ import annotations
 
 import gc
-import json
 import math
 import os
 import sys
@@ -18,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.core.errors import BenchError
 from bench.core.reports import Offline, RatePoint, SingleStream
 from bench.inputs.encoded import load_encoded, load_reference
 from bench.machine.cores import throttled_seconds
@@ -28,10 +26,10 @@ from bench.serving.batcher import Batcher, Requests
 from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
 from bench.serving.jobs import NOOP, Check, ServeJob, ServingResult
 from bench.serving.load import Load, answer, send
-from bench.serving.search import Grid, search
+from bench.serving.search import search
 from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, peak_host_mib
-from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
-from bench.workers.protocol import emit, wait_for_turn
+from bench.workers.protocol import do_job, emit
+from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 WARM_UPS = 3
 BACKLOG_BUDGETS = 10
@@ -54,16 +52,11 @@ def main() -> None:
         import_runtime(job.runtime).import_libraries()
     import mlperf_loadgen  # noqa: F401
 
-    emit("ready")
-    wait_for_turn()
     try:
-        result = Worker(job).work()
-    except BenchError as problem:
-        result = ServingResult(status="failed", reason=str(problem))
+        do_job(lambda: Worker(job).work().model_dump())
     except BaseException:
         traceback.print_exc()
         _end(1)
-    Path(sys.argv[2]).write_text(json.dumps(result.model_dump()), encoding="utf-8")
     _end(0)
 
 
@@ -79,26 +72,22 @@ class Worker:
 
     def __init__(self, job: ServeJob) -> None:
         self.job = job
+        self.seed = job.serving.seed + job.process
         self.encoded = load_encoded(Path(job.inputs))
         self.reference = load_reference(Path(job.inputs))
         self.monitor = GpuMonitor(job.gpu) if job.gpu is not None else None
         self.result = ServingResult(status="measured", process=job.process)
 
     def work(self) -> ServingResult:
-        """Serve; `skipped`, `rejected` or `out_of_memory` with the reason where the row cannot be served."""
+        """Serve; `out_of_memory` with the reason where the row does not fit."""
         began_ns = time.time_ns()
         emit("load")
         try:
-            instances = Instances(self._open, self.job.instances)
-            self._serve(instances)
-        except Unavailable as problem:
-            return ServingResult(status="skipped", reason=str(problem))
+            self._serve(Instances(self._open, self.job.serving.instances))
         except Exception as problem:
-            if is_out_of_memory(problem):
-                return ServingResult(status="out_of_memory", reason=describe_out_of_memory(problem))
-            if reason := refusal(problem):
-                return ServingResult(status="rejected", reason=reason)
-            raise
+            if isinstance(problem, Unavailable) or not is_out_of_memory(problem):
+                raise
+            return ServingResult(status="out_of_memory", reason=describe_out_of_memory(problem))
         self.result.peak_host_mib = peak_host_mib()
         self.result.turn_unix_ns = [began_ns, time.time_ns()]
         return self.result
@@ -128,17 +117,17 @@ class Worker:
     def _serve(self, instances: Instances) -> None:
         captures = instances.first.evidence().captures or 0
         self.result.gpu_mib = self.monitor.grown_memory_mib() if self.monitor else None
-        grid, began = Grid(self.job.first_rate), time.monotonic()
+        began = time.monotonic()
         gc.collect()
         gc.freeze()
         gc.disable()
         if self.job.runtime != NOOP:
             self._run_ends(instances)
         search(
-            lambda place: self._keeps_budget(instances, grid.rate(place)),
-            self._start(grid),
-            self.job.points,
-            lambda is_kept: time.monotonic() - began < self.job.search_seconds * (1 if is_kept else PATIENCE),
+            lambda place: self._keeps_budget(instances, self.job.grid.rate(place)),
+            self._start(),
+            self.job.serving.points,
+            lambda is_kept: time.monotonic() - began < self.job.serving.max_seconds * (1 if is_kept else PATIENCE),
             self.job.highest,
         )
         for rate in self.job.rates or self._half(began):
@@ -146,11 +135,11 @@ class Worker:
         self.result.evidence = instances.first.evidence()
         self.result.late_captures = (self.result.evidence.captures or 0) - captures
 
-    def _start(self, grid: Grid) -> int:
+    def _start(self) -> int:
         """Return where the search begins: in the first process not above what was answered with no time to lose."""
         if self.job.process or not self.result.offline:
             return self.job.start
-        return min(self.job.start, grid.place(OF_ALL_AT_ONCE * self.result.offline.per_s))
+        return min(self.job.start, self.job.grid.place(OF_ALL_AT_ONCE * self.result.offline.per_s))
 
     def _half(self, began: float) -> list[float]:
         """Return half of the highest rate that kept the budget, where the first process still has time for it."""
@@ -159,7 +148,7 @@ class Worker:
             return []
         rate = max(kept) / 2
         seconds = self.job.queries(rate) / rate
-        return [rate] if time.monotonic() - began + seconds < self.job.search_seconds else []
+        return [rate] if time.monotonic() - began + seconds < self.job.serving.max_seconds else []
 
     def _run_ends(self, instances: Instances) -> None:
         emit("one by one")
@@ -167,18 +156,18 @@ class Worker:
         instances.first.run(self.requests.batch([0]).inputs)
         run_seconds = max(time.perf_counter() - began, 1e-6)
         least, most = SINGLE_QUERIES
-        count = min(max(math.ceil(self.job.end_seconds / run_seconds), least), most)
-        self.result.single_stream = SingleStream(**self._load(instances, Load("SingleStream", count, self.job.seed)))
+        count = min(max(math.ceil(self.job.serving.seconds / run_seconds), least), most)
+        self.result.single_stream = SingleStream(**self._load(instances, Load("SingleStream", count, self.seed)))
         emit("all at once")
-        count = max(math.ceil(self.job.first_rate * self.job.end_seconds), self.job.max_batch)
-        self.result.offline = Offline(**self._load(instances, Load("Offline", count, self.job.seed)))
+        count = max(math.ceil(self.job.grid.first * self.job.serving.seconds), self.job.max_batch)
+        self.result.offline = Offline(**self._load(instances, Load("Offline", count, self.seed)))
 
     def _keeps_budget(self, instances: Instances, rate: float) -> bool:
         emit("rate", per_s=rate)
         budget_ms = self.job.budget_ms
         backlog = math.ceil(BACKLOG_BUDGETS * rate * budget_ms / 1000)
         most_waiting = max(backlog, LEAST_BACKLOG, 4 * self.job.max_batch)
-        load = Load("Server", self.job.queries(rate), self.job.seed, rate, budget_ms, most_waiting)
+        load = Load("Server", self.job.queries(rate), self.seed, rate, budget_ms, most_waiting)
         figures = self._load(instances, load)
         keeps: bool = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
         self.result.points.append(RatePoint(rate=rate, keeps=keeps, **figures))
@@ -186,7 +175,7 @@ class Worker:
 
     def _load(self, instances: Instances, load: Load) -> Figures:
         """Send one load and check its answers; return LoadGen's figures with what the session did."""
-        batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.max_delay_ms / 1000)
+        batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.serving.max_delay_ms / 1000)
         served: list[Answers] = []
         loop_ms = calibration_loop_ms()
         other, throttled = OtherLoad(), throttled_seconds()

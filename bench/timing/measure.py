@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -30,7 +29,6 @@ Clock = Callable[[], int]
 class Budget:
     """How often a cell is run in one process."""
 
-    warmup_runs: int
     min_runs: int
     min_seconds: float
     max_seconds: float
@@ -52,15 +50,22 @@ def warm_up(run: Run, batches: Sequence[IndexedBatch], runs: int, clock: Clock =
 
 
 def time_runs(run: Run, batches: Sequence[IndexedBatch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
-    """Time whole epochs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`."""
+    """Time whole epochs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`.
+
+    No garbage is collected meanwhile.
+    """
 
     def is_enough(count: int, spent_ns: int) -> bool:
         seconds = spent_ns / 1e9
         is_met = count >= budget.min_runs and seconds >= budget.min_seconds and count % budget.epoch_runs == 0
         return seconds >= budget.max_seconds or is_met
 
-    with garbage_collector_off():
+    gc.collect()
+    gc.disable()
+    try:
         return _repeat(run, cycle(batches), clock, is_enough)
+    finally:
+        gc.enable()
 
 
 def _repeat(run: Run, batches: Iterator[IndexedBatch], clock: Clock, is_enough: Callable[[int, int], bool]) -> Runs:
@@ -77,19 +82,6 @@ def _repeat(run: Run, batches: Iterator[IndexedBatch], clock: Clock, is_enough: 
         outputs.append((batch.indices, logits))
         spent_ns += after - before
     return Runs(latencies_ns, outputs)
-
-
-@contextmanager
-def garbage_collector_off() -> Iterator[None]:
-    """Collect garbage once, then keep the collector from interrupting a timed run."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def rotated(sizes: Sequence[int], turn: int) -> list[int]:

@@ -116,12 +116,12 @@ class OtherLoad:
 
     def __init__(self) -> None:
         self._busy, self._total = _system_seconds()
-        self._own = _own_seconds()
+        self._own = sum(os.times()[:2])
 
     def cores(self) -> float:
         """Return how many cores other processes used on average so far."""
         busy, total = _system_seconds()
-        others = (busy - self._busy) - (_own_seconds() - self._own)
+        others = (busy - self._busy) - (sum(os.times()[:2]) - self._own)
         elapsed = (total - self._total) / (psutil.cpu_count() or 1)
         return max(0.0, others / elapsed) if elapsed > 0 else 0.0
 
@@ -132,11 +132,6 @@ def _system_seconds() -> tuple[float, float]:
     stolen = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     total = sum(times) - stolen
     return total - idle, total
-
-
-def _own_seconds() -> float:
-    times = os.times()
-    return times.user + times.system
 
 
 def calibration_loop_ms() -> float:

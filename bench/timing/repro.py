@@ -21,9 +21,9 @@ from typing import Any, Generic, TypeVar
 import psutil
 
 from bench.core.errors import DataError, WorkerError
-from bench.core.files import file_sha256, read_model, read_yaml, write_json
+from bench.core.files import checked, file_sha256, read_model, read_yaml, remove, write_json
 from bench.core.params import Variant
-from bench.core.paths import ENVIRONMENT, PARAMS, PIPELINE
+from bench.core.paths import ENVIRONMENT, PARAMS, PIPELINE, ROUNDS, SAMPLES, SERVED
 from bench.core.reports import Report, Served, Stored
 from bench.core.schemas import read_environment
 
@@ -40,21 +40,6 @@ TIMED = ("infer", "serve")
 def stage_name(variant: Variant) -> str:
     """Return the name of the stage that times a variant."""
     return "infer_tensorrt" if variant.runtime == "tensorrt" else "infer"
-
-
-def variant_digest(key: str, variant: Variant, name: str) -> str:
-    """Return the hash of all that the variant's stage of this name depends on; DataError if dvc.yaml has none."""
-    stage = _read(PIPELINE.as_posix()).get("stages", {}).get(name, {}).get("do")
-    if not stage:
-        raise DataError(f"{PIPELINE} has no stage {name!r}: `git checkout {PIPELINE}` restores it")
-    digest = hashlib.sha256()
-    for dependency in stage["deps"]:
-        path = Path(_filled(dependency, key, variant))
-        digest.update(f"{path.as_posix()} {_content_hash(path)}\n".encode())
-    for file, parameter in _parameters(stage.get("params", [])):
-        filled = _filled(parameter, key, variant)
-        digest.update(f"{file} {filled} {json.dumps(_value(file, filled), sort_keys=True)}\n".encode())
-    return digest.hexdigest()
 
 
 def _filled(template: str, key: str, variant: Variant) -> str:
@@ -140,62 +125,88 @@ def parse(words: Sequence[str]) -> tuple[tuple[str, ...], bool] | None:
     return None
 
 
-class Waiting(Stored, Generic[R]):
+class Waiting(Stored):
     """artifacts/rounds/DEVICE/KEY.json, artifacts/rounds/serve/KEY.json."""
 
-    fingerprint: str
     request: str
-    report: R
+    report: dict[str, Any]
+
+
+def read_report(path: Path, kind: type[R]) -> R | None:
+    """Return a variant's last report, None where there is none that can be read."""
+    try:
+        return read_model(path, "", kind)
+    except DataError:
+        return None
 
 
 @dataclass(frozen=True)
 class Place(Generic[R]):
-    """Where a variant's report waits; `words`: what its stage does, and has done."""
+    """The stage that makes a variant's report, and where this waits for it."""
 
     key: str
     variant: Variant
     stage: str
-    path: Path
-    kind: type[Waiting[R]]
-    words: tuple[str, str]
+    kind: type[R]
+
+    @property
+    def path(self) -> Path:
+        """The file that the report waits in."""
+        return ROUNDS / ("serve" if self.kind is Served else self.variant.device) / f"{self.key}.json"
 
     @property
     def digest(self) -> str:
-        """What the variant's stage depends on now."""
-        return variant_digest(self.key, self.variant, self.stage)
+        """The hash of all that the stage depends on now; DataError if dvc.yaml has no such stage."""
+        stage = _read(PIPELINE.as_posix()).get("stages", {}).get(self.stage, {}).get("do")
+        if not stage:
+            raise DataError(f"{PIPELINE} has no stage {self.stage!r}: `git checkout {PIPELINE}` restores it")
+        digest = hashlib.sha256()
+        for dependency in stage["deps"]:
+            path = Path(_filled(dependency, self.key, self.variant))
+            digest.update(f"{path.as_posix()} {_content_hash(path)}\n".encode())
+        for file, parameter in _parameters(stage.get("params", [])):
+            filled = _filled(parameter, self.key, self.variant)
+            digest.update(f"{file} {filled} {json.dumps(_value(file, filled), sort_keys=True)}\n".encode())
+        return digest.hexdigest()
+
+    def is_changed(self) -> bool:
+        """Tell whether the last report was made with something else than what the stage depends on now."""
+        last = read_report((SERVED if self.kind is Served else SAMPLES) / f"{self.key}.json", self.kind)
+        return last is None or last.fingerprint != self.digest
+
+    def is_due(self, request: Request) -> bool:
+        """Tell whether this `dvc repro` runs the stage anyway."""
+        stages = (self.stage, f"{self.stage}@{self.key}")
+        return request.includes(stages) and (request.is_forced or self.is_changed())
 
     def leave(self, report: R, request: Request) -> None:
         """Write a report that was made with what the variant is now."""
-        waiting = self.kind(fingerprint=self.digest, request=request.id, report=report)
-        write_json(self.path, waiting.as_dict())
+        made = report.model_copy(update={"fingerprint": self.digest})
+        write_json(self.path, Waiting(request=request.id, report=made.as_dict()).as_dict())
 
-    def take(self, recorded: str, request: Request, run: Callable[[], None]) -> R:
-        """Return the report that waits, after `run` where there is none that this repro may take.
+    def take(self, known: R | None, request: Request, run: Callable[[], None]) -> R:
+        """Return the report: `known` before any run, or the one that waits.
 
-        `recorded`: the digest of the last report; if nothing has changed since, only one of this very repro is new.
-        WorkerError if what the row is timed with was edited meanwhile.
+        `run` is called where none waits that this repro may take: if nothing has changed since the last report, only
+        one of this very repro is new.  WorkerError if what the row is timed with was edited meanwhile.
         """
         digest = self.digest
-        report = self._find(digest, request.id if request.is_forced or recorded == digest else None)
+        report = known or self._find(digest, request.id if request.is_forced or not self.is_changed() else None)
         if report is None:
             run()
             report = self._find(digest, None)
         if report is None:
-            does, done = self.words
+            does, done = ("serves", "served") if self.kind is Served else ("times", "timed")
             reason = f"what it is {done} with changed while it was {done}: `dvc repro` {does} it again"
             raise WorkerError(f"{self.key}: {reason}")
-        return report
+        remove(self.path)  # taken, or out of date
+        return report.model_copy(update={"fingerprint": digest})
 
     def _find(self, digest: str, request_id: str | None) -> R | None:
         if not self.path.is_file():
             return None
-        waiting = read_model(self.path, "remove it, then `dvc repro`", self.kind)
+        hint = "remove it, then `dvc repro`"
+        waiting = read_model(self.path, hint, Waiting)
+        report: R = checked(waiting.report, self.kind, self.path, hint, is_strict=True)
         is_of_repro = request_id is None or (request_id and waiting.request == request_id)
-        return waiting.report if waiting.fingerprint == digest and is_of_repro else None
-
-
-def is_due(key: str, variant: Variant, stage: str, recorded: Callable[[str], str], request: Request) -> bool:
-    """Tell whether this `dvc repro` runs the variant's stage anyway; `recorded` returns its last report's digest."""
-    if not request.includes((stage, f"{stage}@{key}")):
-        return False
-    return request.is_forced or recorded(key) != variant_digest(key, variant, stage)
+        return report if report.fingerprint == digest and is_of_repro else None

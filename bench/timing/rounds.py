@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from bench.core.errors import WorkerError
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
@@ -25,7 +24,7 @@ from bench.core.progress import Steps
 from bench.core.reports import rate_text
 from bench.machine.cores import physical_cores
 from bench.workers.engines import changed_engine, copy_engine, read_record
-from bench.workers.launcher import OnEvent, WorkerProcess, run_workers
+from bench.workers.launcher import Group, OnEvent, WorkerProcess, run_workers
 from bench.workers.protocol import Job
 
 LEAST_TOGETHER = 4
@@ -103,6 +102,8 @@ class Row:
     name: str
     key: str
     variant: Variant
+    is_reported: bool = field(default=True, kw_only=True)
+    """Not an anchor or the A/A row, which are there to compare others through."""
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -121,8 +122,10 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
     """What the workers run."""
     kind: ClassVar[Callable[..., Any]]
     """What their result files hold."""
+    steps: Steps = field(init=False)
 
     def __post_init__(self) -> None:
+        self.results: dict[str, list[R]] = {row.name: [] for row in self.rows}
         self.is_real = bool(self.provenance["model_is_real"])
         self.task: Task = self.provenance.get("task", "single_label")
         self.by_name = {row.name: row for row in self.rows}
@@ -149,22 +152,20 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
         return False
 
     def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, R]]:
-        """Run one process of each named row in this order; yield each name with its result."""
+        """Run one process of each named row in this order; keep each result, whatever becomes of the others."""
         self.steps.title = f"round {number + 1}"
         groups = (
             [partial(self._start, self.by_name[name], number, len(group) == 1) for name in group]
             for group in self._groups(number, order)
         )
         for name, found in zip(order, self.run_workers(groups, order), strict=True):
-            yield name, self.kind(**{**found, "round": number})
+            result = self.kind(**{**found, "round": number})
+            self.results[name].append(result)
+            yield name, result
 
-    def run_workers(
-        self, groups: Iterable[Sequence[Callable[[], WorkerProcess]]], names: Sequence[str]
-    ) -> Iterator[dict[str, Any]]:
+    def run_workers(self, groups: Iterable[Group], names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Run workers one after another, and show how far they are; yield each result, `failed` with the error."""
-        limit_seconds = self.params.timing.worker_limit_seconds
-        for found in run_workers(groups, limit_seconds, self._listener(names)):
-            yield {"status": "failed", "reason": str(found)} if isinstance(found, WorkerError) else found
+        return run_workers(groups, self.params.timing.worker_limit_seconds, self._listener(names))
 
     def _groups(self, number: int, order: list[str]) -> Iterator[list[str]]:
         for is_alone, names in itertools.groupby(order, lambda name: self.starts_alone(self.by_name[name], number)):
@@ -192,13 +193,11 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
 
         return on_event
 
-    def new_steps(self, total: int) -> Steps:
-        """Return the progress of the rounds, for the first."""
-        self.steps = Steps("round 1", total)
-        return self.steps
-
-    def changed_engine(self, row: AnyRow) -> str:
-        """Return how a session of the row changed its engine; empty if none did, or there is none."""
+    def failure(self, row: AnyRow) -> str:
+        """Return why the row's last process failed, or how one changed its engine; empty if neither is so."""
+        last: Any = self.results[row.name][-1]
+        if last.status == "failed":
+            return str(last.reason)
         if row.name not in self.engines:
             return ""
         return changed_engine(row.key, self.engines[row.name], self.engine_states[row.name])

@@ -8,27 +8,25 @@ runtimes never fight, and settings read at start-up are the variant's own.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from bench.core.errors import BenchError
 from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.machine.cores import throttled_seconds
 from bench.runtimes.base.registry import import_runtime
-from bench.runtimes.base.session import Session, Unavailable
+from bench.runtimes.base.session import Session
 from bench.timing.measure import Budget, Runs, one_of_each_shape, rotated, spread_by_work, time_runs, warm_up, work_of
 from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, can_profile, peak_host_mib, profile_runs
 from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
-from bench.timing.unsupported import describe_out_of_memory, is_out_of_memory, refusal
-from bench.workers.protocol import Job, emit, wait_for_turn
+from bench.workers.protocol import Job, do_job, emit
+from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 
@@ -36,13 +34,7 @@ PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     import_runtime(job.runtime).import_libraries()
-    emit("ready")
-    wait_for_turn()
-    try:
-        result = Worker(job).work()
-    except BenchError as problem:
-        result = ProcessResult(status="failed", reason=str(problem))
-    Path(sys.argv[2]).write_text(json.dumps(result.model_dump(exclude={"round"})), encoding="utf-8")
+    do_job(lambda: Worker(job).work().model_dump())
 
 
 class Worker:
@@ -62,23 +54,16 @@ class Worker:
         self.cells = self.result.cells
 
     def work(self) -> ProcessResult:
-        """Measure everything; `skipped` if the runtime cannot run here, `rejected` if it does not take the model."""
+        """Measure everything."""
         began_ns = time.time_ns()
-        try:
-            session = self._load()
-            if session is not None:
-                self._measure(session)
-                self.result.evidence = session.evidence()
-                self._measure_accuracy(session)
-            self.result.peak_host_mib = peak_host_mib()
-            if session is not None:
-                self._profile(session)
-        except Unavailable as problem:
-            return ProcessResult(status="skipped", reason=str(problem))
-        except Exception as problem:
-            if reason := refusal(problem):
-                return ProcessResult(status="rejected", reason=reason)
-            raise
+        session = self._load()
+        if session is not None:
+            self._measure(session)
+            self.result.evidence = session.evidence()
+            self._measure_accuracy(session)
+        self.result.peak_host_mib = peak_host_mib()
+        if session is not None:
+            self._profile(session)
         self.result.turn_unix_ns = [began_ns, time.time_ns()]
         return self.result
 
@@ -87,52 +72,49 @@ class Worker:
         if self.job.gpu is not None:
             self.monitor = GpuMonitor(self.job.gpu)
         began = time.perf_counter()
-        try:
+        with self._guarded(self.job.batch_sizes):
             session = import_runtime(self.job.runtime).open_session(self.job)
             session.prepare(self.sizes[0])  # what cannot be had here shows now
+            self.result.load_seconds = time.perf_counter() - began
+            return session
+        return None
+
+    @contextmanager
+    def _guarded(self, sizes: list[int], session: Session | None = None) -> Iterator[None]:
+        """Let running out of memory end these batch sizes alone."""
+        try:
+            yield
         except Exception as problem:
             if not is_out_of_memory(problem):
                 raise
-            self.cells.update({size: _out_of_memory(problem) for size in self.job.batch_sizes})
-            return None
-        self.result.load_seconds = time.perf_counter() - began
-        return session
+            reason = describe_out_of_memory(problem)
+            self.cells.update({size: CellResult(status="out_of_memory", reason=reason) for size in sizes})
+            if session is not None:
+                session.free_cached_memory()
 
     def _measure(self, session: Session) -> None:
         warm: dict[int, Runs] = {}
         own_gpu_mib: dict[int, float | None] = {}
-
-        def keep_warm(size: int) -> None:
-            before = 0.0 if size == self.sizes[0] else self._gpu_mib()
-            session.prepare(size)
-            prepared = self._gpu_mib()
-            warm[size] = self._warm_up(session, size)
-            after = self._gpu_mib()
-            if prepared is not None and after is not None:
-                self.result.warm_up_gpu_mib = (self.result.warm_up_gpu_mib or 0.0) + after - prepared
-            own_gpu_mib[size] = None if before is None or after is None else after - before
-
         for size in self.sizes:
             emit("warm-up", batch_size=size)
-            self._guarded(session, size, partial(keep_warm, size))
+            with self._guarded([size], session):
+                before = 0.0 if size == self.sizes[0] else self._gpu_mib()
+                session.prepare(size)
+                prepared = self._gpu_mib()
+                warm[size] = self._warm_up(session, size)
+                after = self._gpu_mib()
+                if prepared is not None and after is not None:
+                    self.result.warm_up_gpu_mib = (self.result.warm_up_gpu_mib or 0.0) + after - prepared
+                own_gpu_mib[size] = None if before is None or after is None else after - before
         for size, warm_runs in warm.items():
             emit("time", batch_size=size)
-            self._guarded(session, size, partial(self._time, session, size, warm_runs))
+            with self._guarded([size], session):
+                self._time(session, size, warm_runs)
             if session.is_for_one_batch_size and own_gpu_mib[size] is not None:
                 self.cells[size].gpu_mib = own_gpu_mib[size]
 
     def _gpu_mib(self) -> float | None:
         return self.monitor.grown_memory_mib() if self.monitor else None
-
-    def _guarded(self, session: Session, size: int, action: Callable[[], None]) -> None:
-        """Do something for one batch size; running out of memory ends this batch size alone."""
-        try:
-            action()
-        except Exception as problem:
-            if not is_out_of_memory(problem):
-                raise
-            self.cells[size] = _out_of_memory(problem)
-            session.free_cached_memory()
 
     def _warm_up(self, session: Session, size: int) -> Runs:
         # Each batch size is warmed up again right before it is timed: here a GPU captures and allocates what it needs.
@@ -149,11 +131,13 @@ class Worker:
     def _time(self, session: Session, size: int, warm: Runs) -> None:
         before = calibration_loop_ms()
         batches = self.batches[size]
+        job, epoch_runs = self.job, 1 if self.job.padding == "fixed" else len(batches)
+        budget = Budget(job.min_runs, job.min_seconds, job.max_seconds, epoch_runs)
         again = warm_up(session.run, batches, self.job.warmup_runs)  # other batch sizes ran in between
         load, throttled_before = OtherLoad(), throttled_seconds()
         if self.monitor:
             self.monitor.start_cell()
-        runs = time_runs(session.run, batches, self._budget(len(batches)))
+        runs = time_runs(session.run, batches, budget)
         cell = CellResult(
             status="measured",
             latencies_ns=runs.latencies_ns,
@@ -168,11 +152,6 @@ class Worker:
             self.result.peak_gpu_mib = max(self.result.peak_gpu_mib or 0.0, grown)
         cell.comparison = compare([*warm.outputs, *again.outputs, *runs.outputs], self.reference, self.job.task)
         self.cells[size] = cell
-
-    def _budget(self, batches: int) -> Budget:
-        job = self.job
-        epoch_runs = 1 if job.padding == "fixed" else batches
-        return Budget(job.warmup_runs, job.min_runs, job.min_seconds, job.max_seconds, epoch_runs)
 
     def _profile(self, session: Session) -> None:
         """Record the kernels or operators of every batch size that was timed; last, since a profiler slows down."""
@@ -203,10 +182,6 @@ class Worker:
             inputs = pad(self.encoded, indices, self.job.padding, self.job.multiple_of)
             predicted[indices] = session.run(inputs).argmax(axis=1)
         self.result.accuracy = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
-
-
-def _out_of_memory(problem: BaseException) -> CellResult:
-    return CellResult(status="out_of_memory", reason=describe_out_of_memory(problem))
 
 
 if __name__ == "__main__":

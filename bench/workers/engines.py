@@ -1,5 +1,10 @@
 """Build TensorRT engines once, and make sure that a timed session uses them as built.
 
+    python -m bench.workers.engines JOB_FILE RESULT_FILE
+
+opens a session on an empty engine folder, which fills it: a process of its own, because strict float32 is set by the
+environment at its start.
+
 The provider names its cache files by graph and flags, not by weights, TensorRT
 version or GPU: the folder's name holds a hash of all of these, so that an engine
 of other weights or another GPU is never found, let alone used.
@@ -10,10 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +31,17 @@ from bench.core.paths import ARTIFACTS, TIMING_CACHE
 from bench.core.progress import log
 from bench.core.reports import EngineRecord
 from bench.core.schemas import read_machine_id
-from bench.workers.launcher import run_worker
-from bench.workers.protocol import engine_options, make_job
+from bench.runtimes.base.registry import import_runtime
+from bench.runtimes.base.session import Session
+from bench.workers.launcher import WorkerProcess
+from bench.workers.protocol import Job, do_job, engine_options, make_job
 
 RECORD = "build.json"
 TIMING_CACHES = "*.timing"
 BUILDER_RESOURCE = "builder_resource"
 """In the name of the library that TensorRT loads to build for one generation of GPUs."""
+ONNX_RUNTIME = "onnxruntime."
+"""How the modules of its errors begin."""
 
 
 def engine_folder_name(graph: Path, options: dict[str, Any], tensorrt: str, gpu: dict[str, Any]) -> str:
@@ -122,14 +133,14 @@ def build_engines(
     target.mkdir()
     log(f"  {key}: building for batch sizes {params.sizes(variant.device)}; this can take minutes")
     began = time.perf_counter()
-    job = make_job(key, variant, params, process=0, measure_accuracy=False, engine=target)
+    job = make_job(key, variant, params, engine=target)
     try:
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
             with_timing_cache(target, TIMING_CACHE),
         ):
-            limit = params.timing.worker_limit_seconds
-            result = run_worker(job, Path(scratch), limit, lambda _event: None, module="bench.workers.build_worker")
+            worker = WorkerProcess(job, Path(scratch), "bench.workers.engines")
+            result = worker.run(params.timing.worker_limit_seconds, lambda _event: None)
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
             reason = f"TensorRT {tensorrt} does not load its builder resource for this GPU: {problem.last_words()}"
@@ -138,8 +149,8 @@ def build_engines(
             raise
         reason = f"TensorRT {tensorrt} built no INT8 engine: {problem.last_words()}"
         return EngineRecord(status="rejected", reason=reason)
-    if result["status"] == "skipped":
-        return EngineRecord(status="skipped", reason=result["reason"])
+    if result["status"] != "built":
+        return EngineRecord(status=result["status"], reason=result["reason"])
     size = engine_bytes(target)
     if not size:
         raise EngineError(f"{key}: TensorRT wrote no engine into its cache; nothing could be timed")
@@ -154,3 +165,28 @@ def build_engines(
         gpu=environment["cuda"]["gpu"],
         machine=read_machine_id(),
     )
+
+
+def build(job: Job) -> dict[str, Any]:
+    """Return `built` with the time that the first session took."""
+    import_runtime(job.runtime).import_libraries()
+    began = time.perf_counter()
+    try:
+        session = import_runtime(job.runtime).open_session(job)
+        seconds = {size: _seconds_to_prepare(session, size) for size in job.batch_sizes}
+    except Exception as problem:
+        if not type(problem).__module__.startswith(ONNX_RUNTIME):
+            raise
+        sys.exit(f"{type(problem).__name__}: {problem}")  # a traceback would push TensorRT's own words out of sight
+    built = {"status": "built", "session_without_cache_seconds": time.perf_counter() - began}
+    return built | ({"seconds_by_batch_size": seconds} if session.is_for_one_batch_size else {})
+
+
+def _seconds_to_prepare(session: Session, batch_size: int) -> float:
+    began = time.perf_counter()
+    session.prepare(batch_size)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    do_job(partial(build, Job.read(Path(sys.argv[1]))))

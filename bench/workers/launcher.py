@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class WorkerProcess:
             self._listen(lambda _event: None, until="ready")
 
     def run(self, limit_seconds: float, on_event: OnEvent) -> dict[str, Any]:
-        """Give the worker its turn and return its result; see `run_worker`."""
+        """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long."""
         try:
             with self._ended_after(limit_seconds):
                 assert self._process.stdin is not None
@@ -153,17 +153,12 @@ class WorkerProcess:
                 self._last_words.append(COLOUR.sub("", line).rstrip())
 
 
-def run_worker(
-    job: Job, scratch: Path, limit_seconds: float, on_event: OnEvent, module: str = "bench.timing.worker"
-) -> dict[str, Any]:
-    """Run one worker (`module`) to its end and return its result; WorkerError as `WorkerProcess.run` raises it."""
-    return WorkerProcess(job, scratch, module).run(limit_seconds, on_event)
+Group = Sequence[Callable[[], WorkerProcess]]
+"""What starts the workers that import side by side."""
 
 
-def run_workers(
-    groups: Iterable[Sequence[Callable[[], WorkerProcess]]], limit_seconds: float, on_event: OnEvent
-) -> Generator[dict[str, Any] | WorkerError, None, None]:
-    """Run workers one after another; yield the result of each, or the error that it ended with.
+def run_workers(groups: Iterable[Group], limit_seconds: float, on_event: OnEvent) -> Iterator[dict[str, Any]]:
+    """Run workers one after another; yield the result of each, `failed` with the error that it ended with.
 
     The workers of a group import their libraries side by side and then sleep until it is their turn, so that nothing
     but the one that times is ever busy; one that is alone in its group starts as a user's would.
@@ -178,7 +173,7 @@ def run_workers(
                 try:
                     yield worker.run(limit_seconds, on_event)
                 except WorkerError as problem:
-                    yield problem
+                    yield {"status": "failed", "reason": str(problem)}
         finally:
             for worker in workers:
                 worker.end()

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
+
+from pydantic import TypeAdapter
 
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
@@ -21,6 +25,7 @@ from bench.core.staleness import batches_of
 from bench.machine.cores import thread_count
 from bench.machine.gpus import gpu_to_time
 from bench.runtimes.base.session import SessionSpec
+from bench.workers.unsupported import status_of
 
 MARK = "@bench "
 TURN = "t"
@@ -37,27 +42,41 @@ class Job(SessionSpec):
     runtime: str
     gpu: str | None
     inputs: str
-    process: int
-    starts_alone: bool
     warmup_runs: int
     min_runs: int
     min_seconds: float
     max_seconds: float
-    measure_accuracy: bool
-    task: Task
-    profile: bool
     started_unix_ns: int
+    process: int = 0
+    """Which of its variant's processes it is."""
+    starts_alone: bool = True
+    """Nothing else is started beside it, so that its start-up is a user's."""
+    measure_accuracy: bool = False
+    task: Task = "single_label"
+    profile: bool = False
 
     def write(self, path: Path) -> None:
         """Write the job as JSON."""
-        path.write_text(json.dumps(asdict(self), default=str), encoding="utf-8")
+        path.write_bytes(TypeAdapter(type(self)).dump_json(self))
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read what `write` wrote."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        paths = {name: Path(content[name]) for name in ("graph", "engine") if content[name]}
-        return cls(**{**content, **paths})
+        return TypeAdapter(cls).validate_json(path.read_bytes())
+
+
+def do_job(work: Callable[[], dict[str, Any]]) -> None:
+    """Wait for this process's turn, do its work and write the result, or what a problem makes of the row."""
+    emit("ready")
+    wait_for_turn()
+    try:
+        result = work()
+    except Exception as problem:
+        status = status_of(problem)
+        if status is None:
+            raise
+        result = status
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
 
 
 def wait_for_turn() -> None:
@@ -101,46 +120,21 @@ def engine_options(variant: Variant, params: Params) -> dict[str, Any]:
     }
 
 
-def make_job(
-    key: str,
-    variant: Variant,
-    params: Params,
-    *,
-    process: int,
-    measure_accuracy: bool,
-    task: Task = "single_label",
-    starts_alone: bool = True,
-    profile: bool = False,
-    engine: Path | None = None,
-) -> Job:
-    """Return the job of one worker process, the `process`-th of its variant.
-
-    `starts_alone`: nothing else is started beside it, so that its start-up is a user's.
-    """
+def make_job(key: str, variant: Variant, params: Params, engine: Path | None = None) -> Job:
+    """Return the job of a variant's first process, which measures its latencies alone; `engine`: where its own lies."""
+    timing = params.timing
     return Job(
+        **variant.model_dump(exclude={"graph"}),
+        **timing.model_dump(include={"warmup_runs", "min_runs", "min_seconds", "max_seconds"}),
         key=key,
-        runtime=variant.runtime,
-        device=variant.device,
-        precision=variant.precision,
         graph=ARTIFACTS / variant.graph,
-        options=variant.options,
         batch_sizes=params.sizes(variant.device),
         sequence_length=params.sequence_length,
-        padding=variant.padding,
         multiple_of=params.lengths.multiple_of,
-        cpu_threads=thread_count(params.timing.cpu_threads),
-        gpu=gpu_to_time(params.timing.gpu_index) if variant.device == "cuda" else None,
+        cpu_threads=thread_count(timing.cpu_threads),
+        gpu=gpu_to_time(timing.gpu_index) if variant.device == "cuda" else None,
         engine=engine,
         engine_options=engine_options(variant, params),
         inputs=str(EVALUATION),
-        process=process,
-        starts_alone=starts_alone,
-        warmup_runs=params.timing.warmup_runs,
-        min_runs=params.timing.min_runs,
-        min_seconds=params.timing.min_seconds,
-        max_seconds=params.timing.max_seconds,
-        measure_accuracy=measure_accuracy,
-        task=task,
-        profile=profile,
         started_unix_ns=time.time_ns(),
     )

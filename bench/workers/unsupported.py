@@ -1,9 +1,10 @@
-"""Recognise from a library's error that memory ran out, or that a runtime does not take a model."""
+"""Recognise from an error that memory ran out, that a runtime is not to be had, or that it does not take a model."""
 
 from __future__ import annotations
 
+from bench.core.errors import BenchError
 from bench.core.files import shortened
-from bench.runtimes.base.session import Unfit
+from bench.runtimes.base.session import Unavailable, Unfit
 
 OUT_OF_MEMORY_TEXTS = (
     "out of memory",
@@ -38,6 +39,16 @@ def describe_out_of_memory(problem: BaseException) -> str:
 def _phrase_at(text: str) -> int | None:
     found = [place for phrase in OUT_OF_MEMORY_TEXTS if (place := text.lower().find(phrase)) >= 0]
     return min(found, default=None)
+
+
+def status_of(problem: BaseException) -> dict[str, str] | None:
+    """Return the status and the reason of a row whose process met this problem; None if nobody foresaw it."""
+    if isinstance(problem, Unavailable):
+        return {"status": "skipped", "reason": str(problem)}
+    if isinstance(problem, BenchError):
+        return {"status": "failed", "reason": str(problem)}
+    reason = refusal(problem)
+    return {"status": "rejected", "reason": reason} if reason else None
 
 
 def refusal(problem: BaseException) -> str:
