@@ -33,6 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "metrics/env.json": json.dumps(ENVIRONMENT),
         "metrics/model.json": json.dumps(PROVENANCE),
         "artifacts/inputs/evaluation.npz": "sentences",
+        "dvc.yaml": (ROOT / "dvc.yaml").read_text(encoding="utf-8"),
+        "bench/timing/worker.py": "turns = 1",
+        "bench/serving/worker.py": "rates = 1",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,7 @@ def test_a_barrier_holds_what_its_stage_lists(device: str, folder: Path) -> None
     of_params, of_machine = listed("barrier", device)
     assert {name: found[name] for name in of_params} == {name: params[name] for name in of_params}
     assert found["machine"] == {name: ENVIRONMENT[name] for name in of_machine}
-    assert set(found) == {*of_params, "machine", "model", "inputs"}
+    assert set(found) == {*of_params, "machine", "model", "inputs", "code"}
     assert found["model"] == PROVENANCE
 
 
@@ -81,6 +84,14 @@ def test_other_sentences_change_a_barrier(folder: Path) -> None:
     before = barrier(folder, "cpu")
     (folder / "artifacts/inputs/evaluation.npz").write_text("others", encoding="utf-8")
     assert barrier(folder, "cpu") != before
+
+
+@pytest.mark.parametrize(("item", "package"), [("cpu", "timing"), ("serving", "serving"), ("serving", "timing")])
+def test_other_code_changes_the_barriers_that_list_it(item: str, package: str, folder: Path) -> None:
+    before = barrier(folder, item)["code"]
+    (folder / f"bench/{package}/worker.py").write_text("turns = 2", encoding="utf-8")
+    after = barrier(folder, item)["code"]
+    assert {name for name in after if after[name] != before[name]} == {f"bench/{package}"}
 
 
 @pytest.mark.parametrize("stage", ["infer", "infer_tensorrt"])

@@ -18,12 +18,17 @@ ENTRY_POINTS = {
     "infer": [WORKER],
     "infer_tensorrt": [WORKER, f"{RUNTIMES}/tensorrt.py"],
     "serve": ["bench/serving/worker.py"],
+    "barrier": ["stages/infer.py", WORKER],
+    "serving_barrier": ["stages/serve.py", "bench/serving/worker.py"],
 }
-"""What a stage runs besides its script: worker processes and runtimes, found by name while running."""
+"""What a stage, or the rows behind a barrier, run besides its script: workers and runtimes, found by name."""
 TIMED = ("infer", "infer_tensorrt", "build_engine")
 EVERY_RUNTIME = "bench/runtimes"
 OWN_RUNTIME = "bench/runtimes/${item.runtime}.py"
 """How `infer` names the one runtime's file that a variant uses."""
+
+BARRIERS = {"artifacts/barriers/${item.device}.json": "barrier", "artifacts/barriers/serving.json": "serving_barrier"}
+"""The files that hold the code all rows share, and the stages that list it for them."""
 
 
 def script(stage: str) -> str:
@@ -38,8 +43,9 @@ def deps(stage: str) -> set[str]:
 
 
 def listed(stage: str) -> set[str]:
-    """Return the packages that a stage lists, without a variant's own runtime."""
+    """Return the packages that a stage or its barrier lists, without a variant's own runtime."""
     code = {dep for dep in deps(stage) if dep.startswith("bench/") and dep != OWN_RUNTIME}
+    code |= set().union(*(listed(name) for file, name in BARRIERS.items() if file in deps(stage)))
     if EVERY_RUNTIME in code:
         code = (code - {EVERY_RUNTIME}) | {f"{RUNTIMES}/base", *RUNTIME_FILES}
     return code
@@ -57,7 +63,7 @@ def test_a_stage_lists_its_own_script_and_no_other(stage: str) -> None:
 
 def test_what_all_scripts_import_and_no_stage_lists_imports_the_ground_floor_alone() -> None:
     assert packages(closure("stages/_project.py")) == {"bench/core"}
-    assert all("bench/core" in deps(stage) for stage in STAGES)
+    assert all("bench/core" in listed(stage) for stage in STAGES)
 
 
 def test_what_no_stage_lists_between_the_packages_holds_no_code() -> None:
