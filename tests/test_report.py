@@ -15,7 +15,7 @@ from bench.core.params import ReportSettings
 from bench.findings.build import findings_of
 from bench.findings.models import ByVariant, Findings, Panel
 from bench.report.columns import COLUMNS, Column, grid
-from bench.report.document import Code, plain, to_html, to_markdown
+from bench.report.document import plain, to_html, to_markdown
 from bench.report.shown import Context, Shown, shown_of
 from bench.report.terminal import fitted
 from bench.report.texts import notes_blocks, table_blocks
@@ -393,7 +393,7 @@ def test_texts_at_the_edges_hold_no_empty_brackets() -> None:
 
 
 def test_one_entry_puts_a_column_into_every_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(COLUMNS, "new", Column("tokens", ("rows",), lambda view: Code(f"{view['runs']}!"), "/s"))
+    monkeypatch.setitem(COLUMNS, "new", Column("tokens", ("rows",), lambda view: f"`{view['runs']}!`", "/s"))
     seen = shown(row("torch_cpu_fp32", 1, (10.0, 10.1), runs=12))
     [block] = [grid("rows", seen.timed(each)) for each in seen.findings.panels]
     assert "tokens /s |" in to_markdown([block])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from bench.report.document import Code, Grid, Text
+from bench.report.document import table_lines
 from bench.report.words import (
     MISSING,
     between,
@@ -42,7 +42,7 @@ class Column:
 
     title: str
     tables: tuple[Table, ...]
-    write: Callable[[View], Text]
+    write: Callable[[View], str]
     unit: str = ""
     is_text: bool = False
     rank: int = 0
@@ -59,24 +59,22 @@ def columns_of(table: Table, views: Sequence[View]) -> dict[str, Column]:
     return {key: column for key, column in own.items() if any(column.write(view) != MISSING for view in views)}
 
 
-def grid(table: Table, views: Sequence[View]) -> Grid:
-    """Return a table of these lines."""
-    columns = list(columns_of(table, views).values())
-    left = frozenset(place for place, column in enumerate(columns) if column.is_text)
-    return Grid([each.heading for each in columns], left, [[each.write(view) for each in columns] for view in views])
+def grid(table: Table, views: Sequence[View]) -> str:
+    """Return a table of these lines in Markdown."""
+    columns = columns_of(table, views).values()
+    left = {column.heading for column in columns if column.is_text}
+    cells = ([column.write(view) for column in columns] for view in views)
+    return "\n".join(table_lines([column.heading for column in columns], left, cells))
 
 
 def _lacks(view: View, *keys: str) -> bool:
     return any(is_missing(view.get(key)) for key in keys)
 
 
-def _text(value: Any) -> Text:
-    if isinstance(value, tuple):
-        return value
-    return MISSING if is_missing(value) else str(value)
+_AS_IT_IS = formatted("{}")
 
 
-def _figure(key: str, write: Callable[[Any], Text] = _text) -> Callable[[View], Text]:
+def _figure(key: str, write: Callable[[Any], str] = _AS_IT_IS) -> Callable[[View], str]:
     return lambda view: write(view.get(key))
 
 
@@ -84,9 +82,8 @@ def _limits(low: str, high: str, write: Callable[[Any], str]) -> Callable[[View]
     return lambda view: between(write, view.get(low), view.get(high))
 
 
-def _variant(view: View) -> Text:
-    instead: Text | None = view.get("instead")
-    return instead or Code(view["variant"])
+def _variant(view: View) -> str:
+    return view.get("instead") or f"`{view['variant']}`"
 
 
 def _tokens(view: View) -> str:
@@ -143,7 +140,7 @@ def accuracy_loss(view: View) -> str:
     return f"{loss:+.2%} (p = {view['accuracy_loss_p']:.2g})" if loss else f"{loss:.2%}"
 
 
-def _status(view: View) -> Text:
+def _status(view: View) -> str:
     if not _lacks(view, "reason"):
         return f"{view['status']}: {view['reason']}"
     return ", ".join([str(view["status"]), *view.get("disturbances", ())])

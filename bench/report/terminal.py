@@ -12,7 +12,7 @@ from bench.core.errors import run_stage
 from bench.core.paths import FINDINGS, NOTES, PLOTS, SUMMARY_CSV, SUMMARY_TABLE
 from bench.findings.models import Panel
 from bench.report.columns import Column, Table, View, columns_of
-from bench.report.document import Text, plain
+from bench.report.document import plain
 from bench.report.shown import Shown, read_shown
 from bench.report.texts import PANELS
 from bench.report.words import left_out, serve_with, terms
@@ -52,7 +52,7 @@ def print_served(console: Console, shown: Shown, panel: Panel) -> None:
         for line in serve_with(served):
             _say(console, line)
     for line in left_out(served.not_served):
-        _say(console, f"  not under load: {plain(line)}")
+        _say(console, f"  not under load: {line}")
 
 
 def print_panel(console: Console, shown: Shown, panel: Panel) -> None:
@@ -61,7 +61,7 @@ def print_panel(console: Console, shown: Shown, panel: Panel) -> None:
     if timed := shown.timed(panel):
         console.print(fitted(console, "rows", timed))
     for line in left_out(panel.not_timed):
-        _say(console, f"  {plain(line)}")
+        _say(console, f"  {line}")
     if panel.picks:
         _title(console, "For a latency budget")
         console.print(fitted(console, "picks", list(shown.picks(panel))))
@@ -97,7 +97,7 @@ def _title(console: Console, title: str) -> None:
     console.print(f"\n{title}", style="bold", soft_wrap=True, highlight=False)
 
 
-def _say(console: Console, line: Text) -> None:
+def _say(console: Console, line: str) -> None:
     console.print(plain(line), soft_wrap=True, highlight=False, markup=False)
 
 

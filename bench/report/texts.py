@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bench.findings.models import Assumption, Energy, Findings, Noise, Pair, Panel, PrecisionSpeedup, TensorRT
 from bench.report.columns import grid
-from bench.report.document import Block, Bullets, Code, Grid, Heading, Paragraph, Text, joined, text
+from bench.report.document import bullets, table_lines
 from bench.report.shown import Shown
 from bench.report.words import (
     MISSING,
@@ -37,65 +37,65 @@ LOAD_LEGEND = (
 )
 
 
-def table_blocks(shown: Shown) -> Iterator[Block]:
+def table_blocks(shown: Shown) -> Iterator[str]:
     """Yield what stands in results/summary_table.md."""
-    yield Heading(1, f"Inference latency and throughput{shown.context.stand_in()}")
+    yield f"# Inference latency and throughput{shown.context.stand_in()}"
     yield from _head(shown)
     for panel in shown.findings.panels:
-        yield Heading(2, f"{PANELS[panel.device]}: {shown.context.device(panel.device)}")
+        yield f"## {PANELS[panel.device]}: {shown.context.device(panel.device)}"
         yield from _answers(shown, panel)
         if timed := shown.timed(panel):
             yield grid("rows", timed)
-        yield Bullets(list(left_out(panel.not_timed)))
-    yield Paragraph(_legend(shown))
+        yield bullets(left_out(panel.not_timed))
+    yield _legend(shown)
 
 
-def summary_blocks(shown: Shown) -> Iterator[Block]:
+def summary_blocks(shown: Shown) -> Iterator[str]:
     """Yield the machine, rows under load, and for each device what is fastest and what fits which budget."""
     yield from _head(shown)
     for panel in shown.findings.panels:
         if panel.fastest:
-            yield Paragraph(f"{PANELS[panel.device]}:")
+            yield f"{PANELS[panel.device]}:"
             yield from _answers(shown, panel)
 
 
-def _head(shown: Shown) -> Iterator[Block]:
+def _head(shown: Shown) -> Iterator[str]:
     context = shown.context
-    yield Paragraph(f"Model: {context.model()}.")
+    yield f"Model: {context.model()}."
     if not context.is_real:
-        random = f"The weights are random: {context.what_holds()}; predictions mean nothing and there is no accuracy."
-        yield Paragraph(random, is_strong=True)
+        holds = f"{context.what_holds()}; predictions mean nothing and there is no accuracy."
+        yield f"**The weights are random: {holds}**"
     parity = f"largest logit difference to PyTorch {context.export['parity_max_abs_diff']:.2g}"
-    yield Bullets([*context.hardware_lines(), f"Export: opset {context.export['opset']}, {parity}"])
+    yield bullets([*context.hardware_lines(), f"Export: opset {context.export['opset']}, {parity}"])
     tried = [panel for panel in shown.findings.panels if panel.served]
     if tried:
-        yield Heading(2, "Requests per second within the latency budget")
+        yield "## Requests per second within the latency budget"
     for panel in tried:
         yield from served_blocks(shown, panel)
     if tried:
-        yield Paragraph(LOAD_LEGEND)
+        yield LOAD_LEGEND
 
 
-def served_blocks(shown: Shown, panel: Panel) -> Iterator[Block]:
+def served_blocks(shown: Shown, panel: Panel) -> Iterator[str]:
     """Yield what a device's rows sustain under load, which one to serve with, and the rows that were not served."""
     served, title = panel.served, PANELS[panel.device]
     if served is None:
         return
     if served.rows:
-        yield Paragraph(f"{title}: {terms(served)}")
+        yield f"{title}: {terms(served)}"
         yield grid("served", shown.served(served))
-        yield Paragraph(joined(serve_with(served), "\n"))
+        yield "\n".join(serve_with(served))
     elif served.not_served:
-        yield Paragraph(f"{title}, not served:")
-    yield Bullets(list(left_out(served.not_served)))
+        yield f"{title}, not served:"
+    yield bullets(left_out(served.not_served))
 
 
-def _answers(shown: Shown, panel: Panel) -> Iterator[Block]:
+def _answers(shown: Shown, panel: Panel) -> Iterator[str]:
     if panel.fastest:
         yield grid("fastest", shown.fastest(panel))
     if panel.picks:
         most = shown.context.settings.max_memory_gib
-        yield Paragraph(f"For a latency budget{'' if most is None else f', memory within {most:g} GiB'}:")
+        yield f"For a latency budget{'' if most is None else f', memory within {most:g} GiB'}:"
         yield grid("picks", list(shown.picks(panel)))
 
 
@@ -110,15 +110,15 @@ def margins(findings: Findings) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _legend(shown: Shown) -> Text:
+def _legend(shown: Shown) -> str:
     baselines = {row.device: row.baseline for row in shown.summary if isinstance(row.baseline, str)}
-    named = (text("{} ({})", Code(baselines[device]), title) for device, title in PANELS.items() if device in baselines)
-    return text(
+    named = (f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if device in baselines)
+    return (
         "A latency is one call, host arrays in, host logits out, copies included. "
-        "Speed-up: against {} at the same batch size, of p50. p50, p95 and mean: geometric means of the "
-        "processes' own. Their 95% intervals are for another run of the same row; that of a speed-up holds for all "
-        "pairs of rows together; faster, slower and tie need the whole interval beyond or inside a margin{}, else the "
-        f"verdict is inconclusive. p95: {MISSING} where there were too few runs. "
+        f"Speed-up: against {', '.join(named)} at the same batch size, of p50. p50, p95 and mean: geometric means of "
+        "the processes' own. Their 95% intervals are for another run of the same row; that of a speed-up holds for all "
+        "pairs of rows together; faster, slower and tie need the whole interval beyond or inside a margin"
+        f"{margins(shown.findings)}, else the verdict is inconclusive. p95: {MISSING} where there were too few runs. "
         "Bottleneck: the part of a call in which the GPU works, or the part of the CPU's work that is GEMMs. "
         "Significant: the whole interval of the ratio to every other row is beyond the margin. "
         "Cold start: from process start to the first result. Set-up cost: export, conversion and engine build. "
@@ -131,36 +131,33 @@ def _legend(shown: Shown) -> Text:
         "Accuracy: over all labelled sentences, Wilson's interval. Loss: against the fp32 reference on the same "
         "sentences; p: McNemar's exact test. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
-        "label; - not recorded. Everything else that is known about a row: {}.",
-        joined(named),
-        margins(shown.findings),
-        Code("summary.csv"),
+        "label; - not recorded. Everything else that is known about a row: `summary.csv`."
     )
 
 
-def notes_blocks(shown: Shown) -> Iterator[Block]:
+def notes_blocks(shown: Shown) -> Iterator[str]:
     """Yield what stands in the notes."""
     findings, context = shown.findings, shown.context
-    yield Heading(1, f"What this run shows{context.stand_in()}")
-    yield Paragraph(f"Measured: {context.model()}.")
-    yield Bullets(context.hardware_lines())
-    yield Paragraph(
+    yield f"# What this run shows{context.stand_in()}"
+    yield f"Measured: {context.model()}."
+    yield bullets(context.hardware_lines())
+    yield (
         "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin"
         f"{margins(findings)}; the interval holds for all pairs of rows together. Otherwise it is inconclusive: "
         "this run cannot say."
     )
-    yield Heading(2, "Common assumptions, tested on this run")
-    yield Bullets([assumption(each) for each in findings.assumptions])
+    yield "## Common assumptions, tested on this run"
+    yield bullets(map(assumption, findings.assumptions))
     for panel in findings.panels:
-        yield Heading(2, PANELS[panel.device])
-        yield from _panel(panel) if panel.fastest else [Paragraph("Nothing was measured.")]
+        yield f"## {PANELS[panel.device]}"
+        yield from _panel(panel) if panel.fastest else ["Nothing was measured."]
     yield from _load(shown)
-    yield Heading(2, "Not in the comparison")
-    lines = [text("{}.", line) for each in findings.panels for line in left_out([*each.rejected, *each.not_timed])]
-    yield Bullets(lines) if lines else Paragraph("Every configured row was measured.")
+    yield "## Not in the comparison"
+    lines = [f"{line}." for each in findings.panels for line in left_out([*each.rejected, *each.not_timed])]
+    yield bullets(lines) or "Every configured row was measured."
 
 
-def assumption(found: Assumption) -> Text:
+def assumption(found: Assumption) -> str:
     """Write an assumption with its result and the comparisons that decide it."""
     claim = f"“{found.claim}”"
     if found.result == "not tested":
@@ -174,7 +171,7 @@ def assumption(found: Assumption) -> Text:
         return f"{claim}: {found.result} here; {of}: {', '.join(parts)}."
     more = len(found.deciding) - SHOWN_PAIRS
     shown = [*map(pair, found.deciding[:SHOWN_PAIRS]), *([f"and {more} more"] if more > 0 else [])]
-    return text("{}: {} here {}: {}.", claim, found.result, _counted(found), joined(shown, "; "))
+    return f"{claim}: {found.result} here {_counted(found)}: {'; '.join(shown)}."
 
 
 def _counted(found: Assumption) -> str:
@@ -185,47 +182,47 @@ def _counted(found: Assumption) -> str:
     return f"by {len(found.deciding)} of {found.tested} comparisons"
 
 
-def _panel(panel: Panel) -> Iterator[Block]:
+def _panel(panel: Panel) -> Iterator[str]:
     padded = [padding(way, pairs) for way, pairs in panel.paddings.items()]
-    yield Bullets([*_fastest(panel), *padded, *map(_tensorrt, panel.tensorrt)])
+    yield bullets([*_fastest(panel), *padded, *map(_tensorrt, panel.tensorrt)])
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
     if panel.noise:
-        yield Bullets([*([_energy(panel.least_energy)] if panel.least_energy else []), *_noise(panel.noise)])
+        yield bullets([*([_energy(panel.least_energy)] if panel.least_energy else []), *_noise(panel.noise)])
 
 
-def _fastest(panel: Panel) -> Iterator[Text]:
+def _fastest(panel: Panel) -> Iterator[str]:
     for each in panel.fastest:
         cell, speedup = each.cell, each.speedup
-        against = text(", {} as fast as {}", ratio(speedup), Code(each.baseline)) if speedup and each.baseline else ""
-        ties = text("; no significant difference to {}", nearest(each.ties)) if each.ties else ""
-        lowest = text("{} has the lowest p50, {} ms", Code(cell.variant), milliseconds(cell.p50_ms))
-        yield text("Batch {}: {}{}{}.", cell.batch_size, lowest, against, ties)
+        against = f", {ratio(speedup)} as fast as `{each.baseline}`" if speedup and each.baseline else ""
+        ties = f"; no significant difference to {nearest(each.ties)}" if each.ties else ""
+        lowest = f"`{cell.variant}` has the lowest p50, {milliseconds(cell.p50_ms)} ms"
+        yield f"Batch {cell.batch_size}: {lowest}{against}{ties}."
 
 
-def padding(way: str, found: list[Pair]) -> Text:
+def padding(way: str, found: list[Pair]) -> str:
     """Say at which batch sizes a way to pad less wins, and where it does not."""
     wins = [each.first_batch for each in found if each.verdict == "faster"]
     others = [f"{each.verdict} at batch {each.first_batch}" for each in found if each.verdict != "faster"]
     where = f"at batch {', '.join(map(str, wins))}" if wins else "nowhere"
     won = f"{where}; {', '.join(others)}" if others else "at every batch size"
-    pairs = joined(map(pair, found), "; ")
-    return text("Rows {} win {}. The fastest against the fastest of fixed length: {}.", PADDED[way], won, pairs)
+    pairs = "; ".join(map(pair, found))
+    return f"Rows {PADDED[way]} win {won}. The fastest against the fastest of fixed length: {pairs}."
 
 
-def _precisions(found: list[PrecisionSpeedup]) -> Grid:
+def _precisions(found: list[PrecisionSpeedup]) -> str:
     sizes = sorted({size for each in found for size in each.by_batch})
     titles = ["runtime", "padding", "precision", *(f"speed-up over fp32, batch {size}" for size in sizes)]
     rows = []
     for each in found:
         at = {size: f"{ratio(one.value)} ({verdict(one)})" for size, one in each.by_batch.items()}
         rows.append([each.runtime, each.padding, each.precision, *(at.get(size, MISSING) for size in sizes)])
-    return Grid(titles, frozenset((0, 1, 2)), rows)
+    return "\n".join(table_lines(titles, titles[:3], rows))
 
 
-def _tensorrt(found: TensorRT) -> Text:
-    line = text("TensorRT against CUDA: {}.", pair(found.pair))
+def _tensorrt(found: TensorRT) -> str:
+    line = f"TensorRT against CUDA: {pair(found.pair)}."
     if not found.first_parts or not found.second_parts:
         return line
     calls = [
@@ -238,27 +235,24 @@ def _tensorrt(found: TensorRT) -> Text:
         "gpu": " With the other's time on the GPU the slower one would not be slower.",
         "host": " With the other's time on the host the slower one would not be slower.",
     }
-    return text("{} {}.{}", line, " against ".join(calls), decides[found.decides])
+    return f"{line} {' against '.join(calls)}.{decides[found.decides]}"
 
 
-def _energy(least: Energy) -> Text:
+def _energy(least: Energy) -> str:
     idle = ""
     if least.beyond_idle_mj is not None and least.idle_w is not None:
         idle = f" ({three_digits(least.beyond_idle_mj)} mJ of it beyond the idle power of {least.idle_w:.0f} W)"
     cell, energy = least.cell, three_digits(least.mj_per_sample)
-    return text("Least energy a sample: {} at batch {}, {} mJ{}.", Code(cell.variant), cell.batch_size, energy, idle)
+    return f"Least energy a sample: `{cell.variant}` at batch {cell.batch_size}, {energy} mJ{idle}."
 
 
-def _noise(noise: Noise) -> Iterator[Text]:
+def _noise(noise: Noise) -> Iterator[str]:
     yield _control(noise)
     if noise.spread and noise.widest:
-        yield text(
-            "Between the processes of a cell, the slowest median is {} above the fastest (median over cells); "
-            "at most {}, at {} batch {}.",
-            percent(noise.spread[0]),
-            percent(noise.spread[1]),
-            Code(noise.widest.variant),
-            noise.widest.batch_size,
+        middle, most = map(percent, noise.spread)
+        yield (
+            f"Between the processes of a cell, the slowest median is {middle} above the fastest (median over cells); "
+            f"at most {most}, at `{noise.widest.variant}` batch {noise.widest.batch_size}."
         )
     else:
         yield "Each row was timed in one process, so nothing shows how much another process would differ."
@@ -271,25 +265,24 @@ def _noise(noise: Noise) -> Iterator[Text]:
     yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy while a variant was timed."
 
 
-def _control(noise: Noise) -> Text:
+def _control(noise: Noise) -> str:
     if noise.control is None:
         return "A/A row: the baseline was not timed twice, so nothing shows how much two equal rows differ here."
     parts = [f"{comparison(found)}, at batch {size}" for size, found in noise.controls.items()]
-    line = text("A/A row: {} against itself, timed in the same rounds: {}.", Code(noise.control), "; ".join(parts))
-    void = " Equal rows came out as different, so every verdict of this panel is inconclusive."
-    return text("{}{}", line, void if noise.is_voided else "")
+    void = " Equal rows came out as different, so every verdict of this panel is inconclusive." * noise.is_voided
+    return f"A/A row: `{noise.control}` against itself, timed in the same rounds: {'; '.join(parts)}.{void}"
 
 
-def _load(shown: Shown) -> Iterator[Block]:
+def _load(shown: Shown) -> Iterator[str]:
     tried = [panel.served for panel in shown.findings.panels if panel.served]
     if tried:
-        yield Heading(2, "Under load")
+        yield "## Under load"
     for served in tried:
-        lines = [text("{}.", line) for line in left_out(served.not_served)]
+        lines = [f"{line}." for line in left_out(served.not_served)]
         if served.rows:
             yield grid("load", shown.served(served))
         if served.no_op_per_s is not None:
             rate = f"the no-op backend sustains {per_second(served.no_op_per_s)} requests/s here or more"
             takes = "its p99 at a row's rate is what generator and queue take of the row's"
             lines = [f"Generator ceiling: {rate}; {takes}.", *lines]
-        yield Bullets(lines)
+        yield bullets(lines)

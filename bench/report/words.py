@@ -9,7 +9,6 @@ from typing import Any
 
 from bench.core.reports import rate_text
 from bench.findings.models import Cell, Disturbance, Fastest, LeftOut, Pair, Pick, Remark, Served
-from bench.report.document import Code, Text, joined, text
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import is_missing
 
@@ -128,45 +127,42 @@ def verdict(found: Comparison, words: Any = None) -> str:
     return f"{(words or {}).get(found.verdict, found.verdict)}{noise}{apart}{reason}"
 
 
-def pair(found: Pair) -> Text:
+def pair(found: Pair) -> str:
     """Write what is compared where, how it came out, and the likely cause."""
     if found.first == found.second:
-        label = text("{} from batch {} to {}", Code(found.first), found.second_batch, found.first_batch)
+        label = f"`{found.first}` from batch {found.second_batch} to {found.first_batch}"
     else:
         batch = "" if found.first_batch is None else f", batch {found.first_batch}"
-        label = text("{} against {}{}", Code(found.first), Code(found.second), batch)
+        label = f"`{found.first}` against `{found.second}`{batch}"
     cause = ""
     if found.host_bound:
         gpu_ms, p50_ms = map(milliseconds, found.host_bound)
         cause = f"; host-bound, the GPU works {gpu_ms} of its {p50_ms} ms"
-    return text("{}: {}{}", label, comparison(found.comparison), cause)
+    return f"{label}: {comparison(found.comparison)}{cause}"
 
 
-def nearest(cells: Sequence[Cell]) -> Text:
+def nearest(cells: Sequence[Cell]) -> str:
     """Name the nearest of some cells with their p50, and count the others: `a` (0.210 ms) and 4 more."""
-    named = joined(text("{} ({} ms)", Code(cell.variant), milliseconds(cell.p50_ms)) for cell in cells[:NEAREST])
-    return text("{}{}", named, f" and {len(cells) - NEAREST} more" if len(cells) > NEAREST else "")
+    named = ", ".join(f"`{cell.variant}` ({milliseconds(cell.p50_ms)} ms)" for cell in cells[:NEAREST])
+    return named + (f" and {len(cells) - NEAREST} more" if len(cells) > NEAREST else "")
 
 
-def significance(found: Fastest) -> Text:
+def significance(found: Fastest) -> str:
     """Say whether the fastest cell is significantly faster than each other one, or than which ones it is not."""
     if found.is_only:
         return "the only row"
-    if not found.ties:
-        return "yes, against every other row"
-    return text("not significantly faster than {}", nearest(found.ties))
+    return f"not significantly faster than {nearest(found.ties)}" if found.ties else "yes, against every other row"
 
 
-def no_pick(pick: Pick) -> Text:
+def no_pick(pick: Pick) -> str:
     """Say why no cell is picked for a budget."""
-    if not pick.unknown:
-        return "no row stays within it"
-    return text("unknown: too few runs for {}", joined(map(Code, dict.fromkeys(cell.variant for cell in pick.unknown))))
+    unknown = ", ".join(dict.fromkeys(f"`{cell.variant}`" for cell in pick.unknown))
+    return f"unknown: too few runs for {unknown}" if unknown else "no row stays within it"
 
 
-def doubts(pick: Pick) -> Text:
+def doubts(pick: Pick) -> str:
     """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
-    found: list[Text] = []
+    found = []
     if pick.ties:
         found.append("the rows below may be as good")
     more = len(pick.ties) - NEAREST
@@ -177,18 +173,18 @@ def doubts(pick: Pick) -> Text:
     elif pick.p95_high_ms > pick.budget_ms:
         found.append(f"p95 may be {milliseconds(pick.p95_high_ms)} ms")
     if pick.unknown:
-        at = (text("{} at batch {}", Code(cell.variant), cell.batch_size) for cell in pick.unknown)
-        found.append(text("too few runs for a p95 of {}", joined(at)))
-    return joined(found, "; ") if found else "yes"
+        at = ", ".join(f"`{cell.variant}` at batch {cell.batch_size}" for cell in pick.unknown)
+        found.append(f"too few runs for a p95 of {at}")
+    return "; ".join(found) or "yes"
 
 
-def left_out(found: Iterable[LeftOut]) -> Iterator[Text]:
+def left_out(found: Iterable[LeftOut]) -> Iterator[str]:
     """Yield a line for each status and reason, with the variants that it concerns."""
     for each in found:
         at = {name: f" at batch {', '.join(map(str, sizes))}" if sizes else "" for name, sizes in each.variants.items()}
-        named = joined(text("{}{}", Code(name), sizes) for name, sizes in at.items())
-        status = {"over_budget": "misses the SLO"}.get(each.status, each.status.replace("_", " "))
-        yield text("{}{}: {}", status, f" ({each.reason})" if each.reason else "", named)
+        named = ", ".join(f"`{name}`{sizes}" for name, sizes in at.items())
+        status = "misses the SLO" if each.status == "over_budget" else each.status.replace("_", " ")
+        yield f"{status}{f' ({each.reason})' if each.reason else ''}: {named}"
 
 
 def remark(found: Remark | Disturbance) -> str:
@@ -203,17 +199,17 @@ def terms(served: Served) -> str:
     return f"p99 within {served.budget_ms:g} ms, batches of at most {served.max_batch} requests{delay}{sessions}"
 
 
-def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budget_ms: float) -> Text:
+def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budget_ms: float) -> str:
     """Say which row to serve with, and which may be as good; `rates`: rows and requests/s, most first."""
     if not rates:
         return f"No row sustains a rate within {budget_ms:g} ms."
     known = dict(rates)
-    named = joined(text("{} ({}/s)", Code(name), per_second(known[name])) for name in ties)
-    end = text("; not significantly fewer: {}.", named) if named else ", significantly more than any other row."
-    return text("Most requests: {}, {}/s{}", Code(rates[0][0]), per_second(rates[0][1]), end)
+    named = ", ".join(f"`{name}` ({per_second(known[name])}/s)" for name in ties)
+    end = f"; not significantly fewer: {named}." if named else ", significantly more than any other row."
+    return f"Most requests: `{rates[0][0]}`, {per_second(rates[0][1])}/s{end}"
 
 
-def serve_with(served: Served) -> Iterator[Text]:
+def serve_with(served: Served) -> Iterator[str]:
     """Yield which row to serve with, and which one the closed loop would have named."""
     rates = [(row.variant, row.requests_per_s) for row in served.rows]
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
@@ -221,4 +217,4 @@ def serve_with(served: Served) -> Iterator[Text]:
     named = served.most_samples
     if named is not None and named != rates[0][0]:
         rate = per_second(dict(rates)[named])
-        yield text("The most samples/s without load are {}'s: it sustains {}/s.", Code(named), rate)
+        yield f"The most samples/s without load are `{named}`'s: it sustains {rate}/s."

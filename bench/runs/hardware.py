@@ -16,7 +16,7 @@ from bench.findings.timed import cell_of
 from bench.report.charts import vega
 from bench.report.charts.measured import written
 from bench.report.charts.vega import Chart, Spec
-from bench.report.document import inline, table_lines
+from bench.report.document import table_lines
 from bench.report.texts import PANELS
 from bench.report.words import MISSING, milliseconds, nearest, per_second, with_interval
 from bench.runs.recorded_runs import RecordedRun, comparable
@@ -106,7 +106,7 @@ def _winners_text(rows: list[Any]) -> str:
     if not rows:
         return MISSING
     row, *ties = rows
-    same = f"; no significant difference to {inline(nearest([cell_of(row) for row in ties]))}" if ties else ""
+    same = f"; no significant difference to {nearest([cell_of(row) for row in ties])}" if ties else ""
     return f"`{row.variant}` {milliseconds(row.p50_ms)} ms, {per_second(row.samples_per_s)}/s{same}"
 
 

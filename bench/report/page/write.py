@@ -13,7 +13,7 @@ from bench.report.charts.measured import loads
 from bench.report.charts.vega import Chart
 from bench.report.charts.write import Charts
 from bench.report.columns import columns_of, proof_text
-from bench.report.document import html_inline, plain, to_html
+from bench.report.document import bullets, plain, to_html
 from bench.report.shown import Shown
 from bench.report.texts import PANELS, notes_blocks
 from bench.report.words import between, left_out, mebibytes, milliseconds, most_requests, per_second
@@ -61,7 +61,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
         "charts": specs,
         "loads": [_load_cells(load) for load in loads(own)] if answers else [],
         "table": _table(shown, panel),
-        "not_timed": list(map(html_inline, left_out(panel.not_timed))),
+        "not_timed": to_html([bullets(left_out(panel.not_timed))]),
         **{f"{name}s": sorted({getattr(row, name) for row in rows}) for name in ("runtime", "precision")},
         "batches": sorted({int(row.batch_size) for row in rows}),
         "data": {"answers": answers, "charts": specs},
