@@ -17,8 +17,7 @@ from test_report import results, row, table
 
 from bench.core.errors import DataError
 from bench.core.model_inputs import PackedBatch
-from bench.findings.noise import disturbances
-from bench.findings.timed import paddings
+from bench.findings.timed import disturbances, paddings
 from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, length_figures, token_counts

@@ -12,7 +12,7 @@ from conftest import Project
 from test_report import row, table
 
 from bench.core.reports import ProcessTimes, TimingSession
-from bench.findings.noise import noise
+from bench.findings.timed import noise
 from bench.summary.comparisons import compare, with_controls, with_levels
 from bench.timing.repro import Request, parse
 from bench.timing.rounds import Plan, Rounds, run_in_rounds

@@ -11,11 +11,10 @@ from bench.core.errors import DataError
 from bench.core.files import damaged, write_json
 from bench.core.params import Device, ReportSettings
 from bench.core.paths import FINDINGS
+from bench.findings import timed
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Findings, Panel
-from bench.findings.noise import disturbances, left_out, noise
 from bench.findings.served import served
-from bench.findings.timed import by_variant, fastest_cells, least_energy, paddings, picks, precision_speedups, tensorrt
 from bench.summary.serving import Curves, Tables
 from bench.summary.table_file import Rows, is_missing
 
@@ -36,22 +35,22 @@ def findings_of(tables: Tables, settings: ReportSettings) -> Findings:
 
 def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, curves: Curves) -> Panel:
     found = [row for row in rows if row.status == "measured"]
-    timed = [row for row in rows if not is_missing(row.p50_ms)]
+    with_times = [row for row in rows if not is_missing(row.p50_ms)]
     margins = [float(row.margin) for row in found]
     return Panel(
         device=device,
         margin=(min(margins), max(margins)) if margins else None,
-        fastest=list(fastest_cells(found)),
-        picks=list(picks(found, settings)),
-        precisions=list(precision_speedups(found)),
-        paddings=paddings(found),
-        tensorrt=list(tensorrt(found)),
-        variants=list(by_variant(found)),
-        least_energy=least_energy(found),
-        noise=noise(found),
-        disturbances=list(disturbances(timed)),
-        rejected=list(left_out([row for row in timed if row.status == "rejected"], rows)),
-        not_timed=list(left_out([row for row in rows if is_missing(row.p50_ms)], rows)),
+        fastest=list(timed.fastest_cells(found)),
+        picks=list(timed.picks(found, settings)),
+        precisions=list(timed.precision_speedups(found)),
+        paddings=timed.paddings(found),
+        tensorrt=list(timed.tensorrt(found)),
+        variants=list(timed.by_variant(found)),
+        least_energy=timed.least_energy(found),
+        noise=timed.noise(found),
+        disturbances=list(timed.disturbances(with_times)),
+        rejected=list(timed.left_out([row for row in with_times if row.status == "rejected"], rows)),
+        not_timed=list(timed.left_out([row for row in rows if is_missing(row.p50_ms)], rows)),
         served=served(tried, rows, curves, settings.price_per_hour.get(device)),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.findings.models import Alternative, Budget, Remark, Served, Sustained
-from bench.findings.noise import left_out
+from bench.findings.timed import left_out
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
 from bench.summary.table_file import Rows, known
 
@@ -23,14 +23,14 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
     if settings is None:
         return None
     rows = sustaining(tried)
-    losses = {str(row.variant): loss for row in summary if (loss := known(row, "accuracy_loss")) is not None}
+    losses = {row.variant: loss for row in summary if (loss := known(row, "accuracy_loss")) is not None}
     return Served(
-        budget_ms=float(settings.budget_ms),
+        budget_ms=settings.budget_ms,
         max_batch=int(settings.max_batch),
-        max_delay_ms=float(known(settings, "max_delay_ms") or 0.0),
+        max_delay_ms=known(settings, "max_delay_ms") or 0.0,
         instances=int(known(settings, "instances") or 1),
         rows=[_sustained(row, rows[0]) for row in rows],
-        most_samples=str(max(rows, key=lambda row: known(row, "closed_loop_per_s") or 0.0).variant) if rows else None,
+        most_samples=max(rows, key=lambda row: known(row, "closed_loop_per_s") or 0.0).variant if rows else None,
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
         budgets=[
             Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
@@ -46,12 +46,9 @@ def sustaining(rows: Rows) -> list[Any]:
 
 
 def _sustained(row: Any, best: Any) -> Sustained:
-    return Sustained(
-        variant=str(row.variant),
-        requests_per_s=float(row.requests_per_s),
-        vs_best=None if row.variant == best.variant else compare_served(row, best),
-        remarks=list(_remarks(row)),
-    )
+    against = None if row.variant == best.variant else compare_served(row, best)
+    figures = {name: getattr(row, name) for name in ("variant", "requests_per_s")}
+    return Sustained(**figures, vs_best=against, remarks=list(_remarks(row)))
 
 
 def _remarks(row: Any) -> Iterator[Remark]:
@@ -70,16 +67,13 @@ def _remarks(row: Any) -> Iterator[Remark]:
 
 def _alternatives(rows: Rows, losses: Mapping[str, float], price_per_hour: float | None) -> Iterator[Alternative]:
     for row in rows:
-        rate = float(row.requests_per_s)
         yield Alternative(
-            variant=str(row.variant),
-            padding=str(row.padding),
-            requests_per_s=rate,
+            **{name: getattr(row, name) for name in ("variant", "padding", "requests_per_s")},
             low=known(row, "requests_per_s_low"),
             high=known(row, "requests_per_s_high"),
-            is_lower_bound=bool(row.is_least),
+            is_lower_bound=row.is_least,
             memory_mib=known(row, "gpu_mib" if row.device == "cuda" else "host_mib"),
-            accuracy_loss=losses.get(str(row.variant)),
-            cost_per_million_requests=cost_of_a_million(price_per_hour, rate),
-            fewer=[str(other.variant) for other in rows if compare_served(other, row).verdict == "slower"],
+            accuracy_loss=losses.get(row.variant),
+            cost_per_million_requests=cost_of_a_million(price_per_hour, row.requests_per_s),
+            fewer=[other.variant for other in rows if compare_served(other, row).verdict == "slower"],
         )

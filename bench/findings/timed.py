@@ -1,42 +1,48 @@
-"""What one device's measured rows show: the fastest, the pick for each latency budget, and what precisions, paddings,
-engines and batch sizes change.
+"""What one device's rows show: the fastest, the pick for each latency budget, what precisions, paddings, engines and
+batch sizes change; how much of it is noise, what disturbed it, and which rows are no part of any comparison.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
+from statistics import median
 from typing import Any, Literal, get_args
 
 from bench.core.params import Precision, ReportSettings
+from bench.findings import models
 from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
-from bench.findings.models import ByVariant, CallParts, Cell, Energy, Fastest, Pair, Pick, PrecisionSpeedup, TensorRT
-from bench.summary.comparisons import compare, fastest, fastest_and_ties, not_surely_slower
-from bench.summary.table_file import Rows, grouped, is_missing, known
+from bench.statistics.intervals import Interval
+from bench.summary.comparisons import Comparison, compare, fastest, fastest_and_ties, not_surely_slower, values
+from bench.summary.table_file import Rows, grouped, is_missing, known, present
+
+MEASURED: tuple[tuple[models.Disturbed, str, float], ...] = (
+    ("quota", "quota_throttled_seconds", 0.05),
+    ("gpu shared", "other_gpu_processes", 1),
+    ("cores busy", "other_load_cores", 0.5),
+)
+"""What disturbs a cell, the column that counts it, and from how much on: seconds stopped, processes, cores."""
+UNSTABLE = 1.5
+"""From this ratio of the fixed loop's slowest to its fastest time on, a cell's CPU clock is unstable."""
 
 
-def cell_of(row: Any) -> Cell:
+def cell_of(row: Any) -> models.Cell:
     """Return a row of the summary as a cell."""
-    figures = {"p50_ms": float(row.p50_ms), "samples_per_s": float(row.samples_per_s)}
-    return Cell(variant=str(row.variant), batch_size=int(row.batch_size), **figures)
+    return models.Cell(**{name: getattr(row, name) for name in models.Cell.model_fields})
 
 
-def fastest_cells(rows: Rows) -> Iterator[Fastest]:
+def fastest_cells(rows: Rows) -> Iterator[models.Fastest]:
     """Yield the fastest cell of each batch size; `rows`: one device's measured rows."""
-    for _, group in sorted(grouped(rows, "batch_size").items()):
+    for group in by_batch(rows):
         best, *ties = fastest_and_ties(group)
         is_baseline = best.variant == known(best, "baseline")
-        yield Fastest(
-            cell=cell_of(best),
-            ties=[cell_of(row) for row in ties],
-            is_only=len(group) == 1,
-            baseline=None if is_baseline else known(best, "baseline"),
-            speedup=None if is_baseline else known(best, "speedup"),
-        )
+        against = {name: None if is_baseline else known(best, name) for name in ("baseline", "speedup")}
+        yield models.Fastest(cell=cell_of(best), ties=list(map(cell_of, ties)), is_only=len(group) == 1, **against)
 
 
-def picks(rows: Rows, settings: ReportSettings) -> Iterator[Pick]:
+def picks(rows: Rows, settings: ReportSettings) -> Iterator[models.Pick]:
     """Yield the pick for each latency budget; `rows` are one device's measured rows."""
     limit_gib = settings.max_memory_gib
     fitting = [row for row in rows if limit_gib is None or (memory_mib(row) or math.inf) <= limit_gib * 1024]
@@ -44,73 +50,67 @@ def picks(rows: Rows, settings: ReportSettings) -> Iterator[Pick]:
         yield _pick(rows, fitting, budget_ms, settings)
 
 
-def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings) -> Pick:
+def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings) -> models.Pick:
     within = [row for row in fitting if row.p95_ms is not None and row.p95_ms <= budget_ms]
     best, *others = sorted(within, key=lambda row: -row.samples_per_s) or [None]
     if best is None:
-        doubtful = [cell_of(row) for row in rows if _might_fit(row, budget_ms, settings)]
-        return Pick(budget_ms=budget_ms, cell=None, p95_high_ms=None, ties=[], unknown=doubtful)
-    more = (row for row in fitting if row.samples_per_s > best.samples_per_s)
-    hidden = [row for row in more if is_missing(row.p95_ms) and row.p50_ms <= budget_ms]
-    ties = not_surely_slower(best, others, "throughput")
-    return Pick(
+        is_limited = settings.max_memory_gib is not None
+        doubtful = [row for row in rows if (is_limited and memory_mib(row) is None) or _may_keep(row, budget_ms)]
+        return models.Pick(budget_ms=budget_ms, cell=None, p95_high_ms=None, ties=[], unknown=[*map(cell_of, doubtful)])
+    hidden = (row for row in fitting if row.samples_per_s > best.samples_per_s and _may_keep(row, budget_ms))
+    return models.Pick(
         budget_ms=budget_ms,
         cell=cell_of(best),
         p95_high_ms=known(best, "p95_high_ms"),
-        ties=[pair_of(row, best, "throughput") for row in ties],
-        unknown=[cell_of(row) for row in hidden],
+        ties=[pair_of(row, best, "throughput") for row in not_surely_slower(best, others, "throughput")],
+        unknown=list(map(cell_of, hidden)),
     )
 
 
-def _might_fit(row: Any, budget_ms: float, settings: ReportSettings) -> bool:
-    is_memory_unknown = settings.max_memory_gib is not None and memory_mib(row) is None
-    return is_memory_unknown or (is_missing(row.p95_ms) and row.p50_ms <= budget_ms)
+def _may_keep(row: Any, budget_ms: float) -> bool:
+    return is_missing(row.p95_ms) and bool(row.p50_ms <= budget_ms)
 
 
 def memory_mib(row: Any) -> float | None:
     """Return the memory that a row is judged by: the GPU's for GPU rows, else the host's."""
-    used: float | None = known(row, "peak_gpu_mib" if row.device == "cuda" else "peak_host_mib")
-    return used
+    return known(row, "peak_gpu_mib" if row.device == "cuda" else "peak_host_mib")  # type: ignore[no-any-return]
 
 
-def precision_speedups(rows: Rows) -> Iterator[PrecisionSpeedup]:
+def precision_speedups(rows: Rows) -> Iterator[models.PrecisionSpeedup]:
     """Yield each lower precision of a runtime and padding against fp32, batch by batch."""
     for (runtime, padding), group in grouped(plain(rows), "runtime", "padding").items():
         sizes = [{row.precision: row for row in reversed(cells)} for cells in by_batch(group)]
         for precision in (name for name in get_args(Precision) if name != "fp32"):
             both = [(at[precision], at["fp32"]) for at in sizes if {precision, "fp32"} <= at.keys()]
-            found = {int(ours.batch_size): compare(ours, theirs) for ours, theirs in both}
+            found = {ours.batch_size: compare(ours, theirs) for ours, theirs in both}
             if found:
-                names = {"runtime": str(runtime), "padding": str(padding)}
-                yield PrecisionSpeedup(**names, precision=precision, by_batch=found)
+                yield models.PrecisionSpeedup(runtime=runtime, padding=padding, precision=precision, by_batch=found)
 
 
-def paddings(rows: Rows) -> dict[str, list[Pair]]:
+def paddings(rows: Rows) -> dict[str, list[models.Pair]]:
     """Return each way to pad less: its fastest row against the fastest of fixed length, at each batch size."""
     found = {way: list(fastest_pairs(by_batch(rows), "padding", way, "fixed")) for way in ("longest", "none")}
     return {way: pairs for way, pairs in found.items() if pairs}
 
 
-def tensorrt(rows: Rows) -> Iterator[TensorRT]:
+def tensorrt(rows: Rows) -> Iterator[models.TensorRT]:
     """Yield the fastest TensorRT row against ONNX Runtime's fastest CUDA row, at each batch size."""
     for group in by_batch([row for row in rows if row.device == "cuda"]):
-        ours, theirs = (
-            fastest(row for row in group if row.runtime == runtime) for runtime in ("tensorrt", "onnxruntime")
-        )
-        if ours is None or theirs is None:
-            continue
-        pair, first, second = pair_of(ours, theirs), _parts(ours), _parts(theirs)
-        decides = _decides(first, second, pair.comparison.verdict) if first and second else None
-        yield TensorRT(pair=pair, first_parts=first, second_parts=second, decides=decides)
+        by_runtime = [[row for row in group if row.runtime == runtime] for runtime in ("tensorrt", "onnxruntime")]
+        if all(by_runtime):
+            ours, theirs = map(fastest, by_runtime)
+            pair, first, second = pair_of(ours, theirs), _parts(ours), _parts(theirs)
+            decides = _decides(first, second, pair.comparison.verdict) if first and second else None
+            yield models.TensorRT(pair=pair, first_parts=first, second_parts=second, decides=decides)
 
 
-def _parts(row: Any) -> CallParts | None:
+def _parts(row: Any) -> models.CallParts | None:
     if known(row, "kernel_launches") is None:
         return None
-    return CallParts(kernels=int(row.kernel_launches), gpu_ms=float(row.gpu_busy_ms), host_ms=float(row.host_ms))
+    return models.CallParts(kernels=int(row.kernel_launches), gpu_ms=row.gpu_busy_ms, host_ms=row.host_ms)
 
 
-def _decides(ours: CallParts, theirs: CallParts, verdict: str) -> Literal["gpu", "host", "both"] | None:
+def _decides(ours: models.CallParts, theirs: models.CallParts, verdict: str) -> Literal["gpu", "host", "both"] | None:
     """Return where the slower row loses its time: `host` where the other's time on the host would turn the outcome."""
     if verdict not in ("faster", "slower"):
         return None
@@ -120,30 +120,27 @@ def _decides(ours: CallParts, theirs: CallParts, verdict: str) -> Literal["gpu",
     return "gpu" if loser.host_ms <= winner.host_ms else "both"
 
 
-def by_variant(rows: Rows) -> Iterator[ByVariant]:
+def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
     """Yield what the batch sizes of each variant show together."""
     for (variant,), group in grouped(rows, "variant").items():
         ordered = sorted(group, key=lambda row: row.batch_size)
-        first, ends = ordered[0], ordered if len(ordered) < 2 else [ordered[0], ordered[-1]]
-        best = max(ordered, key=lambda row: float(row.samples_per_s))
+        first, ends = ordered[0], [ordered[place] for place in sorted({0, len(ordered) - 1})]
+        best = max(ordered, key=lambda row: row.samples_per_s)
         nearest = max(ordered, key=lambda row: known(row, "limit_share") or 0.0)
-        is_cuda = first.device == "cuda"
+        captures = known(first, "captures") if first.device == "cuda" else None
         busy = [row for row in ends if known(row, "gpu_busy_ms") is not None]
-        yield ByVariant(
-            variant=str(variant),
-            ends=[int(row.batch_size) for row in ends],
+        yield models.ByVariant(
+            variant=variant,
+            ends=[row.batch_size for row in ends],
             best=cell_of(best),
-            gain=None if best is first else float(best.samples_per_s / first.samples_per_s),
+            gain=None if best is first else best.samples_per_s / first.samples_per_s,
             loses_at=_loses_at(ordered),
-            gemm_share=[float(row.matrix_share) for row in ends if known(row, "matrix_share") is not None],
-            gpu_share=[min(1.0, float(row.gpu_busy_ms / row.p50_ms)) for row in busy],
-            kernels=[parts.kernels for row in ends if (parts := _parts(row))],
-            limit_share=known(nearest, "limit_share"),
-            limited_by=known(nearest, "limited_by"),
-            cold_start_seconds=known(first, "cold_start_seconds"),
-            warm_start_seconds=known(first, "warm_start_seconds"),
-            cuda_graphs=int(first.captures) if is_cuda and known(first, "captures") is not None else None,
-            warm_up_gpu_mib=known(first, "warm_up_gpu_mib"),
+            gemm_share=present(known(row, "matrix_share") for row in ends),
+            gpu_share=[min(1.0, row.gpu_busy_ms / row.p50_ms) for row in busy],
+            kernels=[parts.kernels for parts in map(_parts, ends) if parts],
+            **{name: known(nearest, name) for name in ("limit_share", "limited_by")},
+            **{name: known(first, name) for name in ("cold_start_seconds", "warm_start_seconds", "warm_up_gpu_mib")},
+            cuda_graphs=None if captures is None else int(captures),
             setup_seconds=known(first, "one_off_seconds"),
             break_even=_break_even([row for row in ordered if row.verdict == "faster"], "break_even_calls"),
             break_even_cuda=_break_even(ordered, "break_even_cuda_calls"),
@@ -151,18 +148,16 @@ def by_variant(rows: Rows) -> Iterator[ByVariant]:
 
 
 def _loses_at(ordered: Rows) -> int | None:
-    for before, after in pairwise(ordered):
-        if compare(after, before, "throughput").verdict == "slower":
-            return int(after.batch_size)
-    return None
+    loses = (compare(after, before, "throughput").verdict == "slower" for before, after in pairwise(ordered))
+    return next((row.batch_size for row, is_slower in zip(ordered[1:], loses, strict=True) if is_slower), None)
 
 
 def _break_even(rows: Rows, column: str) -> dict[int, int]:
     paid = [row for row in rows if known(row, "one_off_seconds") and known(row, column) is not None]
-    return {int(row.batch_size): int(getattr(row, column)) for row in paid}
+    return {row.batch_size: int(getattr(row, column)) for row in paid}
 
 
-def least_energy(rows: Rows) -> Energy | None:
+def least_energy(rows: Rows) -> models.Energy | None:
     """Return the cell that takes least energy for a sample, all that the GPU draws meanwhile counted in.
 
     Without the idle power a row that hardly uses the GPU would win by a difference of two nearly equal figures.
@@ -171,9 +166,77 @@ def least_energy(rows: Rows) -> Energy | None:
     if not measured:
         return None
     least = min(measured, key=lambda row: row.gross_energy_mj_per_sample)
-    return Energy(
+    return models.Energy(
         cell=cell_of(least),
-        mj_per_sample=float(least.gross_energy_mj_per_sample),
+        mj_per_sample=least.gross_energy_mj_per_sample,
         beyond_idle_mj=known(least, "energy_mj_per_sample"),
         idle_w=known(least, "idle_w"),
     )
+
+
+def noise(rows: Rows) -> models.Noise | None:
+    """Return how much of one device's measured rows is noise, by the A/A row, processes, fixed loop and other load."""
+    if not rows:
+        return None
+    is_again = (row for row in rows if row.variant == row.baseline and not is_missing(row.aa_ratio))
+    again = sorted(is_again, key=lambda row: row.batch_size)
+    spreads = {place: spread for place, row in enumerate(rows) if (spread := _spread(row)) is not None}
+    loops = present(map(_loop, rows))
+    return models.Noise(
+        control=again[0].variant if again else None,
+        controls={row.batch_size: _control(row) for row in again},
+        is_voided=any(bool(row.voided) for row in again),
+        spread=(median(spreads.values()), max(spreads.values())) if spreads else None,
+        widest=cell_of(rows[max(spreads, key=spreads.__getitem__)]) if spreads else None,
+        loop=(median(loops), max(loops)) if loops else None,
+        other_load_cores=max(known(row, "other_load_cores") or 0.0 for row in rows),
+    )
+
+
+def _control(row: Any) -> Comparison:
+    interval = None if is_missing(row.aa_low) else Interval(row.aa_ratio, row.aa_low, row.aa_high)
+    return Comparison(row.aa_ratio, interval, row.aa_verdict)
+
+
+def _spread(row: Any) -> float | None:
+    """Return by how much a cell's slowest process is above its fastest; None for one process."""
+    medians = list(values(row, "p50").values())
+    return max(medians) / min(medians) - 1 if len(medians) > 1 else None
+
+
+def _loop(row: Any) -> float | None:
+    fastest_ms = known(row, "host_loop_min_ms")
+    return None if fastest_ms is None else float(row.host_loop_max_ms / fastest_ms)
+
+
+def disturbances(rows: Rows) -> Iterator[models.Disturbance]:
+    """Yield what disturbed each cell of a device's timed rows."""
+    for row in rows:
+        for kind, value in _disturbed(row):
+            yield models.Disturbance(variant=row.variant, batch_size=row.batch_size, kind=kind, value=value)
+
+
+def _disturbed(row: Any) -> Iterator[tuple[models.Disturbed, float | str]]:
+    batches = known(row, "pass_batches")
+    if batches and row.padding != "fixed" and row.runs % batches:
+        yield "cut short", float(row.runs % batches)
+    if known(row, "throttling"):
+        yield "throttled", row.throttling
+    for kind, column, least in MEASURED:
+        value = known(row, column)
+        if value is not None and value >= least:
+            yield kind, float(value)
+    loop = _loop(row)
+    if loop is not None and loop >= UNSTABLE:
+        yield "clock unstable", loop
+
+
+def left_out(rows: Rows, of: Rows) -> Iterator[models.LeftOut]:
+    """Yield the variants of each status and reason; `of`: all cells, by which a part of a variant is told."""
+    whole = Counter(row.variant for row in of)
+    for (status, reason), group in grouped(rows, "status", "reason").items():
+        found = {
+            variant: [] if len(cells) == whole[variant] else [row.batch_size for row in cells]
+            for (variant,), cells in grouped(group, "variant").items()
+        }
+        yield models.LeftOut(status=status, reason="" if is_missing(reason) else reason, variants=found)

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any, Literal, get_args
 
 from bench.report.document import table_lines
 from bench.report.words import (
     MISSING,
     between,
-    formatted,
     mebibytes,
     milliseconds,
     per_second,
     percent,
     ratio,
+    remark,
     seconds,
     share,
     three_digits,
@@ -29,6 +30,11 @@ from bench.summary.table_file import is_missing
 
 PROOFS = {"D": "ran on the device", "W": "weights of the type", "K": "kernels computed in the precision"}
 """What the letters of the column `proof` stand for."""
+WRITERS = {
+    **{"ms": milliseconds, "rate": per_second, "ratio": ratio, "percent": percent, "share": share},
+    **{"digits": three_digits, "mib": mebibytes},
+}
+"""What writes a figure, by the name that the template of a column gives it."""
 Table = Literal["rows", "fastest", "picks", "served", "load", "variants"]
 """All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; the same in the
 notes; and in the notes a line a variant."""
@@ -71,25 +77,20 @@ def _lacks(view: View, *keys: str) -> bool:
     return any(is_missing(view.get(key)) for key in keys)
 
 
-_AS_IT_IS = formatted("{}")
+class _Formatter(Formatter):
+    def format_field(self, value: Any, format_spec: str) -> str:
+        write = WRITERS.get(format_spec)
+        return write(value) if write else format(value, format_spec)
 
 
-def _figure(key: str, write: Callable[[Any], str] = _AS_IT_IS) -> Callable[[View], str]:
-    return lambda view: write(view.get(key))
-
-
-def _limits(low: str, high: str, write: Callable[[Any], str]) -> Callable[[View], str]:
-    return lambda view: between(write, view.get(low), view.get(high))
+def _text(template: str) -> Callable[[View], str]:
+    """Return what writes figures into a template, each as its format or one of `WRITERS` says; a dash without one."""
+    keys = [key.partition(".")[0] for _, key, *_ in Formatter().parse(template) if key]
+    return lambda view: MISSING if _lacks(view, *keys) else _Formatter().vformat(template, (), view)
 
 
 def _variant(view: View) -> str:
     return view.get("instead") or f"`{view['variant']}`"
-
-
-def _tokens(view: View) -> str:
-    if _lacks(view, "tokens_given"):
-        return MISSING
-    return f"{view['tokens_computed']:.1f} / {view['tokens_given']:.1f}"
 
 
 def _verdict(view: View) -> str:
@@ -125,11 +126,8 @@ def _setup(view: View) -> str:
     return "unknown: made on another machine" if is_missing(once) else seconds(once) if once else "nothing"
 
 
-def accuracy(view: View) -> str:
-    """Write the accuracy over all labelled sentences with its interval."""
-    if _lacks(view, "accuracy", "accuracy_low"):
-        return MISSING
-    return f"{view['accuracy']:.2%} ({view['accuracy_low']:.1%} – {view['accuracy_high']:.1%})"
+accuracy = _text("{accuracy:.2%} ({accuracy_low:.1%} – {accuracy_high:.1%})")
+"""Write the accuracy over all labelled sentences with its interval."""
 
 
 def accuracy_loss(view: View) -> str:
@@ -143,7 +141,7 @@ def accuracy_loss(view: View) -> str:
 def _status(view: View) -> str:
     if not _lacks(view, "reason"):
         return f"{view['status']}: {view['reason']}"
-    return ", ".join([str(view["status"]), *view.get("disturbances", ())])
+    return ", ".join([str(view["status"]), *map(remark, view.get("disturbances", ()))])
 
 
 def _latencies(at: int) -> Callable[[View], str]:
@@ -153,10 +151,6 @@ def _latencies(at: int) -> Callable[[View], str]:
 
 def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
     return lambda view: " → ".join(map(write, view[key])) or MISSING
-
-
-def _most(view: View) -> str:
-    return f"{per_second(view['best'].samples_per_s)} at batch {view['best'].batch_size}"
 
 
 def _cuda_graphs(view: View) -> str:
@@ -180,65 +174,58 @@ def proof_text(view: View) -> str:
     return f"{device}, {view['precision']}: " + "; ".join(seen) if seen else "nothing of it was proved"
 
 
-def _batches(view: View) -> str:
-    return ", ".join(f"{view[f'mean_batch_at_{at}']:.1f}" for at in SHARES)
-
-
 def _over(figure: str, reference: str) -> Callable[[View], str]:
-
     return lambda view: MISSING if _lacks(view, figure, reference) else ratio(view[figure] / view[reference])
 
 
 CELLS: tuple[Table, ...] = ("rows", "fastest", "picks")
-_ONE_DECIMAL = formatted("{:.1f}")
 _P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", milliseconds)
 _ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", three_digits)
-_P50_LIMITS = _limits("p50_low_ms", "p50_high_ms", milliseconds)
-_RATE_LIMITS = _limits("requests_per_s_low", "requests_per_s_high", per_second)
-_COST = _figure("cost_per_million_requests", three_digits)
+_RATE_LIMITS = _text("{requests_per_s_low:rate} – {requests_per_s_high:rate}")
+_MEAN_BATCHES = _text(", ".join(f"{{mean_batch_at_{at}:.1f}}" for at in SHARES))
 _WITHOUT_PADDING = _reached("limit_without_padding_share")
 COLUMNS: dict[str, Column] = {
-    "budget": Column("p95 within", ("picks",), _figure("budget", str)),
-    "batch_size": Column("batch", CELLS, _figure("batch_size")),
+    "budget": Column("p95 within", ("picks",), _text("{budget}")),
+    "batch_size": Column("batch", CELLS, _text("{batch_size}")),
     "variant": Column("variant", get_args(Table), _variant, is_text=True),
-    "padding": Column("padding", (*CELLS, "served"), _figure("padding"), is_text=True, rank=4),
-    "tokens": Column("tokens computed / given", ("rows",), _tokens, rank=5),
-    "requests_per_s": Column("requests/s", ("served", "load"), _figure("requests_per_s", per_second)),
+    "padding": Column("padding", (*CELLS, "served"), _text("{padding}"), is_text=True, rank=4),
+    "tokens": Column("tokens computed / given", ("rows",), _text("{tokens_computed:.1f} / {tokens_given:.1f}"), rank=5),
+    "requests_per_s": Column("requests/s", ("served", "load"), _text("{requests_per_s:rate}")),
     "requests_interval": Column("95% interval", ("served",), _RATE_LIMITS, rank=1),
-    "confirmed": Column("confirmed (99%)", ("served",), _figure("confirmed_per_s", per_second), rank=5),
-    "vs_best": Column("vs best", ("served",), _figure("vs_best"), is_text=True, rank=6),
-    "offline": Column("Offline", ("load",), _figure("offline_per_s", per_second), "/s"),
-    "peak_share": Column("% of closed-loop peak", ("served",), _figure("closed_loop_peak_share", share), rank=2),
+    "confirmed": Column("confirmed (99%)", ("served",), _text("{confirmed_per_s:rate}"), rank=5),
+    "vs_best": Column("vs best", ("served",), _text("{vs_best}"), is_text=True, rank=6),
+    "offline": Column("Offline", ("load",), _text("{offline_per_s:rate}"), "/s"),
+    "peak_share": Column("% of closed-loop peak", ("served",), _text("{closed_loop_peak_share:share}"), rank=2),
     "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
     "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=7),
-    "mean_batch": Column("mean batch", ("served",), _figure("mean_batch", _ONE_DECIMAL), rank=4),
-    "mean_batches": Column(f"mean batch at {', '.join(map(str, SHARES))}% load", ("load",), _batches),
-    "tokens_per_request": Column("tokens computed", ("served",), _figure("tokens_per_request", _ONE_DECIMAL), rank=11),
-    "gpu_load": Column("GPU busy", ("served",), _figure("gpu_busy_percent", formatted("{:.0f}%")), rank=10),
-    "mj_per_request": Column("mJ/request", ("served",), _figure("energy_mj_per_request", three_digits), rank=12),
-    "memory_under_load": Column("memory", ("served",), _figure("memory_under_load_mib", mebibytes), rank=9),
-    "cost": Column("cost per million requests", ("served",), _COST, rank=8),
+    "mean_batch": Column("mean batch", ("served",), _text("{mean_batch:.1f}"), rank=4),
+    "mean_batches": Column(f"mean batch at {', '.join(map(str, SHARES))}% load", ("load",), _MEAN_BATCHES),
+    "tokens_per_request": Column("tokens computed", ("served",), _text("{tokens_per_request:.1f}"), rank=11),
+    "gpu_load": Column("GPU busy", ("served",), _text("{gpu_busy_percent:.0f}%"), rank=10),
+    "mj_per_request": Column("mJ/request", ("served",), _text("{energy_mj_per_request:digits}"), rank=12),
+    "memory_under_load": Column("memory", ("served",), _text("{memory_under_load_mib:mib}"), rank=9),
+    "cost": Column("cost per million requests", ("served",), _text("{cost_per_million_requests:digits}"), rank=8),
     "doubled": Column("with twice the budget", ("load",), _over("doubled_budget_per_s", "requests_per_s")),
-    "single_stream": Column("SingleStream p50", ("load",), _figure("single_stream_p50_ms", milliseconds), "ms"),
+    "single_stream": Column("SingleStream p50", ("load",), _text("{single_stream_p50_ms:ms}"), "ms"),
     "queue": Column("vs batch 1", ("load",), _over("single_stream_p50_ms", "batch_1_p50_ms")),
-    "no_op_p99": Column("no-op p99 at its rate", ("load",), _figure("null_p99_ms", milliseconds), "ms"),
-    "remarks": Column("remarks", ("served",), _figure("remarks"), is_text=True),
-    "p50": Column("p50", ("rows", "fastest"), _figure("p50_ms", milliseconds), "ms"),
-    "p50_interval": Column("95% interval", ("rows", "fastest"), _P50_LIMITS, rank=3),
-    "p95": Column("p95", ("rows",), _figure("p95_ms", milliseconds), "ms", rank=11),
-    "mean": Column("mean", ("rows",), _figure("mean_ms", milliseconds), "ms", rank=12),
-    "samples_per_s": Column("samples/s", ("rows", "picks"), _figure("samples_per_s", per_second), rank=1),
+    "no_op_p99": Column("no-op p99 at its rate", ("load",), _text("{null_p99_ms:ms}"), "ms"),
+    "remarks": Column("remarks", ("served",), _text("{remarks}"), is_text=True),
+    "p50": Column("p50", ("rows", "fastest"), _text("{p50_ms:ms}"), "ms"),
+    "p50_interval": Column("95% interval", ("rows", "fastest"), _text("{p50_low_ms:ms} – {p50_high_ms:ms}"), rank=3),
+    "p95": Column("p95", ("rows",), _text("{p95_ms:ms}"), "ms", rank=11),
+    "mean": Column("mean", ("rows",), _text("{mean_ms:ms}"), "ms", rank=12),
+    "samples_per_s": Column("samples/s", ("rows", "picks"), _text("{samples_per_s:rate}"), rank=1),
     "p95_interval": Column("p95, 95% interval", ("picks",), _P95, "ms", rank=2),
-    "speedup": Column("speed-up", ("rows",), _figure("speedup", ratio)),
+    "speedup": Column("speed-up", ("rows",), _text("{speedup:ratio}")),
     "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
-    "memory": Column("memory", ("fastest", "picks"), _figure("memory_mib", mebibytes), rank=3),
+    "memory": Column("memory", ("fastest", "picks"), _text("{memory_mib:mib}"), rank=3),
     "bottleneck": Column("bottleneck", ("rows", "fastest"), _bottleneck, is_text=True, rank=6),
     "roofline": Column("of roofline", ("rows", "fastest", "variants"), _roofline, rank=7),
     "roofline_without_padding": Column("of roofline without padding", ("rows", "fastest"), _WITHOUT_PADDING, rank=8),
     "energy": Column("mJ/sample", CELLS, _ENERGY, rank=9),
-    "most": Column("most samples/s", ("variants",), _most),
-    "gain": Column("vs smallest batch", ("variants",), _figure("gain", ratio)),
-    "loses": Column("loses throughput at batch", ("variants",), _figure("loses_at")),
+    "most": Column("most samples/s", ("variants",), _text("{best.samples_per_s:rate} at batch {best.batch_size}")),
+    "gain": Column("vs smallest batch", ("variants",), _text("{gain:ratio}")),
+    "loses": Column("loses throughput at batch", ("variants",), _text("{loses_at}")),
     "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
     "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
     "kernels": Column("kernels", ("variants",), _each("kernels", str)),
@@ -247,10 +234,10 @@ COLUMNS: dict[str, Column] = {
     "setup": Column("set-up cost", ("fastest", "variants"), _setup),
     "break_even": Column("pays after calls", ("variants",), _calls("break_even"), is_text=True),
     "break_even_cuda": Column("pays against CUDA after calls", ("variants",), _calls("break_even_cuda"), is_text=True),
-    "ties": Column("significant?", ("fastest", "picks"), _figure("significant"), is_text=True),
-    "agreement": Column("agreement", ("rows",), _figure("agreement", percent), rank=10),
+    "ties": Column("significant?", ("fastest", "picks"), _text("{significant}"), is_text=True),
+    "agreement": Column("agreement", ("rows",), _text("{agreement:percent}"), rank=10),
     "accuracy": Column("accuracy, 95% interval", ("rows",), accuracy),
     "accuracy_loss": Column("loss against fp32", ("rows",), accuracy_loss),
-    "proof": Column("proof", ("rows",), _figure("proof"), is_text=True, rank=13),
+    "proof": Column("proof", ("rows",), _text("{proof}"), is_text=True, rank=13),
     "status": Column("status", ("rows",), _status, is_text=True),
 }

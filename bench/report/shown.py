@@ -20,7 +20,7 @@ from bench.report import words
 from bench.report.columns import View
 from bench.report.words import MISSING
 from bench.summary.serving import Tables, read_serving
-from bench.summary.table_file import Rows, is_missing, read_summary
+from bench.summary.table_file import Rows, grouped, is_missing, read_summary
 
 
 @dataclass(frozen=True)
@@ -157,17 +157,15 @@ class Shown:
 
     def timed(self, panel: Panel) -> list[View]:
         """Return the lines of a device's rows with times by batch size; measured before rejected, fastest first."""
-        disturbed: dict[tuple[str, int], list[str]] = {}
-        for each in panel.disturbances:
-            disturbed.setdefault((each.variant, each.batch_size), []).append(words.remark(each))
+        disturbed = grouped(panel.disturbances, "variant", "batch_size")
         rows = [row for row in self.summary if row.device == panel.device and not is_missing(row.p50_ms)]
         rows.sort(key=lambda row: (row.batch_size, row.status != "measured", row.p50_ms))
         return [{**_figures(row), "disturbances": disturbed.get((row.variant, row.batch_size), ())} for row in rows]
 
     def fastest(self, panel: Panel) -> list[View]:
         """Return a line for the fastest cell of each batch size."""
-        cells = [(each.cell, words.significance(each)) for each in panel.fastest]
-        return [{**self._cell(cell.variant, cell.batch_size), "significant": text} for cell, text in cells]
+        found = ((each.cell, words.significance(each)) for each in panel.fastest)
+        return [{**self._cell(cell.variant, cell.batch_size), "significant": text} for cell, text in found]
 
     def picks(self, panel: Panel) -> Iterator[View]:
         """Yield a pick's lines once for all neighbouring budgets that share it: the pick, then the nearest ties."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -81,13 +82,8 @@ def fitted(console: Console, table: Table, views: Sequence[View]) -> RichTable:
 def _grid(columns: dict[str, Column], views: Sequence[View]) -> RichTable:
     grid = RichTable(show_edge=False, pad_edge=False, box=None, header_style="bold")
     for key, column in columns.items():
-        is_wrapped = key in WRAPPED
-        grid.add_column(
-            column.heading,
-            justify="left" if column.is_text else "right",
-            no_wrap=not is_wrapped,
-            max_width=WIDEST if is_wrapped else None,
-        )
+        look: dict[str, Any] = {"max_width": WIDEST} if key in WRAPPED else {"no_wrap": True}
+        grid.add_column(column.heading, justify="left" if column.is_text else "right", **look)
     for view in views:
         grid.add_row(*(plain(column.write(view)) for column in columns.values()))
     return grid

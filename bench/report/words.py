@@ -77,11 +77,6 @@ def mebibytes(value: Any) -> str:
     return f"{value:.0f} MiB" if value < 1024 else f"{value / 1024:.1f} GiB"
 
 
-def formatted(template: str) -> Write:
-    """Return how a template such as `{:.1f}` writes a figure."""
-    return _or_missing(template.format)
-
-
 def between(write: Write, low: Any, high: Any) -> str:
     """Write the limits of an interval: 0.451 – 0.462."""
     return MISSING if is_missing(low) or is_missing(high) else f"{write(low)} – {write(high)}"

@@ -91,7 +91,7 @@ def _by_batch(
 
 def _layers(x: Spec, y: Spec, bars: Spec) -> list[Spec]:
     position = {"x": x, "y": y, "color": vega.COLOUR}
-    [low, high] = [place["field"] for place in bars.values()]
+    low, high = (place["field"] for place in bars.values())
     fields = ("variant", "batch_size", x["field"], y["field"], low, high, "verdict", "proof")
     line = {"detail": {"field": "variant"}, "order": {"field": "batch_size"}, "tooltip": vega.tooltip(*fields)}
     is_end, is_grey = "isValid(datum.name_y)", {"test": f"datum.colour == '{vega.GREY}'", "value": 0.65}
@@ -109,17 +109,11 @@ def _chart(title: str, note: str, cells: Sequence[Record], layers: Sequence[Spec
     """Return a panel a padding; the last of the layers writes the names."""
     panels = {padding: [cell for cell in cells if cell["padding"] == padding] for padding in PADDINGS}
     height = max(LEAST_HEIGHT, *(NAME_HEIGHT * len({cell["variant"] for cell in own}) for own in panels.values()))
-    y = layers[-2]["encoding"]["y"]
-    shown = [
-        {
-            "title": f"{PADDINGS[padding]}{_tokens(own)}",
-            "height": height,
-            "data": {"values": _named(_coloured(own), y, height)},
-            "layer": layers,
-        }
-        for padding, own in panels.items()
-        if own
-    ]
+    y, shown = layers[-2]["encoding"]["y"], []
+    for padding, own in panels.items():
+        if own:
+            data = {"values": _named(_coloured(own), y, height)}
+            shown.append({"title": PADDINGS[padding] + _tokens(own), "height": height, "data": data, "layer": layers})
     return Chart(title, note, shown, params=measured.chosen())
 
 

@@ -68,12 +68,10 @@ def written(value: Any) -> Any:
 def speed_ups(found: Iterable[PrecisionSpeedup]) -> Iterator[Record]:
     """Yield the speed-up of each lower precision over FP32 of the same runtime and padding, for each batch size."""
     for each in found:
-        same = {"variant": f"{each.runtime} {each.precision}", "runtime": each.runtime, "padding": each.padding}
+        same = {"variant": f"{each.runtime} {each.precision}", **each.model_dump(exclude={"by_batch"})}
         for size, ratio in each.by_batch.items():
-            interval = ratio.interval
-            figures = {"speed_up": ratio.value, "low": interval and interval.low, "high": interval and interval.high}
-            texts = {**same, "precision": each.precision, "verdict": ratio.verdict, "batch_size": size}
-            yield {**texts, **{name: written(value) for name, value in figures.items()}}
+            limits = {name: ratio.interval and written(getattr(ratio.interval, name)) for name in ("low", "high")}
+            yield {**same, "verdict": ratio.verdict, "batch_size": size, "speed_up": written(ratio.value), **limits}
 
 
 def loads(curves: Curves) -> list[Record]:

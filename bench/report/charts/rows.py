@@ -28,11 +28,9 @@ def distribution(measured: Measured) -> Chart | None:
         return None
     ends = vega.limits((value for each in records for value in (*each["ratio"], each["p999"])), 1.05)
     x = vega.log_axis("ratio", "latency / p50 of the row", ends)
+    ticks = vega.layer("tick", {"x": x}, color=vega.COLOURS[0], opacity=0.45, thickness=1)
     layers = [
-        {
-            **vega.layer("tick", {"x": x}, color=vega.COLOURS[0], opacity=0.45, thickness=1),
-            "transform": [{"flatten": ["ratio"]}],
-        },
+        {**ticks, "transform": [{"flatten": ["ratio"]}]},
         vega.layer("tick", {"x": {**x, "field": "p99"}}, color=vega.COLOURS[1], thickness=2),
         vega.layer("point", {"x": {**x, "field": "p999"}}, color=vega.COLOURS[1], size=12, filled=True),
     ]
@@ -65,10 +63,10 @@ def accuracy(measured: Measured) -> Chart | None:
 def time_breakdown(measured: Measured) -> Chart | None:
     """Return what a call's time goes into at one batch size; None without a profiling pass."""
     work, rest = PARTS[measured.panel.device]
-    known = [(cell, share) for cell in measured.cells if (share := _worked(cell, measured.panel.device)) is not None]
     records = [
         {**cell, "part": part, "share": written(value)}
-        for cell, share in known
+        for cell in measured.cells
+        if (share := _worked(cell, measured.panel.device)) is not None
         for part, value in ((work, share), (rest, 1 - share))
     ]
     if not records:
@@ -83,11 +81,8 @@ def time_breakdown(measured: Measured) -> Chart | None:
 
 def _worked(cell: Record, device: str) -> float | None:
     """Return the share of a call in which the GPU works, or of the CPU's work that is GEMMs."""
-    share: float | None = cell["matrix_share"]
-    busy_ms: float | None = cell["gpu_busy_ms"]
-    if device == "cuda":
-        share = None if busy_ms is None else busy_ms / cell["p50_ms"]
-    return None if share is None else min(1.0, share)
+    part, whole = (cell["gpu_busy_ms"], cell["p50_ms"]) if device == "cuda" else (cell["matrix_share"], 1)
+    return None if part is None else min(1.0, part / whole)
 
 
 def _chart(

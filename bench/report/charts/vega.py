@@ -111,12 +111,7 @@ def _filtered(panel: Spec, tests: Iterable[str]) -> Spec:
 def layer(kind: str, encoding: Spec, *tests: str, data: Sequence[Any] | None = None, **look: Any) -> Spec:
     """Return a layer of one kind of mark, of the records that pass all tests; `data`: records of its own."""
     own = {} if data is None else {"data": {"values": data}}
-    return {
-        **own,
-        "transform": [{"filter": test} for test in tests],
-        "mark": {"type": kind, **look},
-        "encoding": encoding,
-    }
+    return _filtered({**own, "mark": {"type": kind, **look}, "encoding": encoding}, tests)
 
 
 def upright_lines(x: Spec, texts: Mapping[float, str], align: str = "center") -> list[Spec]:
@@ -144,7 +139,7 @@ def interval(channel: str, place: Spec, low: str, high: str) -> Spec:
 
 def limits(values: Iterable[float | None], margin: float = 1.15, room: float = 0.0) -> tuple[float, float]:
     """Return where a logarithmic axis begins and ends that holds these values, and `room` at its end, a share of it."""
-    known = [value for value in values if value]
+    known = list(filter(None, values))
     low, high = min(known) / margin, max(known) * margin
     return low, high * (high / low) ** room
 
@@ -166,8 +161,7 @@ def colours(best_first: Iterable[str]) -> dict[str, str]:
 def coloured(records: Iterable[Spec], best_first: Iterable[str]) -> list[Spec]:
     """Return the records with the colour of their variant, those of the best row last: it is drawn on top."""
     colour = colours(best_first)
-    places = {name: -place for place, name in enumerate(colour)}
-    ordered = sorted(records, key=lambda each: places[each["variant"]])
+    ordered = sorted(records, key=lambda each: -list(colour).index(each["variant"]))
     return [{**each, "colour": colour[each["variant"]]} for each in ordered]
 
 

@@ -8,22 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from bench.core.files import replacing_folder
-from bench.report.charts.lines import (
-    latency_by_batch,
-    precision_speedup,
-    served,
-    throughput_by_batch,
-    throughput_by_p95,
-)
+from bench.report.charts import lines, rows
 from bench.report.charts.measured import Measured
-from bench.report.charts.rows import accuracy, distribution, lengths, time_breakdown
 from bench.report.charts.vega import Chart
 from bench.report.shown import Context, Shown
 from bench.summary.serving import Curves
 
-_LINES = (latency_by_batch, throughput_by_batch, throughput_by_p95, precision_speedup)
-_ROWS = (accuracy, time_breakdown, distribution, lengths)
-CHARTS: dict[str, Callable[[Measured], Chart | None]] = {make.__name__: make for make in (served, *_LINES, *_ROWS)}
+_LINES = (lines.served, lines.latency_by_batch, lines.throughput_by_batch, lines.throughput_by_p95)
+_ROWS = (lines.precision_speedup, rows.accuracy, rows.time_breakdown, rows.distribution, rows.lengths)
+CHARTS: dict[str, Callable[[Measured], Chart | None]] = {make.__name__: make for make in (*_LINES, *_ROWS)}
 """Every chart by name, in the page's order: None where a run has nothing for it."""
 SHARED = ("lengths",)
 """Charts that are the same for all devices: made once."""
@@ -50,10 +43,10 @@ def make_charts(
     """
     found: dict[str, dict[str, Chart]] = {}
     for panel in shown.findings.panels:
-        rows = table[(table["device"] == panel.device) & (table["status"] == "measured")]
-        if len(rows):
-            own = {name: curves[name] for name in map(str, rows["variant"].unique()) if name in curves}
-            measured = Measured(panel, rows, shown.context, runs or {}, own, counts)
+        own = table[(table["device"] == panel.device) & (table["status"] == "measured")]
+        if len(own):
+            tried = {name: curves[name] for name in own["variant"].unique() if name in curves}
+            measured = Measured(panel, own, shown.context, runs or {}, tried, counts)
             made = {name: make(measured) for name, make in CHARTS.items() if not (found and name in SHARED)}
             found[panel.device] = {name: chart for name, chart in made.items() if chart}
     return found

@@ -21,6 +21,7 @@ from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
 HERE = Path(__file__).resolve().parent
+READ_BY_SCRIPT = ("answers", "charts")
 Data = dict[str, Any]
 
 
@@ -43,7 +44,7 @@ def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: 
         quote=_quote(shown),
         notes=to_html(notes_blocks(shown), lower=1),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
-        data=_json_for_html({panel["device"]: panel["data"] for panel in panels}),
+        data=_json_for_html({panel["device"]: {name: panel[name] for name in READ_BY_SCRIPT} for panel in panels}),
         libraries=libraries(),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
     )
@@ -52,30 +53,27 @@ def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: 
 def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curves) -> Data:
     rows = [row for row in shown.summary if row.device == panel.device and row.status == "measured"]
     own = {variant: curves[variant] for variant in dict.fromkeys(row.variant for row in rows) if variant in curves}
-    answers, specs = _answers(panel.served), {name: chart.live() for name, chart in charts.items()}
+    answers = _answers(panel.served)
     return {
         "device": panel.device,
         "title": PANELS[panel.device],
         "hardware": shown.context.device(panel.device),
         "answers": answers,
-        "charts": specs,
-        "loads": [_load_cells(load) for load in loads(own)] if answers else [],
+        "charts": {name: chart.live() for name, chart in charts.items()},
+        "loads": [
+            [load["process"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
+            for load in (loads(own) if answers else [])
+        ],
         "table": _table(shown, panel),
         "not_timed": to_html([bullets(left_out(panel.not_timed))]),
         **{f"{name}s": sorted({getattr(row, name) for row in rows}) for name in ("runtime", "precision")},
         "batches": sorted({int(row.batch_size) for row in rows}),
-        "data": {"answers": answers, "charts": specs},
     }
 
 
-def _load_cells(load: Data) -> list[str]:
-    return [load["process"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
-
-
 def _answers(served: Served | None) -> Data | None:
-    if served is None or not served.budgets:
-        return None
-    return {"configured_ms": served.budget_ms, "steps": list(map(_step, served.budgets))}
+    steps = list(map(_step, served.budgets)) if served else []
+    return {"configured_ms": served.budget_ms, "steps": steps} if served and steps else None
 
 
 def _step(budget: Budget) -> Data:
@@ -96,7 +94,7 @@ def _table(shown: Shown, panel: Panel) -> Data:
     lines = []
     for view in timed:
         cells = [proof_text(view) if key == "proof" else plain(column.write(view)) for key, column in columns.items()]
-        lines.append({"cells": cells, "runtime": view["runtime"], "precision": view["precision"]})
+        lines.append({**view, "cells": cells})
     return {"columns": [column.heading for column in columns.values()], "rows": lines}
 
 
