@@ -4,8 +4,6 @@ Without an address a Ray of this machine alone is started.  Every node is asked 
 type that has no current run in runs/, one node measures the checked-out commit with the node to itself.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

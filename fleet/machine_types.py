@@ -1,7 +1,5 @@
 """Which nodes are of one machine type; `python -m fleet.machine_types` prints this machine's fingerprint as JSON."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

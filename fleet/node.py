@@ -10,8 +10,6 @@ worker that ends kills its child processes at once: a watchdog that was one woul
 `apart` the child is a process that only waits, and the watchdog is the child's, in a session of its own.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

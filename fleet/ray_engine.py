@@ -3,8 +3,6 @@
 Ray's resources are bookkeeping, not isolation: a node is alone with a task only where other jobs ask for resources too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

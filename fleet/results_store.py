@@ -1,7 +1,5 @@
 """The commit that every node measures, and the runs that are kept of it, with the index of which commit each is of."""
 
-from __future__ import annotations
-
 import io
 import lzma
 import subprocess

@@ -4,8 +4,6 @@ Knows no cluster: an Engine starts work on a node and tells what ended, so that 
 tests.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

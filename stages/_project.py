@@ -4,8 +4,6 @@
 or how fast are taken out before any library is imported.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

@@ -4,8 +4,6 @@ The file holds what all rows of a device are timed with, or what all rows are se
 Graphs and engines are not in it, nor how the rows that are served were timed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Build the TensorRT engines of one variant: artifacts/engines/KEY with build.json."""
 
-from __future__ import annotations
-
 import sys
 
 import _project  # noqa: F401

@@ -3,8 +3,6 @@
 What failed is tried again by the next `dvc repro`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Compare the runs that were kept in runs/: results/hardware.md and hardware.png."""
 
-from __future__ import annotations
-
 import _project  # noqa: F401
 
 from bench.core.errors import run_stage

@@ -1,7 +1,5 @@
 """Make one graph of lower precision from the fp32 graph: artifacts/onnx/NAME.onnx, metrics/convert/NAME.json."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Any

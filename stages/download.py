@@ -1,7 +1,5 @@
 """Get the model and the sentences: artifacts/model, artifacts/sentences, metrics/model.json."""
 
-from __future__ import annotations
-
 import _project  # noqa: F401
 
 from bench.core.errors import run_stage

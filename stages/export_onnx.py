@@ -1,7 +1,5 @@
 """Export the classifier to ONNX and check it against PyTorch: artifacts/onnx/fp32.onnx, metrics/export.json."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import asdict
 

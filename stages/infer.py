@@ -1,7 +1,5 @@
 """Measure one variant: artifacts/samples/KEY.csv and KEY.json."""
 
-from __future__ import annotations
-
 import sys
 
 import _project  # noqa: F401

@@ -1,7 +1,5 @@
 """Measure the machine's own peaks, which the report holds every row against: metrics/peaks.json."""
 
-from __future__ import annotations
-
 import os
 
 import _project  # noqa: F401

@@ -1,7 +1,5 @@
 """Tokenize the sentences and compute the fp32 reference logits: artifacts/inputs, metrics/lengths.json."""
 
-from __future__ import annotations
-
 import _project  # noqa: F401
 
 from bench.classifier.model import (

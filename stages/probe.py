@@ -1,7 +1,5 @@
 """Check params.yaml, then write what should make timings stale to metrics/env.json."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

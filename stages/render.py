@@ -1,7 +1,5 @@
 """Write the table, the plots, the notes and the page from results/findings.json and the tables."""
 
-from __future__ import annotations
-
 import _project  # noqa: F401
 import pandas as pd
 

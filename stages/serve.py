@@ -1,7 +1,5 @@
 """Serve one variant: artifacts/served/KEY.json."""
 
-from __future__ import annotations
-
 import sys
 
 import _project  # noqa: F401

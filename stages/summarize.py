@@ -1,7 +1,5 @@
 """Put every variant's figures into tidy tables and metrics/variants, and write down what they show: findings.json."""
 
-from __future__ import annotations
-
 import _project  # noqa: F401
 
 from bench.core.errors import run_stage

@@ -6,8 +6,6 @@ Writes requirements.lock and those of tests and fleets, which `run.py` installs 
 already stays as it is, where the requirements allow it.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import shutil

@@ -7,8 +7,6 @@ What stands between `<!-- KIND NAME -->` and `<!-- end -->` is drawn anew, so th
 is not what it should be.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

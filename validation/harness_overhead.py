@@ -8,8 +8,6 @@ Needs the artifacts of a finished `dvc repro`.  Two comparisons:
 Exits with 1 if a p50 is more than 2% apart.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -15,8 +15,6 @@ into a core's own caches and waits for nothing, so only the core's speed changes
 it (on a virtual machine, other guests).  Rows whose GPU waits for the host vary as much.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

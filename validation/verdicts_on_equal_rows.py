@@ -10,8 +10,6 @@ seldom, or if another run's p50 lies outside its interval too often (a walk that
 is only shown).
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -1,7 +1,5 @@
 """Load the user's classifier in PyTorch, untouched and whole, and compute its fp32 reference logits on the CPU."""
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

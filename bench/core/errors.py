@@ -1,7 +1,5 @@
 """The errors that a user can cause or mend, shown as one message without a traceback, and how a stage reports them."""
 
-from __future__ import annotations
-
 import errno
 import io
 import re

@@ -4,8 +4,6 @@ Everything is written beside its destination under a temporary name and moved in
 place when complete.  Numbers in JSON are finite: NaN is a bug, not a value.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

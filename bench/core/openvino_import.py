@@ -5,8 +5,6 @@ count there (openvino/tools/ovc/__init__.py and openvino_telemetry/main.py of 20
 the package openvino_telemetry cannot be imported it uses a stand-in that does nothing: its own way out.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

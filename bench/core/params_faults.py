@@ -1,7 +1,5 @@
 """Faults of params.yaml as `key: got value, allowed: …`, from what pydantic and the YAML parser find."""
 
-from __future__ import annotations
-
 from types import UnionType
 from typing import Any, get_args, get_origin
 

@@ -1,7 +1,5 @@
 """Where everything lies, relative to the project's folder (the working folder of every stage)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PARAMS = Path("params.yaml")

@@ -4,8 +4,6 @@ The stages that measure build these models and the stages that report read them 
 than is named here; what has its default is left out of it.  Numbers are finite.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator

@@ -3,8 +3,6 @@
 A file may hold more than is named here.  Numbers are finite.
 """
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired

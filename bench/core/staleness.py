@@ -8,8 +8,6 @@ artifacts/required/NAME     whether a row uses a converted graph: one that none 
 What rows that are no longer configured left behind is removed: it would be committed as a part of another run.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path

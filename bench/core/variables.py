@@ -5,8 +5,6 @@ that measure, and is said.  What takes effect before a program starts (another m
 back: it is recorded, and rows that were timed without it are stale.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import PurePath

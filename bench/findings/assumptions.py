@@ -4,8 +4,6 @@
 without any it was not tested.  A tie within the noise floor is no sure tie: it leaves the question open.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any

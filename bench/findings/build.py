@@ -1,7 +1,5 @@
 """Compute what a run shows from its tables, once for all reports: results/findings.json."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import get_args
 

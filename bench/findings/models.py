@@ -3,8 +3,6 @@
 Latencies are in ms, rates a second, durations in seconds, memory in MiB, shares and losses between 0 and 1.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict

@@ -1,7 +1,5 @@
 """What rows sustain under load: which sustains most, how sure that is, and what each sustains within other budgets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -2,8 +2,6 @@
 batch sizes change; how much of it is noise, what disturbed it, and which rows are no part of any comparison.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator

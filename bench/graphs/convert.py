@@ -7,8 +7,6 @@ int8_static   weights in INT8 per channel, activations in UINT8 with calibrated 
 int8_qdq      weights and activations in INT8 with calibrated ranges (QDQ pairs); for TensorRT
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import shutil

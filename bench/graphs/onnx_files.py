@@ -1,7 +1,5 @@
 """Load and save ONNX graphs so that their bytes depend on the model alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -10,8 +10,6 @@ Runtime's fusion knows (x · (1 + erf(x/√2))) · ½ alone; without it, GELU is
 widest activations.  Halving is exact in binary floating point, so both forms give the same values.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

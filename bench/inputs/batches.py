@@ -7,8 +7,6 @@ longest  dynamic, `[batch, length]`: the batch's longest sentence, rounded up, n
 none     packed (varlen): ids `[tokens]`, lengths `[batch]`, token types `[tokens]`
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ Linux's control groups, versions 1 and 2, hold the quota (kernel documentation: 
 scheduler/sched-bwc); the limits of all groups above a process hold for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 

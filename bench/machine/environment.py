@@ -6,8 +6,6 @@ artifacts/machine.json says which machine it is.  Two of one kind have the same 
 what was measured once (peaks, the seconds of an export) is this machine's only where it carries this machine's id.
 """
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import re

@@ -3,8 +3,6 @@
 An entry of CUDA_VISIBLE_DEVICES is a number in PCI order, a GPU's UUID or its beginning, or a MIG device's UUID.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """One timing at a time on a machine, whichever folder it is started in."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

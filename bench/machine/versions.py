@@ -3,8 +3,6 @@
 Importing PyTorch, transformers and ONNX takes seconds, and `probe` runs every time.
 """
 
-from __future__ import annotations
-
 import ast
 import ctypes
 import importlib

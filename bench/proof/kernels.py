@@ -9,8 +9,6 @@ Names as cuBLAS, CUTLASS, cuDNN and TensorRT give them, for instance
     sm90_xmma_gemm_i8f32_i8i32_f32_…         INT8 (in i8, out f32, multiplied as i8, added up in i32)
 """
 
-from __future__ import annotations
-
 import re
 
 MATRIX_PRODUCT = re.compile(r"gemm|gemv|cutlass|nvjet|xmma|fmha|flash|mha_fwd|imma", re.IGNORECASE)

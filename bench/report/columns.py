@@ -3,8 +3,6 @@
 One more column is one entry in `COLUMNS`: it then stands in Markdown, on the page and on the terminal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter

@@ -1,7 +1,5 @@
 """What reports are made of: blocks of Markdown, a heading, a paragraph, a list or a table each; names in backticks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator
 

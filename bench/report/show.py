@@ -1,7 +1,5 @@
 """Open the page of the last run in the browser, or of a run that is under way:  python run.py show"""
 
-from __future__ import annotations
-
 import webbrowser
 from collections.abc import Set
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run as reports read it: its findings, the rows that they are of, and what it was measured on and with."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field

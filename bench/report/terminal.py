@@ -1,7 +1,5 @@
 """Print the results on the terminal, fitted to its width:  python -m bench.report.terminal"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

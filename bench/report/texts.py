@@ -1,7 +1,5 @@
 """results/summary_table.md with every row, fastest first, and notes/engineering_observations.md: what a run shows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from bench.findings.models import Assumption, Energy, Findings, Noise, Pair, Panel, PrecisionSpeedup, TensorRT

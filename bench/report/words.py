@@ -1,7 +1,5 @@
 """How figures and findings are written; a figure that is not known is a dash."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps

@@ -1,7 +1,5 @@
 """Compare recorded runs: each machine's best row, the same row on all, as a chart too, and where the winner changes."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

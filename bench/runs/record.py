@@ -4,8 +4,6 @@ Writes every single run, compressed, what it was measured with, the tables and a
 hundred kB); commit it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -1,7 +1,5 @@
 """OpenVINO on the CPU, fed the same ONNX graphs."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ Engines come from the cache folder that `build_engine` filled; a session here ne
 `bench.workers.engines` checks that the folder did not change.
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path

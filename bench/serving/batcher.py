@@ -4,8 +4,6 @@ A batch is all that waits, up to a limit, as soon as the session is free (what T
 waits for more until the first request in it has waited so long.
 """
 
-from __future__ import annotations
-
 import queue
 import threading
 import time

@@ -8,8 +8,6 @@ wide: an answer that belongs to the neighbour may pass it.  So the batches furth
 they were: the session gives the same logits, or they were mixed up.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

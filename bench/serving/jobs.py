@@ -1,7 +1,5 @@
 """What a serving process is asked to do, and what it hands back."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import ClassVar

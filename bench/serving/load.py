@@ -6,8 +6,6 @@ capacity a run would last until its backlog is answered, which `server_max_async
 mlperf_log_detail.txt alone, one JSON a line behind a prefix.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 import threading

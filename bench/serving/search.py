@@ -6,8 +6,6 @@ server that takes all that waits up to a limit, and for a batch as long as the r
 closed loop.  What really disturbs a server is missing from it.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@
 Nothing is captured, compiled or collected as garbage while requests are answered.
 """
 
-from __future__ import annotations
-
 import gc
 import math
 import os

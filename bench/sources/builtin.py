@@ -4,8 +4,6 @@ Openings, judgements and endings are combined, so that lengths vary as those of 
 and calibration is by opening: no sentence is in both.
 """
 
-from __future__ import annotations
-
 from bench.core.schemas import Labelled
 
 POSITIVE, NEGATIVE = 1, 0

@@ -1,7 +1,5 @@
 """Get the model and the sentences from where params.yaml says, and say where they came from."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Only data formats are fetched: safetensors, JSON, tokenizer files and parquet; n
 hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, as usual.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

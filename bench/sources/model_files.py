@@ -1,7 +1,5 @@
 """Which models can be measured, and which of their files are taken: no pickled weights and no code."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

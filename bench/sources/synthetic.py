@@ -4,8 +4,6 @@ Speed does not depend on the weights, accuracy does: rows of this model have non
 transformers' default (zero): a dropped bias or mask then shows in the logits.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Read sentences from a table, the user's own or the hub's: .csv, .tsv, .jsonl or .parquet."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator, Mapping

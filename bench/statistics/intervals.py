@@ -5,8 +5,6 @@ not the run, is the unit that repeats.  All of it is in logarithms: latencies ar
 their size, and a ratio is a difference.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

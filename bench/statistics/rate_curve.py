@@ -5,8 +5,6 @@ regression), and interpolated on logarithms by monotone cubics (PCHIP; Fritsch a
 say in where the budget is crossed, not only the two around it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

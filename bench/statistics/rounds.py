@@ -18,8 +18,6 @@ With y the logarithm of what a row's process gave in a round (its median, say), 
 Randomized, interleaved trials (Abedi and Brecht 2017) turn what changes with time into noise that is the same for all.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Put everything known about every cell in one tidy table: a row a variant and batch size."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

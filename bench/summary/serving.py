@@ -1,7 +1,5 @@
 """What each row sustained under load, a row a variant (results/serving.csv), and within other latency budgets."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Read and write a run's tables: results/summary.csv and serving.csv, the single runs, and what `dvc metrics` shows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path

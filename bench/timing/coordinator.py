@@ -1,7 +1,5 @@
 """Time rows together: the first timing stage of a `dvc repro` runs the rounds, the later ones take their report."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 import time

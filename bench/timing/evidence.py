@@ -4,8 +4,6 @@ Three things are looked at: where the session ran, the type of its weights, and 
 arithmetic of its kernels.  (The fourth, the error against the reference, is the gate.)
 """
 
-from __future__ import annotations
-
 from bench.core.params import Variant
 from bench.core.reports import Evidence, Profile
 from bench.proof.kernels import arithmetic_shares

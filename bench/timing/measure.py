@@ -3,8 +3,6 @@
 The clock is a parameter, so that the core can be tested without waiting.
 """
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence

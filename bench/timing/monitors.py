@@ -4,8 +4,6 @@ The kernels are seen by CUPTI in a pass of its own that is never timed.  torch.p
 process launches, so it sees the kernels of ONNX Runtime and TensorRT too.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -12,8 +12,6 @@ where the standard deviation is over sentences, averaged over labels.  What agre
     regression    Pearson's correlation of the outputs with the reference's
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ The first stage of a kind runs the rounds, the later ones take their report.  It
 hash of what it was timed with and the repro that it belongs to.  It is taken once, so that old timings never come back.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -4,8 +4,6 @@ p50, p95 and mean are the geometric means of the processes' medians, 95th percen
 repeats (bench/statistics/rounds.py), and intervals, speed-ups and ranks are made of the same figures.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from statistics import geometric_mean
 from typing import Any

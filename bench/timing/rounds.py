@@ -5,8 +5,6 @@ row shows it.  In rounds such a change falls on all rows alike (Abedi and Brecht
 trials).
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import time

@@ -6,8 +6,6 @@ Nothing else runs here: one runtime a process, so that the thread pools of two
 runtimes never fight, and settings read at start-up are the variant's own.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator

@@ -10,8 +10,6 @@ version or GPU: the folder's name holds a hash of all of these, so that an engin
 of other weights or another GPU is never found, let alone used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -3,8 +3,6 @@
 It sleeps in a read of the worker's output: a parent that polls or redraws takes a core away from what it measures.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

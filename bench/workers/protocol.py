@@ -4,8 +4,6 @@ The launcher writes a job file; the worker prints events, a line each with a mar
 front (anything else on its output is the libraries' talk), and writes a result file.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Recognise from an error that memory ran out, that a runtime is not to be had, or that it does not take a model."""
 
-from __future__ import annotations
-
 from bench.core.errors import BenchError
 from bench.core.files import shortened
 from bench.runtimes.base.session import Unavailable, Unfit

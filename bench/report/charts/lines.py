@@ -2,8 +2,6 @@
 load a panel above the rate that each row sustains.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence

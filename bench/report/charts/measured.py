@@ -1,7 +1,5 @@
 """What the charts of a device are made of, as plain records."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

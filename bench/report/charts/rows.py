@@ -1,7 +1,5 @@
 """Charts with a line for each row, the fastest on top: they can be read however many rows there are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A chart in Vega-Lite, with the colours, axes, layers and names that charts share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Every chart of a report: made once, drawn into results/plots, and handed to the page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 

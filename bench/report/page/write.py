@@ -1,7 +1,5 @@
 """Put the page together: one HTML file with its data, its charts and all of its code inside."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

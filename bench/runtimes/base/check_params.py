@@ -3,8 +3,6 @@
 DVC fills dvc.yaml from params.yaml before any stage can run, and names a missing key less clearly.
 """
 
-from __future__ import annotations
-
 from bench.core.errors import run_stage
 from bench.core.params import Params, load_params
 from bench.runtimes.base.registry import check_variant

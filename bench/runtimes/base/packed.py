@@ -5,8 +5,6 @@ positions restart there, and behind the last layer the first token of each is ta
 in a padded batch.  Nothing is known about architectures: whether a model is right this way is tried.
 """
 
-from __future__ import annotations
-
 import inspect
 import itertools
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Find a runtime by its name: one file each in bench/runtimes."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable
 from typing import Protocol

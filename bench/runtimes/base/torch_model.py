@@ -3,8 +3,6 @@
 Importing it imports PyTorch and transformers: seconds, and much longer on a slow disk.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import warnings
 from collections import Counter
