@@ -68,7 +68,8 @@ def _torch(device: str, dtype: torch.dtype) -> float:
     import torch
 
     size = CUDA_SIZE if device == "cuda" else CPU_SIZE
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    random = torch.Generator(device).manual_seed(0)
+    left, right = (torch.randn(size, size, device=device, dtype=dtype, generator=random) for _ in range(2))
     return best_seconds(lambda: torch.mm(left, right), device)
 
 
