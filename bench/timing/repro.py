@@ -35,11 +35,6 @@ TIMED = ("infer", "serve")
 """Kinds of stages that time rows, in their order: those of one kind need all of the kind before."""
 
 
-def stage_name(variant: Variant) -> str:
-    """Return the name of the stage that times a variant."""
-    return "infer_tensorrt" if variant.runtime == "tensorrt" else "infer"
-
-
 def _filled(template: str, key: str, variant: Variant) -> str:
     values = {"key": key, "item": key, **{f"item.{name}": str(value) for name, value in variant.model_dump().items()}}
     return PLACE.sub(lambda place: values[place[1]], template)
