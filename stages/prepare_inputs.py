@@ -12,7 +12,7 @@ from bench.classifier.model import (
 from bench.core.errors import run_stage
 from bench.core.files import replacing_folder, write_json, write_text
 from bench.core.params import load_params
-from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCES, TOKEN_COUNTS
+from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCE_FILES, SENTENCES, TOKEN_COUNTS
 from bench.core.progress import log
 from bench.core.schemas import read_sentences
 from bench.inputs.encoded import encode, length_figures, save_encoded, token_counts
@@ -23,8 +23,9 @@ def main() -> None:
     classifier = load_classifier(MODEL)
     check_sequence_length(classifier.config, params.sequence_length)
     tokenizer = load_tokenizer(MODEL)
-    evaluation = encode(tokenizer, read_sentences(SENTENCES / "evaluation.csv"), params.sequence_length)
-    calibration = encode(tokenizer, read_sentences(SENTENCES / "calibration.csv"), params.sequence_length)
+    evaluation, calibration = (
+        encode(tokenizer, read_sentences(SENTENCES / name), params.sequence_length) for name in SENTENCE_FILES
+    )
     log(f"computing the fp32 reference of {len(evaluation)} sentences")
     logits = reference_logits(classifier, evaluation)
     check_labels(logits, evaluation.labels)

@@ -100,14 +100,6 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
             "the first line alone": (r"(?s)^(variant,[^\n]*\n).*", r"\1", "no rows"),
         },
     ),
-    "artifacts/sentences/evaluation.csv": (
-        "prepare_inputs",
-        {
-            "a text for a label": (r",[01]$", ",good", "label"),
-            "no sentences": (r"(?s)^(sentence,pair,label\n).*", r"\1", "no sentences"),
-            "another first line": (r"\Asentence,", "text,", "sentence"),
-        },
-    ),
 }
 """Each CSV file, a stage that reads it, and by what is wrong with it: pattern, replacement, what the message names."""
 

@@ -69,8 +69,8 @@ def test_the_model_and_the_sentences_come_from_the_hub_at_the_pinned_revision(pr
 def test_calibration_never_uses_a_sentence_that_is_evaluated(project: Project) -> None:
     download(project, "hub")
     folder = project.folder / "artifacts/sentences"
-    evaluated = {row.sentence for row in read_sentences(folder / "evaluation.csv")}
-    calibration = {row.sentence for row in read_sentences(folder / "calibration.csv")}
+    evaluated = {row.sentence for row in read_sentences(folder / "evaluation.parquet")}
+    calibration = {row.sentence for row in read_sentences(folder / "calibration.parquet")}
     assert len(evaluated) == 20
     assert len(calibration) == 30
     assert not evaluated & calibration

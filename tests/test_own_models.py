@@ -115,7 +115,7 @@ def test_calibration_sentences_are_never_evaluated_and_their_share_is_said(proje
     use(project, own, table(own.parent), calibration_share=0.25)
     end_of(project, code=0)
     folder = project.folder / "artifacts/sentences"
-    evaluated, calibration = (read_sentences(folder / f"{name}.csv") for name in ("evaluation", "calibration"))
+    evaluated, calibration = (read_sentences(folder / f"{name}.parquet") for name in ("evaluation", "calibration"))
     assert (len(evaluated), len(calibration)) == (15, 5)
     assert not {row.sentence for row in evaluated} & {row.sentence for row in calibration}
     assert "5 of 20 sentences set aside for calibration" in project.read("metrics/model.json")
@@ -127,18 +127,18 @@ def test_every_kind_of_table_gives_the_same_sentences_and_labels_by_name(
 ) -> None:
     use(project, own, table(own.parent, name), calibration_path=str(table(own.parent, "c.csv", 30)))
     end_of(project, code=0)
-    rows = read_sentences(project.folder / "artifacts/sentences/evaluation.csv")
+    rows = read_sentences(project.folder / "artifacts/sentences/evaluation.parquet")
     assert [row.label for row in rows] == [0, 1] * 10
     assert rows[3].sentence == "a fine film about number 3"
-    assert len(read_sentences(project.folder / "artifacts/sentences/calibration.csv")) == 10
+    assert len(read_sentences(project.folder / "artifacts/sentences/calibration.parquet")) == 10
 
 
 TABLES: dict[str, tuple[str | bytes, str]] = {
     "no such column": ("a,b\nx,0\n", "dataset.text_column: got 'text', allowed: a column of bad.csv (a, b)"),
-    "no label": ("text,label\nfine,good\ndull,\n", "bad.csv, line 3: the label is '', allowed: 0 to 1, or one of"),
+    "no label": ("text,label\nfine,good\ndull,\n", "bad.csv, line 3: the label is None, allowed: 0 to 1, or one of"),
     "unknown label": ("text,label\nfine,great\n", "line 2: the label is 'great', allowed: 0 to 1"),
     "label too large": ("text,label\nfine,0\ndull,2\n", "line 3: the label is '2', allowed: 0 to 1"),
-    "no text": ("text,label\nfine,0\n  ,1\n", "line 3: text is '  ', wanted: a text"),
+    "no text": ("text,label\nfine,0\n,1\n", "line 3: text is None, wanted: a text"),
     "a cell too many": ("text,label\nfine,0,1\n", "line 2: 3 cells, the first line names 2"),
     "no rows": ("text,label\n", "holds no sentences"),
     "one row": ("text,label\nfine,0\n", "at least 2"),
@@ -348,7 +348,7 @@ def test_a_warm_cache_serves_while_the_hub_is_switched_off(
 def test_built_in_sentences_judge_no_model_whose_labels_are_others(project: Project, own: Path) -> None:
     use(project, own)
     project.set_params(lambda params: params["dataset"].update(source="builtin"))
-    evaluation = project.folder / "artifacts/sentences/evaluation.csv"
+    evaluation = project.folder / "artifacts/sentences/evaluation.parquet"
     end_of(project, code=0)
     assert {row.label for row in read_sentences(evaluation)} == {None}
     edit(own / "config.json", id2label={"0": "NEGATIVE", "1": "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1})

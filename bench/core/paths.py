@@ -8,6 +8,7 @@ PIPELINE = Path("dvc.yaml")
 ARTIFACTS = Path("artifacts")
 MODEL = ARTIFACTS / "model"
 SENTENCES = ARTIFACTS / "sentences"
+SENTENCE_FILES = ("evaluation.parquet", "calibration.parquet")
 INPUTS = ARTIFACTS / "inputs"
 EVALUATION = INPUTS / "evaluation.npz"
 CALIBRATION = INPUTS / "calibration.npz"

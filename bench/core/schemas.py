@@ -1,16 +1,16 @@
-"""What each JSON and CSV file between the stages holds; checked as it is read.
+"""What each JSON, CSV and Parquet file between the stages holds; checked as it is read.
 
 A file may hold more than is named here.  Numbers are finite.
 """
 
-import csv
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from bench.core.files import damaged, read_csv, read_json
+from bench.core.errors import DataError
+from bench.core.files import checked, damaged, read_json
 from bench.core.model_inputs import Padding, Task
 from bench.core.paths import ENVIRONMENT, MACHINE, PROVENANCE
 
@@ -196,7 +196,7 @@ SummaryRow: Any = TypedDict(
 
 
 class SentenceRow(TypedDict):
-    """A row of artifacts/sentences/evaluation.csv and calibration.csv; empty where there is no pair or label."""
+    """A row of a file in artifacts/sentences, without the cells that are null."""
 
     sentence: str
     pair: NotRequired[str]
@@ -212,19 +212,31 @@ class Labelled(NamedTuple):
 
 
 def write_sentences(path: Path, labelled: list[Labelled]) -> None:
-    """Write `sentence,pair,label` rows, UTF-8, Unix line ends."""
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("sentence", "pair", "label"))
-        writer.writerows((row.sentence, row.pair or "", "" if row.label is None else row.label) for row in labelled)
+    """Write Parquet, which holds any text as it is: `sentence`, `label` and `pair`, null where there is none."""
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {"sentence": pyarrow.large_string(), "label": pyarrow.int64(), "pair": pyarrow.large_string()}
+    table = pyarrow.Table.from_pylist([row._asdict() for row in labelled], pyarrow.schema(kinds))
+    parquet.write_table(table, path)
 
 
 def read_sentences(path: Path) -> list[Labelled]:
     """Read what `write_sentences` wrote; DataError if it is missing, damaged or empty."""
+    import pyarrow
+    from pyarrow import parquet
+
     hint = "`dvc repro -f download` renews it"
-    rows = read_csv(path, hint, SentenceRow)
-    if not rows:
+    try:
+        cells = parquet.ParquetFile(path).read().to_pylist()
+    except FileNotFoundError:
+        raise DataError(f"{path.as_posix()} is missing: {hint}") from None
+    except (OSError, ValueError, pyarrow.ArrowException) as problem:
+        raise damaged(path, str(problem), hint) from None
+    if not cells:
         raise damaged(path, "no sentences", hint)
+    rows = [{name: cell for name, cell in row.items() if cell is not None} for row in cells]
+    checked(rows, list[SentenceRow], path, hint, is_strict=True)
     return [Labelled(row["sentence"], row.get("label"), row.get("pair")) for row in rows]
 
 

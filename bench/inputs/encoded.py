@@ -95,6 +95,10 @@ def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> En
     except Exception as problem:  # the Rust tokenizers raise plain exceptions
         reason = shortened(str(problem).strip() or type(problem).__name__)
         raise DataError(f"the model's tokenizer cannot encode the sentences: {reason}") from None
+    empty = np.flatnonzero(tokens["attention_mask"].sum(axis=1) == 0)
+    if empty.size:
+        text = shortened(repr(labelled[empty[0]].sentence))
+        raise DataError(f"the model's tokenizer makes no token of {text}: leave such rows out of the table")
     types = tokens.get("token_type_ids")
     return Encoded(
         tokens["input_ids"].astype(np.int64),

@@ -7,6 +7,7 @@ from typing import Any
 from bench.core.errors import DataError, HubUnreachable
 from bench.core.files import file_sha256, remove
 from bench.core.params import Dataset, Model
+from bench.core.paths import SENTENCE_FILES
 from bench.core.progress import log
 from bench.core.schemas import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
@@ -17,7 +18,6 @@ from bench.sources.tables import read_table
 
 TRAIN_SENTENCES = 2000
 BUILTIN = "built-in sentences"
-SENTENCE_FILES = ("evaluation.csv", "calibration.csv")
 SHOWN_DIGITS = 12
 Sentences = tuple[str, list[Labelled], list[Labelled]]
 """The name of the sentences, those to evaluate and those to calibrate with."""
@@ -87,7 +87,7 @@ def fit_stand_in(model: Model, sentences: Path, folder: Path) -> None:
 
 
 def fetch_sentences(dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path) -> dict[str, Any]:
-    """Write evaluation.csv and calibration.csv to `folder` and return their provenance.
+    """Write the files of sentences to `folder` and return their provenance.
 
     Errors as for the model; the built-in sentences take the place only of a hub that does not answer.  Their labels are
     NEGATIVE and POSITIVE: a model that names its own otherwise is given them without.
@@ -122,7 +122,7 @@ def _sentences(dataset: Dataset, config: dict[str, Any], timeout_seconds: float,
         log(f"fetching {source} from the hub")
         tables = [download_sentences(source, split, downloads) for split in (dataset.split, "train")]
         evaluation = [row for path in tables[0] for row in read_table(path, columns, names, labels)]
-        calibration = read_table(tables[1][0], columns, names, labels, TRAIN_SENTENCES)
+        calibration = read_table(tables[1][0], columns, names, labels, limit=TRAIN_SENTENCES)
         return f"{dataset.id}@{dataset.revision}", evaluation, calibration
     except HubUnreachable as problem:
         _go_on_without_the_hub(problem, dataset.chosen_source, "dataset.source", "the built-in sentences")
@@ -139,7 +139,7 @@ def _local_sentences(dataset: Dataset, names: dict[str, int], labels: int) -> Se
     name = f"{path.name} (sha256 {file_sha256(path)[:SHOWN_DIGITS]})"
     if dataset.calibration_path is not None:
         other = Path(dataset.calibration_path)
-        calibration = read_table(other, dataset.without_labels(), names, labels, TRAIN_SENTENCES)
+        calibration = read_table(other, dataset.without_labels(), names, labels, limit=TRAIN_SENTENCES)
         return f"{name}, calibrated with {other.name}", rows, calibration
     count = max(1, round(dataset.calibration_share * len(rows)))
     chosen = set(random.Random(0).sample(range(len(rows)), count))
