@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -24,6 +25,7 @@ class Hub:
         self.repositories = repositories
         self.missing: set[str] = set()
         self.truncated: set[str] = set()
+        self.branches: set[str] = set()
         self.hangs = False
         self.refusals: dict[str, tuple[int, str]] = {}
         self.requests: list[str] = []
@@ -75,7 +77,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.refuse(code, status)
             elif repository not in hub.repositories:
                 self.refuse("RepoNotFound")
-            elif revision not in ("", COMMIT):
+            elif unquote(revision) not in ("", COMMIT, *hub.branches):
                 self.refuse("RevisionNotFound")
             else:
                 siblings = [{"rfilename": name} for name in hub.files(repository)]
@@ -85,7 +87,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def answer_file(self, with_body: bool) -> None:
             location, name = self.path.lstrip("/").split("/resolve/", 1)
             repository = location.removeprefix("datasets/")
-            name = name.split("/", 1)[1]
+            name = unquote(name.split("/", 1)[1])
             path = hub.files(repository).get(name)
             if path is None or name in hub.missing:
                 self.refuse("EntryNotFound")

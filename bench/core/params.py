@@ -96,6 +96,7 @@ class Model(FromHubOrPath):
 class Dataset(FromHubOrPath):
     """The sentences that are classified."""
 
+    config: Annotated[str, Field(min_length=1)] | None = None
     split: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)]
     source: Literal["auto", "hub", "local", "builtin"]
     text_column: Annotated[str, Field(min_length=1)] = "sentence"

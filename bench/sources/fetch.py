@@ -4,20 +4,23 @@ import random
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import DataError, HubUnreachable
+from bench.core.errors import DataError, DownloadError, HubUnreachable
 from bench.core.files import file_sha256, remove
 from bench.core.params import Dataset, Model
 from bench.core.paths import SENTENCE_FILES
 from bench.core.progress import log
 from bench.core.schemas import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
-from bench.sources.hub import HubSource, download_model, download_sentences
+from bench.sources.hub import HubSource, download_model, fetch_file, list_files
+from bench.sources.hub_datasets import choose_files, read_card
 from bench.sources.model_files import CONFIG, check_model, copy_model, label_names, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
 
 TRAIN_SENTENCES = 2000
 BUILTIN = "built-in sentences"
+README = "README.md"
+TRAIN = "train"
 SHOWN_DIGITS = 12
 Sentences = tuple[str, list[Labelled], list[Labelled]]
 """The name of the sentences, those to evaluate and those to calibrate with."""
@@ -46,9 +49,9 @@ def _fill(model: Model, folder: Path) -> dict[str, Any]:
     source_of_hub = HubSource(model.id, model.revision, "model", model.hub_timeout_seconds)
     try:
         log(f"fetching {source_of_hub} from the hub")
-        download_model(source_of_hub, folder)
+        found = download_model(source_of_hub, folder)
         remove(folder / ".cache")  # the hub client's own, holds the time of the download
-        return {"model": f"{model.id}@{model.revision}", "model_is_real": True}
+        return {"model": f"{found.repo_id}@{found.revision}", "model_is_real": True}
     except HubUnreachable as problem:
         _go_on_without_the_hub(problem, model.chosen_source, "model.source", "a synthetic model")
         for leftover in folder.iterdir():
@@ -120,10 +123,7 @@ def _sentences(dataset: Dataset, config: dict[str, Any], timeout_seconds: float,
     downloads = folder / "downloads"
     try:
         log(f"fetching {source} from the hub")
-        tables = [download_sentences(source, split, downloads) for split in (dataset.split, "train")]
-        evaluation = [row for path in tables[0] for row in read_table(path, columns, names, labels)]
-        calibration = read_table(tables[1][0], columns, names, labels, limit=TRAIN_SENTENCES)
-        return f"{dataset.id}@{dataset.revision}", evaluation, calibration
+        return _hub_sentences(source, columns, names, labels, downloads)
     except HubUnreachable as problem:
         _go_on_without_the_hub(problem, dataset.chosen_source, "dataset.source", "the built-in sentences")
         log("NOTE: the sentences are the built-in ones")
@@ -132,8 +132,33 @@ def _sentences(dataset: Dataset, config: dict[str, Any], timeout_seconds: float,
         remove(downloads)
 
 
+def _hub_sentences(
+    source: HubSource, dataset: Dataset, names: dict[str, int], labels: int, downloads: Path
+) -> Sentences:
+    """Read a split of the hub's; calibrate with the split `train`, or with a share where that is not another one."""
+    source, files = list_files(source)
+    card = read_card(fetch_file(source, README, downloads), str(source)) if README in files else {}
+    chosen, splits = choose_files(files, card, dataset.config, str(source))
+    if dataset.split not in splits:
+        raise DownloadError(
+            f"{source}: has no split {dataset.split!r}: set dataset.split to one that it has: {', '.join(splits)}"
+        )
+
+    def read(name: str, columns: Dataset, limit: int | None = None) -> list[Labelled]:
+        return read_table(
+            fetch_file(source, name, downloads), columns, names, labels, limit=limit, shown=f"{source}: {name}"
+        )
+
+    rows = [row for name in splits[dataset.split] for row in read(name, dataset)]
+    title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
+    if dataset.split == TRAIN or TRAIN not in splits:
+        return _set_aside(title, rows, dataset.calibration_share)
+    calibration = read(splits[TRAIN][0], dataset.without_labels(), TRAIN_SENTENCES)
+    return f"{title}, calibrated with {TRAIN}", rows, calibration
+
+
 def _local_sentences(dataset: Dataset, names: dict[str, int], labels: int) -> Sentences:
-    """Read the user's tables; without one for calibration, set a share of the sentences aside by a fixed seed."""
+    """Read the user's tables; without one for calibration, set a share of the sentences aside."""
     path = Path(str(dataset.path))
     rows = read_table(path, dataset, names, labels)
     name = f"{path.name} (sha256 {file_sha256(path)[:SHOWN_DIGITS]})"
@@ -141,12 +166,15 @@ def _local_sentences(dataset: Dataset, names: dict[str, int], labels: int) -> Se
         other = Path(dataset.calibration_path)
         calibration = read_table(other, dataset.without_labels(), names, labels, limit=TRAIN_SENTENCES)
         return f"{name}, calibrated with {other.name}", rows, calibration
-    count = max(1, round(dataset.calibration_share * len(rows)))
+    return _set_aside(name, rows, dataset.calibration_share)
+
+
+def _set_aside(name: str, rows: list[Labelled], share: float) -> Sentences:
+    """Take a share of the sentences for calibration, by a fixed seed, and say so in their name."""
+    count = max(1, round(share * len(rows)))
     chosen = set(random.Random(0).sample(range(len(rows)), count))
     aside = [row for place, row in enumerate(rows) if place in chosen]
     kept = [row for place, row in enumerate(rows) if place not in chosen]
     if not kept:
-        raise DataError(
-            f"{path.as_posix()} holds {len(rows)} sentence, wanted: at least 2, one of them for calibration"
-        )
+        raise DataError(f"{name} holds {len(rows)} sentence, wanted: at least 2, one of them for calibration")
     return f"{name}, {len(aside)} of {len(rows)} sentences set aside for calibration", kept, aside

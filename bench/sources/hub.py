@@ -7,7 +7,7 @@ hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME, H
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,43 +37,36 @@ class HubSource:
         return f"{self.repo_id}@{self.revision[:7]}"
 
 
-def download_model(source: HubSource, folder: Path) -> None:
-    """Fetch config, tokenizer and safetensors into `folder`, the config first.
+def download_model(source: HubSource, folder: Path) -> HubSource:
+    """Fetch config, tokenizer and safetensors into `folder`, the config first; return the source at its commit.
 
     Raises HubUnreachable if the hub does not answer, DownloadError for what it answers, ModelError for an unfit model.
     """
-    names = _list_files(source)
+    source, names = list_files(source)
     for name in first_files(names, str(source)):
-        _fetch_file(source, name, folder)
+        fetch_file(source, name, folder)
         if name == CONFIG:
             check_kind(read_config(folder / CONFIG))
     for name in weight_files(folder, names, str(source)):
-        _fetch_file(source, name, folder)
+        fetch_file(source, name, folder)
+    return source
 
 
-def download_sentences(source: HubSource, split: str, folder: Path) -> list[Path]:
-    """Fetch the parquet files of one split and return their paths in order; errors as for a model."""
-    names = sorted(name for name in _list_files(source) if name.endswith(".parquet") and f"/{split}-" in f"/{name}")
-    if not names:
-        raise DownloadError(
-            f"{source}: has no parquet file of the split {split!r}: set dataset.split to one that it has"
-        )
-    return [_fetch_file(source, name, folder) for name in names]
-
-
-def _list_files(source: HubSource) -> set[str]:
+def list_files(source: HubSource) -> tuple[HubSource, set[str]]:
+    """Return the source at the commit that its revision stands for now, and the names of its files."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
         with _hub_errors(source, "its files in the cache (HF_HUB_OFFLINE is set)"):
             folder = Path(snapshot_download(source.repo_id, **source.version, local_files_only=True))
-        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        return replace(source, revision=folder.name), names
     with _hub_errors(source, "its list of files"):
         info: Any = HfApi().repo_info(source.repo_id, **source.version, timeout=source.timeout_seconds)
-    return {sibling.rfilename for sibling in info.siblings or []}
+    return replace(source, revision=info.sha), {sibling.rfilename for sibling in info.siblings or []}
 
 
-def _fetch_file(source: HubSource, name: str, folder: Path) -> Path:
+def fetch_file(source: HubSource, name: str, folder: Path) -> Path:
     """Copy a file from the hub's cache if it lies there at this revision, else download it."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
