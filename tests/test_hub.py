@@ -101,6 +101,13 @@ def test_hub_fails_with_one_message_and_leaves_no_half_model(name: str, project:
     assert not list((project.folder / "artifacts").glob(".model*"))
 
 
+def test_a_branch_of_a_model_is_kept_as_its_commit(project: Project, hub: Hub) -> None:
+    hub.branches.add("main")
+    download(project, "hub", revision="main")
+    assert f"{MODEL}@{COMMIT}" in project.read("metrics/model.json")
+    assert not any("/resolve/main/" in request for request in hub.requests)
+
+
 @pytest.mark.usefixtures("hub")
 def test_hub_names_a_wrong_revision(project: Project) -> None:
     assert "has no revision 'v9'" in download(project, "hub", code=1, revision="v9")
