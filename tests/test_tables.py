@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import pytest
@@ -15,7 +16,7 @@ from tiny_models import write_tiny_model
 from bench.core.errors import BenchError
 from bench.core.params import Dataset
 from bench.core.schemas import Labelled, read_sentences, write_sentences
-from bench.inputs.encoded import encode
+from bench.inputs.encoded import encode, load_encoded, load_reference
 from bench.sources.tables import read_table
 
 TEXTS = [
@@ -70,6 +71,37 @@ def test_texts_go_unchanged_from_file_to_stage(name: str, project: Project, tmp_
     rows = read_sentences(project.folder / "artifacts/sentences/evaluation.parquet")
     assert [row.sentence for row in rows] == TEXTS
     assert [row.label for row in rows] == [place % 2 for place in range(len(TEXTS))]
+
+
+def test_labels_from_plain_transformers_are_all_right(project: Project, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    own, texts = (
+        tmp_path / "own",
+        [*TEXTS, *(f"{words}{end}" for words in TEXTS[:4] for end in ("\r", " ", "\r\n", "\t"))],
+    )
+    write_tiny_model("roberta", own, num_labels=2)
+    model, tokenizer = (kind.from_pretrained(own) for kind in (AutoModelForSequenceClassification, AutoTokenizer))
+    with torch.inference_mode():
+        tokens = [tokenizer(text, truncation=True, max_length=32, return_tensors="pt") for text in texts]
+        logits = np.concatenate([model(**given).logits.numpy() for given in tokens])
+    table = pd.DataFrame({"text": texts, "label": logits.argmax(axis=1)})
+    table.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+
+    def change(params: dict[str, Any]) -> None:
+        params["model"] |= {"source": "auto", "path": str(own)}
+        others = str(write(tmp_path / "others.csv", ["something else", "and more"]))
+        data = {"path": str(tmp_path / "a.jsonl"), "calibration_path": others}
+        params["dataset"] |= {"source": "auto", "text_column": "text", **data}
+
+    project.set_params(change)
+    for stage in ("probe", "download", "prepare_inputs"):
+        project.script(f"stages/{stage}.py")
+    inputs = project.folder / "artifacts/inputs/evaluation.npz"
+    reference = load_reference(inputs)
+    assert (load_encoded(inputs).labels == reference.argmax(axis=1)).all()
+    assert np.allclose(np.sort(reference, axis=0), np.sort(logits, axis=0), atol=1e-5)
 
 
 def test_pairs_and_missing_labels_survive_between_stages(tmp_path: Path) -> None:
