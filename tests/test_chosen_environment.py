@@ -15,7 +15,6 @@ from bench.core.params import Variant
 from bench.core.reports import Evidence
 from bench.core.variables import CLEARED, KEPT, RECORDED, chosen_variables, is_cleared, recorded_variables
 from bench.machine import lock
-from bench.runtimes import pytorch
 from bench.runtimes.base.session import SessionSpec
 from bench.runtimes.pytorch import open_session
 from bench.timing.evidence import contradiction
@@ -115,7 +114,7 @@ def test_a_compiled_row_proves_that_compiled_code_ran(
         return compile_by(function, backend=backend, **settings) if backend else function
 
     monkeypatch.setattr(torch, "compile", compile_or_not)
-    monkeypatch.setattr(pytorch, "_check_compiler", lambda: None)
+    monkeypatch.setattr("bench.runtimes.base.torch_model.check_compiler", lambda: None)
     row = Variant(runtime="pytorch", device="cpu", precision="fp32", graph="model", options={"compile": "default"})
     found = contradiction(row, compiled_evidence(measured))
     assert found == ("" if is_compiled else "wanted compiled code, observed 1 calls of the model without it")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from bench.core.params import Variant
 from bench.core.reports import Evidence
 from bench.machine.can_run import DECIDING, deciding_instructions, has_bf16, reason_to_skip
 from bench.runtimes import openvino, pytorch
+from bench.runtimes.base import torch_model
 from bench.runtimes.base.session import SessionSpec, Unavailable, Unfit
 from bench.timing.evidence import contradiction
 
@@ -157,17 +160,78 @@ def test_a_graph_that_openvino_does_not_take_rejects_its_row(tmp_path: Path) -> 
         openvino.open_session(spec)
 
 
-def test_compiled_rows_of_the_cpu_are_unavailable_without_a_compiler(
-    distilbert: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_rows_of_the_cpu_are_unavailable_without_a_compiler(distilbert: Made) -> None:
     from torch._inductor import config, cpp_builder
 
-    monkeypatch.setattr(config.cpp, "cxx", ("a-compiler-that-is-not-there",))
     cpp_builder.cpp_compiler_search.cache_clear()
-    with pytest.raises(Unavailable, match=r"torch.compile needs a C\+\+ compiler on the CPU, and none was found"):
+    with (
+        config.patch("cpp.cxx", ("a-compiler-that-is-not-there",)),
+        pytest.raises(Unavailable, match=r"torch.compile needs a C\+\+ compiler on the CPU, and none was found"),
+    ):
         pytorch.open_session(
             SessionSpec("cpu", "fp32", distilbert.folder / "model", {"compile": "default"}, [1], LENGTH, cpu_threads=1)
         )
+
+
+def failing_compiler(folder: Path, said: str) -> str:
+    """Write a C++ compiler that names its version and builds nothing."""
+    program = folder / "g++"
+    lines = "import sys", "'-v' in sys.argv or '--version' in sys.argv or sys.exit(SAID)", "print('g++ 13.2.0')"
+    program.write_text("\n".join([f"#!{sys.executable}", *lines]).replace("SAID", repr(said)))
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a compiler that is a script")
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("k.cpp:1:10: fatal error: Python.h: No such file", "Python's headers are missing .*: install them"),
+        ("g++: error: unrecognized option '-std=c++20'", "unrecognized option .*; install a whole compiler"),
+    ],
+)
+def test_a_row_is_skipped_where_no_line_compiles(
+    said: str, reason: str, distilbert: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from torch._inductor import config, cpp_builder
+
+    if "Python.h" not in said:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_, **__: str(tmp_path))
+    cpp_builder.cpp_compiler_search.cache_clear()
+    torch.compiler.reset()
+    with config.patch("cpp.cxx", (failing_compiler(tmp_path, said),)):
+        session = distilbert.session("pytorch", "fp32", "model", compile="default")
+        with pytest.raises(Unavailable, match=f"torch.compile cannot build one line of code: .*{reason}"):
+            session.run(distilbert.encoded.rows(np.arange(1)))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="PyTorch quotes these folders on Windows")
+def test_the_linker_gets_a_folder_with_a_space_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import cpp_builder
+    from torch.utils import cpp_extension
+
+    torch_model.quote_library_folders()
+    torch_model.quote_library_folders()
+    monkeypatch.setattr(cpp_extension, "TORCH_LIB_PATH", "/home/of me/torch/lib")
+    monkeypatch.setattr(cpp_builder, "_get_python_related_args", lambda: ([], ["/home/it's/lib"]))
+    builder = cpp_builder.CppBuilder("k", "k.cpp", cpp_builder.CppTorchOptions(), str(tmp_path))
+    words = shlex.split(builder.get_command_line())
+    assert {"-L/home/of me/torch/lib", "-L/home/it's/lib"} <= set(words)
+
+
+@pytest.mark.parametrize(("kind", "padding"), [("bart", "fixed"), ("gpt2", "longest")])
+def test_kinds_that_take_no_trial_mask_are_compiled(
+    kind: str, padding: Any, made: MadeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    found = made(kind)
+    session = found.session("pytorch", "fp32", "model", padding=padding, compile="default")
+    assert error_of(found, session) < 1e-4
 
 
 def test_static_int8_is_calibrated_without_padding_and_quantizes_the_weights_columns(distilbert: Made) -> None:

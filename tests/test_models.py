@@ -249,7 +249,7 @@ def test_a_compiled_row_sees_each_batch_and_not_the_one_before(
     import torch
 
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setattr(pytorch, "_check_compiler", lambda: None)
+    monkeypatch.setattr("bench.runtimes.base.torch_model.check_compiler", lambda: None)
     found = made(kind)
     session = found.session("pytorch", "fp32", "model", compile="default")
     for rows in (np.array([0]), np.array([4, 5, 6]), np.array([1]), np.array([7, 8, 9])):

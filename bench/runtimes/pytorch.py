@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.model_inputs import INPUT_NAMES, AnyBatch, IntArray, Padding
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import Logits, Session, SessionSpec, Unavailable
+from bench.runtimes.base.session import Logits, Session, SessionSpec
 
 if TYPE_CHECKING:
     import torch
@@ -37,23 +37,13 @@ def open_session(spec: SessionSpec) -> Session:
     if spec.device == "cuda":
         torch_model.check_gpu(is_compiled)
     elif is_compiled:
-        _check_compiler()
+        torch_model.check_compiler()
     torch.set_num_threads(spec.cpu_threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision("high" if spec.precision == "tf32" else "highest")  # `high` allows TF32
     torch.backends.cudnn.allow_tf32 = spec.precision == "tf32"  # convolutions take TF32 unless told otherwise
     return (CompiledSession if is_compiled else EagerSession)(torch_model.load_model(spec), spec)
-
-
-def _check_compiler() -> None:
-    """Raise Unavailable where there is no C++ compiler: torch.compile writes C++ for the CPU."""
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except (exc.InvalidCxxCompiler, RuntimeError, OSError) as problem:
-        raise Unavailable(f"torch.compile needs a C++ compiler on the CPU, and none was found: {problem}") from None
 
 
 class EagerSession(Session):
@@ -119,7 +109,8 @@ class CompiledSession(EagerSession):
         with torch.inference_mode():
             if shape not in self._buffers:
                 self._buffers[shape] = InputBuffers((len(inputs), *shape), self._spec.device)
-            host: Logits = self._compiled(self._buffers[shape].fill(inputs)).cpu().numpy()
+            with torch_model.compiling(self._spec.device):
+                host: Logits = self._compiled(self._buffers[shape].fill(inputs)).cpu().numpy()
         return host
 
     def evidence(self) -> Evidence:
@@ -144,10 +135,9 @@ class CompiledSession(EagerSession):
         mask = torch.ones_like(ids)
         mask[1, length // 2 :] = 0
         with torch.inference_mode():
-            required = self._forward([ids, mask])
             try:
-                got = self._forward([ids, mask.bool()[:, None, None, :]])
-            except Exception:  # whatever an architecture's own code raises on a mask that it does not know
+                required, got = (self._forward([ids, each]) for each in (mask, mask.bool()[:, None, None, :]))
+            except Exception:  # what an architecture's own code raises on an unknown mask, or on ids of no sentence
                 return False
         return got.shape == required.shape and bool(torch.allclose(got, required, rtol=0.02, atol=0.02))
 

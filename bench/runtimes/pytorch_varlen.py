@@ -82,7 +82,8 @@ class VarlenSession(Session):
         with torch.inference_mode():
             if bucket not in self._graphs:
                 before = torch.cuda.memory_reserved()
-                self._graphs[bucket] = CapturedRow(self._logits, bucket, self._classifier, self._pool)
+                with torch_model.compiling("cuda"):
+                    self._graphs[bucket] = CapturedRow(self._logits, bucket, self._classifier, self._pool)
                 self._capture_bytes += torch.cuda.memory_reserved() - before
             return self._graphs[bucket].run(batch)
 

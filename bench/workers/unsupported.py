@@ -16,7 +16,11 @@ OUT_OF_MEMORY_TEXTS = (
     "unable to allocate",
 )
 SENTENCE_ENDS = (". ", ") ", "] ", ": ", "\n")
-REFUSALS = {"onnxruntime.": ("NotImplemented", "InvalidGraph", "InvalidArgument"), "torch._dynamo.": ()}
+REFUSALS = {
+    "onnxruntime.": ("NotImplemented", "InvalidGraph", "InvalidArgument"),
+    "torch._dynamo.": (),
+    "torch._inductor.": (),
+}
 """Modules of a library's errors, and which of them are refusals (none named: all)."""
 
 

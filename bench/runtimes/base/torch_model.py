@@ -4,8 +4,18 @@ Importing it imports PyTorch and transformers: seconds, and much longer on a slo
 """
 
 import importlib.util
+import os
+import re
+import shlex
+import sys
+import sysconfig
+import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +23,11 @@ from transformers import AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
+from bench.core.files import shortened
 from bench.runtimes.base.session import SessionSpec, Unavailable
+
+BUILD_ERROR = re.compile(r"^.*(?:error:|cannot find|failed to map|Failed to find|No such file).*$", re.MULTILINE)
+"""A line in which a compiler, a linker or a loader says what is wrong."""
 
 
 def check_gpu(is_compiled: bool) -> None:
@@ -22,6 +36,73 @@ def check_gpu(is_compiled: bool) -> None:
         raise Unavailable("PyTorch sees no CUDA GPU (CPU build of PyTorch, or a driver that is too old)")
     if is_compiled and importlib.util.find_spec("triton") is None:
         raise Unavailable("torch.compile needs Triton on the GPU, and it is not installed (pip has it for Linux alone)")
+
+
+def check_compiler() -> None:
+    """Raise Unavailable where there is no C++ compiler: torch.compile writes C++ for the CPU."""
+    from torch._inductor import cpp_builder, exc
+
+    quote_library_folders()
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, RuntimeError, OSError) as problem:
+        raise Unavailable(
+            f"torch.compile needs a C++ compiler on the CPU, and none was found: {shortened(str(problem))}; "
+            "install one (Debian and Ubuntu: build-essential)"
+        ) from None
+
+
+@cache
+def quote_library_folders() -> None:
+    """Quote the folders of libraries for the linker.
+
+    PyTorch 2.13 does it for headers alone: a folder whose path has a space becomes two.  On Windows it quotes both.
+    """
+    from torch._inductor.cpp_builder import BuildOptionsBase
+
+    unquoted = BuildOptionsBase.get_libraries_dirs
+    if os.name == "posix":
+        BuildOptionsBase.get_libraries_dirs = lambda self: [shlex.quote(folder) for folder in unquoted(self)]
+
+
+@contextmanager
+def compiling(device: str) -> Iterator[None]:
+    """Raise Unavailable with the way out if what is run here fails and not even one line can be compiled."""
+    try:
+        yield
+    except Exception:
+        if reason := why_nothing_compiles(device):
+            raise Unavailable(f"torch.compile cannot build one line of code: {reason}") from None
+        raise
+
+
+def why_nothing_compiles(device: str) -> str:
+    """Return why a line cannot be compiled and run, with the way out; empty if it can."""
+    torch.compiler.reset()
+    try:
+        torch.compile(lambda numbers: numbers + 1, fullgraph=True)(torch.ones(8, device=device))
+    except (torch.OutOfMemoryError, MemoryError):
+        return ""
+    except Exception as problem:  # of PyTorch, Triton, the compiler's process or the loader
+        return describe_build_failure(str(problem))
+    return ""
+
+
+def describe_build_failure(text: str) -> str:
+    """Return why a line cannot be compiled, from what was said and what is missing, with the way out."""
+    header, temporary = Path(sysconfig.get_path("include"), "Python.h"), tempfile.gettempdir()
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not header.is_file():
+        packages = f"Debian and Ubuntu: python{version}-dev; Fedora: python3-devel"
+        return f"Python's headers are missing ({header}): install them ({packages})"
+    variable = "TEMP" if os.name == "nt" else "TMPDIR"
+    if " " in temporary:
+        return f"the folder of temporary files has a space in its path ({temporary}): set {variable} to one without"
+    if "failed to map" in text:
+        return f"no code may run from the folder of temporary files ({temporary}): set {variable} to another"
+    said = BUILD_ERROR.search(text)
+    what = shortened(said[0] if said else text.strip().partition("\n")[0] or "no reason given")
+    return f"{what}; install a whole compiler (Debian and Ubuntu: build-essential), or unset CC and CXX if they are set"
 
 
 def load_model(spec: SessionSpec) -> Any:
