@@ -1,5 +1,6 @@
 """Faults of params.yaml as `key: got value, allowed: …`, from what pydantic and the YAML parser find."""
 
+from datetime import date
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -41,6 +42,10 @@ def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{key}: unknown key, allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
     if fault["type"] == "missing":
         return f"{key}: missing, allowed: a value as in the comments of params.yaml"
+    if fault["type"] == "string_type" and isinstance(fault["input"], int | float | date):
+        return (
+            f"{key}: got {fault['input']!r}, allowed: a text: YAML reads another kind of value here: put it in quotes"
+        )
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{key}.{message}" if key else message
