@@ -5,14 +5,16 @@ import _project  # noqa: F401
 from bench.classifier.model import (
     check_labels,
     check_sequence_length,
+    check_tokens,
     load_classifier,
-    load_tokenizer,
+    needs_types,
     reference_logits,
 )
 from bench.core.errors import run_stage
 from bench.core.files import replacing_folder, write_json, write_text
 from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCE_FILES, SENTENCES, TOKEN_COUNTS
+from bench.core.pretrained import load_tokenizer
 from bench.core.progress import log
 from bench.core.schemas import read_sentences
 from bench.inputs.encoded import encode, length_figures, save_encoded, token_counts
@@ -26,10 +28,11 @@ def main() -> None:
     evaluation, calibration = (
         encode(tokenizer, read_sentences(SENTENCES / name), params.sequence_length) for name in SENTENCE_FILES
     )
+    check_tokens(classifier, tokenizer, evaluation, calibration)
     log(f"computing the fp32 reference of {len(evaluation)} sentences")
     logits = reference_logits(classifier, evaluation)
     check_labels(logits, evaluation.labels)
-    if not (evaluation.has_types or calibration.has_types):
+    if not (evaluation.has_types or calibration.has_types or needs_types(classifier, evaluation, logits)):
         evaluation, calibration = evaluation.without_types(), calibration.without_types()
     with replacing_folder(INPUTS) as folder:
         save_encoded(folder / EVALUATION.name, evaluation, reference_logits=logits)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +31,9 @@ class Hub:
         self.branches: set[str] = set()
         self.hangs = False
         self.refusals: dict[str, tuple[int, str]] = {}
+        """The status and error code of what is asked of a repository, or of a file by its name."""
+        self.page: bytes | None = None
+        """What is answered instead of the hub's own, as a login page is."""
         self.requests: list[str] = []
         self.address = ""
         self.released = threading.Event()
@@ -60,6 +66,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, with_body: bool) -> None:
             hub.requests.append(self.path)
+            if hub.page is not None:
+                self.send(hub.page, {"Content-Type": "text/html"}, with_body)
+                return
             if hub.hangs:
                 hub.released.wait(60)
                 return
@@ -89,6 +98,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             repository = location.removeprefix("datasets/")
             name = unquote(name.split("/", 1)[1])
             path = hub.files(repository).get(name)
+            if name in hub.refusals:
+                status, code = hub.refusals[name]
+                self.refuse(code, status)
+                return
             if path is None or name in hub.missing:
                 self.refuse("EntryNotFound")
                 return
@@ -112,21 +125,49 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def refuse(self, code: str, status: int = 404) -> None:
             self.send_response(status)
-            self.send_header("X-Error-Code", code)
+            if code:
+                self.send_header("X-Error-Code", code)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
     return Handler
 
 
+def self_signed(path: Path) -> Path:
+    """Write a certificate for 127.0.0.1 that nothing trusts, and its key beside it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a company's proxy")])
+    today = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path.write_bytes(made.public_bytes(pem))
+    bare = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.with_suffix(".key").write_bytes(key.private_bytes(pem, *bare))
+    return path
+
+
 @contextmanager
-def serving(hub: Hub) -> Iterator[Hub]:
-    """Serve the hub on a free port of 127.0.0.1 while the block runs."""
+def serving(hub: Hub, certificate: Path | None = None) -> Iterator[Hub]:
+    """Serve the hub on a free port of 127.0.0.1 while the block runs; over TLS with a certificate, its key beside."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    hub.address = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
     try:
         yield hub
     finally:

@@ -12,9 +12,10 @@ import numpy as np
 from filelock import FileLock
 from tiny_models import write_tiny_model
 
-from bench.classifier.model import load_classifier, load_tokenizer, reference_logits
+from bench.classifier.model import load_classifier, reference_logits
 from bench.core.model_inputs import Padding
 from bench.core.params import Export
+from bench.core.pretrained import load_tokenizer
 from bench.core.schemas import Labelled
 from bench.graphs.convert import convert
 from bench.graphs.export import Exported, export_checked
@@ -23,7 +24,7 @@ from bench.inputs.encoded import Encoded, encode
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec
 from bench.sources.builtin import builtin_sentences
-from bench.sources.model_files import check_model
+from bench.sources.model_files import check_description
 
 LENGTH = 32
 SETTINGS = Export(opset="auto", max_abs_diff=1e-4)
@@ -94,7 +95,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 def _write(kind: str, folder: Path, padding_side: str, more: dict[str, Any]) -> tuple[Encoded, Any]:
     """Write the model; return its sentences, and the logits of the project's own code, held against transformers'."""
     write_tiny_model(kind, folder, padding_side, **more)
-    check_model(folder)
+    check_description(folder)
     encoded = encode(load_tokenizer(folder), sentences(), LENGTH)
     wanted = reference_logits(load_classifier(folder), encoded)
     assert np.allclose(wanted, plain_logits(folder), atol=1e-5)

@@ -206,6 +206,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "its pickled weights are not loaded",
     ),
     "no config": (lambda own: (own / "config.json").unlink(), "has no config.json"),
+    "no pad token": (lambda own: edit(own / "tokenizer_config.json", pad_token=None), "has no pad token"),
     "no JSON": (lambda own: (own / "config.json").write_text("{"), "config.json is no JSON"),
     "cut weights": (lambda own: os.truncate(own / WEIGHTS, 5000), "model.safetensors is damaged"),
 }
@@ -233,7 +234,6 @@ UNFIT: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda own: edit(own / "config.json", id2label={str(n): str(n) for n in range(5)}, label2id={}),
         "do not fit its config.json: classifier.bias ([2] in the file, [5] in the model)",
     ),
-    "no pad token": (lambda own: edit(own / "tokenizer_config.json", pad_token=None), "has no pad token"),
 }
 
 
@@ -308,7 +308,10 @@ PERMANENT: dict[str, tuple[Callable[[Hub], Any], str]] = {
     "gated": (lambda hub: hub.refusals.update({MODEL: (403, "GatedRepo")}), "accept its terms"),
     "private": (lambda hub: hub.refusals.update({MODEL: (401, "RepoNotFound")}), "set HF_TOKEN"),
     "no repository": (lambda hub: hub.repositories.pop(MODEL), "no such repository"),
-    "missing file": (lambda hub: hub.missing.add("config.json"), "config.json is missing"),
+    "missing file": (
+        lambda hub: hub.missing.add("config.json"),
+        "config.json could not be fetched: the hub answers 404: it is missing",
+    ),
     "other kind": (lambda hub: edit(hub.repositories[MODEL] / "config.json", model_type="xlnet"), "kind 'xlnet'"),
     "pickled": (lambda hub: (hub.repositories[MODEL] / WEIGHTS).rename(hub.repositories[MODEL] / "a.bin"), "pickled"),
 }

@@ -1,19 +1,19 @@
 """Load the user's classifier in PyTorch, untouched and whole, and compute its fp32 reference logits on the CPU."""
 
-import json
+import contextlib
+import inspect
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.errors import DataError, ModelError, ParameterError
+from bench.core.errors import ModelError, ParameterError
 from bench.core.files import first_line, shortened
 from bench.core.model_inputs import INPUT_NAMES
+from bench.core.pretrained import broken, quiet_transformers
+from bench.inputs.batches import pad
 from bench.inputs.encoded import Encoded
 
 UNUSED = re.compile(
@@ -48,28 +48,17 @@ def load_classifier(folder: Path) -> Any:
                 output_loading_info=True,
             )
         except SafetensorError as problem:
-            raise _damaged(folder, problem) from None
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as problem:
+            raise broken(folder, first_line(problem)) from None
+        except Exception as problem:  # whatever an architecture's own code raises on sizes that it cannot have
             if isinstance(problem, OSError) and re.search(r"safetensors|not a valid JSON|no file named", str(problem)):
-                raise _damaged(folder, problem) from None
+                raise broken(folder, first_line(problem)) from None
+            what = shortened(f"{type(problem).__name__}: {first_line(problem)}")
             raise ModelError(
-                f"transformers cannot load the model: {shortened(first_line(problem))}; set model.id or model.path to "
-                "one that AutoModelForSequenceClassification loads"
+                f"transformers cannot load the model: {what}; set model.id or model.path to one that "
+                "AutoModelForSequenceClassification loads"
             ) from None
     _check_whole(report)
     return model.eval()
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hide the library's progress and advice while a model is loaded."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _check_whole(report: dict[str, Any]) -> None:
@@ -102,43 +91,6 @@ def _some(names: list[str]) -> str:
     return shortened(", ".join(names[:MOST_NAMES])) + more
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a model's folder; ModelError if it has none that loads, or none that can pad."""
-    from transformers import AutoTokenizer
-
-    with quiet_transformers():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as problem:  # the Rust tokenizers raise plain exceptions
-            _check_json(folder)
-            what = shortened(" ".join(str(problem).split()) or type(problem).__name__)
-            raise ModelError(
-                f"the model's tokenizer does not load: {what}; a folder that `save_pretrained` of a fast tokenizer "
-                "wrote holds a tokenizer.json, which always does"
-            ) from None
-    if tokenizer.pad_token is None:
-        raise ModelError(
-            "the model's tokenizer has no pad token, and sentences of a batch are padded: set pad_token in its "
-            "tokenizer_config.json and pad_token_id in its config.json to what it was trained with"
-        )
-    return tokenizer
-
-
-def _check_json(folder: Path) -> None:
-    """Raise DataError if a file, whole when it was fetched, is no JSON any more."""
-    for path in sorted(folder.glob("*.json")):
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as problem:
-            raise _damaged(path, problem) from None
-
-
-def _damaged(folder: Path, problem: Exception) -> DataError:
-    return DataError(
-        f"{folder.as_posix()} is damaged: {shortened(first_line(problem))}; `dvc repro -f download` renews it"
-    )
-
-
 def check_sequence_length(config: Any, sequence_length: int) -> None:
     """Raise ParameterError if the model has no positions for this length; one without a limit takes any."""
     limit = getattr(config, "max_position_embeddings", None)
@@ -151,6 +103,52 @@ def check_sequence_length(config: Any, sequence_length: int) -> None:
             f"params.yaml: sequence_length: got {sequence_length}, allowed: 4 to {limit} tokens, "
             f"the limit of this {config.model_type} model"
         )
+
+
+def check_tokens(classifier: Any, tokenizer: Any, *parts: Encoded) -> None:
+    """Raise ModelError if the tokenizer gives an input, a token or padding that the model does not take as it is."""
+    takes = inspect.signature(classifier.forward).parameters
+    more = [name for name in tokenizer("a") if name in takes and name not in INPUT_NAMES]
+    if more:
+        raise ModelError(
+            f"the model takes {', '.join(more)} from its tokenizer, allowed: {', '.join(INPUT_NAMES)}: set model.id or "
+            "model.path to a model without them"
+        )
+    rows = int(classifier.get_input_embeddings().weight.shape[0])
+    highest = max(int(part.input_ids.max()) for part in parts)
+    if highest >= rows:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise ModelError(
+            f"the tokenizer's token {token!r} has the number {highest}, the model has embeddings for 0 to {rows - 1}: "
+            "save it after `model.resize_token_embeddings(len(tokenizer))`, or take a token that it has (as pad_token "
+            "in its tokenizer_config.json)"
+        )
+    if tokenizer.pad_token_id != classifier.config.pad_token_id:
+        _check_padding(classifier, tokenizer, parts[0])
+
+
+def _check_padding(classifier: Any, tokenizer: Any, encoded: Encoded) -> None:
+    """Raise ModelError if the padding, whose number config.json does not have, changes the logits of a sentence."""
+    import torch
+
+    shortest = np.argsort(encoded.lengths, kind="stable")[:1]
+    given = (pad(encoded, shortest, "fixed"), pad(encoded, shortest, "longest"))
+    with contextlib.suppress(ModelError), torch.inference_mode():
+        padded, bare = (_forward(classifier, tuple(map(torch.from_numpy, batch.arrays))) for batch in given)
+        if torch.allclose(padded, bare, rtol=1e-3, atol=1e-3):
+            return
+    raise ModelError(
+        f"the model's config.json: pad_token_id: got {classifier.config.pad_token_id}, wanted: "
+        f"{tokenizer.pad_token_id} ({tokenizer.pad_token!r}), what its tokenizer pads with: padding changes the logits"
+    )
+
+
+def needs_types(classifier: Any, encoded: Encoded, logits: NDArray[np.float32]) -> bool:
+    """Tell whether token types that are all 0 change the logits: GPT-2 and XLM add the embedding of that token."""
+    if encoded.token_type_ids is None:
+        return False
+    bare = reference_logits(classifier, encoded.first(CHUNK).without_types())
+    return not np.allclose(bare, logits[:CHUNK], rtol=1e-3, atol=1e-4)
 
 
 def check_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:

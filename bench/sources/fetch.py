@@ -4,16 +4,17 @@ import random
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import DataError, DownloadError, HubUnreachable
+from bench.core.errors import DataError, DownloadError, HubUnreachable, ParameterError
 from bench.core.files import file_sha256, remove
-from bench.core.params import Dataset, Model
+from bench.core.params import Dataset, FromHubOrPath, Model
 from bench.core.paths import SENTENCE_FILES
+from bench.core.pretrained import CONFIG
 from bench.core.progress import log
 from bench.core.schemas import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
 from bench.sources.hub_datasets import choose_files, read_card
-from bench.sources.model_files import CONFIG, check_model, copy_model, label_names, read_config, task_of
+from bench.sources.model_files import check_size, copy_model, label_names, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
 
@@ -33,7 +34,7 @@ def fetch_model(model: Model, folder: Path) -> dict[str, Any]:
     what the hub answers, ModelError if the model is none that can be measured, ParameterError for a missing folder.
     """
     provenance = _fill(model, folder)
-    check_model(folder)
+    check_size(folder)
     config = read_config(folder / CONFIG)
     task, labels = task_of(config)
     return provenance | {"model_type": config["model_type"], "task": task, "labels": labels}
@@ -46,7 +47,7 @@ def _fill(model: Model, folder: Path) -> dict[str, Any]:
         return {"model": f"{source.resolve().name} (sha256 {content[:SHOWN_DIGITS]})", "model_is_real": True}
     if model.chosen_source == "synthetic":
         return _stand_in(model, folder, None)
-    source_of_hub = HubSource(model.id, model.revision, "model", model.hub_timeout_seconds)
+    source_of_hub = _hub_source(model, "model", model.hub_timeout_seconds)
     try:
         log(f"fetching {source_of_hub} from the hub")
         found = download_model(source_of_hub, folder)
@@ -57,6 +58,16 @@ def _fill(model: Model, folder: Path) -> dict[str, Any]:
         for leftover in folder.iterdir():
             remove(leftover)
         return _stand_in(model, folder, model.id)
+
+
+def _hub_source(section: FromHubOrPath, kind: str, timeout_seconds: float) -> HubSource:
+    """Return the repository that params.yaml names; ParameterError where it names a file or folder as well."""
+    if section.source == "auto" and Path(section.id).expanduser().exists():
+        raise ParameterError(
+            f"params.yaml: {kind}.id: got {section.id!r}, which lies on this machine, allowed: OWNER/NAME of the hub: "
+            f"set {kind}.path to it (or {kind}.source to hub if the repository of that name is meant)"
+        )
+    return HubSource(section.id, section.revision, kind, timeout_seconds)
 
 
 def _go_on_without_the_hub(problem: HubUnreachable, source: str, key: str, instead: str) -> None:
@@ -119,7 +130,7 @@ def _sentences(dataset: Dataset, config: dict[str, Any], timeout_seconds: float,
         return (BUILTIN, *builtin_sentences())
     if dataset.chosen_source == "local":
         return _local_sentences(columns, names, labels)
-    source = HubSource(dataset.id, dataset.revision, "dataset", timeout_seconds)
+    source = _hub_source(dataset, "dataset", timeout_seconds)
     downloads = folder / "downloads"
     try:
         log(f"fetching {source} from the hub")

@@ -5,6 +5,7 @@ hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME, H
 """
 
 import shutil
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,10 +14,19 @@ from typing import Any
 
 from bench.core.errors import DownloadError, HubUnreachable
 from bench.core.files import first_line, shortened
-from bench.sources.model_files import CONFIG, check_kind, first_files, read_config, weight_files
+from bench.sources.model_files import take_model
 
-TEMPORARY = (0, 408, 425, 429)
-"""HTTP statuses that another hour may change, beside all from 500 on; 0: none was received."""
+TEMPORARY = (408, 425)
+"""HTTP statuses of a hub that does not answer, beside all from 500 on."""
+ANSWERS = {
+    401: "set HF_TOKEN to a token that is valid, or take it away: a public repository needs none",
+    403: "set HF_TOKEN to a token that may read this repository, and accept its terms on its page",
+    404: "it is missing on the hub",
+    429: "too many requests: wait some minutes, or set HF_TOKEN, with which more are allowed",
+    451: "it is not given out where you are, for legal reasons: name another, or a copy at `path`",
+}
+"""What to do about the statuses that are a refusal."""
+NO_HUB = "what answers is no hub: check HF_ENDPOINT, and whether a proxy or a login page is in between"
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,7 @@ def download_model(source: HubSource, folder: Path) -> HubSource:
     Raises HubUnreachable if the hub does not answer, DownloadError for what it answers, ModelError for an unfit model.
     """
     source, names = list_files(source)
-    for name in first_files(names, str(source)):
-        fetch_file(source, name, folder)
-        if name == CONFIG:
-            check_kind(read_config(folder / CONFIG))
-    for name in weight_files(folder, names, str(source)):
-        fetch_file(source, name, folder)
+    take_model(names, folder, str(source), lambda name: fetch_file(source, name, folder))
     return source
 
 
@@ -92,7 +97,6 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
     import httpx
     from huggingface_hub import errors
 
-    silent = f"the hub was silent for {source.timeout_seconds:g} s"
     try:
         yield
     except errors.RevisionNotFoundError:
@@ -107,26 +111,48 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
             f"{source.repo_id}: no such repository on the hub, or a private one: check the id, and set HF_TOKEN to a "
             "token that may read it"
         ) from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as problem:
-        reason = silent if _is_timeout(problem) else "the hub cannot be reached"
-        raise HubUnreachable(f"{source}: {what}: {reason}") from None
-    except errors.EntryNotFoundError:
-        raise DownloadError(f"{source}: {what} is missing on the hub") from None
-    except httpx.TimeoutException:
-        raise HubUnreachable(f"{source}: {what}: {silent}") from None
-    except errors.HfHubHTTPError as problem:
-        status = problem.response.status_code if problem.response is not None else 0
-        kind = HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
-        raise kind(f"{source}: {what} could not be fetched: {shortened(first_line(problem))}") from None
-    except (httpx.HTTPError, ConnectionError) as problem:
-        raise HubUnreachable(f"{source}: {what}: the hub cannot be reached: {shortened(first_line(problem))}") from None
     except errors.HFValidationError as problem:
-        raise DownloadError(f"{source.repo_id!r} is no repository's name: {shortened(first_line(problem))}") from None
+        raise DownloadError(
+            f"{source.repo_id!r} is no repository's name: {shortened(first_line(problem))}; what lies on this machine "
+            f"belongs into {source.repo_type}.path"
+        ) from None
+    except (httpx.HTTPError, ConnectionError, errors.EntryNotFoundError) as problem:
+        raise _explained(source, what, problem) from None
+    except (ValueError, TypeError, KeyError) as problem:
+        raise DownloadError(f"{source}: {what}: {NO_HUB} ({shortened(first_line(problem))})") from None
 
 
-def _is_timeout(problem: BaseException | None) -> bool:
+def _explained(source: HubSource, what: str, problem: Exception) -> DownloadError:
+    """Return the error for a call that failed: by the status of the answer if there was one, else by its cause."""
+    import httpx
+    from huggingface_hub import errors
+
+    for cause in _causes(problem):
+        reason = shortened(first_line(cause))
+        if isinstance(cause, errors.HfHubHTTPError):
+            status = cause.response.status_code
+            advice = ANSWERS.get(status, reason)
+            kind = HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
+            return kind(f"{source}: {what} could not be fetched: the hub answers {status}: {advice}")
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return DownloadError(
+                f"{source}: {what}: the hub's certificate is not trusted ({cause.verify_message}): set SSL_CERT_FILE "
+                "to a file of the certificates to trust, that of your company's proxy among them"
+            )
+        if isinstance(cause, httpx.ProxyError):
+            return DownloadError(f"{source}: {what}: the proxy refuses ({reason}): correct HTTPS_PROXY")
+        if isinstance(cause, errors.FileMetadataError):
+            return DownloadError(f"{source}: {what}: {NO_HUB} ({reason})")
+    silent = f"the hub was silent for {source.timeout_seconds:g} s"
+    reason = f"the hub cannot be reached: {shortened(first_line(problem))}"
+    return HubUnreachable(f"{source}: {what}: {silent if any(map(_is_timeout, _causes(problem))) else reason}")
+
+
+def _causes(problem: BaseException | None) -> Iterator[BaseException]:
     while problem is not None:
-        if "timed out" in str(problem).lower() or type(problem).__name__.endswith("Timeout"):
-            return True
+        yield problem
         problem = problem.__cause__ or problem.__context__
-    return False
+
+
+def _is_timeout(problem: BaseException) -> bool:
+    return "timed out" in str(problem).lower() or type(problem).__name__.endswith("Timeout")

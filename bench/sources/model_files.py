@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,12 +12,13 @@ from bench.core.errors import ModelError, ParameterError
 from bench.core.files import file_sha256, shortened
 from bench.core.model_inputs import Task
 from bench.core.params import Params
+from bench.core.pretrained import CONFIG, check_config, load_config, load_tokenizer
 
 SUPPORTED = (
     "albert", "bart", "bert", "biogpt", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert",
     "electra", "ernie", "esm", "eurobert", "flaubert", "gpt2", "jina_embeddings_v3", "llama", "megatron-bert",
     "mobilebert", "modernbert", "mpnet", "nomic_bert", "nystromformer", "opt", "qwen2", "rembert", "roberta",
-    "roberta-prelayernorm", "roc_bert", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl",
+    "roberta-prelayernorm", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl",
 )  # fmt: skip
 """Kinds (`model_type`) of which a tiny model went through export and the CPU's runtimes with its own logits
 (tests/test_models.py, docs/models.md)."""
@@ -25,13 +26,17 @@ LARGEST_ONNX_BYTES = 2**31
 """Protocol Buffers hold at most 2 GiB, and an ONNX file is one."""
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-CONFIG = "config.json"
+ADAPTER = "adapter_config.json"
+SETTINGS = "tokenizer_config.json"
+INSTEAD = {CONFIG: ("configuration_files", "transformers_weights"), SETTINGS: ("fast_tokenizer_files",)}
+"""Keys that name files which transformers loads instead of the usual ones."""
+POINTER = b"version https://git-lfs"
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt", "bpe.codes", "spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model",
-    "emoji.model", "word_shape.json", "word_pronunciation.json",
+    "vocab.json", "merges.txt", "bpe.codes", "spiece.model", "spm.model", "sentencepiece.bpe.model",
+    "sentencepiece.model", "tokenizer.model", "emoji.model",
 )  # fmt: skip
-VOCABULARIES = frozenset(TOKENIZER_FILES) - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+VOCABULARIES = frozenset(TOKENIZER_FILES) - {SETTINGS, "special_tokens_map.json", "added_tokens.json"}
 TAKEN = (".json", ".txt", ".safetensors", ".codes", ".model")
 
 
@@ -63,6 +68,8 @@ def check_kind(config: dict[str, Any]) -> None:
             f"the model is of the kind {shortened(repr(kind))} (model_type in its config.json), which is not "
             f"supported, allowed: {', '.join(SUPPORTED)}"
         )
+    check_config(config)
+    _check_names_no_other(CONFIG, config)
     if config.get("quantization_config"):
         raise ModelError(
             "the model's weights are quantized already (quantization_config in its config.json), and every row "
@@ -72,7 +79,7 @@ def check_kind(config: dict[str, Any]) -> None:
 
 def task_of(config: dict[str, Any]) -> tuple[Task, int]:
     """Return the meaning of the model's logits and its number of labels, as transformers reads its configuration."""
-    labels = len(config["id2label"]) if isinstance(config.get("id2label"), dict) else int(config.get("num_labels", 2))
+    labels = config.get("num_labels") or len(config.get("id2label") or "") or 2
     if config.get("problem_type") == "multi_label_classification":
         return "multi_label", labels
     if config.get("problem_type") == "regression" or labels == 1:
@@ -81,13 +88,28 @@ def task_of(config: dict[str, Any]) -> tuple[Task, int]:
 
 
 def label_names(config: dict[str, Any]) -> dict[str, int]:
-    """Return the number of each label by its name, as the model's label2id (or id2label) has it."""
-    names = {str(name): int(number) for number, name in (config.get("id2label") or {}).items()}
-    return names | {str(name): int(number) for name, number in (config.get("label2id") or {}).items()}
+    """Return the number of each label by its name, as the model's label2id (or id2label) has it.
+
+    Not where these are names of another number of labels (transformers then has none), nor what is no number.
+    """
+    names = {name: int(number) for number, name in (config.get("id2label") or {}).items()}
+    if names and len(config["id2label"]) != task_of(config)[1]:
+        return {}
+    more = (config.get("label2id") or {}).items()
+    return names | {name: int(number) for name, number in more if str(number).isdecimal()}
 
 
 def first_files(names: Collection[str], where: str) -> list[str]:
-    """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing."""
+    """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing.
+
+    ModelError too for an adapter: transformers applies it where peft is installed, and leaves it out elsewhere.
+    """
+    if ADAPTER in names:
+        raise ModelError(
+            f"{where}: holds an adapter ({ADAPTER}), which is not applied: merge it with peft "
+            "(`AutoPeftModelForSequenceClassification.from_pretrained(FOLDER).merge_and_unload()`), save that and the "
+            f"tokenizer to a folder for model.path; or take {ADAPTER} away to measure the model without it"
+        )
     if CONFIG not in names:
         raise ModelError(f"{where}: has no {CONFIG}; set model.id or model.path to a model that transformers can load")
     if WEIGHTS not in names and INDEX not in names:
@@ -123,19 +145,34 @@ def weight_files(folder: Path, names: Collection[str], where: str) -> list[str]:
     return parts
 
 
-def check_model(folder: Path) -> None:
-    """Raise ModelError if this kind of model, or one of this size, cannot be measured; weights are not loaded."""
-    from safetensors import SafetensorError, safe_open
-
+def check_description(folder: Path) -> None:
+    """Raise ModelError if the configuration and the tokenizer are not ones that can be measured."""
     check_kind(read_config(folder / CONFIG))
-    settings = folder / "tokenizer_config.json"
-    if settings.exists() and read_config(settings).get("auto_map"):
+    contents = {path.name: read_config(path) for path in sorted(folder.glob("*.json"))}
+    settings = contents.get(SETTINGS, {})
+    if settings.get("auto_map"):
         raise ModelError(
-            "the model's tokenizer_config.json names code of its own (auto_map), and code that comes with a model "
+            f"the model's {SETTINGS} names code of its own (auto_map), and code that comes with a model "
             "is never run: save the tokenizer as one of transformers' own (a tokenizer.json) without auto_map"
         )
-    for path in sorted(folder.glob("*.json")):
-        read_config(path)
+    _check_names_no_other(SETTINGS, settings)
+    load_config(folder)
+    load_tokenizer(folder)
+
+
+def _check_names_no_other(file: str, content: dict[str, Any]) -> None:
+    for key in INSTEAD[file]:
+        if content.get(key):
+            raise ModelError(
+                f"the model's {file} names other files to load ({key}: {shortened(str(content[key]))}), allowed: none: "
+                "write the one that is meant over the usual file, in a copy at model.path, and take the key away"
+            )
+
+
+def check_size(folder: Path) -> None:
+    """Raise ModelError if the weights are damaged, or more than an ONNX file holds."""
+    from safetensors import SafetensorError, safe_open
+
     parameters = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -152,16 +189,37 @@ def check_model(folder: Path) -> None:
         )
 
 
+def take_model(names: Collection[str], folder: Path, where: str, take: Callable[[str], object]) -> list[str]:
+    """Have `take` put the files of a model into `folder`, the weights after all that can be refused without them."""
+    chosen = first_files(names, where)
+    for name in chosen:
+        take(name)
+        if name == CONFIG:
+            check_kind(read_config(folder / CONFIG))
+    check_description(folder)
+    weights = weight_files(folder, names, where)
+    for name in weights:
+        take(name)
+    return chosen + weights
+
+
 def copy_model(source: Path, folder: Path) -> str:
     """Copy a user's model to `folder` and return its hash; ModelError if it is none, or links to a file outside."""
-    names = _local_files(source)
     where = f"model.path {source.as_posix()}"
-    chosen = first_files(names, where)
-    check_kind(read_config(_inside(source, CONFIG)))  # before gigabytes are copied
-    chosen += weight_files(source, names, where)
-    for name in chosen:
-        shutil.copyfile(_inside(source, name), folder / name)
-    return _content_hash(folder, chosen)
+
+    def take(name: str) -> None:
+        path = _inside(source, name)
+        check_content(path, where)
+        shutil.copyfile(path, folder / name)
+
+    return _content_hash(folder, take_model(_local_files(source), folder, where, take))
+
+
+def check_content(path: Path, where: str) -> None:
+    """Raise ModelError if a file is what git has in its place until git-lfs fetches it."""
+    with path.open("rb") as stream:
+        if stream.read(len(POINTER)) == POINTER:
+            raise ModelError(f"{where}: {path.name} is a pointer of git-lfs, not the file: run `git lfs pull` there")
 
 
 def _local_files(source: Path) -> list[str]:
