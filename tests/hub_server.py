@@ -133,8 +133,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def self_signed(path: Path) -> Path:
-    """Write a certificate for 127.0.0.1 that nothing trusts, and its key beside it."""
+def self_signed(path: Path, address: str = "127.0.0.1", days: int = 1) -> Path:
+    """Write a certificate that nothing trusts, valid until in so many days, and its key beside it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -144,9 +144,9 @@ def self_signed(path: Path) -> Path:
     today = datetime.now(UTC)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(today - timedelta(days=1))
-        .not_valid_after(today + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .not_valid_before(today - timedelta(days=9))
+        .not_valid_after(today + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -345,6 +345,20 @@ def test_an_untrusted_certificate_names_the_variable_that_helps(
             assert "stands for" not in from_hub(project, code=0)
 
 
+@pytest.mark.parametrize("made_for", [("127.0.0.1", -1, "clock"), ("127.0.0.9", 1, "HF_ENDPOINT")])
+def test_a_certificate_that_no_trust_would_mend_says_so(
+    made_for: tuple[str, int, str], project: Project, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, days, advice = made_for
+    certificate = self_signed(own.parent / "proxy.pem", address, days)
+    project.environment |= {"SSL_CERT_FILE": str(certificate)}
+    with serving(Hub({MODEL: own}), certificate) as hub, fresh_client():
+        hub.reach(own.parent / "hub-home", monkeypatch)
+        output = from_hub(project, code=1)
+    assert advice in output
+    assert "SSL_CERT_FILE" not in output
+
+
 @contextmanager
 def fresh_client() -> Iterator[None]:
     """Let the hub's client read the environment anew, as a new process does."""

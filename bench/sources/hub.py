@@ -26,6 +26,10 @@ ANSWERS = {
     451: "it is not given out where you are, for legal reasons: name another, or a copy at `path`",
 }
 """What to do about the statuses that are a refusal."""
+TRUST = "set SSL_CERT_FILE to a file of the certificates to trust, that of your company's proxy among them"
+CLOCK, HOST = "correct this machine's clock", "check HF_ENDPOINT"
+CERTIFICATES = {9: CLOCK, 10: CLOCK, 62: HOST, 64: HOST}
+"""What to do by OpenSSL's code, where it is not `TRUST`: not valid yet, not any more, of another host."""
 NO_HUB = "what answers is no hub: check HF_ENDPOINT, and whether a proxy or a login page is in between"
 
 
@@ -135,9 +139,9 @@ def _explained(source: HubSource, what: str, problem: Exception) -> DownloadErro
             kind = HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
             return kind(f"{source}: {what} could not be fetched: the hub answers {status}: {advice}")
         if isinstance(cause, ssl.SSLCertVerificationError):
+            advice = CERTIFICATES.get(cause.verify_code, TRUST)
             return DownloadError(
-                f"{source}: {what}: the hub's certificate is not trusted ({cause.verify_message}): set SSL_CERT_FILE "
-                "to a file of the certificates to trust, that of your company's proxy among them"
+                f"{source}: {what}: the hub's certificate is not taken ({cause.verify_message}): {advice}"
             )
         if isinstance(cause, httpx.ProxyError):
             return DownloadError(f"{source}: {what}: the proxy refuses ({reason}): correct HTTPS_PROXY")
