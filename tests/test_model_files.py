@@ -221,6 +221,16 @@ def test_a_pointer_of_git_lfs_is_named_before_anything_is_read(name: str, projec
     assert f"{name} is a pointer of git-lfs, not the file: run `git lfs pull` there" in refusal(project, own)
 
 
+@pytest.mark.parametrize("name", ["reviews.csv", "reviews.parquet"])
+def test_a_table_that_is_a_pointer_of_git_lfs_is_named(name: str, project: Project, own: Path) -> None:
+    (own.parent / name).write_text(POINTER)
+    use(project, own, own.parent / name)
+    assert (
+        f"error: params.yaml: dataset: {name} is a pointer of git-lfs"
+        in project.script("stages/download.py", code=1).stderr
+    )
+
+
 @pytest.mark.parametrize("has_whole_model", [True, False])
 def test_an_adapter_beside_the_model_is_never_left_out_in_silence(
     has_whole_model: bool, project: Project, own: Path

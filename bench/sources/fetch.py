@@ -14,7 +14,7 @@ from bench.core.schemas import Labelled, read_sentences, write_sentences
 from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
 from bench.sources.hub_datasets import choose_files, read_card
-from bench.sources.model_files import check_size, copy_model, label_names, read_config, task_of
+from bench.sources.model_files import check_content, check_size, copy_model, label_names, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
 
@@ -171,6 +171,8 @@ def _hub_sentences(
 def _local_sentences(dataset: Dataset, names: dict[str, int], labels: int) -> Sentences:
     """Read the user's tables; without one for calibration, set a share of the sentences aside."""
     path = Path(str(dataset.path))
+    for table in filter(Path.is_file, map(Path, filter(None, (dataset.path, dataset.calibration_path)))):
+        check_content(table, "params.yaml: dataset")
     rows = read_table(path, dataset, names, labels)
     name = f"{path.name} (sha256 {file_sha256(path)[:SHOWN_DIGITS]})"
     if dataset.calibration_path is not None:
