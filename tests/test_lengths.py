@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ from bench.core.model_inputs import PackedBatch
 from bench.findings.timed import disturbances, paddings
 from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
-from bench.inputs.encoded import Encoded, length_figures, token_counts
+from bench.inputs.encoded import EPOCH_SENTENCES, Encoded, drawn, length_figures, load_encoded, token_counts
 from bench.report.document import plain
 from bench.report.shown import read_context
 from bench.report.texts import padding
+from bench.report.words import remark
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, sizes_of, split
@@ -96,6 +99,61 @@ def test_the_lengths_of_the_data_are_told() -> None:
     assert (found["mean_tokens"], found["median_tokens"], found["longest_tokens"]) == (8.0, 6.0, 16)
     assert (found["at_limit"], found["padding_share"]) == (1, 0.5)
     assert token_counts(encoded(4, 4, 8)) == "tokens,sentences\n4,2\n8,1\n"
+
+
+RANDOM = np.random.default_rng(0)
+FILES = {
+    "sorted by length": np.repeat(np.arange(1, 61), 10),
+    "longest first": np.repeat(np.arange(60, 0, -1), 10),
+    "short and long by turns": np.tile([2, 60], 300),
+    "long ones at the end": np.repeat([5, 60], [500, 100]),
+    "a long tail, sorted": np.sort(np.minimum(60, RANDOM.pareto(1.5, 600) * 5 + 5)).astype(int),
+    "many": np.sort(RANDOM.integers(1, 61, 20_000)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_order_of_a_file_decides_no_length(name: str) -> None:
+    lengths = FILES[name]
+    order = drawn(encoded(*lengths, limit=60))
+    assert sorted(order.lengths) == sorted(lengths)
+    assert order.lengths[:EPOCH_SENTENCES].mean() == pytest.approx(lengths.mean(), rel=0.03)
+    longest = [order.lengths[batch.indices].max() for batch in make_batches(order, 8, 100)]
+    by_chance = [RANDOM.choice(lengths, 8).max() for _ in range(2000)]
+    assert np.mean(longest) == pytest.approx(np.mean(by_chance), rel=0.12)
+    assert (drawn(encoded(*lengths, limit=60)).input_ids == order.input_ids).all()
+
+
+def test_a_file_sorted_by_label_shows_every_class() -> None:
+    data = encoded(*[5] * 600)
+    order = drawn(replace(data, labels=np.repeat([0, 1, 2], 200)))
+    assert np.bincount(order.labels[:EPOCH_SENTENCES]).min() > 25
+    assert [row.labels.tolist() for row in (order.first(1), order.take(np.array([0])))] == [[order.labels[0]]] * 2
+
+
+def test_a_sorted_file_is_drawn_from_by_prepare_inputs(project: Project) -> None:
+    path = project.folder.parent / "sorted.csv"
+    texts = [f"{'word ' * (1 + number // 20)}{number}" for number in range(600)]
+    pd.DataFrame({"sentence": texts, "label": [number // 300 for number in range(600)]}).to_csv(path, index=False)
+    project.set_params(lambda params: params["dataset"].update(source="auto", path=str(path)))
+    for stage in ("download", "prepare_inputs"):
+        project.script(f"stages/{stage}.py")
+    found = json.loads(project.read("metrics/lengths.json"))
+    assert found["drawn_sentences"] == EPOCH_SENTENCES
+    assert found["drawn_mean_tokens"] == pytest.approx(found["mean_tokens"], rel=0.03)
+    batches = make_batches(load_encoded(project.folder / "artifacts/inputs/evaluation.npz"), 8, 10)
+    assert {len(batch.inputs) for batch in batches} == {8}
+    assert len(np.unique(np.concatenate([batch.indices for batch in batches]))) == EPOCH_SENTENCES
+    calibration = load_encoded(project.folder / "artifacts/inputs/calibration.npz")
+    assert calibration.first(64).lengths.mean() == pytest.approx(calibration.lengths.mean(), rel=0.1)
+
+
+@pytest.mark.parametrize(("given", "remarks"), [(20.0, 0), (20.9, 0), (19.1, 0), (21.1, 1), (10.0, 1)])
+def test_lengths_unlike_those_of_the_data_are_remarked(given: float, remarks: int) -> None:
+    [cell] = table(row("a_cpu", 1, (9.0,), tokens_given=given, tokens_of_data=20.0)).itertuples()
+    found = [each for each in disturbances([cell]) if each.kind == "lengths"]
+    assert [each.value for each in found] == [given / 20] * remarks
+    assert all("% of the data's mean length" in remark(each) for each in found)
 
 
 def test_a_bucket_is_a_few_steps_above_what_it_holds() -> None:

@@ -71,12 +71,16 @@ class Evidence(Stored):
 
 
 class Work(Stored):
-    """What a cell works on, batch by batch of a workload epoch: tokens, and pairs of tokens for attention."""
+    """What a cell works on, batch by batch of a workload epoch: tokens, and pairs of tokens for attention.
+
+    `data_tokens`: of a sentence, on average over the whole data.
+    """
 
     given_tokens: list[Count]
     given_pairs: list[Count]
     computed_tokens: list[Count]
     computed_pairs: list[Count]
+    data_tokens: Latency | None = None
 
 
 class Cell(Stored):

@@ -130,6 +130,8 @@ class Lengths(TypedDict):
     longest_tokens: Annotated[int, Field(ge=1)]
     at_limit: Count
     padding_share: Amount
+    drawn_sentences: NotRequired[Annotated[int, Field(ge=1)]]
+    drawn_mean_tokens: NotRequired[Latency]
 
 
 class TokenCount(TypedDict):
@@ -158,6 +160,40 @@ class VariantRow(TypedDict):
     runtime: Name
     device: Literal["cpu", "cuda"]
     precision: Name
+<<<<<<< HEAD
+=======
+    batch_size: Annotated[int, Field(ge=1)]
+    status: Status
+    runs: NotRequired[Count]
+    p50_ms: NotRequired[Latency]
+    p95_ms: NotRequired[Latency]
+    mean_ms: NotRequired[Latency]
+    accuracy: NotRequired[Amount]
+    accuracy_low: NotRequired[Amount]
+    accuracy_high: NotRequired[Amount]
+    accuracy_loss: NotRequired[Number]
+    accuracy_loss_p: NotRequired[Amount]
+    samples_per_s: NotRequired[Latency]
+    p50_low_ms: NotRequired[Latency]
+    p50_high_ms: NotRequired[Latency]
+    agreement: NotRequired[Number]
+    margin: NotRequired[Amount]
+    processes: NotRequired[Count]
+    process_p50_ms: NotRequired[Numbers]
+    process_mean_ms: NotRequired[Numbers]
+    process_p95_ms: NotRequired[Numbers]
+    rounds: NotRequired[Numbers]
+    peak_host_mib: NotRequired[Amount]
+    peak_gpu_mib: NotRequired[Amount]
+    cold_start_seconds: NotRequired[Amount]
+    one_off_seconds: NotRequired[Amount]
+    limit_ms: NotRequired[Latency]
+    padding: NotRequired[Padding]
+    tokens_given: NotRequired[Latency]
+    tokens_computed: NotRequired[Latency]
+    tokens_of_data: NotRequired[Latency]
+    gross_energy_mj_per_sample: NotRequired[Amount]
+>>>>>>> 0fe66d3 (Draw the sentences that are timed from the whole file)
 
 
 class ServingRow(VariantRow):

@@ -173,7 +173,7 @@ class Noise(Finding):
     other_load_cores: float
 
 
-Disturbed = Literal["cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable"]
+Disturbed = Literal["cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable", "lengths"]
 
 
 class Remark(Finding):
@@ -186,8 +186,8 @@ class Remark(Finding):
 
 
 class Disturbance(Remark):
-    """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, or
-    the fixed loop's slowest time over its fastest.
+    """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, the
+    fixed loop's slowest time over its fastest, or the mean length of its sentences over that of the data.
     """
 
     variant: str

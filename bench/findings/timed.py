@@ -24,6 +24,8 @@ MEASURED: tuple[tuple[models.Disturbed, str, float], ...] = (
 """What disturbs a cell, the column that counts it, and from how much on: seconds stopped, processes, cores."""
 UNSTABLE = 1.5
 """From this ratio of the fixed loop's slowest to its fastest time on, a cell's CPU clock is unstable."""
+UNLIKE = 0.05
+"""From this difference on, as a share, the sentences that were timed have other lengths than the data."""
 
 
 def cell_of(row: Any) -> models.Cell:
@@ -227,6 +229,8 @@ def _disturbed(row: Any) -> Iterator[tuple[models.Disturbed, float | str]]:
     loop = _loop(row)
     if loop is not None and loop >= UNSTABLE:
         yield "clock unstable", loop
+    if known(row, "tokens_of_data") and abs(row.tokens_given / row.tokens_of_data - 1) > UNLIKE:
+        yield "lengths", float(row.tokens_given / row.tokens_of_data)
 
 
 def left_out(rows: Rows, of: Rows) -> Iterator[models.LeftOut]:

@@ -1,4 +1,4 @@
-"""Put the encoded sentences into the batches that every runtime is given, in the data's own order.
+"""Put the encoded sentences into the batches that every runtime is given, in the order in which they were drawn.
 
 The variant chooses the padding:
 
@@ -12,10 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.core.model_inputs import AnyBatch, Batch, IntArray, PackedBatch, Padding
-from bench.inputs.encoded import Encoded
-
-EPOCH_SENTENCES = 128
-"""Sentences of a workload epoch, at least, where the data has them: their mean length is then known to some percent."""
+from bench.inputs.encoded import EPOCH_SENTENCES, Encoded
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from bench.core.files import damaged, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.schemas import Labelled
 
+EPOCH_SENTENCES = 128
+"""Sentences of a workload epoch, at least, where the data has them: their mean length is then known to some percent."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -108,6 +111,25 @@ def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> En
     )
 
 
+def drawn(encoded: Encoded, seed: int = 0) -> Encoded:
+    """Return all sentences in a random order of which every beginning has the lengths of the whole.
+
+    Stratified: each run of 128 holds one sentence of each 128th part of the data by length.  The run whose mean length
+    is nearest to that of the data comes first.
+    """
+    count, lengths = len(encoded), encoded.lengths
+    chance = np.random.default_rng(seed)
+    strata = min(EPOCH_SENTENCES, count)
+    stratum = np.arange(count) * strata // count
+    by_length = np.lexsort((chance.random(count), lengths))
+    members = by_length[np.lexsort((chance.random(count), stratum))]
+    run = np.arange(count) - np.searchsorted(stratum, stratum)
+    sizes = np.bincount(run)
+    off = np.abs(np.bincount(run, lengths[members]) / sizes - lengths.mean())
+    turn = np.where(sizes < strata, np.inf, off).argsort().argsort()
+    return encoded.take(members[np.lexsort((chance.random(count), turn[run]))])
+
+
 def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
     """Write the arrays to an .npz whose bytes depend on their values alone."""
     with replacing_file(path) as temporary, temporary.open("wb") as stream:
@@ -167,9 +189,11 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
 def length_figures(encoded: Encoded) -> dict[str, Any]:
     """Return mean, median, 95th percentile and longest in tokens, and the share of padding at the sequence length.
 
-    `at_limit`: sentences as long as the sequence length, which may have been cut to it.
+    `at_limit`: sentences as long as the sequence length, which may have been cut to it.  `drawn_mean_tokens`: of the
+    first `drawn_sentences`, the fewest that a cell is timed on.
     """
     lengths = encoded.lengths
+    epoch = lengths[:EPOCH_SENTENCES]
     return {
         "sentences": len(lengths),
         "mean_tokens": float(lengths.mean()),
@@ -178,6 +202,8 @@ def length_figures(encoded: Encoded) -> dict[str, Any]:
         "longest_tokens": int(lengths.max()),
         "at_limit": int((lengths == encoded.sequence_length).sum()),
         "padding_share": float(1 - lengths.mean() / encoded.sequence_length),
+        "drawn_sentences": len(epoch),
+        "drawn_mean_tokens": float(epoch.mean()),
     }
 
 

@@ -65,8 +65,16 @@ class Context:
         return (
             f"{found['sentences']} sentences of {found['mean_tokens']:.1f} tokens on average (median "
             f"{found['median_tokens']:g}, {spread}){cut}; padded to the sequence length, "
-            f"{found['padding_share']:.0%} of a batch is padding"
+            f"{found['padding_share']:.0%} of a batch is padding{self._drawn_text()}"
         )
+
+    def _drawn_text(self) -> str:
+        """Say how long the sentences are that were drawn; empty where all are timed, or it was not counted."""
+        drawn = self.lengths.get("drawn_sentences", self.lengths["sentences"])
+        if drawn == self.lengths["sentences"]:
+            return ""
+        mean = f"{self.lengths['drawn_mean_tokens']:.1f} tokens on average"
+        return f"; each row is timed on at least {drawn} of them, the same, drawn from all: {mean}"
 
     def length_warning(self) -> str:
         """Say that the lengths are not the user's: of the built-in sentences, or counted by a stand-in's tokenizer."""

@@ -102,6 +102,7 @@ REMARKS: dict[str, Callable[[Any], str]] = {
     "gpu shared": lambda processes: f"beside {processes:.0f} other busy GPU process(es)",
     "cores busy": lambda cores: f"other processes kept {cores:.1f} cores busy",
     "clock unstable": lambda times: f"clock unstable ({ratio(times)})",
+    "lengths": lambda times: f"its sentences have {times:.0%} of the data's mean length",
 }
 """What remarks on rates and disturbances of cells are called, by kind."""
 

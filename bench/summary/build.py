@@ -44,7 +44,7 @@ OPTIONAL = (
     *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
     *("energy_mj_per_sample", "gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "idle_w"),
     *("one_off_seconds", "peak_host_mib", "cold_start_seconds", "warm_start_seconds", *EACH_PROCESS),
-    *("host_loop_min_ms", "host_loop_max_ms"),
+    *("host_loop_min_ms", "host_loop_max_ms", "tokens_of_data"),
 )
 """Columns that reports read and that this run may not have."""
 

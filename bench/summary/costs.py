@@ -91,10 +91,11 @@ def amounts(workload: Workload, variant: Variant, batch_size: int, work: Work, k
 
 
 def tokens(batch_size: int, work: Work) -> Row:
-    """Return the batches of a pass, and on average over it the tokens of a sentence: given, and with padding."""
+    """Return the batches of a pass, and the mean tokens of a sentence: of it, with padding, and of the whole data."""
     sentences = len(work.given_tokens) * batch_size
     each = {"tokens_given": sum(work.given_tokens), "tokens_computed": sum(work.computed_tokens)}
-    return {"pass_batches": len(work.given_tokens), **{name: total / sentences for name, total in each.items()}}
+    means = {name: total / sentences for name, total in each.items()}
+    return {"pass_batches": len(work.given_tokens), **means, "tokens_of_data": work.data_tokens}
 
 
 def bound(p50_ms: float, gpu_busy_ms: float) -> Row:

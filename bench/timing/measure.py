@@ -113,4 +113,5 @@ def work_of(session: Session, batches: Sequence[IndexedBatch], encoded: Encoded)
         given_pairs=[int((each**2).sum()) for each in lengths],
         computed_tokens=[each.tokens for each in computed],
         computed_pairs=[each.pairs for each in computed],
+        data_tokens=float(encoded.lengths.mean()),
     )
