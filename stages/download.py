@@ -14,7 +14,8 @@ def main() -> None:
     with replacing_folder(MODEL) as folder:
         provenance = fetch_model(params.model, folder)
     with replacing_folder(SENTENCES) as folder:
-        provenance |= fetch_sentences(params.dataset, MODEL, params.model.hub_timeout_seconds, folder)
+        dataset = params.dataset if provenance["model_is_real"] else params.dataset.without_labels()
+        provenance |= fetch_sentences(dataset, MODEL, params.model.hub_timeout_seconds, folder)
     if not provenance["model_is_real"] and provenance["sentences"] != BUILTIN:
         with replacing_folder(MODEL) as folder:
             fit_stand_in(params.model, SENTENCES, folder)

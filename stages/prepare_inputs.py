@@ -16,13 +16,8 @@ from bench.core.params import load_params
 from bench.core.paths import CALIBRATION, EVALUATION, INPUTS, LENGTHS, MODEL, SENTENCE_FILES, SENTENCES, TOKEN_COUNTS
 from bench.core.pretrained import load_tokenizer
 from bench.core.progress import log
-<<<<<<< HEAD
 from bench.core.schemas import read_sentences
-from bench.inputs.encoded import encode, length_figures, save_encoded, token_counts
-=======
-from bench.core.sentences import read_sentences
 from bench.inputs.encoded import drawn, encode, length_figures, save_encoded, token_counts
->>>>>>> 0fe66d3 (Draw the sentences that are timed from the whole file)
 
 
 def main() -> None:
@@ -31,12 +26,7 @@ def main() -> None:
     check_sequence_length(classifier.config, params.sequence_length)
     tokenizer = load_tokenizer(MODEL)
     evaluation, calibration = (
-<<<<<<< HEAD
-        encode(tokenizer, read_sentences(SENTENCES / name), params.sequence_length) for name in SENTENCE_FILES
-=======
-        drawn(encode(tokenizer, read_sentences(SENTENCES / f"{name}.csv"), params.sequence_length))
-        for name in ("evaluation", "calibration")
->>>>>>> 0fe66d3 (Draw the sentences that are timed from the whole file)
+        drawn(encode(tokenizer, read_sentences(SENTENCES / name), params.sequence_length)) for name in SENTENCE_FILES
     )
     check_tokens(classifier, tokenizer, evaluation, calibration)
     log(f"computing the fp32 reference of {len(evaluation)} sentences")

@@ -17,6 +17,7 @@ from bench.core.errors import BenchError
 from bench.core.params import Dataset
 from bench.core.schemas import Labelled, read_sentences, write_sentences
 from bench.inputs.encoded import encode, load_encoded, load_reference
+from bench.sources.labels import Row
 from bench.sources.tables import read_table
 
 TEXTS = [
@@ -39,8 +40,8 @@ def columns(**more: Any) -> Dataset:
     return Dataset.model_validate(COLUMNS | {"text_column": "text"} | more)
 
 
-def read(path: Path, **more: Any) -> list[Labelled]:
-    return read_table(path, columns(**more), {}, 2)
+def read(path: Path, **more: Any) -> list[Row]:
+    return read_table(path, columns(**more))
 
 
 def write(path: Path, texts: list[str]) -> Path:
@@ -225,8 +226,8 @@ def test_other_columns_of_parquet_are_left_unread(tmp_path: Path) -> None:
     kinds = {"a.text": ["x"], "text": pyarrow.array(["y"]).dictionary_encode(), "at": [1]}
     times = pyarrow.table({**kinds, "time": pyarrow.array([1], pyarrow.timestamp("ns"))})
     parquet.write_table(times, tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet", label_column=None) == [Labelled("y", None)]
-    assert read(tmp_path / "a.parquet", text_column="a.text", label_column="at") == [Labelled("x", 1)]
+    assert [row[:3] for row in read(tmp_path / "a.parquet", label_column=None)] == [("y", None, None)]
+    assert read(tmp_path / "a.parquet", text_column="a.text", label_column="at")[0][:3] == ("x", 1, None)
 
 
 def test_a_text_without_any_token_is_named(tmp_path: Path) -> None:

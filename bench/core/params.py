@@ -93,6 +93,10 @@ class Model(FromHubOrPath):
     synthetic: Synthetic
 
 
+LabelReading = Literal["ids", "names", "metadata"]
+LabelMeanings = dict[str | int | bool, str | int | None]
+
+
 class Dataset(FromHubOrPath):
     """The sentences that are classified."""
 
@@ -102,8 +106,24 @@ class Dataset(FromHubOrPath):
     text_column: Annotated[str, Field(min_length=1)] = "sentence"
     text_pair_column: Annotated[str, Field(min_length=1)] | None = None
     label_column: Annotated[str, Field(min_length=1)] | None = "label"
+    labels: LabelReading | LabelMeanings | None = None
     calibration_path: str | None = None
     calibration_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def labels_have_a_meaning(cls, labels: object) -> object:
+        """Refuse what is neither the name of a reading nor says of each label which of the model's it means."""
+        if not isinstance(labels, dict):
+            if labels is not None and labels not in get_args(LabelReading):
+                raise ValueError(f"allowed: null, {', '.join(get_args(LabelReading))}, or what each label means")
+            return labels
+        for key, value in labels.items():
+            is_known = isinstance(key, str | int) and isinstance(value, str | int | None)
+            if not is_known or isinstance(value, bool):
+                got = shortened(repr(value))
+                raise ValueError(f"{key}: got {got}, allowed: the name or the number of a label of the model, or null")
+        return labels
 
     @model_validator(mode="after")
     def calibration_fits_the_path(self) -> Dataset:

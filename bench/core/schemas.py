@@ -62,6 +62,24 @@ class Machine(TypedDict):
     id: Name
 
 
+class LabelExample(TypedDict):
+    """A sentence with its label as it stands in the data, and the name of the model's label that it is read as."""
+
+    text: str
+    label: str
+    meaning: str
+
+
+class LabelsRead(TypedDict):
+    """How labels were read, the meaning of each text, and how many of the sentences have none."""
+
+    reading: Literal["ids", "names", "metadata", "params", "none"]
+    meanings: dict[str, str]
+    unlabelled: Count
+    examples: list[LabelExample]
+    remarks: list[str]
+
+
 class Provenance(TypedDict):
     """metrics/model.json."""
 
@@ -72,6 +90,8 @@ class Provenance(TypedDict):
     model_type: NotRequired[str]
     task: NotRequired[Task]
     labels: NotRequired[Annotated[int, Field(ge=1)]]
+    evaluation_sentences: NotRequired[Count]
+    labels_read: NotRequired[LabelsRead]
 
 
 class WorkloadSizes(TypedDict):
@@ -160,40 +180,6 @@ class VariantRow(TypedDict):
     runtime: Name
     device: Literal["cpu", "cuda"]
     precision: Name
-<<<<<<< HEAD
-=======
-    batch_size: Annotated[int, Field(ge=1)]
-    status: Status
-    runs: NotRequired[Count]
-    p50_ms: NotRequired[Latency]
-    p95_ms: NotRequired[Latency]
-    mean_ms: NotRequired[Latency]
-    accuracy: NotRequired[Amount]
-    accuracy_low: NotRequired[Amount]
-    accuracy_high: NotRequired[Amount]
-    accuracy_loss: NotRequired[Number]
-    accuracy_loss_p: NotRequired[Amount]
-    samples_per_s: NotRequired[Latency]
-    p50_low_ms: NotRequired[Latency]
-    p50_high_ms: NotRequired[Latency]
-    agreement: NotRequired[Number]
-    margin: NotRequired[Amount]
-    processes: NotRequired[Count]
-    process_p50_ms: NotRequired[Numbers]
-    process_mean_ms: NotRequired[Numbers]
-    process_p95_ms: NotRequired[Numbers]
-    rounds: NotRequired[Numbers]
-    peak_host_mib: NotRequired[Amount]
-    peak_gpu_mib: NotRequired[Amount]
-    cold_start_seconds: NotRequired[Amount]
-    one_off_seconds: NotRequired[Amount]
-    limit_ms: NotRequired[Latency]
-    padding: NotRequired[Padding]
-    tokens_given: NotRequired[Latency]
-    tokens_computed: NotRequired[Latency]
-    tokens_of_data: NotRequired[Latency]
-    gross_energy_mj_per_sample: NotRequired[Amount]
->>>>>>> 0fe66d3 (Draw the sentences that are timed from the whole file)
 
 
 class ServingRow(VariantRow):

@@ -88,6 +88,18 @@ class Context:
             "length are as fast as this only for lengths like these (set dataset.path)"
         )
 
+    def label_text(self) -> str:
+        """Say how the labels were read, with examples; empty where none were, or for a kept run that does not say."""
+        found = self.provenance.get("labels_read")
+        if not found:
+            return ""
+        sentences = self.provenance["evaluation_sentences"]
+        parts = [f"{found['unlabelled']} of {sentences} sentences have none"] if found["unlabelled"] else []
+        if found["examples"]:
+            parts.append(f"read as {words.READINGS[found['reading']]} ({words.listed(found['meanings'])})")
+        parts += map(words.example, found["examples"])
+        return "; ".join([*parts, *found["remarks"]])
+
     def device(self, name: str) -> str:
         """Say which hardware `cpu` or `cuda` stands for: the GPU with driver, CUDA and cuDNN."""
         if name == "cpu":
@@ -125,6 +137,7 @@ class Context:
         lines = {
             "Lengths: ": self.length_text(),
             "": self.length_warning(),
+            "Labels: ": self.label_text(),
             "GPU: ": self.device("cuda"),
             "CPU: ": self.device("cpu"),
             "System: ": self.environment["os"],

@@ -30,7 +30,7 @@ def main() -> None:
     context = shown.context
     random = f". THE WEIGHTS ARE RANDOM: {context.what_holds()}; predictions mean nothing"
     console.print(f"Measured: {context.model()}{'' if context.is_real else random}", soft_wrap=True)
-    for line in filter(None, (context.length_text(), context.length_warning())):
+    for line in filter(None, (context.length_text(), context.length_warning(), context.label_text())):
         _say(console, line)
     for panel in shown.findings.panels:
         print_served(console, shown, panel)

@@ -1,10 +1,11 @@
 """How figures and findings are written; a figure that is not known is a dash."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
+from bench.core.files import shortened
 from bench.core.reports import rate_text
 from bench.findings.models import Cell, Disturbance, Fastest, LeftOut, Pair, Pick, Remark, Served
 from bench.summary.comparisons import Comparison
@@ -105,6 +106,27 @@ REMARKS: dict[str, Callable[[Any], str]] = {
     "lengths": lambda times: f"its sentences have {times:.0%} of the data's mean length",
 }
 """What remarks on rates and disturbances of cells are called, by kind."""
+
+READINGS = {
+    "ids": "numbers of the model's id2label",
+    "names": "names of the model's labels",
+    "metadata": "numbers that the data itself names, as the model names its labels",
+    "params": "dataset.labels in params.yaml says",
+}
+"""What the readings of a label column are called (`bench.sources.labels`)."""
+LISTED = 6
+QUOTED = 60
+
+
+def listed(meanings: Mapping[str, str]) -> str:
+    """Write what the first labels mean: 0 = bad, 1 = good."""
+    shown = [f"{label} = {meaning}" for label, meaning in meanings.items()]
+    return ", ".join(shown[:LISTED]) + (f" and {len(shown) - LISTED} more" if len(shown) > LISTED else "")
+
+
+def example(found: Mapping[str, str]) -> str:
+    """Write a sentence with its label: “a dull film” has 0, bad."""
+    return f"“{shortened(' '.join(found['text'].split()), QUOTED)}” has {found['label']}, {found['meaning']}"
 
 
 def comparison(found: Comparison, words: Any = None) -> str:

@@ -7,6 +7,8 @@ and calibration is by opening: no sentence is in both.
 from bench.core.schemas import Labelled
 
 POSITIVE, NEGATIVE = 1, 0
+NAMES = ("NEGATIVE", "POSITIVE")
+"""Of the labels, by number."""
 
 OPENINGS = (
     "the film",

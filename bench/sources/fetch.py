@@ -10,11 +10,12 @@ from bench.core.params import Dataset, FromHubOrPath, Model
 from bench.core.paths import SENTENCE_FILES
 from bench.core.pretrained import CONFIG
 from bench.core.progress import log
-from bench.core.schemas import Labelled, read_sentences, write_sentences
-from bench.sources.builtin import NEGATIVE, POSITIVE, builtin_sentences
+from bench.core.schemas import read_sentences, write_sentences
+from bench.sources.builtin import NAMES, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
 from bench.sources.hub_datasets import choose_files, read_card
-from bench.sources.model_files import check_content, check_size, copy_model, label_names, read_config, task_of
+from bench.sources.labels import Column, ModelLabels, Row, names_in, names_on_card, read_labels
+from bench.sources.model_files import check_content, check_size, copy_model, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
 from bench.sources.tables import read_table
 
@@ -23,8 +24,10 @@ BUILTIN = "built-in sentences"
 README = "README.md"
 TRAIN = "train"
 SHOWN_DIGITS = 12
-Sentences = tuple[str, list[Labelled], list[Labelled]]
+Sentences = tuple[str, list[Row], list[Row]]
 """The name of the sentences, those to evaluate and those to calibrate with."""
+Named = tuple[Sentences, list[str]]
+"""Sentences, and the names that the data itself gives the numbers of its labels."""
 
 
 def fetch_model(model: Model, folder: Path) -> dict[str, Any]:
@@ -107,10 +110,12 @@ def fetch_sentences(dataset: Dataset, model_folder: Path, timeout_seconds: float
     NEGATIVE and POSITIVE: a model that names its own otherwise is given them without.
     """
     config = read_config(model_folder / CONFIG)
-    name, evaluation, calibration = _sentences(dataset, config, timeout_seconds, folder)
-    names = {name.upper(): number for name, number in label_names(config).items()}
-    if name == BUILTIN and names != {"NEGATIVE": NEGATIVE, "POSITIVE": POSITIVE}:
-        evaluation, calibration = ([row._replace(label=None) for row in rows] for rows in (evaluation, calibration))
+    model = ModelLabels.of(config)
+    is_labelled = task_of(config)[0] == "single_label" and dataset.label_column is not None
+    columns = dataset if is_labelled else dataset.without_labels()
+    (name, evaluation, calibration), own_names = _sentences(columns, model, timeout_seconds, folder)
+    column = Column.of(f"the column {dataset.label_column!r}", [*evaluation, *calibration], own_names)
+    reading = read_labels(column, model, dataset.labels if is_labelled and name != BUILTIN else None)
     evaluated = {(row.sentence, row.pair) for row in evaluation}
     calibration = [row for row in calibration if (row.sentence, row.pair) not in evaluated]
     if not calibration:
@@ -119,33 +124,39 @@ def fetch_sentences(dataset: Dataset, model_folder: Path, timeout_seconds: float
             "sentences, another calibration_path, or a larger calibration_share"
         )
     for file, rows in zip(SENTENCE_FILES, (evaluation, calibration), strict=True):
-        write_sentences(folder / file, rows)
-    return {"sentences": name, "evaluation_sentences": len(evaluation)}
+        write_sentences(folder / file, reading.labelled(rows))
+    found = {"sentences": name, "evaluation_sentences": len(evaluation)}
+    return found | ({"labels_read": reading.record(evaluation)} if is_labelled else {})
 
 
-def _sentences(dataset: Dataset, config: dict[str, Any], timeout_seconds: float, folder: Path) -> Sentences:
-    names, (task, labels) = label_names(config), task_of(config)
-    columns = dataset if task == "single_label" else dataset.without_labels()
+def _sentences(dataset: Dataset, model: ModelLabels, timeout_seconds: float, folder: Path) -> Named:
     if dataset.chosen_source == "builtin":
-        return (BUILTIN, *builtin_sentences())
+        return _builtin(dataset, model)
     if dataset.chosen_source == "local":
-        return _local_sentences(columns, names, labels)
+        return _local_sentences(dataset), names_in(Path(str(dataset.path)), dataset.label_column)
     source = _hub_source(dataset, "dataset", timeout_seconds)
     downloads = folder / "downloads"
     try:
         log(f"fetching {source} from the hub")
-        return _hub_sentences(source, columns, names, labels, downloads)
+        return _hub_sentences(source, dataset, downloads)
     except HubUnreachable as problem:
         _go_on_without_the_hub(problem, dataset.chosen_source, "dataset.source", "the built-in sentences")
         log("NOTE: the sentences are the built-in ones")
-        return (BUILTIN, *builtin_sentences())
+        return _builtin(dataset, model)
     finally:
         remove(downloads)
 
 
-def _hub_sentences(
-    source: HubSource, dataset: Dataset, names: dict[str, int], labels: int, downloads: Path
-) -> Sentences:
+def _builtin(dataset: Dataset, model: ModelLabels) -> Named:
+    has_these = {name.upper() for name in model.names.values()} == set(NAMES) and dataset.label_column is not None
+    evaluation, calibration = (
+        [Row(row.sentence, NAMES[row.label or 0] if has_these else None, None, BUILTIN) for row in rows]
+        for rows in builtin_sentences()
+    )
+    return (BUILTIN, evaluation, calibration), []
+
+
+def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Named:
     """Read a split of the hub's; calibrate with the split `train`, or with a share where that is not another one."""
     source, files = list_files(source)
     card = read_card(fetch_file(source, README, downloads), str(source)) if README in files else {}
@@ -155,34 +166,35 @@ def _hub_sentences(
             f"{source}: has no split {dataset.split!r}: set dataset.split to one that it has: {', '.join(splits)}"
         )
 
-    def read(name: str, columns: Dataset, limit: int | None = None) -> list[Labelled]:
-        return read_table(
-            fetch_file(source, name, downloads), columns, names, labels, limit=limit, shown=f"{source}: {name}"
-        )
+    def read(name: str, columns: Dataset, limit: int | None = None) -> list[Row]:
+        return read_table(fetch_file(source, name, downloads), columns, limit=limit, shown=f"{source}: {name}")
 
     rows = [row for name in splits[dataset.split] for row in read(name, dataset)]
+    own_names = names_in(downloads / splits[dataset.split][0], dataset.label_column) or names_on_card(
+        card, dataset.config or chosen, dataset.label_column
+    )
     title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
     if dataset.split == TRAIN or TRAIN not in splits:
-        return _set_aside(title, rows, dataset.calibration_share)
+        return _set_aside(title, rows, dataset.calibration_share), own_names
     calibration = read(splits[TRAIN][0], dataset.without_labels(), TRAIN_SENTENCES)
-    return f"{title}, calibrated with {TRAIN}", rows, calibration
+    return (f"{title}, calibrated with {TRAIN}", rows, calibration), own_names
 
 
-def _local_sentences(dataset: Dataset, names: dict[str, int], labels: int) -> Sentences:
+def _local_sentences(dataset: Dataset) -> Sentences:
     """Read the user's tables; without one for calibration, set a share of the sentences aside."""
     path = Path(str(dataset.path))
     for table in filter(Path.is_file, map(Path, filter(None, (dataset.path, dataset.calibration_path)))):
         check_content(table, "params.yaml: dataset")
-    rows = read_table(path, dataset, names, labels)
+    rows = read_table(path, dataset)
     name = f"{path.name} (sha256 {file_sha256(path)[:SHOWN_DIGITS]})"
     if dataset.calibration_path is not None:
         other = Path(dataset.calibration_path)
-        calibration = read_table(other, dataset.without_labels(), names, labels, limit=TRAIN_SENTENCES)
+        calibration = read_table(other, dataset.without_labels(), limit=TRAIN_SENTENCES)
         return f"{name}, calibrated with {other.name}", rows, calibration
     return _set_aside(name, rows, dataset.calibration_share)
 
 
-def _set_aside(name: str, rows: list[Labelled], share: float) -> Sentences:
+def _set_aside(name: str, rows: list[Row], share: float) -> Sentences:
     """Take a share of the sentences for calibration, by a fixed seed, and say so in their name."""
     count = max(1, round(share * len(rows)))
     chosen = set(random.Random(0).sample(range(len(rows)), count))

@@ -87,18 +87,6 @@ def task_of(config: dict[str, Any]) -> tuple[Task, int]:
     return "single_label", labels
 
 
-def label_names(config: dict[str, Any]) -> dict[str, int]:
-    """Return the number of each label by its name, as the model's label2id (or id2label) has it.
-
-    Not where these are names of another number of labels (transformers then has none), nor what is no number.
-    """
-    names = {name: int(number) for number, name in (config.get("id2label") or {}).items()}
-    if names and len(config["id2label"]) != task_of(config)[1]:
-        return {}
-    more = (config.get("label2id") or {}).items()
-    return names | {name: int(number) for name, number in more if str(number).isdecimal()}
-
-
 def first_files(names: Collection[str], where: str) -> list[str]:
     """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing.
 

@@ -5,8 +5,9 @@ A text is taken as it stands in its cell: no space, line end or lone carriage re
 
 import csv
 import json
+import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import shortened
 from bench.core.params import Dataset
-from bench.core.schemas import Labelled
+from bench.sources.labels import Row
 
 Rows = Iterator[Any]
 """The names of the columns, then of each row where it stands ("line 3") and its cells by column."""
@@ -25,24 +26,32 @@ HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 LONGEST_CELL = 2**31 - 1
 
 
-def read_table(
-    path: Path, columns: Dataset, names: Mapping[str, int], labels: int, *, limit: int | None = None, shown: str = ""
-) -> list[Labelled]:
-    """Return the sentences of a table; labels are numbers below `labels`, or `names` of the model's.
+def read_table(path: Path, columns: Dataset, *, limit: int | None = None, shown: str = "") -> list[Row]:
+    """Return the sentences of a table, or `limit` of them, drawn from all by a fixed seed.
 
     `shown`: what messages call the file.  Raises ParameterError for a missing column, and DataError, with file and
     line, for a row that cannot be used.
     """
     shown = shown or path.as_posix()
-    found: list[Labelled] = []
-    for place, cells in islice(_rows(path, shown, columns), limit):
+    found: list[Row] = []
+    for place, cells in _drawn(_rows(path, shown, columns), limit):
         where = f"{shown}, {place}"
         pair = _text(cells, columns.text_pair_column, where) if columns.text_pair_column else None
-        label = _label(cells.get(columns.label_column), names, labels, where) if columns.label_column else None
-        found.append(Labelled(_text(cells, columns.text_column, where), label, pair))
+        label = cells.get(columns.label_column) if columns.label_column else None
+        found.append(Row(_text(cells, columns.text_column, where), label, pair, where))
     if not found:
         raise DataError(f"{shown} holds no sentences")
     return found
+
+
+def _drawn(rows: Rows, limit: int | None) -> list[Any]:
+    """Return so many rows, each with the same chance (Vitter's algorithm R); all without a limit."""
+    kept = list(islice(rows, limit))
+    chance = random.Random(0)
+    for place, row in enumerate(rows, len(kept)):
+        if (slot := chance.randrange(place + 1)) < len(kept):
+            kept[slot] = row
+    return kept
 
 
 def _rows(path: Path, shown: str, columns: Dataset) -> Rows:
@@ -176,22 +185,3 @@ def _text(cells: dict[str, Any], column: str, place: str) -> str:
     if half:
         raise DataError(f"{place}: {column} holds half a character ({half[0]!r}), wanted: a text")
     return text
-
-
-def _label(value: Any, names: Mapping[str, int], labels: int, place: str) -> int:
-    text = str(value).strip()
-    number = names.get(text)
-    if number is None and isinstance(value, int | float | str) and not isinstance(value, bool):
-        number = _whole_number(text)
-    if number is None or not 0 <= number < labels:
-        known = f", or one of the model's own: {shortened(', '.join(names))}" if names else ""
-        raise DataError(f"{place}: the label is {shortened(repr(value))}, allowed: 0 to {labels - 1}{known}")
-    return number
-
-
-def _whole_number(text: str) -> int | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return int(number) if number.is_integer() else None
