@@ -296,7 +296,8 @@ def names_on_card(card: Mapping[str, Any], config: str, column: str | None) -> l
 
     `config`: the configuration, empty for the only one.
     """
-    infos, described = card.get("dataset_info"), card.get("configs") or [{}]
+    infos: Any = card.get("dataset_info")
+    described = card.get("configs") or [{}]
     wanted = config or described[0].get("config_name")
     try:
         [names] = [
