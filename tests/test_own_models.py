@@ -135,7 +135,7 @@ def test_every_kind_of_table_gives_the_same_sentences_and_labels_by_name(
 
 TABLES: dict[str, tuple[str | bytes, str]] = {
     "no such column": ("a,b\nx,0\n", "dataset.text_column: got 'text', allowed: a column of bad.csv (a, b)"),
-    "unknown label": ("text,label\nfine,great\n", "line 2: the label is 'great', allowed: 0 to 1"),
+    "unknown label": ("text,label\nfine,great\ndull,bad\n", "line 2: the label is 'great', allowed: 0 to 1"),
     "label too large": ("text,label\nfine,0\ndull,2\n", "line 3: the label is '2', allowed: 0 to 1"),
     "no text": ("text,label\nfine,0\n,1\n", "line 3: text is None, wanted: a text"),
     "a cell too many": ("text,label\nfine,0,1\n", "line 2: 3 cells, the first line names 2"),
