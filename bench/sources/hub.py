@@ -16,16 +16,20 @@ from bench.core.errors import DownloadError, HubUnreachable
 from bench.core.files import first_line, shortened
 from bench.sources.model_files import take_model
 
+COMMIT_DIGITS = 40
 TEMPORARY = (408, 425)
 """HTTP statuses of a hub that does not answer, beside all from 500 on."""
-ANSWERS = {
+ANSWERS: dict[str | int, str] = {
+    "RevisionNotFoundError": "it has no such revision: check `revision`",
+    "GatedRepoError": "gated: accept its terms on its page, and set HF_TOKEN to a token of that account",
+    "RepositoryNotFoundError": "no such repository, or a private one: check the id, or set HF_TOKEN for it",
     401: "set HF_TOKEN to a token that is valid, or take it away: a public repository needs none",
     403: "set HF_TOKEN to a token that may read this repository, and accept its terms on its page",
     404: "it is missing on the hub",
     429: "too many requests: wait some minutes, or set HF_TOKEN, with which more are allowed",
     451: "it is not given out where you are, for legal reasons: name another, or a copy at `path`",
 }
-"""What to do about the statuses that are a refusal."""
+"""What to do about a refusal, by the client's error or else by the status."""
 TRUST = "set SSL_CERT_FILE to a file of the certificates to trust, that of your company's proxy among them"
 CLOCK, HOST = "correct this machine's clock", "check HF_ENDPOINT"
 CERTIFICATES = {9: CLOCK, 10: CLOCK, 62: HOST, 64: HOST}
@@ -48,7 +52,7 @@ class HubSource:
         return {"revision": self.revision, "repo_type": self.repo_type}
 
     def __str__(self) -> str:
-        return f"{self.repo_id}@{self.revision[:7]}"
+        return f"{self.repo_id}@{self.revision[:7] if len(self.revision) == COMMIT_DIGITS else self.revision}"
 
 
 def download_model(source: HubSource, folder: Path) -> HubSource:
@@ -103,18 +107,6 @@ def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
 
     try:
         yield
-    except errors.RevisionNotFoundError:
-        raise DownloadError(f"{source.repo_id}: has no revision {source.revision!r}; check `revision`") from None
-    except errors.GatedRepoError:
-        raise DownloadError(
-            f"{source.repo_id}: gated: accept its terms on its page of the hub, and set HF_TOKEN to a token of that "
-            f"account"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise DownloadError(
-            f"{source.repo_id}: no such repository on the hub, or a private one: check the id, and set HF_TOKEN to a "
-            "token that may read it"
-        ) from None
     except errors.HFValidationError as problem:
         raise DownloadError(
             f"{source.repo_id!r} is no repository's name: {shortened(first_line(problem))}; what lies on this machine "
@@ -135,7 +127,7 @@ def _explained(source: HubSource, what: str, problem: Exception) -> DownloadErro
         reason = shortened(first_line(cause))
         if isinstance(cause, errors.HfHubHTTPError):
             status = cause.response.status_code
-            advice = ANSWERS.get(status, reason)
+            advice = ANSWERS.get(type(cause).__name__) or ANSWERS.get(status, reason)
             kind = HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
             return kind(f"{source}: {what} could not be fetched: the hub answers {status}: {advice}")
         if isinstance(cause, ssl.SSLCertVerificationError):
