@@ -242,6 +242,8 @@ def test_a_column_without_a_reading_is_refused_and_the_advice_helps(
     assert "allowed: 0 to 2, or contradiction, neutral, entailment" in message
     meanings = advice(message)
     assert meanings.keys() == {str(label) for label in own_label}
+    assert set(meanings.values()) <= {"neutral", "?"}
+    assert "got '?', allowed: a label of the model" in refused(project, own, csv(own, own_label), labels=meanings)
     meanings |= {str(label): NLI[number] for number, label in zip(truth, own_label, strict=True)}
     read(project, own, csv(own, own_label), labels=meanings)
     assert accuracy(project) == 1.0

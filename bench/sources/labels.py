@@ -243,10 +243,12 @@ def _unexplained(column: Column, model: ModelLabels, meanings: Meanings) -> Data
     text = next(text for text, number in meanings.items() if number is None)
     own = f" ({name})" if (name := column.own_name(text)) else ""
     names = f", or {shortened(', '.join(model.names.values()))}" if model.have_names else ""
+    meanings = {each: None if _whole_number(each) is not None else number for each, number in meanings.items()}
+    example = {each: name or "?" for each, name in model.named(meanings).items()}
     return DataError(
         f"{column.first[text].place}: the label is {shortened(repr(text))}{own}, allowed: 0 to {len(model.names) - 1}"
-        f"{names}; other labels need dataset.labels in params.yaml, null for what is none of the model's: "
-        f"{_shown(model.named(meanings))}"
+        f"{names}; for others say in params.yaml what each means, null for none of these: dataset.labels: "
+        f"{_shown(example)}"
     )
 
 
