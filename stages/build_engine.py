@@ -21,9 +21,7 @@ def main() -> None:
     params = load_params()
     variant = params.variant(key, runtime="tensorrt")
     environment = read_environment()
-    reason = reason_to_skip(variant, environment) or (
-        "" if params.precisions[variant.precision] else "its precision is off"
-    )
+    reason = reason_to_skip(variant, environment) or ("" if params.is_on(variant.precision) else "its precision is off")
     not_made = reason_not_made(ARTIFACTS / variant.graph)
     with replacing_folder(ENGINES / key) as folder:
         if reason:

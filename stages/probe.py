@@ -10,7 +10,7 @@ from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, MACHINE, USER_INPUTS
-from bench.core.staleness import ensure_retry_tokens, remove_leftovers, write_batches, write_required
+from bench.core.staleness import ensure_retry_tokens, fill_places, remove_leftovers, write_batches, write_required
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count
@@ -31,10 +31,11 @@ def main() -> None:
     write_json(ENVIRONMENT, environment)
     write_json(MACHINE, {"id": machine_id(params.timing.gpu_index)})
     write_json(USER_INPUTS, user_input_hashes(params))
+    fill_places(params)
     ensure_retry_tokens(params.tensorrt_variants)
     write_batches(params)
     write_required(CONVERTED, required_graphs(params, environment))
-    for line in lines(environment):
+    for line in (*lines(environment), *(f"params.yaml: {remark}" for remark in params.remarks)):
         print(line)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Project, tiny_params
+from conftest import ROOT, Project, tiny_params
 
 from bench.core.errors import ParameterError
-from bench.core.params import load_params
+from bench.core.params import DEFAULT_BASELINES, DEFAULT_SERVED, DEFAULT_TIMING, Params, load_params
 
 Change = Callable[[dict[str, Any]], Any]
 CPU = "torch_cpu_fp32"
@@ -77,9 +77,14 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "number as text": (lambda p: p.update(sequence_length="16"), "sequence_length: got '16', allowed: a valid integer"),
     "missing key": (lambda p: p["timing"].pop("min_runs"), "timing.min_runs: missing"),
-    "missing precision": (
-        lambda p: p["precisions"].pop("fp16"),
-        "precisions.fp16: missing, allowed: an entry for each of fp32",
+    "a precision of a variant without a gate": (
+        lambda p: p["quality"].pop("int8"),
+        "quality.int8: missing, allowed: an entry for each precision of the variants",
+    ),
+    "an unknown precision": (lambda p: p["precisions"].update(fp64=True), "precisions.fp64: got 'fp64', allowed: "),
+    "a served row that is not there and no default": (
+        lambda p: p["serving"]["variants"].append("ort_cpu_fp23"),
+        "serving.variants: got 'ort_cpu_fp23', allowed: torch_cpu_fp32, ort_cpu_fp32",
     ),
     "infinite time": (lambda p: p["timing"].update(max_seconds=float("inf")), "timing.max_seconds: got inf"),
     "most below least": (
@@ -131,6 +136,103 @@ FAULTS: dict[str, tuple[Change, str]] = {
         f"variants.{CPU}.device: got 'tpu', allowed: 'cpu' or 'cuda'",
     ),
 }
+
+
+def loaded(folder: Path, *changes: Change) -> Params:
+    """Return the project's own params.yaml with changes, as it is read."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for change in changes:
+        change(params)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    return load_params(folder / "params.yaml")
+
+
+def without_gpu(params: dict[str, Any]) -> None:
+    """Remove the GPU's variants."""
+    rows = params["variants"]
+    params["variants"] = {key: row for key, row in rows.items() if row["device"] == "cpu"}
+    params["tensorrt_variants"] = {}
+
+
+ONE_KNOB: dict[str, Change] = {
+    "fewer batch sizes": lambda p: p["batch_sizes"].update(cuda=[1, 4, 8, 16]),
+    "one batch size for both": lambda p: p.update(batch_sizes=[1]),
+    "a smaller budget of batches": lambda p: p["serving"]["max_batch"].update(cpu=3),
+    "no GPU's variants": without_gpu,
+    "no CPU's variants": lambda p: p.update(
+        variants={key: row for key, row in p["variants"].items() if row["device"] == "cuda"}
+    ),
+    "no TensorRT": lambda p: p.update(tensorrt_variants={}),
+    "no baseline": lambda p: p["variants"].pop("torch_cuda_fp32"),
+    "more rounds than the most": lambda p: p["timing"].update(processes=12),
+    "fewer rounds than the least": lambda p: p["timing"].update(max_processes=2),
+    "a longer least": lambda p: p["timing"].update(min_seconds=30.0),
+    "a shorter most": lambda p: p["timing"].update(max_seconds=0.2),
+    "no precision named": lambda p: p.pop("precisions"),
+    "no gate of what no row has": lambda p: (without_gpu(p), p["quality"].pop("tf32")),
+    "nothing served": lambda p: p["serving"].update(variants=[]),
+}
+
+
+@pytest.mark.parametrize("name", ONE_KNOB)
+def test_one_turned_knob_needs_no_other(name: str, tmp_path: Path) -> None:
+    loaded(tmp_path, ONE_KNOB[name])
+
+
+def test_the_defaults_are_those_of_the_projects_own_file() -> None:
+    written = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert tuple(written["serving"]["variants"]) == DEFAULT_SERVED
+    assert written["baselines"] == DEFAULT_BASELINES
+    assert {name: written["timing"][name] for name in DEFAULT_TIMING} == DEFAULT_TIMING
+
+
+def test_batches_under_load_follow_the_batch_sizes_that_there_are(tmp_path: Path) -> None:
+    params = loaded(tmp_path, ONE_KNOB["fewer batch sizes"])
+    assert (params.max_batch("cuda"), params.max_batch("cpu")) == (16, 4)
+    assert params.remarks == ("serving.max_batch.cuda: 16 in place of 64, the largest of batch_sizes there",)
+
+
+def test_defaults_that_are_not_there_are_left_out_with_a_remark(tmp_path: Path) -> None:
+    params = loaded(tmp_path, without_gpu)
+    assert params.baselines == {"cpu": "torch_cpu_fp32"}
+    assert params.not_served == tuple(key for key in DEFAULT_SERVED if "cpu" not in key)
+    assert set(params.serving.variants) | set(params.not_served) == set(DEFAULT_SERVED)
+    [remark] = params.remarks
+    assert remark.startswith("serving.variants: without torch_cuda_fp32, ")
+
+
+def test_a_default_follows_what_was_written(tmp_path: Path) -> None:
+    timing = loaded(tmp_path, lambda p: p["timing"].update(processes=12, min_seconds=30.0)).timing
+    assert (timing.max_processes, timing.max_seconds) == (12, 30.0)
+    timing = loaded(tmp_path, lambda p: p["timing"].update(max_processes=2, max_seconds=0.2)).timing
+    assert (timing.processes, timing.min_seconds) == (2, 0.2)
+
+
+def test_a_precision_that_is_not_named_is_on(tmp_path: Path) -> None:
+    params = loaded(tmp_path, lambda p: p.update(precisions={"int8": False}))
+    assert params.is_on("fp16")
+    assert not params.is_on("int8")
+
+
+def test_a_key_of_an_older_version_is_refused_with_its_successor(project: Project) -> None:
+    row = {"runtime": "tensorrt", "device": "cuda", "precision": "int8", "graph": "onnx/fp32.onnx"}
+    project.set_params(lambda p: p["tensorrt_variants"].update(old={**row, "options": {"int8_by": "table"}}))
+    told = project.script("bench/runtimes/base/check_params.py", code=1).stderr
+    assert "tensorrt_variants.old.options.int8_by: unknown key of an older version (graph: onnx/int8_qdq.onnx" in told
+
+
+def test_a_row_that_is_left_out_makes_nothing_stale_and_is_in_no_table(measured_copy: Project) -> None:
+    measured_copy.set_params(lambda p: p["serving"].update(variants=["torch_cuda_fp32", *p["serving"]["variants"]]))
+    told = measured_copy.script("stages/probe.py").stdout
+    assert "params.yaml: serving.variants: without torch_cuda_fp32 (no such variant)" in told
+    before = {path: path.read_bytes() for path in (measured_copy.folder / "artifacts/served").glob("*.json")}
+    measured_copy.script("stages/serve.py", "torch_cuda_fp32")
+    measured_copy.script("stages/summarize.py")
+    measured_copy.script("stages/render.py")
+    assert [row["variant"] for row in measured_copy.rows("results/serving.csv")] == ["ort_cpu_fp32"]
+    assert "Parameters: serving.variants: without torch_cuda_fp32" in measured_copy.read("results/summary_table.md")
+    assert "removed" not in measured_copy.script("stages/probe.py").stdout
+    assert before.items() <= {path: path.read_bytes() for path in before}.items()
 
 
 def refusal(folder: Path, content: dict[str, Any] | str) -> str:

@@ -7,10 +7,21 @@ checked by `bench.runtimes.base.registry.check_variant`, which imports that runt
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml.error import YAMLError
 
 from bench.core.errors import ParameterError
@@ -34,7 +45,15 @@ Milliseconds = Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 EVERY_DEVICE = complete(get_args(Device))
-EVERY_PRECISION = complete(get_args(Precision))
+
+DEFAULT_SERVED = (
+    *("torch_cuda_fp32", "torch_compile_cuda_fp16", "ort_cuda_fp16_graph", "ort_cuda_fp16_graph_longest"),
+    *("torch_varlen_compile_cuda_fp16", "ort_tensorrt_fp16_graph", "torch_cpu_fp32", "ort_cpu_int8_longest"),
+    *("openvino_cpu_int8_longest", "openvino_cpu_int8_bf16_longest"),
+)
+DEFAULT_BASELINES = {"cpu": "torch_cpu_fp32", "cuda": "torch_cuda_fp32"}
+DEFAULT_TIMING = {"processes": 3, "max_processes": 8, "min_seconds": 0.5, "max_seconds": 20.0}
+"""What params.yaml says unless the user wrote something else; it follows what the user wrote."""
 
 
 class Section(BaseModel):
@@ -153,11 +172,19 @@ class Timing(Section):
 
     @model_validator(mode="after")
     def max_is_not_below_min(self) -> Timing:
-        if self.max_processes < self.processes:
-            raise ValueError(f"max_processes: got {self.max_processes}, allowed: at least processes ({self.processes})")
-        if self.max_seconds < self.min_seconds:
-            raise ValueError(f"max_seconds: got {self.max_seconds}, allowed: at least min_seconds ({self.min_seconds})")
-        return self
+        """Refuse a maximum below its minimum, unless one of them is a default, which then follows the other."""
+        followed: dict[str, Any] = {}
+        for least, most in (("processes", "max_processes"), ("min_seconds", "max_seconds")):
+            low, high = getattr(self, least), getattr(self, most)
+            if low <= high:
+                continue
+            if high == DEFAULT_TIMING[most]:
+                followed[most] = low
+            elif low == DEFAULT_TIMING[least]:
+                followed[least] = high
+            else:
+                raise ValueError(f"{most}: got {high}, allowed: at least {least} ({low})")
+        return self.model_copy(update=followed)
 
 
 class Serving(Section):
@@ -267,17 +294,30 @@ class Params(Section):
     sequence_length: Annotated[int, Field(ge=4, le=65_536)]
     lengths: Lengths
     batch_sizes: BatchSizesOfDevices
-    precisions: Annotated[dict[Precision, bool], EVERY_PRECISION]
+    precisions: dict[Precision, bool] = {}
+    """Those that are not named are on: `is_on` tells."""
     timing: Timing
     serving: Serving
     export: Export
     int8: Int8
     tensorrt: TensorRT
-    quality: Annotated[dict[Precision, Gate], EVERY_PRECISION]
+    quality: dict[Precision, Gate]
     baselines: dict[Device, str]
     report: ReportSettings
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
     tensorrt_variants: dict[str, Variant]
+    _not_served: tuple[str, ...] = PrivateAttr(())
+    _remarks: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def not_served(self) -> tuple[str, ...]:
+        """Default entries of serving.variants that no variant is configured for."""
+        return self._not_served
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What of the defaults was left out or cut, to be said in every report."""
+        return self._remarks
 
     @model_validator(mode="after")
     def variants_fit_together(self) -> Params:
@@ -288,9 +328,12 @@ class Params(Section):
             raise ValueError(
                 f"tensorrt_variants.{twice[0]}: got a key that variants has too, allowed: a name of its own"
             )
-        _check_baselines(self)
-        _check_serving(self)
-        return self
+        for variant in self.all_variants().values():
+            if variant.precision not in self.quality:
+                raise ValueError(
+                    f"quality.{variant.precision}: missing, allowed: an entry for each precision of the variants"
+                )
+        return _without_what_is_not_there(self)
 
     def all_variants(self) -> dict[str, Variant]:
         """Return the variants of both sections in the order of the table."""
@@ -308,6 +351,14 @@ class Params(Section):
         """Return the batch sizes of a device."""
         return self.batch_sizes[device] if isinstance(self.batch_sizes, dict) else self.batch_sizes  # type: ignore[index]
 
+    def max_batch(self, device: Device) -> int:
+        """Return the most requests of a batch under load: serving.max_batch, at most the largest batch size."""
+        return min(self.serving.max_batch[device], max(self.sizes(device)))
+
+    def is_on(self, precision: Precision) -> bool:
+        """Tell whether the rows of a precision are timed."""
+        return self.precisions.get(precision, True)
+
 
 def runtime_names() -> list[str]:
     """Return the runtimes that there is a file for in bench/runtimes."""
@@ -323,27 +374,48 @@ def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[st
             raise ValueError(f"{section}.{key}.runtime: got {variant.runtime!r}, allowed: {', '.join(allowed)}")
 
 
-def _check_baselines(params: Params) -> None:
-    variants = params.all_variants()
-    for device, name in params.baselines.items():
-        wanted = (device, "fp32", "fixed")
-        allowed = [key for key, row in variants.items() if (row.device, row.precision, row.padding) == wanted]
-        if name not in allowed:
-            choice = ", ".join(allowed) or f"none: no fp32 variant with fixed padding on {device} is configured"
-            raise ValueError(f"baselines.{device}: got {name!r}, allowed: {choice}")
+def _without_what_is_not_there(params: Params) -> Params:
+    """Return the parameters without default entries that no variant is configured for, and with remarks on these.
 
-
-def _check_serving(params: Params) -> None:
+    Raises ValueError for what the user wrote and is not there.
+    """
     variants, serving = params.all_variants(), params.serving
-    for key in serving.variants:
-        if key not in variants:
+    not_served = tuple(key for key in serving.variants if key not in variants)
+    for key in not_served:
+        if key not in DEFAULT_SERVED:
             raise ValueError(f"serving.variants: got {key!r}, allowed: {', '.join(variants)}")
-    for device, size in serving.max_batch.items():
-        largest = max(params.sizes(device))
+    baselines = {device: name for device, name in params.baselines.items() if _is_baseline(device, name, variants)}
+    served = [key for key in serving.variants if key in variants]
+    kept = {"baselines": baselines, "serving": serving.model_copy(update={"variants": served})}
+    found = params.model_copy(update=kept)
+    found._not_served = not_served
+    found._remarks = tuple(_remarks(params, found))
+    return found
+
+
+def _is_baseline(device: Device, name: str, variants: dict[str, Variant]) -> bool:
+    """Tell whether a baseline is there; ValueError for one that is not and that the user wrote, or that is none."""
+    of_device = {key: row for key, row in variants.items() if row.device == device}
+    if not of_device or (name not in variants and name == DEFAULT_BASELINES[device]):
+        return False
+    allowed = [key for key, row in of_device.items() if (row.precision, row.padding) == ("fp32", "fixed")]
+    if name not in allowed:
+        choice = ", ".join(allowed) or f"none: no fp32 variant with fixed padding on {device} is configured"
+        raise ValueError(f"baselines.{device}: got {name!r}, allowed: {choice}")
+    return True
+
+
+def _remarks(written: Params, kept: Params) -> Iterator[str]:
+    if kept.not_served:
+        yield f"serving.variants: without {', '.join(kept.not_served)} (no such variant)"
+    for device in sorted({row.device for row in kept.all_variants().values()} & set(written.baselines)):
+        if device not in kept.baselines:
+            name = written.baselines[device]
+            yield f"baselines.{device}: without {name} (no such variant), so no speed-up on {device}"
+    for device in sorted({kept.all_variants()[key].device for key in kept.serving.variants}):
+        size, largest = kept.serving.max_batch[device], max(kept.sizes(device))
         if size > largest:
-            raise ValueError(
-                f"serving.max_batch.{device}: got {size}, allowed: at most the largest of batch_sizes there ({largest})"
-            )
+            yield f"serving.max_batch.{device}: {largest} in place of {size}, the largest of batch_sizes there"
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -9,6 +9,15 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from bench.core.files import shortened
 
+GONE = {"int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine"}
+"""Keys of older versions, by their last part, and what took their place."""
+
+
+def successor(key: str) -> str:
+    """Return what took the place of a key that an older params.yaml may hold, ; empty for any other."""
+    name = key.rpartition(".")[2]
+    return f" of an older version ({GONE[name]})" if name in GONE else ""
+
 
 def each_once(what: str) -> AfterValidator:
     """Refuse a list that has an entry twice."""
@@ -39,7 +48,7 @@ def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]")
     key = key.lstrip(".")
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key, allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
+        return f"{key}: unknown key{successor(key)}, allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
     if fault["type"] == "missing":
         return f"{key}: missing, allowed: a value as in the comments of params.yaml"
     if fault["type"] == "string_type" and isinstance(fault["input"], int | float | date):

@@ -2,7 +2,7 @@
 
 artifacts/retry_tokens/KEY  how often a build that failed was tried: DVC keeps the result of a stage for its inputs, and
                             would give a failed build back for ever
-artifacts/batches/KEY       the batch sizes and the padding of a variant's batches
+artifacts/batches/KEY       the batch sizes and the padding of a variant's batches, and whether its precision is off
 artifacts/required/NAME     whether a row uses a converted graph: one that none uses is not made
 
 What rows that are no longer configured left behind is removed: it would be committed as a part of another run.
@@ -16,6 +16,7 @@ from typing import Any
 from bench.core.files import remove, write_if_other, write_text
 from bench.core.params import Params, Variant
 from bench.core.paths import BATCHES, ENGINES, REQUIRED, RETRY_TOKENS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
+from bench.core.reports import Report
 
 NOT_MADE = b"not made: "
 """How the file begins that lies in the place of a graph that was not made."""
@@ -44,14 +45,18 @@ def batches_of(variant: Variant, params: Params) -> dict[str, Any]:
 
 
 def write_batches(params: Params) -> None:
-    """Write artifacts/batches/KEY for each variant; files of variants that are gone are removed."""
+    """Write artifacts/batches/KEY for each variant; files of variants that are gone are removed.
+
+    A precision that params.yaml does not name could be no parameter of a stage.
+    """
     BATCHES.mkdir(parents=True, exist_ok=True)
     variants = params.all_variants()
     for path in BATCHES.iterdir():
         if path.name not in variants:
             remove(path)
     for key, variant in variants.items():
-        write_if_other(BATCHES / key, json.dumps(batches_of(variant, params)) + "\n")
+        switch = {} if params.is_on(variant.precision) else {"is_on": False}
+        write_if_other(BATCHES / key, json.dumps(batches_of(variant, params) | switch) + "\n")
 
 
 def write_required(names: Iterable[str], required: Iterable[str]) -> None:
@@ -83,12 +88,22 @@ def reason_not_made(path: Path) -> str:
 
 def remove_leftovers(params: Params) -> list[str]:
     """Remove samples, parts and engines of rows that are not configured; return what was removed."""
-    timed, served = set(params.all_variants()), set(params.serving.variants)
-    found = [path for path in _of_rows() if path.stem not in timed]
+    timed, served = set(params.all_variants()), {*params.serving.variants, *params.not_served}
+    found = [path for path in _of_rows() if path.stem not in timed and path not in _places(params)]
     found += [path for folder in (SERVED, SERVED_PARTS) for path in folder.glob("*.json") if path.stem not in served]
     for path in found:
         remove(path)
     return [path.as_posix() for path in found]
+
+
+def fill_places(params: Params) -> None:
+    """Write a report without cells for default entries of serving.variants that are not there: DVC looks for one."""
+    for path in _places(params):
+        write_if_other(path, Report(cells={}, processes=[]).model_dump_json(include={"cells", "processes"}) + "\n")
+
+
+def _places(params: Params) -> list[Path]:
+    return [SAMPLES / f"{key}.json" for key in params.not_served]
 
 
 def _of_rows() -> Iterator[Path]:

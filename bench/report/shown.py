@@ -33,6 +33,8 @@ class Context:
     """metrics/lengths.json; empty for a kept run whose lengths were not counted."""
     pins: dict[str, str] = field(default_factory=dict)
     sequence_length: int = 0
+    remarks: tuple[str, ...] = ()
+    """Of params.yaml: what of its defaults was left out or cut."""
 
     @property
     def is_real(self) -> bool:
@@ -144,6 +146,7 @@ class Context:
             "Libraries: ": self.libraries(),
             "Variables in force: ": variables,
             "Not the pinned versions: ": ", ".join(self.unlike_the_pins()),
+            "Parameters: ": "; ".join(self.remarks),
         }
         return [f"{name}{value}" for name, value in lines.items() if value]
 
@@ -153,8 +156,11 @@ def read_context() -> Context:
     export = read_json(EXPORT, "`dvc repro export_onnx` writes it anew", Export)
     lengths = read_json(LENGTHS, "`dvc repro prepare_inputs` writes it anew", Lengths)
     params = load_params()
-    length = params.sequence_length
-    return Context(read_environment(), read_provenance(), export, params.report, lengths, read_pins(), length)
+    return Context(
+        *(read_environment(), read_provenance(), export, params.report, lengths, read_pins()),
+        sequence_length=params.sequence_length,
+        remarks=params.remarks,
+    )
 
 
 def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:

@@ -66,13 +66,13 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
     serving, device = params.serving, variant.device
     report = read_report(SAMPLES / f"{key}.json", Report)
     measured = {int(size): cell for size, cell in report.measured().items()} if report else {}
-    if not any(size <= serving.max_batch[device] for size in measured):
+    if not any(size <= params.max_batch(device) for size in measured):
         return without_load(variant, params, *_why_not_timed(report))
     if read_environment()["versions"].get(LOADGEN) is None:
         return without_load(variant, params, "skipped", NO_LOADGEN)
     mean_ms = {size: cell.mean_ms for size, cell in measured.items()}
     budget_ms = serving.p99_ms[device]
-    rate = expected_rate(mean_ms, serving.max_batch[device], budget_ms)
+    rate = expected_rate(mean_ms, params.max_batch(device), budget_ms)
     alone_ms = mean_ms[min(mean_ms)]
     if not rate:
         reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.2f} ms"
@@ -84,7 +84,7 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
             f"{least_queries(serving)}: {seconds:.0f} s, more than serving.max_seconds = {serving.max_seconds:g}"
         )
         return without_load(variant, params, "skipped", reason)
-    most = max(cell.samples_per_s for size, cell in measured.items() if size <= serving.max_batch[device])
+    most = max(cell.samples_per_s for size, cell in measured.items() if size <= params.max_batch(device))
     return ServedVariant(key, key, variant, Grid(rate), most)
 
 
@@ -165,7 +165,7 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
     def _job(self, key: str, variant: Variant, grid: Grid) -> ServeJob:
         serving, device = self.params.serving, variant.device
         job = replace(make_job(key, variant, self.params, self.engines.get(key)), task=self.task)
-        budget_ms, max_batch = serving.p99_ms[device], serving.max_batch[device]
+        budget_ms, max_batch = serving.p99_ms[device], self.params.max_batch(device)
         return ServeJob(**vars(job), serving=serving, budget_ms=budget_ms, max_batch=max_batch, grid=grid)
 
     def _run_noop(self) -> NoopProcess:
@@ -219,7 +219,7 @@ def without_load(variant: Variant, params: Params, status: ServingStatus, reason
         reason=reason,
         processes=[],
         budget_ms=serving.p99_ms[device],
-        max_batch=serving.max_batch[device],
+        max_batch=params.max_batch(device),
         max_delay_ms=serving.max_delay_ms,
         instances=serving.instances,
     )

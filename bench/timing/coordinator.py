@@ -68,7 +68,7 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
     It is `off`, `skipped` or `rejected`, or `failed` if its engine was not built or is not this machine's.
     """
     environment = read_environment()
-    if not params.precisions[variant.precision]:
+    if not params.is_on(variant.precision):
         return without_runs(variant, params, "off")
     if reason := reason_to_skip(variant, environment):
         return without_runs(variant, params, "skipped", reason)

@@ -7,6 +7,7 @@ from typing import Protocol
 from bench.core.errors import ParameterError
 from bench.core.model_inputs import Padding
 from bench.core.params import Variant
+from bench.core.params_faults import successor
 from bench.runtimes.base.session import Session, SessionSpec
 
 
@@ -45,7 +46,7 @@ def check_variant(key: str, variant: Variant) -> None:
         raise _refused(f"{where}.padding", f"got {variant.padding!r} for {variant.runtime}", runtime.PADDINGS)
     for option, value in variant.options.items():
         if option not in runtime.OPTIONS:
-            raise _refused(f"{where}.options.{option}", "unknown option", runtime.OPTIONS)
+            raise _refused(f"{where}.options.{option}", f"unknown key{successor(option)}", runtime.OPTIONS)
         if value not in runtime.OPTIONS[option]:
             raise _refused(f"{where}.options.{option}", f"got {value!r}", runtime.OPTIONS[option])
 
