@@ -79,7 +79,7 @@ def measure(spec: TaskSpec, bundle: bytes) -> dict[str, Any]:
 
     A run that was finished here before, for the same commit and under the same name, is given back as it is.
     """
-    log, began = "", time.time()
+    log, began = "", time.monotonic()
     try:
         checkout = unpack(spec, bundle)
         run = checkout / "runs" / spec.name
@@ -93,7 +93,7 @@ def measure(spec: TaskSpec, bundle: bytes) -> dict[str, Any]:
         archive = packed(run)
         for name in (".venv", ".venv-fleet", "artifacts", ".dvc/cache"):  # gigabytes of packages and engines
             shutil.rmtree(checkout / name, ignore_errors=True)
-        return {"archive": archive, "log": log, "seconds": time.time() - began, "is_from_before": is_there}
+        return {"archive": archive, "log": log, "seconds": time.monotonic() - began, "is_from_before": is_there}
     except (NodeError, OSError, subprocess.SubprocessError) as problem:
         return {"error": redacted(str(problem), spec), "log": log}
 

@@ -204,7 +204,7 @@ def job(precision: str, device: str = "cuda") -> Job:
         measure_accuracy=False,
         task="single_label",
         profile=False,
-        started_unix_ns=0,
+        started_ns=0,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
-from conftest import Project
+from conftest import Project, shim
 from test_report import row, table
 
 from bench.core.reports import ProcessTimes, TimingSession
@@ -79,6 +80,7 @@ def test_a_row_whose_process_failed_gets_no_further_one_and_the_others_go_on() -
         (["/x/.venv/bin/python", "/x/.venv/bin/dvc", "repro", "-f", "infer@a"], (("infer@a",), True)),
         (["C:\\x\\dvc.exe", "repro", "--force"], ((), True)),
         (["dvc", "repro", "render"], (("render",), False)),
+        (["dvc", "repro", "--glob", "infer@*"], (("infer@*",), False)),
         (["dvc", "status"], None),
         (["git", "repro"], None),
     ],
@@ -92,6 +94,33 @@ def test_a_repro_of_named_stages_times_no_others() -> None:
     assert Request("1", ("infer@a",)).includes(["infer", "infer@a"])
     assert not Request("1", ("infer@b",)).includes(["infer", "infer@a"])
     assert Request("1", ("infer@b", "render")).includes(["infer", "infer@a"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("infer@*", "ab"), ("infer@a*", "a"), ("*@b", "b"), ("*infer@[ab]", "ab"), ("serve@b", "ab"), ("rend*", "ab")],
+)
+def test_a_repro_of_a_pattern_times_all_its_rows_together(pattern: str, expected: str) -> None:
+    request = Request("1", (pattern,))
+    assert "".join(key for key in "ab" if request.includes(["infer", f"infer@{key}"])) == expected
+
+
+SET_CLOCK = """
+import time
+real, began = time.time_ns, time.time_ns()
+time.time_ns = lambda: real() - 60 * (real() - began) - 3600 * 10**9
+time.time = lambda: time.time_ns() / 1e9
+"""
+
+
+def test_a_clock_that_runs_back_changes_no_duration(measured_copy: Project) -> None:
+    environment = shim(measured_copy, "sitecustomize.py", SET_CLOCK)
+    measured_copy.python("stages/infer.py", "ort_cpu_fp32", environment=environment)
+    report = measured_copy.report("ort_cpu_fp32")
+    [first] = report["processes"]
+    assert 0 < first["load_seconds"] < first["start_seconds"]
+    assert first["turn_ns"][0] < first["turn_ns"][1]
+    assert report["session"]["machine"] == json.loads(measured_copy.read("artifacts/machine.json"))["id"]
 
 
 def test_a_row_that_is_timed_later_is_timed_beside_anchors_and_says_so(measured_copy: Project) -> None:

@@ -160,7 +160,7 @@ class Process(Stored):
     peak_host_mib: Amount | None = None
     peak_gpu_mib: Number | None = None
     warm_up_gpu_mib: Number | None = None
-    turn_unix_ns: list[int] = []
+    turn_ns: list[int] = []
 
 
 class Labels(Stored):
@@ -192,6 +192,7 @@ class TimingSession(Stored):
     """The rounds that a report is of: their order, the A/A row, and rows that others are compared through."""
 
     id: str
+    machine: str = ""
     seed: int
     order: list[list[str]]
     twin: dict[str, ProcessTimes]
@@ -269,7 +270,7 @@ class LoadedProcess(Stored):
     late_captures: int
     peak_host_mib: Amount | None = None
     gpu_mib: Number | None = None
-    turn_unix_ns: list[int] = []
+    turn_ns: list[int] = []
 
 
 class ServingProcess(LoadedProcess):
@@ -292,6 +293,7 @@ class ServingSession(Stored):
     """The rounds that a row was served in; `null`: the no-op backend beside it, None where it was not run."""
 
     id: str
+    machine: str = ""
     seed: int
     null: NoopProcess | None = None
 

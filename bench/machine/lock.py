@@ -67,7 +67,7 @@ def shared_folder() -> Path:
 
 def _sign(path: Path) -> None:
     """Write beside the lock who holds it; another user's note may not be ours to write over."""
-    note = {"process": os.getpid(), "folder": str(Path.cwd()), "since_unix_s": time.time()}
+    note = {"process": os.getpid(), "folder": str(Path.cwd()), "since_s": time.monotonic()}
     with suppress(OSError):
         path.with_suffix(HOLDER_SUFFIX).write_text(json.dumps(note), encoding="utf-8")
 
@@ -76,7 +76,8 @@ def _holder(path: Path) -> str:
     """Return ` (process 123 in FOLDER, for 4 min)`, empty where the note cannot be read."""
     try:
         note = json.loads(path.with_suffix(HOLDER_SUFFIX).read_text(encoding="utf-8"))
-        minutes = (time.time() - float(note["since_unix_s"])) / 60
-        return f" (process {note['process']} in {note['folder']}, for {minutes:.0f} min)"
+        minutes = (time.monotonic() - float(note["since_s"])) / 60  # a clock that all processes share
+        since = f", for {minutes:.0f} min" if minutes >= 0 else ""  # else of another container
+        return f" (process {note['process']} in {note['folder']}{since})"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -19,7 +19,7 @@ from bench.core.params import Params, Variant
 from bench.core.paths import EVALUATION, SAMPLES, SERVED
 from bench.core.progress import Steps, log
 from bench.core.reports import NoopProcess, Report, Served, ServingProcess, ServingSession, rate_text
-from bench.core.schemas import ServingStatus, Status, read_environment, read_provenance
+from bench.core.schemas import ServingStatus, Status, read_environment, read_machine_id, read_provenance
 from bench.inputs.encoded import load_reference
 from bench.machine.lock import timing_lock
 from bench.serving.jobs import NOOP, ServeJob, ServingResult, least_queries
@@ -27,7 +27,7 @@ from bench.serving.search import LOWEST, STEP, Grid, expected_rate
 from bench.timing.coordinator import REASON
 from bench.timing.evidence import contradiction
 from bench.timing.quality import gate_verdict, reference_spread, tolerances
-from bench.timing.repro import Place, Request, current_request, read_report
+from bench.timing.repro import Request, current_request, read_report, served_place
 from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
 from bench.workers.launcher import WorkerProcess
 from bench.workers.protocol import make_job
@@ -57,7 +57,7 @@ def served_report(key: str, params: Params) -> Served:
     """
     row, request = row_of(key, params), current_request()
     known = row if isinstance(row, Served) else None
-    return _place(key, params.variant(key)).take(known, request, lambda: _run(key, params, request))
+    return served_place(key, params.variant(key)).take(known, request, lambda: _run(key, params, request))
 
 
 def row_of(key: str, params: Params) -> ServedVariant | Served:
@@ -95,10 +95,6 @@ def _why_not_timed(report: Report | None) -> tuple[Status, str]:
     return cell.status, f"not timed: {cell.reason}" if cell.reason else ""
 
 
-def _place(key: str, variant: Variant) -> Place[Served]:
-    return Place(key, variant, "serve", Served)
-
-
 def _run(asked: str, params: Params, request: Request) -> None:
     """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's report."""
     rows = _rows(asked, params, request)
@@ -109,13 +105,13 @@ def _run(asked: str, params: Params, request: Request) -> None:
         try:
             noop = rounds.run()
         finally:
-            session = ServingSession(id=f"{began:.3f}", seed=int(began), null=noop)
+            session = ServingSession(id=f"{began:.3f}", machine=read_machine_id(), seed=int(began), null=noop)
             for row in rows:
                 results = rounds.results[row.name]
                 if len(results) == params.serving.processes or any(not result.is_measured() for result in results):
                     closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.grid.first}
                     report = rounds.outcome(row).model_copy(update={**closed_loop, "session": session})
-                    _place(row.key, row.variant).leave(report, request)
+                    served_place(row.key, row.variant).leave(report, request)
 
 
 def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
@@ -124,7 +120,7 @@ def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
     found = [
         row_of(key, params)
         for key, variant in variants.items()
-        if variant.device == device and (key == asked or _place(key, variant).is_due(request))
+        if variant.device == device and (key == asked or served_place(key, variant).is_due(request))
     ]
     return [row for row in found if isinstance(row, ServedVariant)]
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.core.errors import WorkerError
 from bench.core.reports import Offline, RatePoint, SingleStream
 from bench.inputs.encoded import load_encoded, load_reference
 from bench.machine.cores import throttled_seconds
@@ -25,7 +26,7 @@ from bench.serving.instances import Answers, Instances, NoopSession, check, furt
 from bench.serving.jobs import NOOP, Check, ServeJob, ServingResult
 from bench.serving.load import Load, answer, send
 from bench.serving.search import search
-from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, peak_host_mib
+from bench.timing.monitors import ClockCheck, GpuMonitor, OtherLoad, calibration_loop_ms, peak_host_mib
 from bench.workers.protocol import do_job, emit
 from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
@@ -36,6 +37,7 @@ LEAST_BACKLOG = 32
 OF_ALL_AT_ONCE = 0.8
 """Of the rate at which requests are answered that wait from the beginning: more is hardly held."""
 PATIENCE = 3
+CLOCK_TRIES = 3
 """A search in which no rate has kept the budget may take so many times as long: without one there is no figure."""
 SINGLE_QUERIES = (10, 1000)
 """The fewest and the most requests one after another."""
@@ -78,7 +80,7 @@ class Worker:
 
     def work(self) -> ServingResult:
         """Serve; `out_of_memory` with the reason where the row does not fit."""
-        began_ns = time.time_ns()
+        began_ns = time.perf_counter_ns()
         emit("load")
         try:
             self._serve(Instances(self._open, self.job.serving.instances))
@@ -87,7 +89,7 @@ class Worker:
                 raise
             return ServingResult(status="out_of_memory", reason=describe_out_of_memory(problem))
         self.result.peak_host_mib = peak_host_mib()
-        self.result.turn_unix_ns = [began_ns, time.time_ns()]
+        self.result.turn_ns = [began_ns, time.perf_counter_ns()]
         return self.result
 
     def _open(self) -> Session:
@@ -172,6 +174,18 @@ class Worker:
         return keeps
 
     def _load(self, instances: Instances, load: Load) -> Figures:
+        """Send one load and return its figures; WorkerError if the time of day, which LoadGen reads, keeps jumping."""
+        for _ in range(CLOCK_TRIES):
+            clock = ClockCheck()
+            figures = self._sent(instances, load)
+            if not clock.was_set():
+                return figures
+        raise WorkerError(
+            "the system's clock was set while requests were sent, each time that they were: LoadGen takes latencies by "
+            "it; end what sets it, then `dvc repro` serves the row again"
+        )
+
+    def _sent(self, instances: Instances, load: Load) -> Figures:
         """Send one load and check its answers; return LoadGen's figures with what the session did."""
         batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.serving.max_delay_ms / 1000)
         served: list[Answers] = []

@@ -17,11 +17,11 @@ from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
 from bench.core.progress import Steps, log
 from bench.core.reports import Cell, ProcessTimes, Report, TimingSession
-from bench.core.schemas import Status, read_environment, read_provenance
+from bench.core.schemas import Status, read_environment, read_machine_id, read_provenance
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
 from bench.machine.lock import timing_lock
-from bench.timing.repro import Place, Request, current_request, read_report
+from bench.timing.repro import Request, current_request, read_report, timed_place
 from bench.timing.results import ProcessResult, announce, combine, write_report
 from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
 from bench.workers.engines import misfit, read_record
@@ -41,13 +41,9 @@ def time_variant(key: str, params: Params) -> None:
     """
     variant, request = params.variant(key), current_request()
     known = report_without_runs(key, variant, params)
-    report = _place(key, variant).take(known, request, lambda: _run(key, params, request))
+    report = timed_place(key, variant).take(known, request, lambda: _run(key, params, request))
     write_report(key, report)
     announce(key, report)
-
-
-def _place(key: str, variant: Variant) -> Place[Report]:
-    return Place(key, variant, "infer_tensorrt" if variant.runtime == "tensorrt" else "infer", Report)
 
 
 def without_runs(variant: Variant, params: Params, status: Status, reason: str = "") -> Report:
@@ -97,7 +93,7 @@ def _run(asked: str, params: Params, request: Request) -> None:
         for row in rows:
             if row.is_reported:
                 report = rounds.outcome(row).model_copy(update={"session": session})
-                _place(row.key, row.variant).leave(report, request)
+                timed_place(row.key, row.variant).leave(report, request)
 
 
 def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:
@@ -112,7 +108,7 @@ def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:
         for key, variant in params.all_variants().items()
         if variant.device == device and (key == asked or _can_run(key, variant, params))
     }
-    chosen = [key for key, variant in runnable.items() if key == asked or _place(key, variant).is_due(request)]
+    chosen = [key for key, variant in runnable.items() if key == asked or timed_place(key, variant).is_due(request)]
     rows = [Row(key, key, runnable[key]) for key in chosen]
     baseline = params.baselines.get(device)
     others = {key: variant for key, variant in runnable.items() if key not in chosen}
@@ -223,7 +219,9 @@ class TimingRounds(WorkerRounds[Row, ProcessResult]):
         }
         twin = kept.pop(AA_ROW, {})
         anchors = {self.by_name[name].key: cells for name, cells in kept.items()}
-        return TimingSession(id=f"{began:.3f}", seed=self.seed, order=order, twin=twin, anchors=anchors)
+        return TimingSession(
+            id=f"{began:.3f}", machine=read_machine_id(), seed=self.seed, order=order, twin=twin, anchors=anchors
+        )
 
 
 def _half_width(results: list[ProcessResult]) -> float:

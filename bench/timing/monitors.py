@@ -29,6 +29,7 @@ THROTTLE_REASONS = {
 LOOP_ADDITIONS = 10_000
 LOOP_REPEATS = 5
 KEPT_KERNELS = 40
+CLOCK_SET_NS = 20_000_000
 COPIES = ("Memcpy", "Memset")
 
 
@@ -59,6 +60,7 @@ class GpuMonitor:
         """Note the counters of energy and of time spent throttled before a cell."""
         self._throttled_ns = self._throttled_counters()
         self._began_ns, self._began_us = time.perf_counter_ns(), time.time_ns() // 1000
+        self._clock = ClockCheck()
         self._energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
 
     def end_cell(self) -> GpuReading:
@@ -102,11 +104,22 @@ class GpuMonitor:
         Processes that have a context and do nothing (a desktop's, on Windows) slow nothing down.
         """
         samples = self._ask("nvmlDeviceGetProcessUtilization", self._began_us)
-        if samples is None:
+        if samples is None or self._clock.was_set():  # NVML tells the time of day
             return None
         busy = {sample.pid for sample in samples if sample.smUtil > 0 and sample.timeStamp >= self._began_us}
         # In a container ours is listed under another id: one of the busy ones is we.
         return max(0, len(busy) - 1)
+
+
+class ClockCheck:
+    """Whether the system's clock was set, or the system slept, from creation on."""
+
+    def __init__(self) -> None:
+        self._ahead_ns = time.time_ns() - time.perf_counter_ns()
+
+    def was_set(self) -> bool:
+        """Tell whether the time of day moved by more than a clock that is kept in step with others ever does."""
+        return abs(time.time_ns() - time.perf_counter_ns() - self._ahead_ns) > CLOCK_SET_NS
 
 
 class OtherLoad:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Any, Generic, TypeVar
@@ -31,6 +32,9 @@ LEFT_OUT = ("__pycache__", ".pyc", ".tmp")
 PLACE = re.compile(r"\$\{([a-z_.]+)\}")
 FORCE = ("-f", "--force")
 SUBCOMMANDS = ("repro", "reproduce")
+WILDCARDS = {*"*?["}
+AFTER = ("summarize", "render", "check_rows")
+"""Stages that need all rows."""
 TIMED = ("infer", "serve")
 """Kinds of stages that time rows, in their order: those of one kind need all of the kind before."""
 
@@ -83,8 +87,15 @@ class Request:
         """Tell whether it may run a stage of these names: it has no target, one of them, or a later one (`render`)."""
         kind = stages[0].split("@")[0].split("_")[0]
         before = TIMED[: TIMED.index(kind) + 1]
-        named = [target for target in self.targets if target.removeprefix("stages.").startswith(before)]
-        return len(named) < len(self.targets) or not named or any(stage in named for stage in stages)
+        asked = [target.removeprefix("stages.") for target in self.targets]
+        named = [target for target in asked if target.startswith(before) or _is_of_other_rows(target)]
+        is_named = any(fnmatchcase(stage, target) for stage in stages for target in named)
+        return len(named) < len(asked) or not named or is_named
+
+
+def _is_of_other_rows(target: str) -> bool:
+    """Tell whether a target is a pattern (`--glob`) that no stage after the timing has the name for."""
+    return not WILDCARDS.isdisjoint(target) and not any(fnmatchcase(stage, target) for stage in AFTER)
 
 
 UNKNOWN = Request("")
@@ -99,11 +110,11 @@ def current_request() -> Request:
         return UNKNOWN
     for process in parents:
         try:
-            words, began = process.cmdline(), process.create_time()
+            words = process.cmdline()
         except psutil.Error:
             continue
         if found := parse(words):
-            return Request(f"{process.pid}-{began:.3f}", *found)
+            return Request(f"{process.pid}-{hash(process)}", *found)
     return UNKNOWN
 
 
@@ -203,3 +214,13 @@ class Place(Generic[R]):
         report: R = checked(waiting.report, self.kind, self.path, hint, is_strict=True)
         is_of_repro = request_id is None or (request_id and waiting.request == request_id)
         return report if report.fingerprint == digest and is_of_repro else None
+
+
+def timed_place(key: str, variant: Variant) -> Place[Report]:
+    """Return the stage that times a variant."""
+    return Place(key, variant, "infer_tensorrt" if variant.runtime == "tensorrt" else "infer", Report)
+
+
+def served_place(key: str, variant: Variant) -> Place[Served]:
+    """Return the stage that serves a variant."""
+    return Place(key, variant, "serve", Served)

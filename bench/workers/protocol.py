@@ -44,7 +44,8 @@ class Job(SessionSpec):
     min_runs: int
     min_seconds: float
     max_seconds: float
-    started_unix_ns: int
+    started_ns: int
+    """When the launcher made the job, by `time.perf_counter_ns`, which is system-wide (Python's docs)."""
     process: int = 0
     """Which of its variant's processes it is."""
     starts_alone: bool = True
@@ -134,5 +135,5 @@ def make_job(key: str, variant: Variant, params: Params, engine: Path | None = N
         engine=engine,
         engine_options=engine_options(variant, params),
         inputs=str(EVALUATION),
-        started_unix_ns=time.time_ns(),
+        started_ns=time.perf_counter_ns(),
     )
