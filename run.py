@@ -73,7 +73,9 @@ def start(arguments: list[str]) -> int:
             module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
         case ["record", *more]:
-            return OWN.prepare(RUN) or OWN.run_all(["python", "-m", "bench.runs.record", *more], COMPARE)
+            is_help = not {"-h", "--help"}.isdisjoint(more)
+            after = [] if is_help else [COMPARE]
+            return OWN.prepare(RUN) or OWN.run_all(["python", "-m", "bench.runs.record", *more], *after)
         case ["show"]:
             return OWN.prepare(RUN) or OWN.run(["python", "-m", "bench.report.show"])
     return OWN.prepare(RUN) or OWN.run(arguments)

@@ -125,6 +125,33 @@ CONTRADICTIONS: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", CONTRADICTIONS)
+def cut_to(text: str, lines: int) -> str:
+    return "".join(text.splitlines(keepends=True)[:lines])
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("results/summary.csv", lambda text: cut_to(text, 4), "no row of ort_cpu_fp32 batch size 2"),
+        ("results/summary.csv", lambda text: cut_to(text, 2), "no row of torch_cpu_fp32 batch size 2"),
+        ("results/summary.csv", lambda text: text[:-3], "its last line is cut"),
+        ("results/summary.csv", lambda text: text.replace("ort_cpu_int8,", "ort_cpu_int9,"), "no row of ort_cpu_int8"),
+        ("results/serving.csv", lambda text: cut_to(text, 1), "no row of ort_cpu_fp32"),
+        (
+            "artifacts/samples/ort_cpu_fp32.csv",
+            lambda text: re.sub(r"(?m)^(0,1,\d+,)(.*)$", r"\g<1>9\2", text),
+            "ms at batch size 1, results/summary.csv has",
+        ),
+    ],
+)
+def test_a_cut_or_contradicting_file_ends_a_stage_by_hand(
+    name: str, change: Callable[[str], str], fault: str, damaged: Project
+) -> None:
+    message = told(damaged, name, change(damaged.read(name)), "render")
+    assert message.startswith(f"error: {name} is damaged (")
+    assert fault in message
+
+
 def test_a_report_whose_parts_contradict_each_other_is_refused(fault: str, damaged: Project) -> None:
     key, value = CONTRADICTIONS[fault]
     report = damaged.report("ort_cpu_fp32")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from bench.core.errors import ParameterError
+from bench.core.params import Variant
 from bench.machine import cores, environment
-from bench.machine.can_run import has_code
+from bench.machine.can_run import has_code, reason_to_skip
 from bench.machine.gpus import chosen_gpu, handle_of, visible_gpus
 from bench.timing.monitors import GpuMonitor
 
@@ -219,6 +221,85 @@ def test_a_part_of_a_gpu_is_told_from_the_whole(monkeypatch: pytest.MonkeyPatch)
     assert found["mig"] is True
     assert found["count"] == 1
     assert handle_of(Nvml(), "MIG-cccc") == "MIG-cccc"
+
+
+class Cut(Nvml):
+    """A GPU in MIG mode, which CUDA takes the first part of; `parts`: what it is cut into."""
+
+    parts: tuple[str, ...] = ("MIG-cccc",)
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> tuple[int, int]:
+        return (int(handle == self.UUIDS[1]), 0)
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, _handle: str) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, _handle: str, index: int) -> str:
+        if not 2 <= index < 2 + len(self.parts):
+            raise NvmlError
+        return self.parts[index - 2]
+
+
+@pytest.mark.parametrize("parts", [("MIG-cccc",), ()])
+def test_a_gpu_that_was_cut_meanwhile_is_another_machine(
+    parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(Nvml(), monkeypatch)
+    whole, whole_id = environment.probe_cuda(1), environment.machine_id(1)
+    library = Cut()
+    library.parts = parts
+    use(library, monkeypatch)
+    assert whole is not None
+    assert "mig" not in whole
+    assert environment.probe_cuda(1) == {**whole, "mig": True}
+    assert environment.machine_id(1) != whole_id
+    assert "mig" not in (environment.probe_cuda(0) or {})
+    assert handle_of(library, "1") == (parts or Nvml.UUIDS[1:])[0]
+
+
+class NoLibraryError(NvmlError):
+    """What NVML raises where no driver is installed."""
+
+
+class Mismatched(Nvml):
+    """A driver that was updated while it runs."""
+
+    NVMLError_LibraryNotFound = NoLibraryError
+
+    def nvmlInit(self) -> None:
+        raise NvmlError("Driver/library version mismatch")
+
+
+class NoDriver(Mismatched):
+    """A machine without the driver's library."""
+
+    def nvmlInit(self) -> None:
+        raise NoLibraryError
+
+
+def test_a_driver_that_does_not_answer_is_not_called_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(Mismatched(), monkeypatch)
+    found = environment.probe_environment({"onnxruntime": ()})
+    assert found["cuda"] is None
+    assert "Driver/library version mismatch" in found["gpu_fault"]
+    variant = Variant(runtime="onnxruntime", device="cuda", precision="fp32", graph="onnx/fp32.onnx")
+    assert reason_to_skip(variant, found).startswith("the NVIDIA driver does not answer (Driver/library version")
+    assert "restart the machine" in reason_to_skip(variant, found)
+    use(NoDriver(), monkeypatch)
+    without = environment.probe_environment({"onnxruntime": ()})
+    assert "gpu_fault" not in without
+    assert reason_to_skip(variant, without) == "no NVIDIA GPU found"
+
+
+def test_a_clock_that_was_set_leaves_out_what_is_told_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(Busy(), monkeypatch)
+    monitor = GpuMonitor("0")
+    monitor.start_cell()
+    hour_ago = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: hour_ago)
+    reading = monitor.end_cell()
+    assert reading.other_gpu_processes is None
+    assert 0 <= (reading.window_seconds or 0) < 60
 
 
 class Busy(Nvml):

@@ -47,6 +47,15 @@ def test_no_argument_checks_the_parameters_then_measures_then_shows(
         assert (ROOT / (command[-1].replace(".", "/") + ".py")).is_file()
 
 
+@pytest.mark.parametrize(("arguments", "modules"), [(["one"], 2), (["--help"], 1), (["one", "-h"], 1)])
+def test_what_record_offers_is_told_and_nothing_compared(
+    arguments: list[str], modules: int, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(monkeypatch, "record", *arguments) == 0
+    assert len(started) == modules
+    assert started[0][-len(arguments) :] == arguments
+
+
 def test_named_tests_are_run_by_pytest_and_not_by_another_program(
     started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

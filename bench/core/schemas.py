@@ -49,6 +49,7 @@ class Environment(TypedDict):
 
     cpu: Cpu
     cuda: Cuda | None
+    gpu_fault: NotRequired[str]
     os: str
     python: str
     versions: Versions

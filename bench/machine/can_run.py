@@ -23,7 +23,7 @@ BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
     """Return why the variant cannot run on this machine, from what `probe` found; empty if it can be tried."""
     if variant.device == "cuda" and environment["cuda"] is None:
-        return "no NVIDIA GPU found"
+        return str(environment.get("gpu_fault") or "no NVIDIA GPU found")
     if variant.runtime not in environment["runtimes"]:
         raise DataError(f"metrics/env.json does not know the runtime {variant.runtime!r}: run `dvc repro probe`")
     missing = [name for name, version in environment["runtimes"][variant.runtime].items() if version is None]

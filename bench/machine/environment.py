@@ -19,7 +19,7 @@ from typing import Any
 from bench.core.variables import recorded_variables
 from bench.machine.can_run import deciding_instructions
 from bench.machine.cores import TOPOLOGY, cpu_quota, numa_nodes, physical_cores, usable_cpus
-from bench.machine.gpus import ask, chosen_gpu, handle_of, nvml, visible_gpus, whole_gpu
+from bench.machine.gpus import ask, chosen_gpu, driver_fault, handle_of, is_cut, nvml, visible_gpus, whole_gpu
 from bench.machine.versions import library_version
 
 VERSIONED_LIBRARIES = (
@@ -38,9 +38,12 @@ def probe_environment(runtime_libraries: dict[str, tuple[str, ...]], gpu_index: 
     runtimes, so that a stage can depend on just the part that concerns it.
     """
     versions = {library: library_version(library) for library in VERSIONED_LIBRARIES}
+    cuda = probe_cuda(gpu_index)
+    fault = "" if cuda else driver_fault()
     return {
         "cpu": probe_cpu(),
-        "cuda": probe_cuda(gpu_index),
+        "cuda": cuda,
+        **({"gpu_fault": fault} if fault else {}),
         "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "variables": recorded_variables(),
@@ -126,7 +129,7 @@ def _hardware(library: Any, handle: Any) -> dict[str, Any]:
         "memory_mib": memory and memory.total // 2**20,
         "compute_capability": capability and ".".join(map(str, capability)),
         **({"power_limit_w": round(limit_mw / 1000)} if limit_mw else {}),
-        **({"mig": True} if whole is not handle else {}),
+        **({"mig": True} if whole is not handle or is_cut(library, whole) else {}),
     }
 
 
@@ -148,7 +151,9 @@ def machine_id(gpu_index: int = 0) -> str:
     """Return 12 hexadecimal digits that are this machine's, with the GPU that is timed; they tell nothing else."""
     with nvml() as library:
         gpu = library and chosen_gpu(library, gpu_index)
-        gpu_uuid = "" if gpu is None else ask(library, "nvmlDeviceGetUUID", handle_of(library, gpu)) or ""
+        handle = None if gpu is None else handle_of(library, gpu)
+        gpu_uuid = "" if gpu is None else ask(library, "nvmlDeviceGetUUID", handle) or ""
+        gpu_uuid += " cut" if gpu is not None and is_cut(library, handle) else ""
     parts = [_system_id() or f"{platform.node()} {uuid.getnode()}", gpu_uuid]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 

@@ -11,6 +11,7 @@ from typing import Any
 from bench.core.errors import ParameterError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+RESTART = "restart the machine (a driver that was updated is loaded then), or see that `nvidia-smi` works"
 
 
 @contextmanager
@@ -27,6 +28,20 @@ def nvml() -> Iterator[Any]:
         yield pynvml
     finally:
         pynvml.nvmlShutdown()
+
+
+def driver_fault() -> str:
+    """Return why a driver that is installed does not answer, with the way out; empty where it does or there is none."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as problem:
+        if isinstance(problem, pynvml.NVMLError_LibraryNotFound):
+            return ""
+        return f"the NVIDIA driver does not answer ({problem}): {RESTART}"
+    pynvml.nvmlShutdown()
+    return ""
 
 
 def visible_gpus(library: Any, variables: Mapping[str, str] = os.environ) -> list[str]:
@@ -65,14 +80,27 @@ def handle_of(library: Any, entry: str) -> Any:
     """Return NVML's handle of an entry of CUDA_VISIBLE_DEVICES, None where it names no GPU of this machine."""
     try:
         if entry.isdecimal():
-            return library.nvmlDeviceGetHandleByIndex(int(entry))
+            return _first_part(library, library.nvmlDeviceGetHandleByIndex(int(entry)))
         if entry.startswith("MIG-"):
             return library.nvmlDeviceGetHandleByUUID(entry)
         handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
         named = [handle for handle in handles if entry and text(library.nvmlDeviceGetUUID(handle)).startswith(entry)]
-        return named[0] if len(named) == 1 else None
+        return _first_part(library, named[0]) if len(named) == 1 else None
     except library.NVMLError:
         return None
+
+
+def is_cut(library: Any, whole: Any) -> bool:
+    """Tell whether a GPU is in MIG mode, in which CUDA takes parts of it alone."""
+    mode = ask(library, "nvmlDeviceGetMigMode", whole)
+    return bool(mode and mode[0])
+
+
+def _first_part(library: Any, whole: Any) -> Any:
+    """Return the first MIG device of a GPU that is cut, which is what CUDA takes for it; else the GPU itself."""
+    places = range(ask(library, "nvmlDeviceGetMaxMigDeviceCount", whole) or 0) if is_cut(library, whole) else ()
+    parts = (ask(library, "nvmlDeviceGetMigDeviceHandleByIndex", whole, place) for place in places)
+    return next((part for part in parts if part is not None), whole)
 
 
 def whole_gpu(library: Any, handle: Any) -> Any:

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.core.files import read_json
+from bench.core.files import damaged, read_json
 from bench.core.params import ReportSettings, load_params
-from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS
+from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS, SERVING_CSV, SUMMARY_CSV
 from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 from bench.findings.build import findings_of, read_findings
 from bench.findings.models import Findings, Panel, Pick, Served
@@ -18,7 +18,7 @@ from bench.report import words
 from bench.report.columns import View
 from bench.report.words import MISSING
 from bench.summary.serving import Tables, read_serving
-from bench.summary.table_file import Rows, grouped, is_missing, read_summary
+from bench.summary.table_file import MEND, Rows, grouped, is_missing, read_summary
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Context:
             return f"{cpu['model']}, {cpu['cores']} cores{quota}{governor}"
         gpu = self.environment["cuda"]
         if not gpu:
-            return "none"
+            return str(self.environment.get("gpu_fault", "none"))
         memory = f"{gpu['memory_mib']} MiB" if gpu["memory_mib"] else "memory not told"
         limits = [f"power limit {gpu['power_limit_w']} W"] if "power_limit_w" in gpu else []
         parts = [memory, *(["a MIG part"] if gpu.get("mig") else []), *limits, f"1 of {gpu['count']}"]
@@ -241,4 +241,16 @@ def shown_of(tables: Tables, context: Context) -> Shown:
 def read_shown() -> Shown:
     """Read what the stages before wrote; DataError if a file is missing or damaged."""
     summary, serving = (list(table.itertuples()) for table in (read_summary(), read_serving()))
+    params = load_params()
+    sizes = {key: params.sizes(row.device) for key, row in params.all_variants().items()}
+    cells = [f"{key} batch size {size}" for key in sizes for size in sizes[key]]
+    _check_rows(SUMMARY_CSV, [f"{row.variant} batch size {row.batch_size}" for row in summary], cells)
+    _check_rows(SERVING_CSV, [str(row.variant) for row in serving], params.serving.variants)
     return Shown(read_findings(), summary, serving, read_context())
+
+
+def _check_rows(path: Path, found: list[str], wanted: list[str]) -> None:
+    """Raise DataError unless a table has just the rows that params.yaml asks for."""
+    for what, these, others in (("no row of", wanted, found), ("a row that params.yaml has not:", found, wanted)):
+        if lacking := next((name for name in these if name not in others), ""):
+            raise damaged(path, f"{what} {lacking}", MEND)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.core.errors import DataError
@@ -17,11 +18,16 @@ Row = dict[str, Any]
 """The figures of one row, by column."""
 Rows = Sequence[Any]
 """Rows of a table, a figure an attribute."""
-TEXTS = ("session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms", "process_per_s", "options")
+TEXTS = (
+    *("variant", "session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms", "process_per_s"),
+    "options",
+)
 """Columns whose cells hold several numbers, or one that must not change."""
 FIGURES = ("p50_ms", "mean_ms", "samples_per_s", "runs", "process_p50_ms")
 """What every measured row has."""
 METRIC_DIGITS = 4
+SAME = 1e-4
+"""Of a latency: single runs are kept to the nanosecond."""
 MEND = "`dvc repro -f summarize` writes it anew"
 
 
@@ -38,7 +44,16 @@ def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
         if found != row.runs:
             what = f"{found} runs at batch size {row.batch_size}, {SUMMARY_CSV.as_posix()} counts {row.runs:.0f}"
             raise damaged(path, what, mend)
+        _check_medians(path, runs[runs["batch"] == row.batch_size], row)
     return runs
+
+
+def _check_medians(path: Path, runs: pd.DataFrame, row: Any) -> None:
+    """Raise DataError unless the processes' medians of a cell are those of the summary."""
+    medians = runs.groupby("process")["latency_ms"].median()
+    if not math.isclose(found := float(np.exp(np.log(medians).mean())), row.p50_ms, rel_tol=SAME):
+        what = f"p50 {found:.6g} ms at batch size {row.batch_size}, {SUMMARY_CSV.as_posix()} has {row.p50_ms:.6g} ms"
+        raise damaged(path, what, "`dvc repro` measures it again")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -57,6 +72,8 @@ def read_table(path: Path, schema: Any, mend: str) -> tuple[pd.DataFrame, list[R
         raise DataError(f"{path.as_posix()} is missing: {mend}") from None
     except (OSError, ValueError) as problem:
         raise damaged(path, str(problem), mend) from None
+    if not path.read_bytes().endswith(b"\n"):
+        raise damaged(path, "its last line is cut", mend)
     rows = [{name: cell for name, cell in row.items() if not is_missing(cell)} for row in table.to_dict("records")]
     checked(rows, list[schema], path, mend)
     return table, rows
