@@ -1,62 +1,18 @@
-"""Wait until all that rows share is up to date: artifacts/barriers/NAME.json, NAME being cpu, cuda or serving.
+"""Wait until all that rows share is up to date: artifacts/barriers/NAME.json, NAME being cpu, cuda or serving."""
 
-The file holds what all rows of a device are timed with, or what all rows are served with, which so makes them stale.
-Graphs and engines are not in it, nor how the rows that are served were timed.
-"""
-
-import hashlib
 import sys
-from pathlib import Path
-from typing import Any
 
 import _project  # noqa: F401
 
 from bench.core.errors import run_stage
-from bench.core.files import file_sha256, read_yaml, write_json
-from bench.core.params import load_params
-from bench.core.paths import BARRIERS, INPUTS
-from bench.core.schemas import read_environment, read_provenance
+from bench.core.files import write_json
+from bench.core.paths import BARRIERS
+from bench.core.shared import shared_by_rows
 
 
 def main() -> None:
     name = sys.argv[1]
-    if name == "serving":
-        shared = served_with() | {"code": code_of("serving_barrier")}
-    else:
-        shared = timed_with(name) | {"code": code_of("barrier")}
-    write_json(BARRIERS / f"{name}.json", shared)
-
-
-def timed_with(device: str) -> dict[str, Any]:
-    """Return what all rows of a device are timed with."""
-    params, environment = load_params(), read_environment()
-    return {
-        "sequence_length": params.sequence_length,
-        "timing": params.timing.model_dump(),
-        "machine": {name: environment.get(name) for name in ("cpu", device, "os", "python", "variables")},
-        "model": read_provenance(),
-        "inputs": {path.name: file_sha256(path) for path in sorted(INPUTS.iterdir())},
-    }
-
-
-def served_with() -> dict[str, Any]:
-    """Return what all rows are served with."""
-    return {
-        "serving": load_params().serving.model_dump(exclude={"variants"}),
-        "versions": {"mlcommons_loadgen": read_environment()["versions"].get("mlcommons_loadgen")},
-    }
-
-
-def code_of(stage: str) -> dict[str, str]:
-    """Return the SHA-256 of each package that a barrier's stage lists in dvc.yaml, over its files in order of name."""
-    definition = read_yaml(Path("dvc.yaml"))["stages"][stage]
-    packages = [name for name in definition.get("do", definition)["deps"] if name.startswith("bench/")]
-    return {name: _sha256_of(sorted(Path(name).rglob("*.py"))) for name in packages}
-
-
-def _sha256_of(files: list[Path]) -> str:
-    lines = (f"{path.as_posix()} {file_sha256(path)}\n" for path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    write_json(BARRIERS / f"{name}.json", shared_by_rows(name))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,14 @@ from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, MACHINE, USER_INPUTS
-from bench.core.staleness import ensure_retry_tokens, fill_places, remove_leftovers, write_batches, write_required
+from bench.core.staleness import (
+    ensure_retry_tokens,
+    fill_places,
+    identify_clone,
+    remove_leftovers,
+    write_batches,
+    write_required,
+)
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count
@@ -32,6 +39,7 @@ def main() -> None:
     write_json(MACHINE, {"id": machine_id(params.timing.gpu_index)})
     write_json(USER_INPUTS, user_input_hashes(params))
     fill_places(params)
+    identify_clone(params)
     ensure_retry_tokens(params.tensorrt_variants)
     write_batches(params)
     write_required(CONVERTED, required_graphs(params, environment))
@@ -45,7 +53,8 @@ def lines(environment: dict[str, Any]) -> Iterator[str]:
     quota = f", a quota of {cpu['quota_cpus']:g} CPUs" if "quota_cpus" in cpu else ""
     instructions = f", {cpu['instructions']}" if "instructions" in cpu else ""
     yield f"cpu: {cpu['model']}, {cpu['cores']} cores{quota}{instructions}"
-    yield f"gpu: {gpu['gpu']} (1 of {gpu['count']}), driver {gpu['driver']}" if gpu else f"gpu: {_why_no_gpu()}"
+    device = f"{gpu['gpu']} (1 of {gpu['count']}), driver {gpu['driver']}" if gpu else _why_no_gpu(environment)
+    yield f"gpu: {device}"
     cleared = cleared_variables(_project.given)
     if cleared:
         yield f"not passed on to what is measured, since it would change it: {', '.join(cleared)}"
@@ -54,7 +63,9 @@ def lines(environment: dict[str, Any]) -> Iterator[str]:
         yield f"in force while measuring, and recorded: {', '.join(found)}"
 
 
-def _why_no_gpu() -> str:
+def _why_no_gpu(environment: dict[str, Any]) -> str:
+    if "gpu_fault" in environment:
+        return str(environment["gpu_fault"])
     hidden = os.environ.get(VISIBLE)
     return "none found" if hidden is None else f"none that CUDA_VISIBLE_DEVICES={hidden} leaves"
 

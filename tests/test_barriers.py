@@ -67,7 +67,7 @@ def test_a_barrier_holds_what_its_stage_lists(device: str, folder: Path) -> None
     of_params, of_machine = listed("barrier", device)
     assert {name: found[name] for name in of_params} == {name: params[name] for name in of_params}
     assert found["machine"] == {name: ENVIRONMENT[name] for name in of_machine}
-    assert set(found) == {*of_params, "machine", "model", "inputs", "code"}
+    assert set(found) == {*of_params, "machine", "model", "inputs", "code", "clone"}
     assert found["model"] == PROVENANCE
 
 

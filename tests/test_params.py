@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ ONE_KNOB: dict[str, Change] = {
     "a longer least": lambda p: p["timing"].update(min_seconds=30.0),
     "a shorter most": lambda p: p["timing"].update(max_seconds=0.2),
     "no precision named": lambda p: p.pop("precisions"),
-    "no gate of what no row has": lambda p: (without_gpu(p), p["quality"].pop("tf32")),
+    "no gate of what no row has": lambda p: [change(p) for change in (without_gpu, lambda p: p["quality"].pop("tf32"))],
     "nothing served": lambda p: p["serving"].update(variants=[]),
 }
 
@@ -233,6 +234,66 @@ def test_a_row_that_is_left_out_makes_nothing_stale_and_is_in_no_table(measured_
     assert "Parameters: serving.variants: without torch_cuda_fp32" in measured_copy.read("results/summary_table.md")
     assert "removed" not in measured_copy.script("stages/probe.py").stdout
     assert before.items() <= {path: path.read_bytes() for path in before}.items()
+
+
+ROWS = ("ort_cpu_fp32", "torch_cpu_fp32", "ort_cpu_int8")
+
+
+@pytest.mark.parametrize("names", [("123", "7", "1000"), ("true", "false", "null")])
+def test_a_variant_may_be_called_like_a_number_or_a_truth(names: tuple[str, ...], measured_copy: Project) -> None:
+    called = dict(zip(names, ROWS, strict=True))
+
+    def rename(params: dict[str, Any]) -> None:
+        rows = params["variants"]
+        params.update(variants={name: rows[row] for name, row in called.items()}, tensorrt_variants={})
+        params["baselines"], params["serving"]["variants"] = {"cpu": names[1]}, [names[0]]
+
+    measured_copy.set_params(rename)
+    for name, row in called.items():
+        for path in (measured_copy.folder / "artifacts/samples").glob(f"{row}.*"):
+            path.rename(path.with_name(f"{name}{path.suffix}"))
+    served = measured_copy.folder / "artifacts/served"
+    (served / "ort_cpu_fp32.json").rename(served / f"{names[0]}.json")
+    for stage in ("probe", "summarize", "render", "check_rows"):
+        measured_copy.script(f"stages/{stage}.py")
+    assert {row["variant"] for row in measured_copy.rows()} == set(names)
+    assert f"| 1 | `{names[0]}` |" in measured_copy.read("results/summary_table.md")
+    measured_copy.dvc("status", f"infer@{names[1]}", f"serve@{names[0]}")
+
+
+def test_a_key_that_yaml_reads_as_a_number_is_refused(tmp_path: Path) -> None:
+    params = tiny_params()
+    params["variants"][123] = params["variants"].pop("ort_cpu_int8")
+    assert "put it in quotes" in refusal(tmp_path, params)
+
+
+def test_a_folder_without_git_is_told_before_dvc_starts(project: Project) -> None:
+    shutil.rmtree(project.folder / ".git")
+    told = project.script("bench/runtimes/base/check_params.py", code=1).stderr
+    assert "is in no git repository (a ZIP?), which DVC needs: `git init`, `git add -A`, `git commit" in told
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-qm", "S"],
+    ):
+        project.run("git", *command)
+    project.script("bench/runtimes/base/check_params.py")
+
+
+def test_what_git_refuses_is_said_and_no_reason_to_stop(project: Project) -> None:
+    (project.folder / ".git/HEAD").unlink()
+    told = project.script("bench/runtimes/base/check_params.py").stdout
+    assert "NOTE: git does not take this folder (fatal: " in told
+    assert f"safe.directory {project.folder.as_posix()}`" in told
+
+
+def test_a_user_without_a_home_folder_is_told_to_set_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(_cls: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+    told = project.script("bench/runtimes/base/check_params.py", code=1).stderr
+    assert "this user has no home folder, as in containers without a passwd entry: set HOME" in told
 
 
 def refusal(folder: Path, content: dict[str, Any] | str) -> str:

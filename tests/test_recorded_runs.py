@@ -20,10 +20,10 @@ from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import write_json
-from bench.core.params import Params
+from bench.core.params import Params, load_params
 from bench.core.reports import Report, Served
 from bench.runs.hardware import render_hardware, write_hardware_plot
-from bench.runs.record import record
+from bench.runs.record import machine_of, record
 from bench.runs.recorded_runs import (
     MANIFEST,
     MEASURED_WITH,
@@ -148,6 +148,32 @@ def test_what_is_not_of_one_run_of_this_machine_is_not_kept(change: str, measure
     assert "`dvc repro`" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (measured_copy.folder / "runs/mixed").exists()
+
+
+def test_what_only_dvc_commit_calls_up_to_date_is_not_kept(measured_copy: Project) -> None:
+    measured_copy.set_params(lambda params: params.update(sequence_length=16))
+    measured_copy.dvc("commit", "-f")
+    refused = measured_copy.python("-m", "bench.runs.record", "committed", code=1).stderr
+    assert "rows were timed with other parameters, files or versions than those that are here" in refused
+    assert "artifacts/barriers/cpu.json" in refused
+    assert "`dvc repro -f`" in refused
+
+
+def as_timed_on(project: Project, key: str, machine: str) -> None:
+    """Change the machine that a row was timed on, in its report."""
+    path = project.folder / f"artifacts/samples/{key}.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    report["session"]["machine"] = machine
+    path.write_text(json.dumps(report), encoding="utf-8")
+
+
+def test_a_run_is_of_the_machine_that_timed_its_rows(measured_copy: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(measured_copy.folder)
+    params = load_params()
+    assert machine_of(params) == json.loads(measured_copy.read("artifacts/machine.json"))["id"]
+    as_timed_on(measured_copy, "ort_cpu_fp32", "another one")
+    with pytest.raises(DataError, match="rows were timed on several machines"):
+        machine_of(params)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ SERVED_PARTS = ROUNDS / "serve"
 CHECKED = ARTIFACTS / "checked"
 USER_INPUTS = ARTIFACTS / "user_inputs.json"
 """The hashes of the user's own model and tables."""
+CLONE = ARTIFACTS / "clone"
+"""An id of this folder's timings: those of another clone are none of it."""
 MACHINE = ARTIFACTS / "machine.json"
 """Kept out of git: which machine this is."""
 

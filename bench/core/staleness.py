@@ -3,19 +3,21 @@
 artifacts/retry_tokens/KEY  how often a build that failed was tried: DVC keeps the result of a stage for its inputs, and
                             would give a failed build back for ever
 artifacts/batches/KEY       the batch sizes and the padding of a variant's batches, and whether its precision is off
+artifacts/clone             an id of the timings that lie here
 artifacts/required/NAME     whether a row uses a converted graph: one that none uses is not made
 
 What rows that are no longer configured left behind is removed: it would be committed as a part of another run.
 """
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.core.files import remove, write_if_other, write_text
 from bench.core.params import Params, Variant
-from bench.core.paths import BATCHES, ENGINES, REQUIRED, RETRY_TOKENS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
+from bench.core.paths import BATCHES, CLONE, ENGINES, REQUIRED, RETRY_TOKENS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
 from bench.core.reports import Report
 
 NOT_MADE = b"not made: "
@@ -29,6 +31,15 @@ def ensure_retry_tokens(keys: Iterable[str]) -> None:
     for key in keys:
         if not (RETRY_TOKENS / key).is_file():
             write_text(RETRY_TOKENS / key, "0\n")
+
+
+def identify_clone(params: Params) -> None:
+    """Write the id of this folder's timings, another one where none are left.
+
+    It makes rows stale that are not timed here, whatever else DVC is told: `--pull` takes what is in no cache for made.
+    """
+    if not CLONE.is_file() or not any((SAMPLES / f"{key}.json").is_file() for key in params.all_variants()):
+        write_text(CLONE, f"{uuid.uuid4().hex[:12]}\n")
 
 
 def renew_retry_token(key: str) -> None:

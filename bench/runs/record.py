@@ -15,12 +15,15 @@ from typing import Any
 
 from bench.core import paths
 from bench.core.errors import DataError, ParameterError, run_stage
-from bench.core.files import read_json, read_yaml, replacing_folder, write_json, write_text
-from bench.core.params import load_params
+from bench.core.files import read_json, read_model, read_yaml, replacing_folder, write_json, write_text
+from bench.core.params import Params, load_params
 from bench.core.progress import log
+from bench.core.reports import Report, Served
 from bench.core.schemas import read_machine_id
+from bench.core.shared import shared_by_rows
 from bench.runs.recorded_runs import MEASURED_WITH, README, RecordedRun, pack_samples, write_manifest
 from bench.summary.table_file import read_summary
+from bench.timing.repro import served_place, timed_place
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 NOT_OF_A_RUN = {"probe", "compare_runs", "check_rows"}
@@ -64,12 +67,15 @@ def record(name: str, replace: bool = False) -> Path:
         raise ParameterError(f"record: {target.as_posix()} is there already; take another name, or add --replace")
     check_none_failed()
     check_unchanged()
+    params = load_params()
+    check_made_with(params)
+    machine = machine_of(params)
     with replacing_folder(target) as folder:
         for source in (paths.SUMMARY_CSV, paths.SERVING_CSV):
             shutil.copyfile(source, folder / source.name)
         write_json(folder / MEASURED_WITH, measured_with())
-        pack_samples(load_params(), folder)
-        write_manifest(folder, read_machine_id())
+        pack_samples(params, folder)
+        write_manifest(folder, machine)
         write_text(folder / README, RecordedRun.read(folder).readme())
     log(f"kept in {target.as_posix()}; commit it")
     return target
@@ -91,11 +97,45 @@ def check_unchanged() -> None:
     _dvc("repro", "--quiet", "probe")
     changed = sorted(set(json.loads(_dvc("status", "--json"))) - NOT_OF_A_RUN)
     if changed:
-        shown = ", ".join(changed[:MOST_STAGES]) + (", …" if len(changed) > MOST_STAGES else "")
         raise DataError(
-            f"what lies in results/ is not of the parameters, files and machine that are here ({shown}): "
+            f"what lies in results/ is not of the parameters, files and machine that are here ({_few(changed)}): "
             "`dvc repro`, then record again"
         )
+
+
+def check_made_with(params: Params) -> None:
+    """Raise DataError unless rows were timed with what is here: `dvc commit` writes into dvc.lock that they were."""
+    timed = [timed_place(key, row) for key, row in params.all_variants().items()]
+    served = [served_place(key, params.variant(key)) for key in params.serving.variants]
+    changed = [path.as_posix() for path in sorted(paths.BARRIERS.glob("*.json")) if _is_of_others(path)]
+    changed += [f"{place.stage}@{place.key}" for place in timed if place.is_changed()]
+    changed += [f"{place.stage}@{place.key}" for place in served if place.is_changed()]
+    if changed:
+        raise DataError(
+            f"rows were timed with other parameters, files or versions than those that are here ({_few(changed)}), "
+            "which `dvc commit` does not change: `dvc repro -f`, then record again"
+        )
+
+
+def _is_of_others(path: Path) -> bool:
+    return bool(read_json(path, MEND) != json.loads(json.dumps(shared_by_rows(path.stem))))
+
+
+def machine_of(params: Params) -> str:
+    """Return the id of the machine that timed the rows; DataError if they are of several."""
+    timed = [read_model(paths.SAMPLES / f"{key}.json", MEND, Report).session for key in params.all_variants()]
+    served = [read_model(paths.SERVED / f"{key}.json", MEND, Served).session for key in params.serving.variants]
+    machines = {session.machine for session in (*timed, *served) if session}
+    if len(machines) > 1:
+        raise DataError(
+            "rows were timed on several machines (or in a container, before and after its host started anew): "
+            "`dvc repro -f` times all of them here, then record again"
+        )
+    return machines.pop() if machines else read_machine_id()
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:MOST_STAGES]) + (", …" if len(names) > MOST_STAGES else "")
 
 
 def _dvc(*arguments: str) -> str:

@@ -1,0 +1,53 @@
+"""What all rows of a device are timed with, or what all rows are served with, which so makes them stale.
+
+Graphs and engines are not in it, nor how the rows that are served were timed.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from bench.core.files import file_sha256, read_yaml
+from bench.core.params import load_params
+from bench.core.paths import CLONE, INPUTS, PIPELINE
+from bench.core.schemas import read_environment, read_provenance
+
+
+def shared_by_rows(name: str) -> dict[str, Any]:
+    """Return the content of artifacts/barriers/NAME.json, NAME being cpu, cuda or serving."""
+    if name == "serving":
+        return served_with() | {"code": code_of("serving_barrier")}
+    return timed_with(name) | {"code": code_of("barrier")}
+
+
+def timed_with(device: str) -> dict[str, Any]:
+    """Return what all rows of a device are timed with."""
+    params, environment = load_params(), read_environment()
+    return {
+        "sequence_length": params.sequence_length,
+        "timing": params.timing.model_dump(),
+        "machine": {name: environment.get(name) for name in ("cpu", device, "os", "python", "variables")},
+        "model": read_provenance(),
+        "clone": CLONE.read_text(encoding="utf-8").strip() if CLONE.is_file() else "",
+        "inputs": {path.name: file_sha256(path) for path in sorted(INPUTS.iterdir())},
+    }
+
+
+def served_with() -> dict[str, Any]:
+    """Return what all rows are served with."""
+    return {
+        "serving": load_params().serving.model_dump(exclude={"variants"}),
+        "versions": {"mlcommons_loadgen": read_environment()["versions"].get("mlcommons_loadgen")},
+    }
+
+
+def code_of(stage: str) -> dict[str, str]:
+    """Return the SHA-256 of each package that a barrier's stage lists in dvc.yaml, over its files in order of name."""
+    definition = read_yaml(PIPELINE)["stages"][stage]
+    packages = [name for name in definition.get("do", definition)["deps"] if name.startswith("bench/")]
+    return {name: _sha256_of(sorted(Path(name).rglob("*.py"))) for name in packages}
+
+
+def _sha256_of(files: list[Path]) -> str:
+    lines = (f"{path.as_posix()} {file_sha256(path)}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
