@@ -259,6 +259,7 @@ GIVEN: dict[str, tuple[Any, str]] = {
     "metadata": ("metadata", "dataset.labels: got 'metadata', but the column 'label' has no names for its numbers"),
     "other word": ("guess", "dataset.labels: got 'guess', allowed: null, ids, names, metadata, or what each"),
     "a list": (["a"], "dataset.labels: got ['a'], allowed: null, ids"),
+    "quotes here and there": ({"a": 0, True: 1}, "dataset.labels.true: got a key without quotes beside texts"),
     "a fraction": ({"a": 0.5}, "dataset.labels.a: got 0.5, allowed:"),
 }
 
@@ -269,11 +270,19 @@ def test_what_is_said_of_labels_must_hold(name: str, project: Project, own: Path
     assert message in refused(project, own, csv(own, ["a"] * len(TEXTS)), labels=labels)
 
 
-def test_null_is_no_label_and_true_is_a_key(project: Project, own: Path, truth: list[int]) -> None:
+def test_null_is_no_label_and_case_is_put_aside(project: Project, own: Path, truth: list[int]) -> None:
     data = csv(own, [["True", "unsure", "FALSE"][label] for label in truth])
-    found = read(project, own, data, labels={True: 0, "unsure": None, False: "Entailment"})
+    found = read(project, own, data, labels={"true": 0, "unsure": None, "False": "Entailment"})
     assert accuracy(project) == 1.0
     assert "unsure" not in found["meanings"]
+
+
+@pytest.mark.parametrize("meanings", [{True: 2, False: "neutral"}, {"True": 2, "False": "neutral"}])
+def test_keys_may_be_written_as_yaml_reads_them(
+    meanings: dict[Any, Any], project: Project, own: Path, truth: list[int]
+) -> None:
+    found = read(project, own, csv(own, [["FALSE", "True"][label == 2] for label in truth]), labels=meanings)
+    assert found["meanings"] == {"FALSE": "neutral", "True": "entailment"}
 
 
 def test_a_list_in_a_cell_is_refused(project: Project, own: Path) -> None:

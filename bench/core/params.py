@@ -142,6 +142,9 @@ class Dataset(FromHubOrPath):
             if not is_known or isinstance(value, bool):
                 got = shortened(repr(value))
                 raise ValueError(f"{key}: got {got}, allowed: the name or the number of a label of the model, or null")
+        bare = [str(key).lower() for key in labels if not isinstance(key, str)]
+        if 0 < len(bare) < len(labels):  # DVC sorts them
+            raise ValueError(f"{bare[0]}: got a key without quotes beside texts, allowed: '{bare[0]}' in quotes")
         return labels
 
     @model_validator(mode="after")
