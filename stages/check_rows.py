@@ -1,6 +1,6 @@
-"""End with an error if a row failed, after everything else was made: artifacts/checked.
+"""End with an error if a row failed or is wrong in fp32, after everything else was made: artifacts/checked.
 
-What failed is tried again by the next `dvc repro`.
+What failed is tried again by the next `dvc repro`.  That a lower precision loses too much is a finding, and no error.
 """
 
 from pathlib import Path
@@ -30,8 +30,14 @@ def main() -> None:
         failure = read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).failure
         failures[f"{key} under load"] = failure.removeprefix(f"{key}: ")
         remove(path)
-    if failures:
-        raise WorkerError(message(failures))
+    messages = [message(failures)] if failures else []
+    if wrong := wrong_rows():
+        messages.append(
+            f"wrong in fp32, which gives no row the right to other answers: {', '.join(wrong)}; the reasons are in "
+            f"{SUMMARY_TABLE.as_posix()}: mend the runtime, or take the rows out of params.yaml"
+        )
+    if messages:
+        raise WorkerError("\n       ".join(messages))
     write_text(CHECKED, "no row failed\n")
 
 
@@ -39,6 +45,13 @@ def failed_rows(path: Path, schema: Any) -> dict[str, str]:
     """Return the variants with a failed row in a table of results/, and the runtime of each."""
     rows = read_csv(path, "`dvc repro -f summarize` writes it anew", schema)
     return {row["variant"]: row["runtime"] for row in rows if row["status"] == "failed"}
+
+
+def wrong_rows() -> list[str]:
+    """Return the fp32 variants that were timed and are rejected for what they gave."""
+    rows = read_csv(SUMMARY_CSV, "`dvc repro -f summarize` writes it anew", SummaryRow)
+    timed = [row for row in rows if row["status"] == "rejected" and "p50_ms" in row]
+    return list(dict.fromkeys(row["variant"] for row in timed if row["precision"] == "fp32"))
 
 
 def message(failures: dict[str, str]) -> str:

@@ -53,6 +53,8 @@ def test_what_cannot_be_taken_back_is_recorded_without_paths_and_makes_rows_stal
         "LD_PRELOAD": "liba.so libb.so",
         "MALLOC_CONF": "a:1",
     }
+    compiler = {"CXX": "/opt/g++-9", "CXXFLAGS": "-O0", "CPATH": "/usr/include"}
+    assert recorded_variables({**compiler, "CXX11": "1"}) == {"CPATH": "include", "CXX": "g++-9", "CXXFLAGS": "-O0"}
     changed = measured_copy.stale(environment={"MALLOC_TRIM_THRESHOLD_": "99999"})
     assert {"measure_peaks", "infer@torch_cpu_fp32", "infer@ort_cpu_fp32"} <= changed
     measured_copy.script("stages/render.py")

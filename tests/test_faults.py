@@ -35,7 +35,7 @@ TIMED = {
     "not_a_number": ("rejected", "the output holds NaN or infinity"),
     "cpu_for_cuda": ("rejected", "wanted weights on cpu, observed cuda"),
     "traceback": ("failed", "the worker ended with code 1; its last words:"),
-    "no_library": ("failed", "No module named 'no_such_library'"),
+    "no_library": ("skipped", "cannot be imported: No module named 'no_such_library': install it"),
     "signal": ("failed", "the worker was ended by SIGSEGV; its last words:"),
 }
 """The faults of rows that are timed, what becomes of them at batch 2, and why."""
@@ -145,8 +145,12 @@ def test_a_worker_that_hangs_is_ended_at_the_limit(faulty: Project, tmp_path: Pa
 
 def test_rows_that_failed_are_named_at_the_end_with_all_that_is_known(faulty: Project) -> None:
     told = faulty.read("told.txt")
-    assert "error: 4 rows failed; the others are in results/summary_table.md" in told
+    assert "error: 3 rows failed; the others are in results/summary_table.md" in told
     assert not re.search("^Traceback", told, re.M)
+    wrong = re.search("wrong in fp32, .*: (.*); the reasons are in", told)
+    fp32 = [f"faulty_{fault}" for fault, (status, _) in TIMED.items() if status == "rejected"]
+    assert wrong
+    assert sorted(wrong[1].split(", ")) == sorted(fp32)
     assert "the driver is about to fail" in failures(faulty)["faulty_signal"]
     assert "the driver is about to fail" in failures(faulty)["faulty_dies_under_load"]
     assert "something nobody expected" in failures(faulty)["faulty_traceback"]

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from made_models import MadeModels
 
 from bench.core.model_inputs import AnyBatch
+from bench.core.params import Variant, load_params
 from bench.inputs.batches import make_batches
 from bench.inputs.encoded import Encoded
 from bench.timing.measure import Budget, rotated, time_runs, warm_up
-from bench.timing.results import summarize_latencies
+from bench.timing.results import CellResult, ProcessResult, summarize_latencies
+from bench.timing.worker import Worker
+from bench.workers.launcher import WorkerProcess
+from bench.workers.protocol import make_job
 
 MS = 1_000_000
 
@@ -108,3 +119,60 @@ def test_p95_is_left_out_where_too_few_runs_support_it_in_one_process() -> None:
     assert "p95_ms" not in summarize_latencies([[1.0] * 19], 1)
     assert "p95_ms" not in summarize_latencies([[1.0] * 19, [1.0] * 100], 1)
     assert "p95_ms" in summarize_latencies([[1.0] * 20], 1)
+
+
+def after(fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_seconds: float = 30) -> dict[str, Any]:
+    """Return what is left of a worker that measures and then meets its fate."""
+    monkeypatch.setenv("UNTIMED", fate)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests/stand_ins")]))
+    variant = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "model"}
+    job = make_job("row", Variant.model_validate(variant), load_params(ROOT / "params.yaml"))
+    return WorkerProcess(job, tmp_path, "untimed_worker").run(limit_seconds, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("fate", "reason"),
+    [("dies", "ended with code 3: no memory"), ("refuses", "code 1: .*no such operator"), ("ends", "^$")],
+)
+def test_what_was_measured_outlives_its_worker(
+    fate: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = after(fate, tmp_path, monkeypatch)
+    assert found["status"] == "measured"
+    assert re.search(reason, found.get("unfinished", ""))
+
+
+def test_untimed_passes_have_the_limit_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = after("hangs", tmp_path, monkeypatch, 3)
+    assert hung["status"] == "measured"
+    assert "took longer than timing.worker_limit_seconds = 3" in hung["unfinished"]
+    assert "lower timing.accuracy_sentences" in hung["unfinished"]
+
+
+def test_a_library_that_is_missing_skips_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert after("early", tmp_path, monkeypatch) == {
+        "status": "skipped",
+        "reason": "cannot be imported: No module named 'x': install it",
+    }
+
+
+@pytest.mark.parametrize(
+    ("most", "seconds", "labelled"), [(5000, 600.0, 10), (4, 600.0, 4), (5000, 1e-9, 3)], ids=["all", "some", "no time"]
+)
+def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, labelled: int, made: MadeModels) -> None:
+    found = made("distilbert")
+    right = found.wanted.argmax(axis=1)
+    labels = np.where(np.arange(len(right)) == 1, -1, right)
+    worker = object.__new__(Worker)
+    worker.job = SimpleNamespace(  # type: ignore[assignment]
+        measure_accuracy=True, task="single_label", accuracy_sentences=most, accuracy_seconds=seconds,
+        padding="fixed", multiple_of=8,
+    )  # fmt: skip
+    worker.encoded, worker.reference = replace(found.encoded, labels=labels), found.wanted
+    worker.result = ProcessResult(status="measured")
+    worker.cells = {3: CellResult(status="measured")}
+    worker._measure_accuracy(found.session("onnxruntime", "fp32", "fp32.onnx"))
+    counts = worker.result.accuracy
+    assert counts is not None
+    assert (counts.labelled, counts.right) == (labelled, labelled)
+    assert bool(worker.result.unfinished) == (seconds < 1)

@@ -15,7 +15,7 @@ from tiny_models import write_tiny_model
 from bench.classifier.model import check_sequence_length, load_classifier, reference_logits
 from bench.classifier.workload import Load, Workload, counted_flops
 from bench.core.errors import ModelError, ParameterError
-from bench.core.model_inputs import Batch
+from bench.core.model_inputs import Batch, reference_spread
 from bench.core.params import CONVERTED, Export, Variant
 from bench.core.schemas import Labelled
 from bench.graphs.convert import convert
@@ -28,7 +28,6 @@ from bench.runtimes.tensorrt import with_int32_inputs
 from bench.sources.model_files import SUPPORTED
 from bench.summary.build import MATRIX_PRODUCT, matrix_share
 from bench.timing.evidence import contradiction
-from bench.timing.quality import reference_spread
 
 PATHS = [
     ("pytorch", "fp32", "model", 1e-4),

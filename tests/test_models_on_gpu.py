@@ -9,13 +9,12 @@ import pytest
 from made_models import LENGTH, Made, MadeModels
 from test_models import THROUGH_ALL
 
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import Padding, reference_spread
 from bench.core.params import Variant
 from bench.inputs.batches import pad
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.evidence import contradiction
-from bench.timing.quality import reference_spread
 from bench.workers.unsupported import refusal
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures

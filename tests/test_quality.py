@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.core.params import Variant, load_params
+from bench.core.model_inputs import reference_spread
+from bench.core.params import Export, Variant, load_params
 from bench.core.reports import Evidence
+from bench.graphs.export import allowed_difference
 from bench.timing.evidence import contradiction
-from bench.timing.quality import agreement_of, compare, gate_verdict, reference_spread
+from bench.timing.quality import agreement_of, compare, gate_verdict
 
 REFERENCE = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 QUALITY = load_params(Path(__file__).parent.parent / "params.yaml").quality
@@ -83,3 +85,86 @@ def test_an_fp16_row_that_got_the_fp32_graph_is_contradicted() -> None:
 def test_weights_left_on_the_cpu_contradict_a_cuda_row() -> None:
     evidence = Evidence(device=["cpu"], product_weights={"float32": 10})
     assert "observed cpu" in contradiction(variant("pytorch", "cuda", "fp32"), evidence)
+
+
+TWO = np.random.default_rng(1).normal([0, 20], size=(60, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [
+        np.tile(TWO.mean(axis=0), (60, 1)),
+        TWO[np.random.default_rng(2).permutation(60)],
+        np.stack([TWO[:, 0], np.roll(TWO[:, 1], 1)], axis=1),
+    ],
+)
+def test_a_regression_is_judged_output_by_output(logits: Any) -> None:
+    assert of_task("regression", TWO, TWO) == pytest.approx(1)
+    assert of_task("regression", logits.astype(np.float32), TWO) < 0.5
+
+
+def of_task(task: Any, logits: Any, reference: Any) -> float:
+    return agreement_of([compare([(np.arange(len(reference)), logits)], reference, task)])
+
+
+def test_a_constant_output_of_the_reference_says_nothing() -> None:
+    wanted = np.stack([TWO[:, 0], np.full(60, 7)], axis=1).astype(np.float32)
+    assert of_task("regression", wanted, wanted) == pytest.approx(1)
+    assert of_task("regression", TWO[:1], TWO[:1]) == 1
+
+
+def rare(labels: int, given: int) -> Any:
+    """Return logits of 200 sentences; the last label is given to so many."""
+    logits = np.where(np.random.default_rng(3).random((200, labels)) < 0.5, 1, -1).astype(np.float32)
+    logits[:, -1] = np.where(np.arange(200) < given, 1, -1)
+    return logits
+
+
+def test_a_row_that_gives_no_label_disagrees_although_labels_are_rare() -> None:
+    wanted = np.full((200, 50), -1, dtype=np.float32)
+    wanted[np.arange(200), np.arange(200) % 50] = 1
+    assert of_task("multi_label", np.full_like(wanted, -1), wanted) == 0
+    assert of_task("multi_label", wanted * 3, wanted) == 1
+
+
+@pytest.mark.parametrize(("given", "is_rejected"), [(8, True), (2, False)])
+def test_a_rare_label_that_is_lost_rejects_a_row(given: int, is_rejected: bool) -> None:
+    wanted = rare(60, given)
+    lost = wanted.copy()
+    lost[:, -1] = -1
+    comparison = compare([(np.arange(200), lost)], wanted, "multi_label")
+    _, reason = gate_verdict([comparison], reference_spread(wanted), QUALITY["int8"])
+    assert bool(reason) == is_rejected
+    assert not is_rejected or reason == "the label 59 is given to no sentence, by the reference to about 8 of 200"
+
+
+def test_a_rare_class_that_is_lost_rejects_a_row() -> None:
+    wanted = np.eye(3, dtype=np.float32)[np.arange(200) % 2]
+    wanted[:9] = [0.1, 0.1, 0.2]
+    lost = wanted.copy()
+    lost[:9, 2] = 0
+    comparison = compare([(np.arange(200), lost)], wanted)
+    assert "label 2" in gate_verdict([comparison], reference_spread(wanted), QUALITY["int8"])[1]
+
+
+@pytest.mark.parametrize("reference", [REFERENCE[:1], np.zeros((3, 1), np.float32), np.full((3, 2), 4, np.float32)])
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
+def test_figures_are_finite_where_logits_have_no_spread(task: Any, reference: Any) -> None:
+    comparison = compare([(np.arange(len(reference)), reference)], reference, task)
+    figures, reason = gate_verdict([comparison], reference_spread(reference), QUALITY["fp32"])
+    assert reason == ""
+    assert np.isfinite(list(figures.values())).all()
+
+
+@pytest.mark.parametrize(
+    ("reference", "off", "is_allowed"),
+    [
+        (np.linspace(-8800, 4000, 50), 0.00171, True),
+        (np.linspace(-8800, 4000, 50), 20, False),
+        (np.linspace(-0.001, 0.001, 50), 1e-5, False),
+        (np.linspace(19.99, 20.01, 50), 2e-6, True),
+    ],
+)
+def test_exports_limit_is_relative_to_what_the_model_gives(reference: Any, off: float, is_allowed: bool) -> None:
+    allowed = allowed_difference(reference.astype(np.float32)[:, None], Export(opset="auto", max_abs_diff=1e-4))
+    assert (off <= allowed) == is_allowed

@@ -71,6 +71,16 @@ class PackedBatch:
 AnyBatch = Batch | PackedBatch
 
 
+def reference_spread(reference: NDArray[Any]) -> float:
+    """Return the standard deviation of logits `[sentences, labels]` over sentences, averaged over labels.
+
+    Where they do not differ from sentence to sentence (one sentence, say), their mean size; 1 where that is 0, too.
+    """
+    values = reference.astype("float64")
+    spread, size = float(values.std(axis=0).mean()), float(abs(values).mean())
+    return spread if spread > 1e-6 * size else size or 1.0
+
+
 def largest_difference(got: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Return the largest absolute difference; infinity if a value of either is NaN or infinite.
 

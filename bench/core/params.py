@@ -170,6 +170,8 @@ class Timing(Section):
     min_seconds: Seconds
     max_seconds: PositiveSeconds
     worker_limit_seconds: PositiveSeconds
+    accuracy_sentences: Positive = 5000
+    accuracy_seconds: PositiveSeconds = 600.0
     cpu_threads: Literal["physical"] | Annotated[int, Field(ge=1, le=4096)]
     gpu_index: Annotated[int, Field(ge=0, le=255)]
 

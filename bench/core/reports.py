@@ -154,6 +154,7 @@ class Process(Stored):
     """What one process of a variant took beside its timed runs."""
 
     round: Count
+    unfinished: str = ""
     load_seconds: Amount | None = None
     start_seconds: Amount | None = None
     first_run_ms: Amount | None = None

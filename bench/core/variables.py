@@ -24,6 +24,11 @@ KEPT = ("CUDA_PATH", "CUDA_HOME", "CUDA_ROOT", "CUDA_MPS_", "CUDA_VISIBLE_DEVICE
 """Of these: where CUDA lies, its multi-process service, and which GPU is meant (bench/machine/gpus.py)."""
 RECORDED = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "GLIBC_TUNABLES", "MALLOC_", "TCMALLOC_", "CUDA_MPS_")
 """What a process is given before it starts."""
+COMPILING = (
+    *("CC", "CXX", "CPP", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"),
+    *("LIBRARY_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH", "CCC_OVERRIDE_OPTIONS", "CL", "_CL_", "SDKROOT"),
+)
+"""What compilers and torch.compile read: where a compiler lies, and what code it makes."""
 
 
 def chosen_variables(base: Mapping[str, str], threads: int, gpu: str | None) -> dict[str, str]:
@@ -49,9 +54,9 @@ def cleared_variables(base: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def recorded_variables(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return those of `base` that cannot be taken back and change speed; of a path the file's name alone."""
+    """Return those of `base` that are left in force and change speed; of a path the file's name alone."""
     return {
         name: " ".join(PurePath(part).name for part in value.split())
         for name, value in sorted(base.items())
-        if name.startswith(RECORDED) and value
+        if (name.startswith(RECORDED) or name.upper() in COMPILING) and value
     }

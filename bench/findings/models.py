@@ -173,7 +173,9 @@ class Noise(Finding):
     other_load_cores: float
 
 
-Disturbed = Literal["cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable", "lengths"]
+Disturbed = Literal[
+    "cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable", "lengths", "unfinished"
+]
 
 
 class Remark(Finding):
@@ -187,7 +189,8 @@ class Remark(Finding):
 
 class Disturbance(Remark):
     """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, the
-    fixed loop's slowest time over its fastest, or the mean length of its sentences over that of the data.
+    fixed loop's slowest time over its fastest, the mean length of its sentences over that of the data, or what became
+    of the passes that are not timed.
     """
 
     variant: str

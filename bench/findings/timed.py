@@ -222,6 +222,8 @@ def _disturbed(row: Any) -> Iterator[tuple[models.Disturbed, float | str]]:
         yield "cut short", float(row.runs % batches)
     if known(row, "throttling"):
         yield "throttled", row.throttling
+    if known(row, "unfinished"):
+        yield "unfinished", row.unfinished
     for kind, column, least in MEASURED:
         value = known(row, column)
         if value is not None and value >= least:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bench.classifier.model import logits_of
 from bench.core.errors import ModelError
 from bench.core.files import first_line, shortened
-from bench.core.model_inputs import largest_difference
+from bench.core.model_inputs import largest_difference, reference_spread
 from bench.core.params import Export
 from bench.graphs.onnx_files import IR_VERSION, save_graph, strip_traces
 from bench.graphs.rewrites import BATCH, LENGTH, order_gelu_for_fusion, simplify_shapes
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PARITY_BATCHES = (1, 7)
 """Batch sizes that are compared; 7 is one that the export never saw."""
 CHECKED_SENTENCES = max(PARITY_BATCHES)
+ROUNDINGS = 16
+"""Units in the last place by which the order of sums in float32 moves the largest logit."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def export_checked(
     one for the sequence length alone where the exporter can make no other.
     """
     opset = None if settings.opset == "auto" else settings.opset
-    max_abs_diff = settings.max_abs_diff
+    max_abs_diff = allowed_difference(reference, settings)
     # the shortest sentence, the longest, and others between them by length
     by_length = np.argsort(encoded.lengths, kind="stable")
     rows = by_length[np.linspace(0, len(by_length) - 1, CHECKED_SENTENCES).round().astype(int)]
@@ -102,6 +104,12 @@ def export_checked(
         f"params.yaml: export.opset: got {opset or 'auto'}: no graph of this {classifier.config.model_type} model is "
         f"right: {way_out} ({'; '.join(failures)})"
     )
+
+
+def allowed_difference(reference: NDArray[np.float32], settings: Export) -> float:
+    """Return how far a graph's logits may be off: a share of their spread, and what float32 itself rounds off."""
+    rounding = ROUNDINGS * float(np.finfo(np.float32).eps) * float(abs(reference).max())
+    return settings.max_abs_diff * reference_spread(reference) + rounding
 
 
 def _opset_of(graph: Any) -> int:
@@ -270,6 +278,6 @@ def _largest_difference(
     if not largest <= max_abs_diff:
         raise ModelError(
             f"the exported graph differs from PyTorch by {largest:.3g} in a logit; "
-            f"allowed: export.max_abs_diff = {max_abs_diff:g}"
+            f"allowed: {max_abs_diff:.3g}, which is export.max_abs_diff of their spread"
         )
     return largest

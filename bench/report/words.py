@@ -102,6 +102,7 @@ REMARKS: dict[str, Callable[[Any], str]] = {
     "quota": lambda stopped: f"stopped by the CPU quota for {seconds(stopped)}",
     "gpu shared": lambda processes: f"beside {processes:.0f} other busy GPU process(es)",
     "cores busy": lambda cores: f"other processes kept {cores:.1f} cores busy",
+    "unfinished": lambda how: f"accuracy or profile not finished: {how}",
     "clock unstable": lambda times: f"clock unstable ({ratio(times)})",
     "lengths": lambda times: f"its sentences have {times:.0%} of the data's mean length",
 }

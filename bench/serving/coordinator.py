@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.core.errors import BenchError
 from bench.core.files import shortened, write_json
+from bench.core.model_inputs import reference_spread
 from bench.core.params import Params, Variant
 from bench.core.paths import EVALUATION, SAMPLES, SERVED
 from bench.core.progress import Steps, log
@@ -26,7 +27,7 @@ from bench.serving.jobs import NOOP, ServeJob, ServingResult, least_queries
 from bench.serving.search import LOWEST, STEP, Grid, expected_rate
 from bench.timing.coordinator import REASON
 from bench.timing.evidence import contradiction
-from bench.timing.quality import gate_verdict, reference_spread, tolerances
+from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, current_request, read_report, served_place
 from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
 from bench.workers.launcher import WorkerProcess

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.core.model_inputs import AnyBatch, Task, largest_difference
+from bench.core.model_inputs import AnyBatch, Task, largest_difference, reference_spread
 from bench.core.reports import Evidence
 from bench.inputs.batches import IndexedBatch
 from bench.runtimes.base.session import Session
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.jobs import Replay
-from bench.timing.quality import Comparison, Logits, compare, reference_spread
+from bench.timing.quality import Comparison, Logits, compare
 
 REPLAYED = 8
 """Batches that are run again."""

@@ -48,12 +48,14 @@ Figures = dict[str, Any]
 
 def main() -> None:
     job = ServeJob.read(Path(sys.argv[1]))
-    if job.runtime != NOOP:
-        import_runtime(job.runtime).import_libraries()
-    import mlperf_loadgen  # noqa: F401
+
+    def import_libraries() -> None:
+        if job.runtime != NOOP:
+            import_runtime(job.runtime).import_libraries()
+        import mlperf_loadgen  # noqa: F401
 
     try:
-        do_job(lambda: Worker(job).work().model_dump())
+        do_job(import_libraries, lambda: Worker(job).work().model_dump())
     except BaseException:
         traceback.print_exc()
         _end(1)

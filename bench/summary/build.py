@@ -25,7 +25,7 @@ CELL_FIGURES = (
 )
 ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
 EACH_PROCESS = ("process_p50_ms", "process_p95_ms", "process_mean_ms")
-FIRST_PROCESS = ("load_seconds", "first_run_ms")
+FIRST_PROCESS = ("load_seconds", "first_run_ms", "unfinished")
 LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib")
 START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
 """The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
@@ -44,7 +44,7 @@ OPTIONAL = (
     *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
     *("energy_mj_per_sample", "gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "idle_w"),
     *("one_off_seconds", "peak_host_mib", "cold_start_seconds", "warm_start_seconds", *EACH_PROCESS),
-    *("host_loop_min_ms", "host_loop_max_ms", "tokens_of_data"),
+    *("host_loop_min_ms", "host_loop_max_ms", "tokens_of_data", "unfinished"),
 )
 """Columns that reports read and that this run may not have."""
 

@@ -8,8 +8,12 @@ error of a logit means little without the spread of the logits (0.01 is nothing 
 where the standard deviation is over sentences, averaged over labels.  What agreement is depends on the model's task:
 
     single_label  share of sentences whose most likely label is the reference's
-    multi_label   share of labels that are on the reference's side of the threshold (logit 0, probability ½)
-    regression    Pearson's correlation of the outputs with the reference's
+    multi_label   of each label that is on either side of the threshold (logit 0, probability ½): the smaller of the
+                  specific agreements on being above and below it, 2 both / (row's + reference's) (Cicchetti and
+                  Feinstein 1990), which rare labels move; the mean over these labels
+    regression    Pearson's correlation of an output with the reference's; the lowest of all outputs
+
+A label that the reference gives to several sentences and the row to none rejects the row, however rare it is.
 """
 
 import math
@@ -25,13 +29,18 @@ from bench.core.params import Gate, Tolerances
 from bench.core.reports import Labels
 
 Logits = NDArray[np.float32]
+CONSTANT = 1e-12
+"""Largest share of its mean square that the variance of a constant is off by in float64."""
+SEVERAL = 5
+"""Sentences that have a label, from which on it is no chance if a row gives it to none."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How far the logits of some runs are from the reference.
 
-    `sums`: of x, y, x², y² and xy, x the outputs and y the reference's, from which the correlation follows.
+    `sums`: for each output those of x, y, x², y² and xy, x the row's and y the reference's: numbers, or for labels 1
+    where the label is given, else 0.
     """
 
     max_abs_diff: float
@@ -39,14 +48,15 @@ class Comparison:
     compared: int
     sentences: int
     fault: str = ""
-    sums: list[float] = field(default_factory=list)
+    sums: list[list[float]] = field(default_factory=list)
+    task: Task = "single_label"
 
 
 def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
     """Compare logits `[batch, labels]` of each run with the reference rows of its sentences, by their numbers."""
     differences: list[float] = []
     agreeing, compared = 0, 0
-    sums = np.zeros(5)
+    sums = np.zeros((reference.shape[1], 5))
     seen: set[int] = set()
     for indices, logits in outputs:
         wanted = reference[indices]
@@ -56,12 +66,11 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         same = _same_decisions(logits, wanted, task)
         agreeing += int(same.sum())
         compared += same.size
-        sums += _sums(logits, wanted)
+        sums += _sums(_decided(logits, task), _decided(wanted, task))
         seen.update(indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
-    kept_sums = sums.tolist() if task == "regression" else []
-    return Comparison(max(differences), agreeing, compared, len(seen), sums=kept_sums)
+    return Comparison(max(differences), agreeing, compared, len(seen), sums=sums.tolist(), task=task)
 
 
 def _same_decisions(logits: Logits, wanted: Logits, task: Task) -> NDArray[np.bool_]:
@@ -70,24 +79,62 @@ def _same_decisions(logits: Logits, wanted: Logits, task: Task) -> NDArray[np.bo
     return np.asarray((logits > 0) == (wanted > 0))
 
 
-def _sums(logits: Logits, wanted: Logits) -> NDArray[np.float64]:
-    x, y = logits.astype(np.float64).ravel(), wanted.astype(np.float64).ravel()
-    return np.array([x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()])
+def _decided(logits: Logits, task: Task) -> NDArray[np.float64]:
+    """Return the outputs of a regression as they are, else 1 for each label that is given and 0 for the others."""
+    if task == "regression":
+        return logits.astype(np.float64)
+    given = logits > 0 if task == "multi_label" else np.arange(logits.shape[1]) == logits.argmax(axis=1)[:, None]
+    return given.astype(np.float64)
+
+
+def _sums(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([x.sum(axis=0), y.sum(axis=0), (x * x).sum(axis=0), (y * y).sum(axis=0), (x * y).sum(axis=0)], 1)
 
 
 def agreement_of(comparisons: list[Comparison]) -> float:
-    """Return the agreement of several comparisons together: a share of the decisions, or the correlation.
-
-    0.0 without any comparison, or where a correlation has no meaning.
-    """
+    """Return the agreement of several comparisons together, as the task has it; 0.0 without any comparison."""
     compared = sum(comparison.compared for comparison in comparisons)
     if not compared:
         return 0.0
-    if not all(comparison.sums for comparison in comparisons):
+    task = comparisons[0].task
+    if task == "single_label":
         return sum(comparison.agreeing for comparison in comparisons) / compared
-    x, y, xx, yy, xy = np.sum([comparison.sums for comparison in comparisons], axis=0) / compared
-    spreads = (xx - x * x) * (yy - y * y)
-    return float((xy - x * y) / math.sqrt(spreads)) if spreads > 0 else 0.0
+    sums = np.sum([comparison.sums for comparison in comparisons], axis=0)
+    measure = _correlation if task == "regression" else _specific_agreement
+    found = [value for each in sums if (value := measure(each, compared / len(sums))) is not None]
+    if not found:
+        return 1.0
+    return float(min(found) if task == "regression" else np.mean(found))
+
+
+def _correlation(sums: NDArray[np.float64], count: float) -> float | None:
+    """Return Pearson's correlation; None where the reference is constant, 0.0 where only the row is."""
+    x, y, xx, yy, xy = sums / count
+    spread, wanted = xx - x * x, yy - y * y
+    if wanted <= CONSTANT * yy:
+        return None
+    return float((xy - x * y) / math.sqrt(spread * wanted)) if spread > CONSTANT * xx else 0.0
+
+
+def _specific_agreement(sums: NDArray[np.float64], count: float) -> float | None:
+    """Return the smaller of both specific agreements; None for a label that all or no sentences have in both."""
+    row, reference, both = sums[0], sums[1], sums[4]
+    given, absent = row + reference, 2 * count - row - reference
+    if not given or not absent:
+        return None
+    return float(min(2 * both / given, 2 * (count - given + both) / absent))
+
+
+def _lost_label(comparisons: list[Comparison]) -> str:
+    """Return which label the reference gives to several sentences and the row to none; empty if there is none."""
+    task, sums = comparisons[0].task, np.sum([comparison.sums for comparison in comparisons], axis=0)
+    sentences = max(comparison.sentences for comparison in comparisons)
+    runs = sum(comparison.compared for comparison in comparisons) / (1 if task == "single_label" else len(sums))
+    for label, (row, reference, *_) in enumerate(sums if task != "regression" else []):
+        count = round(reference * sentences / runs)
+        if not row and count >= SEVERAL:
+            return f"the label {label} is given to no sentence, by the reference to about {count} of {sentences}"
+    return ""
 
 
 def _fault_of(logits: Logits, wanted: Logits) -> str:
@@ -98,11 +145,6 @@ def _fault_of(logits: Logits, wanted: Logits) -> str:
     if not np.isfinite(logits).all():
         return "the output holds NaN or infinity"
     return ""
-
-
-def reference_spread(reference: Logits) -> float:
-    """Return the standard deviation of the reference logits over sentences, averaged over labels."""
-    return float(reference.std(axis=0).mean())
 
 
 def tolerances(gate: Gate, is_real: bool) -> Tolerances:
@@ -117,7 +159,7 @@ def gate_verdict(comparisons: list[Comparison], spread: float, gate: Tolerances)
         return {}, fault
     largest = max(comparison.max_abs_diff for comparison in comparisons)
     agreement = agreement_of(comparisons)
-    relative = largest / spread if spread > 0 else float("inf")
+    relative = largest / spread
     figures = {
         "max_abs_diff": largest,
         "relative_error": relative,
@@ -128,7 +170,7 @@ def gate_verdict(comparisons: list[Comparison], spread: float, gate: Tolerances)
         return figures, f"relative error {relative:.3g} is above {gate.max_relative_error:g}"
     if not agreement >= gate.min_agreement:
         return figures, f"agreement {agreement:.1%} is below {gate.min_agreement:.1%}"
-    return figures, ""
+    return figures, _lost_label(comparisons)
 
 
 def compare_labels(predicted: NDArray[np.int64], reference: NDArray[np.int64], labels: NDArray[np.int64]) -> Labels:

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.core.files import write_json, write_text
+from bench.core.model_inputs import reference_spread
 from bench.core.params import Params, Tolerances, Variant
 from bench.core.paths import EVALUATION, SAMPLES
 from bench.core.progress import log
@@ -19,7 +20,7 @@ from bench.core.reports import AnyCell, Cell, Evidence, GpuReading, Labels, Proc
 from bench.core.schemas import Count, Status
 from bench.inputs.encoded import load_reference
 from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
-from bench.timing.quality import Comparison, accuracy_fault, gate_verdict, reference_spread, tolerances
+from bench.timing.quality import Comparison, accuracy_fault, gate_verdict, tolerances
 
 MIN_RUNS_FOR_P95 = 20
 """Below this, no run of a process at all lies beyond its 95th percentile: 0.05 * 20 = 1."""

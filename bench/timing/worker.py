@@ -23,7 +23,7 @@ from bench.timing.measure import Budget, Runs, one_of_each_shape, rotated, sprea
 from bench.timing.monitors import GpuMonitor, OtherLoad, calibration_loop_ms, can_profile, peak_host_mib, profile_runs
 from bench.timing.quality import compare, compare_labels
 from bench.timing.results import CellResult, ProcessResult
-from bench.workers.protocol import Job, do_job, emit
+from bench.workers.protocol import Job, do_job, emit, keep_measured
 from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}
@@ -31,8 +31,7 @@ PROFILED_RUNS = {"cpu": 3, "cuda": 5}
 
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
-    import_runtime(job.runtime).import_libraries()
-    do_job(lambda: Worker(job).work().model_dump())
+    do_job(import_runtime(job.runtime).import_libraries, lambda: Worker(job).work().model_dump())
 
 
 class Worker:
@@ -58,10 +57,12 @@ class Worker:
         if session is not None:
             self._measure(session)
             self.result.evidence = session.evidence()
-            self._measure_accuracy(session)
         self.result.peak_host_mib = peak_host_mib()
+        self.result.turn_ns = [began_ns, time.perf_counter_ns()]
         if session is not None:
+            keep_measured(self.result.model_dump())
             self._profile(session)
+            self._measure_accuracy(session)
         self.result.turn_ns = [began_ns, time.perf_counter_ns()]
         return self.result
 
@@ -152,7 +153,7 @@ class Worker:
         self.cells[size] = cell
 
     def _profile(self, session: Session) -> None:
-        """Record the kernels or operators of every batch size that was timed; last, since a profiler slows down."""
+        """Record the kernels or operators of every batch size that was timed, which a profiler would slow down."""
         if not self.job.profile or (self.job.device == "cuda" and not can_profile()):
             return
         for size, cell in self.cells.items():
@@ -167,19 +168,32 @@ class Worker:
                     cell.operators = {name: times[name] / len(batches) for name in longest_first}
 
     def _measure_accuracy(self, session: Session) -> None:
-        """Classify every labelled sentence once, untimed, at the largest batch size that fits."""
+        """Classify labelled sentences once, untimed, at the largest batch size that fits, until the time is up.
+
+        Where there are more than wanted it is a draw, in an order that is every row's.
+        """
+        job, labels = self.job, self.encoded.labels
         measured = [size for size, cell in self.cells.items() if cell.status == "measured"]
-        is_labelled = self.job.task == "single_label" and bool((self.encoded.labels >= 0).any())
-        if not (self.job.measure_accuracy and is_labelled and measured):
+        known = np.flatnonzero(labels >= 0)
+        if not (job.measure_accuracy and job.task == "single_label" and len(known) and measured):
             return
         emit("accuracy")
-        size = max(measured)
-        predicted = np.empty(len(self.encoded), dtype=np.int64)
-        for start in range(0, len(self.encoded), size):
-            indices = np.arange(start, start + size) % len(self.encoded)
-            inputs = pad(self.encoded, indices, self.job.padding, self.job.multiple_of)
-            predicted[indices] = session.run(inputs).argmax(axis=1)
-        self.result.accuracy = compare_labels(predicted, self.reference.argmax(axis=1), self.encoded.labels)
+        size, end = max(measured), time.monotonic() + job.accuracy_seconds
+        drawn = np.random.default_rng(0).permutation(known)[: job.accuracy_sentences]
+        predicted = []
+        for start in range(0, len(drawn), size):
+            indices = np.resize(drawn[start : start + size], size)
+            inputs = pad(self.encoded, indices, job.padding, job.multiple_of)
+            predicted.append(session.run(inputs).argmax(axis=1))
+            if time.monotonic() > end:
+                break
+        done = drawn[: len(predicted) * size]
+        found = np.concatenate(predicted)[: len(done)]
+        self.result.accuracy = compare_labels(found, self.reference[done].argmax(axis=1), labels[done])
+        if len(done) < len(drawn):
+            self.result.unfinished = (
+                f"accuracy of {len(done)} of {len(drawn)} sentences: timing.accuracy_seconds = {job.accuracy_seconds:g}"
+            )
 
 
 if __name__ == "__main__":

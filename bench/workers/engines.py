@@ -187,4 +187,4 @@ def _seconds_to_prepare(session: Session, batch_size: int) -> float:
 
 
 if __name__ == "__main__":
-    do_job(partial(build, Job.read(Path(sys.argv[1]))))
+    do_job(lambda: None, partial(build, Job.read(Path(sys.argv[1]))))

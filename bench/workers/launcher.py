@@ -20,7 +20,7 @@ import psutil
 
 from bench.core.errors import WorkerError
 from bench.core.variables import chosen_variables
-from bench.workers.protocol import TURN, Job, parse_event
+from bench.workers.protocol import MEASURED, TURN, Job, parse_event
 
 OnEvent = Callable[[dict[str, Any]], None]
 LAST_WORDS = 12
@@ -80,6 +80,7 @@ class WorkerProcess:
         )
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._timed_out = threading.Event()
+        self._has_measured = False
 
     def wait_until_ready(self, limit_seconds: float) -> None:
         """Return when the libraries are imported, or the worker has ended."""
@@ -87,7 +88,10 @@ class WorkerProcess:
             self._listen(lambda _event: None, until="ready")
 
     def run(self, limit_seconds: float, on_event: OnEvent) -> dict[str, Any]:
-        """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long."""
+        """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long.
+
+        What it does after it has measured has the limit once more; if that fails, `unfinished` says how.
+        """
         try:
             with self._ended_after(limit_seconds):
                 assert self._process.stdin is not None
@@ -98,14 +102,19 @@ class WorkerProcess:
                 code = self._process.wait()
         finally:
             self.end()
+        problem = None
         if self._timed_out.is_set():
-            raise self._error(
-                f"took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; "
-                f"raise the limit, or lower {self.job.shortened_by}"
+            problem = self._error(
+                f"took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; raise the limit, or "
+                f"lower {'timing.accuracy_sentences' if self._has_measured else self.job.shortened_by}"
             )
-        if code != 0 or not self._result_file.exists():
-            raise self._error(describe_exit(code))
+        elif code != 0 or not self._result_file.exists():
+            problem = self._error(describe_exit(code))
+        if problem and not self._has_measured:
+            raise problem
         result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
+        if problem:
+            result["unfinished"] = problem.last_words()
         if result["status"] == "failed":
             raise WorkerError(f"{self.job.key}: {result['reason']}")
         return result
@@ -131,12 +140,16 @@ class WorkerProcess:
             self._timed_out.set()
             _kill_tree(self._process.pid)
 
-        timer = threading.Timer(limit_seconds, end_it)
-        timer.start()
+        def start() -> None:
+            self._timer = threading.Timer(limit_seconds, end_it)
+            self._timer.start()
+
+        self._restart = start
+        start()
         try:
             yield
         finally:
-            timer.cancel()
+            self._timer.cancel()
 
     def _listen(self, on_event: OnEvent, until: str = "") -> None:
         """Hand on events until one is called `until` or the worker closes its output; keep the last other lines."""
@@ -145,6 +158,11 @@ class WorkerProcess:
             event = parse_event(line)
             if event and event["event"] == until:
                 return
+            if event and event["event"] == MEASURED:
+                self._has_measured = True
+                self._timer.cancel()
+                self._restart()
+                continue
             if event:
                 on_event(event)
             elif line.strip():

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter
 
+from bench.core.files import write_text
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, EVALUATION
@@ -26,6 +27,9 @@ from bench.runtimes.base.session import SessionSpec
 from bench.workers.unsupported import status_of
 
 MARK = "@bench "
+ACCURACY = ("accuracy_sentences", "accuracy_seconds")
+MEASURED = "measured"
+"""The event of a process that has written what it measured: what may fail, or take long, comes after it."""
 TURN = "t"
 """What the launcher writes into a worker's standard input when it may begin."""
 
@@ -51,6 +55,8 @@ class Job(SessionSpec):
     starts_alone: bool = True
     """Nothing else is started beside it, so that its start-up is a user's."""
     measure_accuracy: bool = False
+    accuracy_sentences: int = 5000
+    accuracy_seconds: float = 600.0
     task: Task = "single_label"
     profile: bool = False
 
@@ -64,18 +70,31 @@ class Job(SessionSpec):
         return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
-def do_job(work: Callable[[], dict[str, Any]]) -> None:
+def do_job(import_libraries: Callable[[], None], work: Callable[[], dict[str, Any]]) -> None:
     """Wait for this process's turn, do its work and write the result, or what a problem makes of the row."""
+    missing: ImportError | None = None
+    try:
+        import_libraries()
+    except ImportError as problem:
+        missing = problem
     emit("ready")
     wait_for_turn()
     try:
+        if missing:
+            raise missing
         result = work()
     except Exception as problem:
         status = status_of(problem)
-        if status is None:
+        if status is None or Path(sys.argv[2]).exists():
             raise
         result = status
-    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+    write_text(Path(sys.argv[2]), json.dumps(result))
+
+
+def keep_measured(result: dict[str, Any]) -> None:
+    """Write what was measured, which stays whatever becomes of this process, and tell the launcher."""
+    write_text(Path(sys.argv[2]), json.dumps(result))
+    emit(MEASURED)
 
 
 def wait_for_turn() -> None:
@@ -124,7 +143,7 @@ def make_job(key: str, variant: Variant, params: Params, engine: Path | None = N
     timing = params.timing
     return Job(
         **variant.model_dump(exclude={"graph"}),
-        **timing.model_dump(include={"warmup_runs", "min_runs", "min_seconds", "max_seconds"}),
+        **timing.model_dump(include={"warmup_runs", "min_runs", "min_seconds", "max_seconds", *ACCURACY}),
         key=key,
         graph=ARTIFACTS / variant.graph,
         batch_sizes=params.sizes(variant.device),

@@ -47,6 +47,8 @@ def status_of(problem: BaseException) -> dict[str, str] | None:
     """Return the status and the reason of a row whose process met this problem; None if nobody foresaw it."""
     if isinstance(problem, Unavailable):
         return {"status": "skipped", "reason": str(problem)}
+    if isinstance(problem, ImportError) and not (problem.name or "").startswith("bench"):
+        return {"status": "skipped", "reason": f"cannot be imported: {shortened(str(problem))}: install it"}
     if isinstance(problem, BenchError):
         return {"status": "failed", "reason": str(problem)}
     reason = refusal(problem)

@@ -72,7 +72,8 @@ def compiling(device: str) -> Iterator[None]:
         yield
     except Exception:
         if reason := why_nothing_compiles(device):
-            raise Unavailable(f"torch.compile cannot build one line of code: {reason}") from None
+            again = "then `dvc repro -f infer@ROW` tries it again"
+            raise Unavailable(f"torch.compile cannot build one line of code: {reason}; {again}") from None
         raise
 
 
