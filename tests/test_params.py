@@ -33,7 +33,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "an option of no type that a runtime takes": (
         lambda p: p["variants"][CPU].update(options={"compile": 1.5}),
-        f"variants.{CPU}.options.compile: got 1.5, allowed: a valid string",
+        f"variants.{CPU}.options.compile: got 1.5, allowed: a text, true, false, a whole number",
     ),
     "batch size 0": (
         lambda p: p.update(batch_sizes=[1, 0]),

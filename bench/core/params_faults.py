@@ -12,6 +12,9 @@ from bench.core.files import shortened
 GONE = {"int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine"}
 """Keys of older versions, by their last part, and what took their place."""
 
+SCALARS = {"str": "a text", "bool": "true, false", "int": "a whole number"}
+"""What an option may be, by pydantic's name of the type."""
+
 
 def successor(key: str) -> str:
     """Return what took the place of a key that an older params.yaml may hold, ; empty for any other."""
@@ -51,6 +54,8 @@ def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
         return f"{key}: unknown key{successor(key)}, allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
     if fault["type"] == "missing":
         return f"{key}: missing, allowed: a value as in the comments of params.yaml"
+    if fault["loc"][-1:] and fault["loc"][-1] in SCALARS:
+        return f"{key}: got {shortened(repr(fault['input']))}, allowed: {', '.join(SCALARS.values())}"
     if fault["type"] == "string_type" and isinstance(fault["input"], int | float | date):
         return (
             f"{key}: got {fault['input']!r}, allowed: a text: YAML reads another kind of value here: put it in quotes"
@@ -71,7 +76,7 @@ def describe_yaml_fault(problem: Exception) -> str:
 
 
 def _is_union_tag(part: str | int) -> bool:
-    return isinstance(part, str) and (part in ("str", "bool", "int") or part.startswith(("literal[", "constrained-")))
+    return isinstance(part, str) and (part in SCALARS or part.startswith(("literal[", "constrained-")))
 
 
 def _allowed_keys(section: Any, location: list[str | int]) -> list[str]:
