@@ -53,7 +53,8 @@ def test_the_limit_without_padding_counts_the_tokens_that_were_given() -> None:
 
 def test_tokens_are_those_of_a_sentence() -> None:
     work = Work(given_tokens=[6, 10], given_pairs=[18, 50], computed_tokens=[8, 12], computed_pairs=[32, 72])
-    assert tokens(2, work) == {"pass_batches": 2, "tokens_given": 4.0, "tokens_computed": 5.0}
+    expected = {"pass_batches": 2, "tokens_given": 4.0, "tokens_computed": 5.0, "tokens_of_data": None}
+    assert tokens(2, work) == expected
 
 
 def test_no_limit_is_given_for_a_peak_that_was_not_measured() -> None:

@@ -124,7 +124,6 @@ CONTRADICTIONS: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("fault", CONTRADICTIONS)
 def cut_to(text: str, lines: int) -> str:
     return "".join(text.splitlines(keepends=True)[:lines])
 
@@ -152,6 +151,7 @@ def test_a_cut_or_contradicting_file_ends_a_stage_by_hand(
     assert fault in message
 
 
+@pytest.mark.parametrize("fault", CONTRADICTIONS)
 def test_a_report_whose_parts_contradict_each_other_is_refused(fault: str, damaged: Project) -> None:
     key, value = CONTRADICTIONS[fault]
     report = damaged.report("ort_cpu_fp32")

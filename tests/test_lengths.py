@@ -241,6 +241,7 @@ def test_a_model_that_takes_no_packed_sentences_is_skipped_and_says_why(kind: st
     from bench.runtimes.base.torch_model import load_model
 
     model = load_model(SessionSpec("cpu", "fp32", made(kind).graph("model"), {}, [1], LENGTH, 1))
+    join_projections(model)
     with pytest.raises(Unavailable, match=f"this {kind} model"):
         PackedClassifier(model, LENGTH, attend)
 

@@ -138,28 +138,24 @@ def join_projections(model: Any) -> int:
 
 
 def _joined(parts: list[Any]) -> list[Any]:
-    """Return modules that each give their part of one GEMM, which the first of them computes."""
+    """Return modules that each give their part of one GEMM, which the first one to be called computes."""
     first = parts[0]
     like = {"device": first.weight.device, "dtype": first.weight.dtype}
     whole = torch.nn.Linear(first.in_features, first.out_features * len(parts), first.bias is not None, **like)
     whole.load_state_dict({name: torch.cat([getattr(part, name) for part in parts]) for name in first.state_dict()})
+    whole = whole.eval().requires_grad_(False)
     made: dict[int, torch.Tensor] = {}  # what no part has taken yet
 
     class Part(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, number: int) -> None:
             super().__init__()
             self.number = number
-
-        def forward(self, _hidden: torch.Tensor) -> torch.Tensor:
-            return made.pop(self.number)
-
-    class First(Part):
-        def __init__(self) -> None:
-            super().__init__(0)
-            self.whole = whole.eval().requires_grad_(False)
+            if number == 0:
+                self.whole = whole  # among the model's weights
 
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-            made.update(enumerate(self.whole(hidden).chunk(len(parts), dim=-1)))
-            return super().forward(hidden)
+            if self.number not in made:
+                made.update(enumerate(whole(hidden).chunk(len(parts), dim=-1)))
+            return made.pop(self.number)
 
-    return [First(), *map(Part, range(1, len(parts)))]
+    return [Part(number) for number in range(len(parts))]
