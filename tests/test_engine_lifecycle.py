@@ -152,6 +152,7 @@ def test_an_engine_stays_after_an_edit_of_the_plots(copy: Project) -> None:
     assert not {BUILD, INFER} & copy.stale(environment={})
 
 
+@pytest.mark.slow
 def test_an_old_engine_of_other_weights_in_the_folder_is_never_believed(copy: Project) -> None:
     """TensorRT's provider takes any engine of that file name: DVC replaces it, and the gate refuses it."""
     old = engines(copy)[0]

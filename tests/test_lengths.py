@@ -272,6 +272,7 @@ def operators_of_one_length(made: Made, path: Path) -> list[str]:
     return optimized_operators(path, LENGTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deberta-v2", "modernbert", "albert", "roberta"])
 def test_kinds_of_other_attention_keep_their_logits_at_every_length(kind: str, made: MadeModels) -> None:
     model = made(kind)

@@ -47,12 +47,11 @@ THROUGH_ALL = (
     "deberta-v2", "modernbert", "convbert", "mobilebert",
 )  # fmt: skip
 """Kinds whose converted graphs are tested too; of the others the exported graph alone."""
-WITH_ROBERTAS_CODE = ("xlm-roberta", "camembert")
 LIKE_BERT = ("distilbert", "bert", "roberta")
 
 
 @pytest.fixture(
-    params=[pytest.param(kind, marks=[pytest.mark.slow] if kind in WITH_ROBERTAS_CODE else []) for kind in THROUGH_ALL]
+    params=[pytest.param(kind, marks=[] if kind in LIKE_BERT else [pytest.mark.slow]) for kind in THROUGH_ALL]
 )
 def through_all(request: pytest.FixtureRequest, made: MadeModels) -> Made:
     return made(request.param)
@@ -312,6 +311,7 @@ def test_a_graph_that_answers_nan_stops_the_export(like_bert: Made, tmp_path: Pa
         parity(tmp_path / "nan.onnx", like_bert.encoded, like_bert.wanted, 1e-4)
 
 
+@pytest.mark.slow
 def test_an_opset_that_a_model_cannot_be_had_in_names_the_way_out(made: MadeModels, tmp_path: Path) -> None:
     convbert = made("convbert")
     asked = Export(opset=17, max_abs_diff=1e-4)
