@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -52,7 +52,6 @@ DEFAULT_SERVED = (
     *("openvino_cpu_int8_longest", "openvino_cpu_int8_bf16_longest"),
 )
 DEFAULT_BASELINES = {"cpu": "torch_cpu_fp32", "cuda": "torch_cuda_fp32"}
-DEFAULT_TIMING = {"processes": 3, "max_processes": 8, "min_seconds": 0.5, "max_seconds": 20.0}
 """What params.yaml says unless the user wrote something else; it follows what the user wrote."""
 
 
@@ -159,37 +158,16 @@ class Dataset(FromHubOrPath):
 
 
 class Timing(Section):
-    """How long and how often each cell (variant and batch size) is timed."""
+    """How long the rows of a device are timed, and with what."""
 
-    processes: Processes
-    max_processes: Processes
+    minutes: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
     target_interval: Annotated[float, Field(gt=0, lt=1)]
-    more_rounds_seconds: Seconds
     warmup_runs: Positive
-    min_runs: Positive
-    min_seconds: Seconds
-    max_seconds: PositiveSeconds
     worker_limit_seconds: PositiveSeconds
     accuracy_sentences: Positive = 5000
     accuracy_seconds: PositiveSeconds = 600.0
     cpu_threads: Literal["physical"] | Annotated[int, Field(ge=1, le=4096)]
     gpu_index: Annotated[int, Field(ge=0, le=255)]
-
-    @model_validator(mode="after")
-    def max_is_not_below_min(self) -> Timing:
-        """Refuse a maximum below its minimum, unless one of them is a default, which then follows the other."""
-        followed: dict[str, Any] = {}
-        for least, most in (("processes", "max_processes"), ("min_seconds", "max_seconds")):
-            low, high = getattr(self, least), getattr(self, most)
-            if low <= high:
-                continue
-            if high == DEFAULT_TIMING[most]:
-                followed[most] = low
-            elif low == DEFAULT_TIMING[least]:
-                followed[least] = high
-            else:
-                raise ValueError(f"{most}: got {high}, allowed: at least {least} ({low})")
-        return self.model_copy(update=followed)
 
 
 class Serving(Section):

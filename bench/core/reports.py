@@ -90,55 +90,47 @@ class Cell(Stored):
     reason: str = ""
 
 
-class ProcessTimes(Stored):
-    """What each process of a cell gave, and the round it ran in."""
+class BlockTimes(Stored):
+    """What each block of a cell gave: its pass, its process, the median and the mean of its calls."""
 
-    rounds: list[int]
-    p50_ms: Latency
-    process_p50_ms: list[Latency]
-    process_mean_ms: list[Latency]
-    host_loop_ms: list[Latency] = []
-    other_load_cores: Amount | None = None
+    passes: list[int]
+    processes: list[int]
+    block_p50_ms: list[Latency]
+    block_mean_ms: list[Latency]
 
     @model_validator(mode="after")
-    def one_figure_a_round(self) -> Self:
-        if not len(self.rounds) == len(self.process_p50_ms) == len(self.process_mean_ms):
-            raise ValueError(f"{len(self.rounds)} rounds, process_p50_ms or process_mean_ms of another number")
+    def one_figure_a_block(self) -> Self:
+        if len({len(self.passes), len(self.processes), len(self.block_p50_ms), len(self.block_mean_ms)}) > 1:
+            raise ValueError(f"{len(self.passes)} passes; processes, block_p50_ms or block_mean_ms of another number")
         return self
 
 
-class TimedCell(ProcessTimes, Cell):
+class TimedCell(BlockTimes, Cell):
     """A cell with its figures: measured, or rejected for what they show.
 
-    `latencies_ms`: the single runs of each process, which go into a CSV of their own.
+    `part_p95_ms`: of parts of its passes with calls enough.  `gpu`, `gpu_mib`, `profile` and `operators` come from a
+    process that ran alone, which only rows that may be a pick have.  `latencies_ms`: the single calls of each block,
+    which go into a CSV of their own.
     """
 
+    p50_ms: Latency
     p95_ms: Latency | None = None
     mean_ms: Latency
     samples_per_s: Latency
     work: Work
     runs: Count
-    process_runs: list[Count]
-    process_p95_ms: list[Latency] | None = None
+    part_p95_ms: list[Latency] = []
     max_abs_diff: Amount | None = None
     relative_error: Amount | None = None
     agreement: Number | None = None
     checked_sentences: Count | None = None
     proof: str | None = None
-    quota_throttled_seconds: Number | None = None
-    gpu: list[GpuReading] = []
+    gpu: GpuReading | None = None
+    gpu_runs: Count | None = None
     gpu_mib: Number | None = None
     profile: Profile | None = None
     operators: dict[str, Amount] = {}
     latencies_ms: list[list[float]] = []
-
-    @model_validator(mode="after")
-    def runs_add_up(self) -> Self:
-        if len(self.process_runs) != len(self.rounds):
-            raise ValueError(f"{len(self.rounds)} rounds, process_runs of another number")
-        if sum(self.process_runs) != self.runs:
-            raise ValueError(f"runs = {self.runs}, process_runs add up to {sum(self.process_runs)}")
-        return self
 
 
 def _kind(cell: Any) -> str:
@@ -151,9 +143,10 @@ AnyCell = Annotated[Annotated[TimedCell, Tag("<timed>")] | Annotated[Cell, Tag("
 
 
 class Process(Stored):
-    """What one process of a variant took beside its timed runs."""
+    """What one process of a variant took beside its blocks; `is_alone`: no other ran, and nothing was compiled."""
 
-    round: Count
+    process: Count = 0
+    is_alone: bool = False
     unfinished: str = ""
     load_seconds: Amount | None = None
     start_seconds: Amount | None = None
@@ -161,7 +154,6 @@ class Process(Stored):
     peak_host_mib: Amount | None = None
     peak_gpu_mib: Number | None = None
     warm_up_gpu_mib: Number | None = None
-    turn_ns: list[int] = []
 
 
 class Labels(Stored):
@@ -189,15 +181,31 @@ class EngineRecord(Stored):
     machine: str | None = None
 
 
+class PassConditions(Stored):
+    """What a pass met: other load, stops by a quota, the fixed loop's time and the GPU's counters."""
+
+    number: Count
+    seconds: Amount
+    other_load_cores: Amount
+    quota_throttled_seconds: Number
+    host_loop_ms: Latency
+    gpu: GpuReading | None = None
+
+
 class TimingSession(Stored):
-    """The rounds that a report is of: their order, the A/A row, and rows that others are compared through."""
+    """The passes that a report is of: what they met, the A/A row, and rows that others are compared through.
+
+    `seconds`: of starting, of the passes, and of calls within them.  `cut_short`: why they ended early.
+    """
 
     id: str
     machine: str = ""
     seed: int
-    order: list[list[str]]
-    twin: dict[str, ProcessTimes]
-    anchors: dict[str, dict[str, ProcessTimes]]
+    passes: list[PassConditions]
+    seconds: dict[Literal["start", "passes", "calls"], Amount] = {}
+    cut_short: str = ""
+    twin: dict[str, BlockTimes]
+    anchors: dict[str, dict[str, BlockTimes]]
 
 
 class Report(Stored):
@@ -207,6 +215,7 @@ class Report(Stored):
     evidence: Evidence = Evidence()
     accuracy: Labels | None = None
     processes: list[Process]
+    remark: str = ""
     engine: EngineRecord | None = None
     session: TimingSession | None = None
     failure: str = ""

@@ -165,13 +165,17 @@ class TokenCount(TypedDict):
 ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_memory", "rejected", "failed"]
 
 
-class SingleRun(TypedDict):
-    """A row of artifacts/samples/KEY.csv."""
-
-    process: Count
-    batch: Annotated[int, Field(ge=1)]
-    run: Count
-    latency_ms: Latency
+SingleRun: Any = TypedDict(
+    "SingleRun",
+    {
+        "pass": Count,
+        "process": Count,
+        "batch": Annotated[int, Field(ge=1)],
+        "call": Count,
+        "latency_ms": Latency,
+    },
+)
+"""A row of artifacts/samples/KEY.csv."""
 
 
 class VariantRow(TypedDict):
@@ -206,8 +210,7 @@ SummaryRow: Any = TypedDict(
         "status": Status,
         **_columns("p50_ms p95_ms mean_ms p50_low_ms p50_high_ms limit_ms samples_per_s", Latency),
         **_columns("tokens_given tokens_computed", Latency),
-        **_columns("runs processes", Count),
-        **_columns("process_p50_ms process_mean_ms process_p95_ms rounds", Numbers),
+        **_columns("runs processes passes", Count),
         **_columns("accuracy accuracy_low accuracy_high accuracy_loss_p margin", Amount),
         **_columns("peak_host_mib peak_gpu_mib cold_start_seconds one_off_seconds", Amount),
         **_columns("gross_energy_mj_per_sample", Amount),

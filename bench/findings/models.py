@@ -139,7 +139,6 @@ class ByVariant(Finding):
     limit_share: float | None
     limited_by: str | None
     cold_start_seconds: float | None
-    warm_start_seconds: float | None
     cuda_graphs: int | None
     warm_up_gpu_mib: float | None
     setup_seconds: float | None
@@ -159,9 +158,9 @@ class Energy(Finding):
 class Noise(Finding):
     """How much of what was measured is noise.
 
-    `controls`: how the baseline came out against itself at each batch size.  `spread`: by how much a cell's slowest
-    process is above its fastest; `loop`: the fixed loop's slowest time over its fastest; each as (median over cells,
-    largest).
+    `controls`: how the baseline came out against itself at each batch size.  `spread`: by how much a cell's slow
+    blocks (90%) are above its fast ones (10%); `loop`: the fixed loop's slowest time over its fastest; each as (median
+    over cells, largest).
     """
 
     control: str | None
@@ -174,7 +173,16 @@ class Noise(Finding):
 
 
 Disturbed = Literal[
-    "cut short", "throttled", "quota", "gpu shared", "cores busy", "clock unstable", "lengths", "unfinished"
+    "cut short",
+    "unstable",
+    "throttled",
+    "quota",
+    "gpu shared",
+    "cores busy",
+    "clock unstable",
+    "lengths",
+    "unfinished",
+    "remark",
 ]
 
 
@@ -188,7 +196,7 @@ class Remark(Finding):
 
 
 class Disturbance(Remark):
-    """What disturbed a cell: runs left of a pass cut short, the reason of throttling, seconds, processes, cores, the
+    """What disturbed a cell: in words how it was cut short or jumps, the reason of throttling, seconds, cores, the
     fixed loop's slowest time over its fastest, the mean length of its sentences over that of the data, or what became
     of the passes that are not timed.
     """

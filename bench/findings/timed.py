@@ -13,7 +13,7 @@ from bench.core.params import Precision, ReportSettings
 from bench.findings import models
 from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
 from bench.statistics.intervals import Interval
-from bench.summary.comparisons import Comparison, compare, fastest, fastest_and_ties, not_surely_slower, values
+from bench.summary.comparisons import Comparison, compare, fastest, fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known, present
 
 MEASURED: tuple[tuple[models.Disturbed, str, float], ...] = (
@@ -22,6 +22,14 @@ MEASURED: tuple[tuple[models.Disturbed, str, float], ...] = (
     ("cores busy", "other_load_cores", 0.5),
 )
 """What disturbs a cell, the column that counts it, and from how much on: seconds stopped, processes, cores."""
+TEXTS: dict[models.Disturbed, str] = {
+    "unstable": "unstable",
+    "cut short": "cut_short",
+    "throttled": "throttling",
+    "unfinished": "unfinished",
+    "remark": "remark",
+}
+"""What disturbs a cell, and the column that says how."""
 UNSTABLE = 1.5
 """From this ratio of the fixed loop's slowest to its fastest time on, a cell's CPU clock is unstable."""
 UNLIKE = 0.05
@@ -139,7 +147,7 @@ def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
             gpu_share=[min(1.0, row.gpu_busy_ms / row.p50_ms) for row in busy],
             kernels=[parts.kernels for parts in map(_parts, ends) if parts],
             **{name: known(nearest, name) for name in ("limit_share", "limited_by")},
-            **{name: known(first, name) for name in ("cold_start_seconds", "warm_start_seconds", "warm_up_gpu_mib")},
+            **{name: known(first, name) for name in ("cold_start_seconds", "warm_up_gpu_mib")},
             cuda_graphs=None if captures is None else int(captures),
             setup_seconds=known(first, "one_off_seconds"),
             break_even=_break_even([row for row in ordered if row.verdict == "faster"], "break_even_calls"),
@@ -180,7 +188,7 @@ def noise(rows: Rows) -> models.Noise | None:
         return None
     is_again = (row for row in rows if row.variant == row.baseline and not is_missing(row.aa_ratio))
     again = sorted(is_again, key=lambda row: row.batch_size)
-    spreads = {place: spread for place, row in enumerate(rows) if (spread := _spread(row)) is not None}
+    spreads = {place: spread for place, row in enumerate(rows) if (spread := known(row, "spread")) is not None}
     loops = present(map(_loop, rows))
     return models.Noise(
         control=again[0].variant if again else None,
@@ -198,12 +206,6 @@ def _control(row: Any) -> Comparison:
     return Comparison(row.aa_ratio, interval, row.aa_verdict)
 
 
-def _spread(row: Any) -> float | None:
-    """Return by how much a cell's slowest process is above its fastest; None for one process."""
-    medians = list(values(row, "p50").values())
-    return max(medians) / min(medians) - 1 if len(medians) > 1 else None
-
-
 def _loop(row: Any) -> float | None:
     fastest_ms = known(row, "host_loop_min_ms")
     return None if fastest_ms is None else float(row.host_loop_max_ms / fastest_ms)
@@ -217,13 +219,9 @@ def disturbances(rows: Rows) -> Iterator[models.Disturbance]:
 
 
 def _disturbed(row: Any) -> Iterator[tuple[models.Disturbed, float | str]]:
-    batches = known(row, "pass_batches")
-    if batches and row.padding != "fixed" and row.runs % batches:
-        yield "cut short", float(row.runs % batches)
-    if known(row, "throttling"):
-        yield "throttled", row.throttling
-    if known(row, "unfinished"):
-        yield "unfinished", row.unfinished
+    for kind, column in TEXTS.items():
+        if known(row, column):
+            yield kind, str(known(row, column))
     for kind, column, least in MEASURED:
         value = known(row, column)
         if value is not None and value >= least:

@@ -24,16 +24,23 @@ class IndexedBatch:
 
 
 def make_batches(
-    encoded: Encoded, batch_size: int, least: int = 1, padding: Padding = "fixed", multiple_of: int = 1
-) -> list[IndexedBatch]:
-    """Return the batches of one workload epoch: the same sentences in the same order for every padding.
+    encoded: Encoded, batch_size: int, padding: Padding = "fixed", multiple_of: int = 1
+) -> list[list[IndexedBatch]]:
+    """Return the sets of batches of one workload epoch: the same sentences in the same order for every padding.
 
-    At least `least` of them, and as many as hold 128 sentences, or all that there are if these are fewer; wraps at the
-    end, so that a batch larger than the set holds some sentences more than once.
+    A pass runs one set, every row the same.  The epoch holds 128 sentences, or all that there are, and at least a set;
+    it wraps at the end, so that a batch larger than the data holds some sentences more than once.  A set holds one
+    batch of each part of the epoch by length, so that sets differ little.
     """
-    count = max(least, -(-min(EPOCH_SENTENCES, len(encoded)) // batch_size))
-    chosen = np.arange(count * batch_size, dtype=np.int64).reshape(count, batch_size) % len(encoded)
-    return [IndexedBatch(each, pad(encoded, each, padding, multiple_of)) for each in chosen]
+    in_set = max(2, min(8, 16 // batch_size))
+    sets = max(1, min(EPOCH_SENTENCES, len(encoded)) // batch_size // in_set)
+    chosen = np.arange(sets * in_set * batch_size, dtype=np.int64).reshape(-1, batch_size) % len(encoded)
+    by_length = chosen[np.argsort(encoded.lengths[chosen].max(axis=1), kind="stable")]
+    parts = [part[:: 1 - 2 * (place % 2)] for place, part in enumerate(np.split(by_length, in_set))]
+    return [
+        [IndexedBatch(each, pad(encoded, each, padding, multiple_of)) for each in batches]
+        for batches in zip(*parts, strict=True)
+    ]
 
 
 def pad(encoded: Encoded, indices: IntArray, padding: Padding, multiple_of: int = 1) -> AnyBatch:

@@ -77,17 +77,17 @@ def thread_count(setting: int | str) -> int:
 
 def cpu_quota() -> float | None:
     """Return how many CPUs' time this process may use, None without a limit (and on other systems than Linux)."""
-    limits = [limit for folder in _folders() if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in own_groups() if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 
 def throttled_seconds() -> float:
     """Return for how long the groups of this process have been stopped so far because their quota was spent."""
-    return sum(map(_throttled, _folders()))
+    return sum(map(_throttled, own_groups()))
 
 
-def _folders() -> Iterator[Path]:
-    """Yield the folders that may limit this process, its own group first, without repetition."""
+def own_groups(controller: str = "cpu") -> Iterator[Path]:
+    """Yield the folders of the control groups that may limit this process, its own first, without repetition."""
     try:
         lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -96,8 +96,8 @@ def _folders() -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if not controllers:
             yield from _upwards(GROUPS, path)
-        elif "cpu" in controllers.split(","):
-            yield from _upwards(GROUPS / controllers if (GROUPS / controllers).is_dir() else GROUPS / "cpu", path)
+        elif controller in controllers.split(","):
+            yield from _upwards(GROUPS / controllers if (GROUPS / controllers).is_dir() else GROUPS / controller, path)
 
 
 def _upwards(root: Path, path: str) -> Iterator[Path]:

@@ -29,7 +29,7 @@ from bench.summary.table_file import is_missing
 PROOFS = {"D": "ran on the device", "W": "weights of the type", "K": "kernels computed in the precision"}
 """What the letters of the column `proof` stand for."""
 WRITERS = {
-    **{"ms": milliseconds, "rate": per_second, "ratio": ratio, "percent": percent, "share": share},
+    **{"ms": milliseconds, "rate": per_second, "ratio": ratio, "percent": percent, "share": share, "seconds": seconds},
     **{"digits": three_digits, "mib": mebibytes},
 }
 """What writes a figure, by the name that the template of a column gives it."""
@@ -112,11 +112,6 @@ def _reached(key: str) -> Callable[[View], str]:
 
 def _roofline(view: View) -> str:
     return MISSING if _lacks(view, "limit_share") else f"{_reached('limit_share')(view)} ({view['limited_by']})"
-
-
-def _start_up(view: View) -> str:
-    warm = "" if _lacks(view, "warm_start_seconds") else f", warm {seconds(view['warm_start_seconds'])}"
-    return f"{seconds(view.get('cold_start_seconds'))}{warm}"
 
 
 def _setup(view: View) -> str:
@@ -227,7 +222,7 @@ COLUMNS: dict[str, Column] = {
     "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
     "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
     "kernels": Column("kernels", ("variants",), _each("kernels", str)),
-    "start_up": Column("cold start", ("fastest", "variants"), _start_up),
+    "start_up": Column("cold start", ("fastest", "variants"), _text("{cold_start_seconds:seconds}")),
     "cuda_graphs": Column("CUDA graphs", ("variants",), _cuda_graphs),
     "setup": Column("set-up cost", ("fastest", "variants"), _setup),
     "break_even": Column("pays after calls", ("variants",), _calls("break_even"), is_text=True),

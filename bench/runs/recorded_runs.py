@@ -21,12 +21,12 @@ from bench.core.errors import DataError
 from bench.core.files import checked, damaged, read_csv, read_json, read_model, read_yaml, write_json
 from bench.core.params import Params, ReportSettings
 from bench.core.paths import RUNS, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV
-from bench.core.reports import Report, Served, TimingSession
+from bench.core.reports import Report, Served
 from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds, SingleRun
 from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, read_pins, shown_of
 from bench.report.texts import table_blocks
-from bench.summary.comparisons import sessions_of, with_levels
+from bench.summary.comparisons import with_levels
 from bench.summary.serving import Curves, Tables, curves_of, read_serving
 from bench.summary.table_file import read_summary
 
@@ -53,6 +53,7 @@ class RecordedParams(TypedDict):
     model: dict[str, Any]
     sequence_length: Annotated[int, Field(ge=1)]
     report: dict[str, Any]
+    baselines: dict[str, str]
 
 
 class MeasuredWith(TypedDict):
@@ -90,11 +91,12 @@ class RecordedRun:
         machine = check_manifest(folder)["machine"]
         found = read_json(folder / MEASURED_WITH, MEND, MeasuredWith)
         samples = unpack_samples(folder)
-        kept = [each["report"].get("session") for each in samples.values()]
-        sessions = sessions_of(TimingSession.model_validate(session) for session in kept if session)
         served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
         environment, provenance, params, export = (found[name] for name in ("environment", "model", "params", "export"))
-        table = with_levels(read_summary(folder / SUMMARY_CSV.name, MEND), sessions)
+        table = read_summary(folder / SUMMARY_CSV.name, MEND)
+        if not is_in_rounds(table):
+            reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}
+            table = with_levels(table, reports, params["baselines"])
         serving = read_serving(folder / SERVING_CSV.name, MEND)
         lengths, curves = found["lengths"] or {}, curves_of(served)
         return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves)
@@ -128,6 +130,11 @@ class RecordedRun:
     def measured(self, device: str) -> pd.DataFrame:
         """Return the measured rows of a device."""
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]
+
+
+def is_in_rounds(table: pd.DataFrame) -> bool:
+    """Tell whether a run was timed in rounds of processes, by an earlier version: its figures stay as they are."""
+    return "rounds" in table
 
 
 def write_manifest(folder: Path, machine: str) -> None:
@@ -172,16 +179,16 @@ def manifest_id(content: dict[str, Any]) -> str:
 
 
 def pack_samples(params: Params, folder: Path) -> None:
-    """Write every variant's report and single runs to one file; the same content gives the same bytes.
+    """Write every variant's report and single calls to one file; the same content gives the same bytes.
 
-    `{variant: {"report": …, "latency_ns": {batch size: [[one process's runs], …]}, "served": …}}`.
+    `{variant: {"report": …, "latency_ns": {batch size: [[one block's calls], …]}, "served": …}}`.
     """
     content: dict[str, Any] = {}
     for key in params.all_variants():
         mend = f"`dvc repro` measures {key} again"
         report = read_model(SAMPLES / f"{key}.json", mend, Report).as_dict()
         runs = pd.DataFrame(read_csv(SAMPLES / f"{key}.csv", mend, SingleRun))
-        content[key] = {"report": report, "latency_ns": _by_process(runs) if len(runs) else {}}
+        content[key] = {"report": report, "latency_ns": _by_block(runs) if len(runs) else {}}
     for key in params.serving.variants:
         served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
         content[key]["served"] = served.as_dict()
@@ -189,11 +196,11 @@ def pack_samples(params: Params, folder: Path) -> None:
     (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=9))
 
 
-def _by_process(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
-    """Return whole nanoseconds, which is what was measured, by batch size and process, in the order of the runs."""
+def _by_block(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
+    """Return whole nanoseconds, which is what was measured, by batch size and block, in the order of the calls."""
     nanoseconds = (runs["latency_ms"] * 1e6).round().astype(int)
     found: dict[str, list[list[int]]] = {}
-    for (batch, _), own in nanoseconds.groupby([runs["batch"], runs["process"]]):
+    for (batch, *_), own in nanoseconds.groupby([runs["batch"], runs["pass"], runs["process"]]):
         found.setdefault(str(batch), []).append(own.tolist())
     return found
 

@@ -24,12 +24,13 @@ from bench.core.schemas import ServingStatus, Status, read_environment, read_mac
 from bench.inputs.encoded import load_reference
 from bench.machine.lock import timing_lock
 from bench.serving.jobs import NOOP, ServeJob, ServingResult, least_queries
+from bench.serving.rounds import Plan, WorkerRounds, run_in_rounds
 from bench.serving.search import LOWEST, STEP, Grid, expected_rate
 from bench.timing.coordinator import REASON
 from bench.timing.evidence import contradiction
 from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, current_request, read_report, served_place
-from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
+from bench.timing.resident import Row
 from bench.workers.launcher import WorkerProcess
 from bench.workers.protocol import make_job
 
@@ -154,7 +155,7 @@ class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
             self.steps.done()
             yield name, found
 
-    def job(self, row: ServedVariant, number: int, is_alone: bool) -> ServeJob:  # noqa: ARG002
+    def job(self, row: ServedVariant, number: int) -> ServeJob:
         """Return the job of a row's process in a round."""
         start = start_of(row.grid, self.results[row.name])
         return replace(self._job(row.key, row.variant, row.grid), process=number, start=start)

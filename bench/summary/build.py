@@ -3,32 +3,31 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.core.errors import DataError
 from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
-from bench.core.reports import Evidence, GpuReading, Labels, Process, Report, Stored, TimedCell
+from bench.core.reports import Evidence, Labels, PassConditions, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
 from bench.statistics.intervals import mcnemar_p, wilson_interval
 from bench.summary import costs
-from bench.summary.comparisons import sessions_of, with_comparisons, with_controls, with_levels
+from bench.summary.comparisons import with_comparisons, with_controls, with_levels
 from bench.summary.serving import Tables, build_serving, curves_of, read_served
 from bench.summary.table_file import Row, identity, present
 
 CELL_FIGURES = (
     *("status", "reason", "runs", "p50_ms", "p95_ms", "mean_ms", "samples_per_s", "max_abs_diff", "relative_error"),
-    *("agreement", "checked_sentences", "proof", "other_load_cores", "quota_throttled_seconds"),
+    *("agreement", "checked_sentences", "proof"),
 )
 ENGINE_FIGURES = ("build_seconds", "engine_bytes", "session_without_cache_seconds")
-EACH_PROCESS = ("process_p50_ms", "process_p95_ms", "process_mean_ms")
-FIRST_PROCESS = ("load_seconds", "first_run_ms", "unfinished")
-LARGEST_OF_PROCESSES = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib")
-START_UPS = {"cold_start_seconds": 0, "warm_start_seconds": 1}
-"""The rounds whose processes start alone: in the first nothing compiled is cached, in the second it is."""
+ALONE = ("peak_host_mib", "peak_gpu_mib", "warm_up_gpu_mib", "load_seconds", "first_run_ms", "unfinished")
+"""Figures of a process that ran with no other beside it, which only rows that may be a pick have."""
 GPU_FIGURES = ("sm_clock_mhz", "temperature_c", "power_w")
 EVIDENCE = ("matmul_precision", "attention", "compile", "nodes", "captures", "captures_mib")
 MATRIX_PRODUCT = re.compile(r"(^|[:_])mm$|bmm|addmm|matmul|gemm|linear|fullyconnected|attention", re.IGNORECASE)
@@ -43,8 +42,8 @@ OPTIONAL = (
     *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
     *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
     *("energy_mj_per_sample", "gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "idle_w"),
-    *("one_off_seconds", "peak_host_mib", "cold_start_seconds", "warm_start_seconds", *EACH_PROCESS),
-    *("host_loop_min_ms", "host_loop_max_ms", "tokens_of_data", "unfinished"),
+    *("one_off_seconds", "cold_start_seconds", *ALONE, "host_loop_min_ms", "host_loop_max_ms", "tokens_of_data"),
+    *("other_load_cores", "quota_throttled_seconds", "passes", "spread", "remark", "cut_short"),
 )
 """Columns that reports read and that this run may not have."""
 
@@ -71,9 +70,8 @@ def build_summary(params: Params, reports: Mapping[str, Report], recorded: costs
     for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:
             table[column] = None
-    sessions = sessions_of(report.session for report in reports.values())
-    leveled = with_levels(table, sessions)
-    return with_comparisons(with_controls(leveled, sessions, params.baselines, params.report.margin), params)
+    leveled = with_levels(table, reports, params.baselines)
+    return with_comparisons(with_controls(leveled, reports, params), params)
 
 
 def _with_raised_peaks(
@@ -104,7 +102,8 @@ def cell_row(key: str, variant: Variant, batch_size: int, report: Report, record
         "cell": f"{key} batch {batch_size:03d}",
         **_filled(cell, CELL_FIGURES),
         "session": report.session.id if report.session else None,
-        "rounds": "",
+        "cut_short": (report.session.cut_short or None) if report.session else None,
+        "remark": report.remark or None,
         **accuracy(report.accuracy),
         **_process_figures(report.processes),
         **_evidence(report.evidence),
@@ -119,20 +118,25 @@ def _filled(found: Stored, names: Iterable[str]) -> Row:
 def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: costs.Recorded) -> Row:
     built = costs.of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
     idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
-    loops_ms = cell.host_loop_ms
     return {
-        "rounds": " ".join(map(str, cell.rounds)),
-        **{name: " ".join(f"{value:.6g}" for value in values) for name, values in _filled(cell, EACH_PROCESS).items()},
+        "passes": len(set(cell.passes)),
+        "spread": spread(cell),
         **({} if cell.gpu_mib is None else {"peak_gpu_mib": cell.gpu_mib}),
-        **_gpu_figures(cell.gpu),
-        **({"host_loop_min_ms": min(loops_ms), "host_loop_max_ms": max(loops_ms)} if loops_ms else {}),
+        **({"other_gpu_processes": cell.gpu.other_gpu_processes} if cell.gpu else {}),
+        **_conditions(cell, report.session.passes if report.session else []),
         **_profile(cell),
         **costs.tokens(batch_size, cell.work),
         **costs.limits(recorded.workload(), variant, batch_size, cell, recorded.peaks),
-        **costs.energy(cell.gpu, [runs * batch_size for runs in cell.process_runs], idle_w),
+        **costs.energy(cell.gpu, (cell.gpu_runs or 0) * batch_size, idle_w),
         **{name: built[name] for name in ENGINE_FIGURES if name in built},
         "one_off_seconds": costs.one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
     }
+
+
+def spread(cell: TimedCell) -> float:
+    """Return the 90th percentile of a cell's blocks over the 10th, less one."""
+    low, high = np.percentile(cell.block_p50_ms, (10, 90))
+    return float(high / low - 1)
 
 
 def accuracy(counts: Labels | None) -> Row:
@@ -152,29 +156,29 @@ def accuracy(counts: Labels | None) -> Row:
 
 
 def _process_figures(processes: list[Process]) -> Row:
-    if not processes:
-        return {}
-    started = {process.round: process.start_seconds for process in processes}
-    figures = {
-        **_filled(processes[0], FIRST_PROCESS),
-        **{name: started.get(number) for name, number in START_UPS.items()},
-        "processes": len(processes),
-    }
-    for name in LARGEST_OF_PROCESSES:
-        figures[name] = max(present(getattr(process, name) for process in processes), default=None)
+    alone = next((process for process in processes if process.is_alone), None)
+    figures: Row = {"processes": sum(not process.is_alone for process in processes)}
+    if alone:
+        figures |= {"cold_start_seconds": alone.start_seconds, **_filled(alone, ALONE)}
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def _gpu_figures(readings: list[GpuReading]) -> Row:
-    if not readings:
+def _conditions(cell: TimedCell, passes: list[PassConditions]) -> Row:
+    """Return what disturbed the passes that a cell was timed in."""
+    own = [each for each in passes if each.number in set(cell.passes)]
+    if not own:
         return {}
-    table = pd.DataFrame([reading.as_dict() for reading in readings])
-    figures: Row = {name: table[name].median() for name in GPU_FIGURES if name in table}
-    if "throttling" in table:
-        figures["throttling"] = ", ".join(sorted({text for text in table["throttling"] if text}))
-    if "other_gpu_processes" in table:
-        figures["other_gpu_processes"] = int(table["other_gpu_processes"].max())
-    return figures
+    loops_ms = [each.host_loop_ms for each in own]
+    gpu = [each.gpu for each in own if each.gpu]
+    figures = {name: [getattr(each, name) for each in gpu] for name in GPU_FIGURES}
+    return {
+        "other_load_cores": fmean(each.other_load_cores for each in own),
+        "quota_throttled_seconds": sum(each.quota_throttled_seconds for each in own),
+        "host_loop_min_ms": min(loops_ms),
+        "host_loop_max_ms": max(loops_ms),
+        **{name: median(known) for name, values in figures.items() if (known := present(values))},
+        "throttling": ", ".join(sorted({each.throttling for each in gpu if each.throttling})) or None,
+    }
 
 
 def _profile(cell: TimedCell) -> Row:

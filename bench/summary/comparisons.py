@@ -1,35 +1,36 @@
 """Where each row stands in its panel, and the one place where the ratio of two rows becomes a verdict.
 
-A panel is the rows of one device that were timed in the same rounds, at one batch size.  To each row of the table come
-its intervals, what the A/A row says of noise and margin, and the comparison with its baseline.
-
-Every pair of a device's rows may be looked at, so the interval of each ratio is one of all of them together: the error
-of 5% is shared out over all pairs (Bonferroni).  What a reader picks out afterwards, the fastest row say, is covered.
+A panel is the rows of one device that were timed in the same passes, at one batch size.  To each row of the table come
+its intervals, what the A/A row says of noise and margin, and the comparison with its baseline.  Among how many
+comparisons the error of 5% is shared, bench/statistics/decisions.py decides for all batch sizes of a device together.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from bench.core.params import Params
-from bench.core.reports import ProcessTimes, TimingSession
+from bench.core.params import Params, Variant
+from bench.core.partners import partners
+from bench.core.reports import BlockTimes, Report, TimedCell, TimingSession
+from bench.statistics.blocks import Blocks, Level, Panel, estimate, pool_processes
+from bench.statistics.decisions import AT_THE_END, Family, Pair, decide
 from bench.statistics.intervals import Interval, Verdict, verdict
-from bench.statistics.rounds import Level, Values, levels, ratio
 from bench.summary.table_file import Row, is_missing, known
 
 Quantity = Literal["latency", "throughput"]
 COMPARED = ("speedup", "speedup_low", "speedup_high", "verdict", "verdict_reason", "break_even_calls")
-QUANTITIES = ("p50", "p95", "mean")
-LIMITS = tuple(f"{quantity}_{end}_ms" for quantity in QUANTITIES for end in ("low", "high"))
+QUANTITIES = ("p50", "mean")
+LIMITS = tuple(f"{quantity}_{end}_ms" for quantity in (*QUANTITIES, "p95") for end in ("low", "high"))
 LEVELS = tuple(f"{quantity}_level" for quantity in QUANTITIES)
 """Columns of a table in memory alone: where a row stands, as a Level; no file holds them."""
 CONTROLS = ("aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor")
-Sessions = Mapping[str, TimingSession]
-"""The rounds that the rows of a table were timed in, with their A/A rows and anchors, by id."""
+IN_ROUNDS = "timed in rounds, by an earlier version"
+Reports = Mapping[str, Report]
 
 
 @dataclass(frozen=True)
@@ -42,135 +43,196 @@ class Comparison:
     is_within_noise: bool = False
     """A tie only because the noise floor is wider than the configured margin: it shows no equality."""
     is_apart: bool = False
-    """The two were not timed in the same rounds: the interval is wider by the drift in between."""
+    """The two were not timed in the same passes: they are compared through the baseline, which was timed with both."""
     reason: str = ""
     """Why an inconclusive verdict could be nothing else."""
 
 
-def sessions_of(sessions: Iterable[TimingSession | None]) -> Sessions:
-    """Return the rounds that reports of variants are of, each once."""
-    return {session.id: session for session in sessions if session}
+def block_values(cell: BlockTimes, quantity: str) -> Blocks:
+    """Return what the blocks of a cell gave, by process and pass."""
+    found: dict[int, dict[int, float]] = {}
+    for number, process, ms in zip(cell.passes, cell.processes, getattr(cell, f"block_{quantity}_ms"), strict=True):
+        found.setdefault(process, {})[number] = ms
+    return found
 
 
-def values(row: Any, quantity: str) -> Values:
-    """Return what each process of a row gave, by round; empty where the row has no such figure."""
-    found = _numbers(row, f"process_{quantity}_ms")
-    rounds = _numbers(row, "rounds") or range(len(found))
-    return dict(zip(map(int, rounds), found, strict=True)) if found else {}
+@dataclass
+class _Session:
+    """The rows of one session at one batch size: those of the table by index, the A/A row and the anchors."""
+
+    session: TimingSession
+    indices: list[Any] = field(default_factory=list)
+    variants: list[str] = field(default_factory=list)
+    cells: list[BlockTimes] = field(default_factory=list)
+
+    def add(self, index: Any, variant: str, cell: BlockTimes) -> None:
+        self.indices.append(index)
+        self.variants.append(variant)
+        self.cells.append(cell)
+
+    def panel(self, quantity: str, baseline: str | None) -> Panel:
+        reference = self.variants.index(baseline) if baseline and baseline in self.variants else 0
+        return Panel([block_values(cell, quantity) for cell in self.cells], reference, self.session.id)
+
+    def twins(self, baseline: str | None) -> Pair | None:
+        """Return the places of the baseline and of its A/A row."""
+        if baseline is None or baseline not in self.variants or AA_ROW not in self.variants:
+            return None
+        return self.variants.index(baseline), self.variants.index(AA_ROW)
 
 
-def _numbers(row: Any, name: str) -> list[float]:
-    return [float(value) for value in (known(row, name) or "").split()]
+AA_ROW = "a/a"
 
 
-def with_levels(table: pd.DataFrame, sessions: Sessions) -> pd.DataFrame:
+def _sessions(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int, str], _Session]:
+    """Return the panels by device, batch size and session."""
+    found: dict[tuple[str, int, str], _Session] = {}
+    for row in table[table["status"] == "measured"].itertuples():
+        report = reports[row.variant]
+        cell = report.cells[str(row.batch_size)]
+        if report.session is None or not isinstance(cell, TimedCell):
+            continue
+        key = row.device, int(row.batch_size), report.session.id
+        found.setdefault(key, _Session(report.session)).add(row.Index, row.variant, cell)
+    for (_, size, _), each in found.items():
+        beside = {AA_ROW: each.session.twin, **each.session.anchors}
+        for variant, cells in beside.items():
+            if (times := cells.get(str(size))) and times.passes:
+                each.add(None, variant, times)
+    return found
+
+
+def with_levels(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) -> pd.DataFrame:
     """Return the rows of results/summary.csv with where each measured one stands (`LEVELS`), and its intervals."""
     table = table.drop(columns=[*LIMITS, *LEVELS], errors="ignore")
-    table = table.assign(**dict.fromkeys(LIMITS, math.nan), **dict.fromkeys(LEVELS))
-    for _, panel, twin in _panels(table, sessions):
-        for quantity in QUANTITIES:
-            standing, _ = _levels(panel, twin, quantity)
-            for row in (row for row in panel if row.Index in standing):
-                columns = f"{quantity}_level", f"{quantity}_low_ms", f"{quantity}_high_ms"
-                put_level(table, row, standing[row.Index], f"{quantity}_ms", columns)
+    table = table.assign(**dict.fromkeys(LIMITS, math.nan), **dict.fromkeys(LEVELS), unstable=None)
+    sessions = _sessions(table, reports)
+    for quantity in QUANTITIES:
+        panels = {key: each.panel(quantity, baselines.get(key[0])) for key, each in sessions.items()}
+        for device in {device for device, _, _ in sessions}:
+            own = [key for key in sessions if key[0] == device]
+            pool_processes([panels[key] for key in own], [sessions[key].twins(baselines.get(device)) for key in own])
+        for key, each in sessions.items():
+            for index, level in zip(each.indices, panels[key].levels(), strict=True):
+                if index is not None:
+                    _put(table, index, quantity, level)
+    for row in table[table["status"] == "measured"].itertuples():
+        _put_p95(table, row, reports[row.variant].cells[str(row.batch_size)])
     table["samples_per_s_low"] = table["batch_size"] * 1000.0 / table["mean_high_ms"]
     table["samples_per_s_high"] = table["batch_size"] * 1000.0 / table["mean_low_ms"]
     return table
 
 
-def put_level(table: pd.DataFrame, row: Any, level: Level, figure: str, columns: Sequence[str]) -> None:
-    """Write where a row stands by this figure, and the interval for another run, to three columns of its table."""
-    rounds = frozenset(f"{row.session} {number}" for number in level.rounds)  # another session's are others
-    table.at[row.Index, columns[0]] = replace(level, log_level=math.log(getattr(row, figure)), rounds=rounds)
+def _put(table: pd.DataFrame, index: Any, quantity: str, level: Level) -> None:
+    """Write where a row stands, and the interval for another run."""
+    table.at[index, f"{quantity}_level"] = level
     if promised := level.of_another_run():
-        table.loc[row.Index, list(columns[1:])] = promised.low, promised.high
+        table.loc[index, [f"{quantity}_low_ms", f"{quantity}_high_ms"]] = promised.low, promised.high
+    if level.is_unstable and quantity == "p50":
+        own = np.exp(np.concatenate(level.panel.logs[level.place]))
+        table.at[index, "unstable"] = f"usually {np.nanmedian(own):.3g} ms, at worst {np.nanmax(own):.3g} ms"
 
 
-def _panels(
-    table: pd.DataFrame, sessions: Sessions
-) -> Iterator[tuple[tuple[str, int], list[Any], ProcessTimes | None]]:
-    """Yield the device and batch size of each panel, its rows, and the figures of its A/A row."""
-    measured = table[table["status"] == "measured"]
-    for (device, size, session), rows in measured.groupby(["device", "batch_size", "session"], sort=False):
-        twins = sessions[session].twin if session in sessions else {}
-        yield (device, size), list(rows.itertuples()), twins.get(str(size))
+def _put_p95(table: pd.DataFrame, row: Any, cell: Any) -> None:
+    """Write the interval of p95 for another run, from its parts."""
+    if len(parts := getattr(cell, "part_p95_ms", [])) > 1:
+        level = Panel([{0: dict(enumerate(parts))}]).levels()[0]
+        if promised := level.of_another_run():
+            scale = row.p95_ms / level.value
+            table.loc[row.Index, ["p95_low_ms", "p95_high_ms"]] = promised.low * scale, promised.high * scale
 
 
-def _levels(panel: list[Any], twin: ProcessTimes | None, quantity: str) -> tuple[dict[Any, Level], Level | None]:
-    """Return where each row of a panel stands, by its index in the table, and where the A/A row does."""
-    timed = {row.Index: own for row in panel if (own := values(row, quantity))}
-    again = _twin_values(twin, quantity)
-    if not timed:
-        return {}, None
-    found = levels([*timed.values(), *([again] if again else [])])
-    return dict(zip(timed, found, strict=False)), found[-1] if again else None
+def with_controls(table: pd.DataFrame, reports: Reports, params: Params) -> pd.DataFrame:
+    """Add what comparisons need beside levels.
 
-
-def _twin_values(twin: ProcessTimes | None, quantity: str) -> Values:
-    return dict(zip(twin.rounds, getattr(twin, f"process_{quantity}_ms", []), strict=False)) if twin else {}
-
-
-def with_controls(table: pd.DataFrame, sessions: Sessions, baselines: Mapping[Any, str], margin: float) -> pd.DataFrame:
-    """Add what the A/A row says, and how far the machine drifted between sessions: what comparisons need beside levels.
-
-    The A/A row gives its ratio to the baseline, the noise floor and margin, and which panels it voids.  `baselines`:
-    the baseline of each device; `margin`: the configured one.
+    The A/A row gives its ratio to the baseline, the noise floor and margin, and which panels it voids.  `comparisons`:
+    among how many the error of 5% is shared.  `moved`: how far the machine drifted between sessions.
     """
-    measured = table[table["status"] == "measured"]
-    comparisons = {device: _comparisons(rows) for device, rows in measured.groupby("device")}
+    margin: float = params.report.margin
+    baselines: Mapping[Any, str] = params.baselines
+    shared = _shared(table, params)
     controls: dict[tuple[str, int], Row] = {}
-    for key, panel, twin in _panels(table, sessions):
-        standing, of_twin = _levels(panel, twin, "p50")
-        baseline = next((row for row in panel if row.variant == baselines.get(key[0])), None)
-        if of_twin and baseline is not None and baseline.Index in standing:
-            pairs, own = (values(baseline, "p50"), _twin_values(twin, "p50")), standing[baseline.Index]
-            again = ratio(own, of_twin, comparisons[key[0]])
-            controls[key] = _control(pairs, own.value / of_twin.value, again, margin)
+    for (device, size, _), each in _sessions(table, reports).items():
+        twins = each.twins(baselines.get(device))
+        level = next((table.at[index, "p50_level"] for index in each.indices if index is not None), None)
+        if twins and level is not None and each.indices[twins[0]] is not None:
+            controls[device, size] = _control(level.panel, twins, shared[device], margin)
     voided = {device for (device, _), control in controls.items() if control["aa_verdict"] in ("faster", "slower")}
     found = [controls.get(key, {}) for key in zip(table["device"], table["batch_size"], strict=True)]
     for column in CONTROLS:
         table[column] = [control.get(column) for control in found]
     table["margin"] = [max(margin, control.get("noise_floor", 0.0)) for control in found]
-    table["comparisons"] = [comparisons.get(device, 1) for device in table["device"]]
+    table["comparisons"] = [shared.get(device, 1) for device in table["device"]]
     table["voided"] = [device in voided for device in table["device"]]
-    table["moved"] = _moves(table, measured, sessions)
+    table["moved"] = _moves(table, reports, baselines)
     return table
 
 
-def _comparisons(rows: pd.DataFrame) -> int:
-    return max(1, sum(len(group) * (len(group) - 1) // 2 for _, group in rows.groupby("batch_size")))
+def _shared(table: pd.DataFrame, params: Params) -> dict[str, int]:
+    """Return among how many comparisons the error of each device is shared."""
+    variants, shared = params.all_variants(), dict[str, int]()
+    baselines: Mapping[Any, str] = params.baselines
+    for device, rows in table[table["p50_level"].notna()].groupby("device"):
+        families = [
+            _family(list(group.itertuples()), variants, baselines.get(device))
+            for _, group in rows.groupby("batch_size")
+        ]
+        shared[str(device)] = decide(families, params.report.margin, AT_THE_END)[0]
+    return shared
 
 
-def _control(pairs: tuple[Values, Values], value: float, again: Interval | None, margin: float) -> Row:
-    """Return what the A/A row says; `pairs`: p50 of baseline and twin by round, `again`: how fast the twin is."""
-    baseline, twin = pairs
-    changes = [math.log(twin[number] / baseline[number]) for number in baseline if number in twin]
-    floor = math.expm1(abs(median(changes))) if changes else 0.0
-    limits = {"aa_low": again.low, "aa_high": again.high} if again else {}
-    return {"aa_ratio": value, **limits, "aa_verdict": verdict(again, margin), "noise_floor": floor}
+def _family(rows: Sequence[Any], variants: Mapping[str, Variant], baseline: str | None) -> Family:
+    place = {row.variant: number for number, row in enumerate(rows)}
+    pairs = [(baseline, variant) for variant in place if baseline in place and variant != baseline]
+    pairs += partners({variant: variants[variant] for variant in place})
+    asked = (tuple(sorted((place[a], place[b]))) for a, b in pairs)
+    return Family([row.p50_level for row in rows], frozenset((a, b) for a, b in asked))
 
 
-def _moves(table: pd.DataFrame, measured: pd.DataFrame, sessions: Sessions) -> list[float]:
+def _control(panel: Panel, twins: Pair, comparisons: int, margin: float) -> Row:
+    """Return what the A/A row says: how fast it is against the baseline, and the noise floor."""
+    changes = panel.differences(*twins)
+    floor = math.expm1(abs(median(changes))) if len(changes) else 0.0
+    found = panel.compared(*twins)
+    if found is None:
+        value = math.exp(float(changes.mean())) if len(changes) else 1.0
+        return {"aa_ratio": value, "aa_verdict": "inconclusive", "noise_floor": floor}
+    again = found.interval(comparisons)
+    limits = {"aa_low": again.low, "aa_high": again.high}
+    return {"aa_ratio": again.value, **limits, "aa_verdict": verdict(again, margin), "noise_floor": floor}
+
+
+def _moves(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) -> list[float]:
     """Return how far the machine had moved when a row was timed apart from most others of its device; 0 for these.
 
-    That is the largest change of a row that was timed in both sessions, as a logarithm; infinite without one.
+    That is the largest change, between both sessions, of what a row is against the baseline, as a logarithm; for a
+    session with no other row than the baseline timed in both, the change of the baseline itself.
     """
-    p50_ms = {(row.variant, row.session, row.batch_size): row.p50_ms for row in measured.itertuples()}
-    main = {device: rows["session"].mode() for device, rows in measured.groupby("device")}
+    main = {device: rows["session"].mode() for device, rows in table[table["status"] == "measured"].groupby("device")}
+    p50 = _p50_by_session(table, reports)
 
     def move(row: Any) -> float:
         reference = next(iter(main.get(row.device, ())), None)
         if row.status != "measured" or reference in (None, row.session):
             return 0.0
-        changes = [
-            abs(math.log(cell.p50_ms / p50_ms[variant, other, row.batch_size]))
-            for session, other in ((row.session, reference), (reference, row.session))
-            for variant, cells in (sessions[session].anchors if session in sessions else {}).items()
-            if (cell := cells.get(str(row.batch_size))) and (variant, other, row.batch_size) in p50_ms
-        ]
-        return max(changes, default=math.inf)
+        here, there = (p50.get((session, row.batch_size), {}) for session in (row.session, reference))
+        baseline = baselines.get(row.device)
+        if baseline not in here or baseline not in there:
+            return math.inf
+        both = (here.keys() & there.keys()) - {baseline}
+        own = here[baseline] - there[baseline]
+        return max((abs(here[name] - there[name] - own) for name in both), default=abs(own))
 
     return [move(row) for row in table.itertuples()]
+
+
+def _p50_by_session(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int], dict[str, float]]:
+    """Return the logarithm of the p50 of every variant by session and batch size, anchors with it."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for (_, size, session), each in _sessions(table, reports).items():
+        levels = Panel([block_values(cell, "p50") for cell in each.cells]).levels()
+        found[session, size] = {name: level.log_level for name, level in zip(each.variants, levels, strict=True)}
+    return found
 
 
 def with_comparisons(table: pd.DataFrame, params: Params) -> pd.DataFrame:
@@ -233,33 +295,41 @@ def break_even_calls(one_off: float | None, baseline_mean_ms: float, mean_ms: fl
 
 def compare(first: Any, second: Any, quantity: Quantity = "latency") -> Comparison:
     """Return how many times as fast `first` is as `second`: the ratio of p50, or of throughput (made of means)."""
-    ours, theirs = (_level(row, quantity) for row in (first, second))
+    name = "p50" if quantity == "latency" else "mean"
+    ours, theirs = (known(row, f"{name}_level") for row in (first, second))
+    value = getattr(second, f"{name}_ms") / getattr(first, f"{name}_ms")
+    scale = first.batch_size / second.batch_size if quantity == "throughput" else 1.0
+    value *= scale
+    if ours is None or theirs is None:
+        return Comparison(value, None, "inconclusive", reason=IN_ROUNDS)
     is_apart = known(first, "session") != known(second, "session")
     moved = sum(_both(first, second, "moved")) if is_apart else 0.0
+    reason = _reason(first, second, moved)
+    found = estimate(theirs, ours) if math.isfinite(moved) else None
     comparisons = int(max(_both(first, second, "comparisons")))
-    found = ratio(theirs, ours, comparisons, moved) if math.isfinite(moved) else None
-    reason = _reason(first, second, found, moved)
+    interval = None
+    if found:
+        value = math.exp(found.value) * scale
+        interval = replace(found, value=math.log(value)).interval(comparisons, moved)
+    elif not reason:
+        reason = "too few passes"
     margin = max(_both(first, second, "margin"))
-    said: Verdict = "inconclusive" if reason else verdict(found, margin)
+    said: Verdict = "inconclusive" if reason else verdict(interval, margin)
     is_noise = said == "tie" and max(_both(first, second, "noise_floor")) >= margin
-    return Comparison(math.exp(theirs.log_level - ours.log_level), found, said, is_noise, is_apart, reason)
-
-
-def _level(row: Any, quantity: Quantity) -> Level:
-    level: Level = row.p50_level if quantity == "latency" else row.mean_level
-    return level if quantity == "latency" else replace(level, log_level=level.log_level - math.log(row.batch_size))
+    return Comparison(value, interval, said, is_noise, is_apart, reason)
 
 
 def _both(first: Any, second: Any, name: str) -> tuple[float, float]:
     return float(known(first, name) or 0.0), float(known(second, name) or 0.0)
 
 
-def _reason(first: Any, second: Any, found: Interval | None, moved: float) -> str:
+def _reason(first: Any, second: Any, moved: float) -> str:
     if any(_both(first, second, "voided")):
         return "the A/A row came out as different from itself"
     if not math.isfinite(moved):
         return "different sessions, with nothing timed in both"
-    return "one process" if found is None else ""
+    unstable = [row.variant for row in (first, second) if known(row, "unstable")]
+    return f"{' and '.join(unstable)} jumps" if unstable else ""
 
 
 def fastest(rows: Iterable[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from dataclasses import dataclass
-from statistics import geometric_mean, median
+from statistics import median
 from typing import Literal
 
 from bench.classifier.workload import Workload, limit_ms, loads
@@ -14,7 +14,6 @@ from bench.core.params import Variant
 from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
 from bench.core.reports import GpuReading, TimedCell, Work
 from bench.core.schemas import Export, Peaks, Seconds, read_machine_id
-from bench.statistics.rounds import levels
 from bench.summary.table_file import Row
 
 Kind = Literal["computed", "given"]
@@ -95,7 +94,7 @@ def tokens(batch_size: int, work: Work) -> Row:
     sentences = len(work.given_tokens) * batch_size
     each = {"tokens_given": sum(work.given_tokens), "tokens_computed": sum(work.computed_tokens)}
     means = {name: total / sentences for name, total in each.items()}
-    return {"pass_batches": len(work.given_tokens), **means, "tokens_of_data": work.data_tokens}
+    return {**means, "tokens_of_data": work.data_tokens}
 
 
 def bound(p50_ms: float, gpu_busy_ms: float) -> Row:
@@ -104,21 +103,16 @@ def bound(p50_ms: float, gpu_busy_ms: float) -> Row:
     return {"bound": label, "host_ms": max(0.0, p50_ms - gpu_busy_ms)}
 
 
-def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None) -> Row:
-    """Return mJ a sample from the GPU's own counter around each process's runs, with its uncertainty.
+def energy(reading: GpuReading | None, samples: int, idle_w: float | None) -> Row:
+    """Return mJ a sample from the GPU's own counter while a row ran alone, with its uncertainty.
 
-    `samples` are the sentences in each process's runs.  The uncertainty is half of the 95% interval of the processes'
-    figures (Student's, on logarithms), and not less than a step of the counter over the window.  What is left without
-    the idle power is given only where the idle part is larger than that.  Empty where a process has no reading.
+    `samples` are the sentences meanwhile.  The uncertainty is a step of the counter over the window.  What is left
+    without the idle power is given only where the idle part is larger than that.  Empty without a reading.
     """
-    joules = [reading.energy_j for reading in readings if reading.energy_j is not None]
-    each = [energy * 1000 / count for energy, count in zip(joules, samples, strict=False)]
-    if not each or len(joules) < len(readings) or min(each) <= 0:
+    if reading is None or not reading.energy_j or not reading.window_seconds or not samples:
         return {}
-    gross = geometric_mean(each)
-    seconds = sum(reading.window_seconds or 0.0 for reading in readings)
-    own = levels([dict(enumerate(each))])[0].half_width() if len(each) > 1 else 0.0
-    off = max(own, math.log1p(COUNTER_STEP_SECONDS * len(readings) / seconds) if seconds else 0.0)
+    gross = reading.energy_j * 1000 / samples
+    off = math.log1p(COUNTER_STEP_SECONDS / reading.window_seconds)
     found: Row = {
         "gross_energy_mj_per_sample": gross,
         "gross_energy_low": gross * math.exp(-off),
@@ -126,7 +120,7 @@ def energy(readings: list[GpuReading], samples: list[int], idle_w: float | None)
     }
     if idle_w is None:
         return found
-    idle = idle_w * seconds * 1000 / sum(samples)
+    idle = idle_w * reading.window_seconds * 1000 / samples
     is_larger = idle > gross * math.expm1(off)
     return found | {"idle_w": idle_w, **({"energy_mj_per_sample": max(0.0, gross - idle)} if is_larger else {})}
 

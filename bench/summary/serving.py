@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
@@ -18,8 +18,8 @@ from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
 from bench.statistics.intervals import verdict
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at, shows_p99
-from bench.statistics.rounds import levels, ratio
-from bench.summary.comparisons import Comparison, put_level
+from bench.statistics.rounds import Level, levels, ratio
+from bench.summary.comparisons import Comparison
 from bench.summary.table_file import MEND, Row, Rows, identity, present, read_table
 
 SHARES = (25, 50, 75, 90)
@@ -267,8 +267,15 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     for _, together in measured.groupby(["device", "session"]):
         rates = [dict(enumerate(map(float, text.split()))) for text in together["process_per_s"]]
         for row, level in zip(together.itertuples(), levels(rates), strict=True):
-            put_level(table, row, level, "requests_per_s", ("level", "requests_per_s_low", "requests_per_s_high"))
+            _put_level(table, row, level)
     return table
+
+
+def _put_level(table: pd.DataFrame, row: Any, level: Level) -> None:
+    rounds = frozenset(f"{row.session} {number}" for number in level.rounds)  # another session's are others
+    table.at[row.Index, "level"] = replace(level, log_level=math.log(row.requests_per_s), rounds=rounds)
+    if promised := level.of_another_run():
+        table.loc[row.Index, ["requests_per_s_low", "requests_per_s_high"]] = promised.low, promised.high
 
 
 def compare_served(first: Any, second: Any) -> Comparison:

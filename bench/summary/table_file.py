@@ -20,10 +20,10 @@ Rows = Sequence[Any]
 """Rows of a table, a figure an attribute."""
 TEXTS = (
     *("variant", "session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms", "process_per_s"),
-    "options",
+    *("options", "unstable", "remark", "cut_short"),
 )
 """Columns whose cells hold several numbers, or one that must not change."""
-FIGURES = ("p50_ms", "mean_ms", "samples_per_s", "runs", "process_p50_ms")
+FIGURES = ("p50_ms", "mean_ms", "samples_per_s", "runs")
 """What every measured row has."""
 METRIC_DIGITS = 4
 SAME = 1e-4
@@ -32,7 +32,7 @@ MEND = "`dvc repro -f summarize` writes it anew"
 
 
 def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
-    """Read a variant's single runs: process, batch, run, latency_ms; `measured`: its rows of the summary.
+    """Read a variant's single runs: pass, process, batch, call, latency_ms; `measured`: its rows of the summary.
 
     DataError if the file is missing or damaged, or is not of the runs that the summary counts.
     """
@@ -49,9 +49,9 @@ def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_medians(path: Path, runs: pd.DataFrame, row: Any) -> None:
-    """Raise DataError unless the processes' medians of a cell are those of the summary."""
-    medians = runs.groupby("process")["latency_ms"].median()
-    if not math.isclose(found := float(np.exp(np.log(medians).mean())), row.p50_ms, rel_tol=SAME):
+    """Raise DataError unless the blocks' medians of a cell are those of the summary."""
+    logs = np.log(runs.groupby(["pass", "process"])["latency_ms"].median())
+    if not math.isclose(found := float(np.exp(logs.groupby("pass").mean().mean())), row.p50_ms, rel_tol=SAME):
         what = f"p50 {found:.6g} ms at batch size {row.batch_size}, {SUMMARY_CSV.as_posix()} has {row.p50_ms:.6g} ms"
         raise damaged(path, what, "`dvc repro` measures it again")
 

@@ -1,40 +1,40 @@
-"""Time rows together: the first timing stage of a `dvc repro` runs the rounds, the later ones take their report."""
+"""Time rows together: the first timing stage of a `dvc repro` runs the passes, the later ones take their report."""
 
 import math
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
 from bench.core.errors import BenchError, WorkerError
 from bench.core.files import shortened
+from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
 from bench.core.params import Params, Variant
+from bench.core.partners import partners
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
-from bench.core.progress import Steps, log
-from bench.core.reports import Cell, ProcessTimes, Report, TimingSession
+from bench.core.progress import log
+from bench.core.reports import BlockTimes, Cell, Report, TimingSession
 from bench.core.schemas import Status, read_environment, read_machine_id, read_provenance
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
 from bench.machine.lock import timing_lock
+from bench.timing import passes
+from bench.timing.live import LiveTable
+from bench.timing.passes import Passes, Plan
 from bench.timing.repro import Request, current_request, read_report, timed_place
-from bench.timing.results import ProcessResult, announce, combine, write_report
-from bench.timing.rounds import Plan, Row, WorkerRounds, run_in_rounds
+from bench.timing.resident import Resident, Row
+from bench.timing.results import ProcessResult, Taken, announce, block_times, combine, write_report
 from bench.workers.engines import misfit, read_record
-from bench.workers.protocol import Job, make_job
 
 AA_ROW = "a/a"
-"""The name of the A/A row, the baseline's second one in the rounds: no variant's key can hold a slash."""
+"""The name of the A/A row, the baseline's second one in the passes: no variant's key can hold a slash."""
 REASON = 300
 """Characters of a failure that its row repeats; all of it is told at the end."""
 
 
 def time_variant(key: str, params: Params) -> None:
-    """Time a variant and write its samples and its report: measured in rounds, `off`, or `skipped` with the reason.
+    """Time a variant and write its samples and its report: measured in passes, `off`, or `skipped` with the reason.
 
     `failed`, with the reason, if a worker of this variant dies or hangs, an engine is not this machine's, or a TensorRT
     session built one anew.  WorkerError if what it is timed with was edited meanwhile.
@@ -86,21 +86,26 @@ def _report_of_engine(key: str, variant: Variant, params: Params, environment: d
 def _run(asked: str, params: Params, request: Request) -> None:
     """Time `asked` and all that goes with it; leave each variant's report where its stage takes it."""
     rows = _choose_rows(asked, params, request)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
-        began = time.time()
-        rounds = TimingRounds(rows, params, read_provenance(), Path(scratch), seed=int(began))
-        session = rounds.record(rounds.run(), began)
-        for row in rows:
-            if row.is_reported:
-                report = rounds.outcome(row).model_copy(update={"session": session})
-                timed_place(row.key, row.variant).leave(report, request)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        timing_lock(),
+        ended_by_ctrl_c() as interrupt,
+    ):
+        waiting = list(rows)
+        while waiting:
+            group = TimedGroup(waiting, params, Path(scratch), interrupt, share=len(waiting) / len(rows))
+            waiting = group.run()
+            for row in group.rows:
+                if row.is_reported and row not in waiting:
+                    timed_place(row.key, row.variant).leave(group.outcome(row), request)
 
 
 def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:
     """Return the rows to time together with `asked`: what this `dvc repro` times anyway, the A/A row, and anchors.
 
     The A/A row is the device's baseline once more.  Where the baseline itself, or rows that are not timed now, stay as
-    they are, the baseline and the fastest of these are timed beside: through them the others can be compared.
+    they are, the baseline and the fastest of these at each batch size are timed beside: through them the others can be
+    compared.
     """
     device = params.variant(asked).device
     runnable = {
@@ -109,14 +114,14 @@ def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:
         if variant.device == device and (key == asked or _can_run(key, variant, params))
     }
     chosen = [key for key, variant in runnable.items() if key == asked or timed_place(key, variant).is_due(request)]
-    rows = [Row(key, key, runnable[key]) for key in chosen]
     baseline = params.baselines.get(device)
     others = {key: variant for key, variant in runnable.items() if key not in chosen}
-    anchors = {key for key in (baseline, _fastest(others, params)) if key in others}
-    rows += [Row(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
+    anchors = {key for key in (baseline, *_fastest(others)) if key in others}
+    rows = [Row(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
     if baseline in runnable:
         rows.append(Row(AA_ROW, baseline, runnable[baseline], is_reported=False))
-    return rows
+    own = sorted((Row(key, key, runnable[key]) for key in chosen), key=lambda row: row.key != baseline)
+    return [*own[:1], *rows, *own[1:]] if own[0].key == baseline else [*rows, *own]
 
 
 def _can_run(key: str, variant: Variant, params: Params) -> bool:
@@ -127,116 +132,145 @@ def _can_run(key: str, variant: Variant, params: Params) -> bool:
         return False
 
 
-def _fastest(variants: dict[str, Variant], params: Params) -> str | None:
-    """Return the variant with the lowest recorded p50 at the largest batch size, None where none is recorded."""
-    p50_ms: dict[str, float] = {}
-    for key, variant in variants.items():
+def _fastest(variants: dict[str, Variant]) -> set[str]:
+    """Return the variants with the lowest recorded p50 at a batch size."""
+    best: dict[str, tuple[float, str]] = {}
+    for key in variants:
         report = read_report(SAMPLES / f"{key}.json", Report)
-        cell = report.measured().get(str(max(params.sizes(variant.device)))) if report else None
-        if cell:
-            p50_ms[key] = cell.p50_ms
-    return min(p50_ms, key=lambda key: p50_ms[key], default=None)
+        for size, cell in (report.measured() if report else {}).items():
+            best[size] = min(best.get(size, (math.inf, "")), (cell.p50_ms, key))
+    return {key for _, key in best.values()}
 
 
-class TimingRounds(WorkerRounds[Row, ProcessResult]):
-    """The processes of one set of rounds, on one device."""
+class TimedGroup:
+    """Rows of one device that are timed in the same passes; as many of those that wait as fit into memory."""
 
-    module = "bench.timing.worker"
-    kind = ProcessResult
+    def __init__(self, rows: Sequence[Row], params: Params, scratch: Path, interrupt: Interrupt, share: float) -> None:
+        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
+        self.provenance = read_provenance()
+        self.is_real = bool(self.provenance["model_is_real"])
+        self.began = time.time()
+        self.scratch = scratch / f"{self.began:.3f}"
+        self.scratch.mkdir()
+        task = self.provenance.get("task", "single_label")
+        self.bench = Resident(rows, params, task, self.scratch, interrupt.is_cut)
+        self.alone: dict[str, ProcessResult] = {}
+        self.failed_alone: dict[str, str] = {}
 
-    def run(self) -> list[list[str]]:
-        """Run the rounds; return the order of the rows within each."""
-        timing, names = self.params.timing, list(self.by_name)
-        plan = Plan(timing.processes, timing.max_processes, timing.more_rounds_seconds, self.seed)
-        log(f"  timing {len(names)} rows together in at least {plan.least} rounds: {', '.join(names)}")
-        with Steps("round 1", plan.least * len(names) * self._cells()) as self.steps:
-            return run_in_rounds(names, self.run_round, self._still_wide, plan).order
+    def run(self) -> list[Row]:
+        """Time the rows; return those that need another group, with the rows that others are compared through."""
+        try:
+            began = time.perf_counter()
+            log(f"  starting {len(self.rows)} rows: {', '.join(row.name for row in self.rows)}")
+            late = self.bench.start([row.name for row in self.rows])
+            self.start_seconds = time.perf_counter() - began
+            if late:
+                log(f"  no memory for {len(late)} of them beside the others: they are timed after these")
+                self.share *= 1 - len(late) / len(self.rows)
+            self._run_passes()
+            self.bench.finish()
+        finally:
+            self.bench.close()
+        if not self.interrupt.is_cut():
+            self._run_alone()
+        self.session = self._session()
+        return self._rest(late)
 
-    def _cells(self) -> int:
-        return len(self.params.sizes(self.rows[0].variant.device))
+    def _run_passes(self) -> None:
+        self.passes = Passes(self._plan(), self.bench, is_cut=self.interrupt.is_cut)
+        began = time.perf_counter()
+        with LiveTable(self.passes) as table:
+            self.passes.on_look = table.show
+            self.passes.run()
+        self.pass_seconds = time.perf_counter() - began
 
-    def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, ProcessResult]]:
-        """Run one process of each named row; a round beside those of the plan adds to the steps."""
-        if number >= self.params.timing.processes:
-            self.steps.add(len(order) * self._cells())
-        yield from super().run_round(number, order)
-
-    def starts_alone(self, row: Row, number: int) -> bool:
-        """Tell whether a row's process starts with no other beside it, so that its start-up is a user's.
-
-        In the first round each does, with cold caches of compiled code, and in the second those that compile, with warm
-        ones.
-        """
-        return number == 0 or (number == 1 and "compile" in row.variant.options)
-
-    def job(self, row: Row, number: int, is_alone: bool) -> Job:
-        """Return the job of a row's process in a round."""
-        is_first = number == 0 and row.is_reported
-        return replace(
-            make_job(row.key, row.variant, self.params, self.engines.get(row.name)),
-            process=number,
-            measure_accuracy=self.is_real and is_first,
-            task=self.task,
-            starts_alone=is_alone,
-            profile=is_first,
+    def _plan(self) -> Plan:
+        timing, running = self.params.timing, self.bench.running()
+        by_key = {row.key: name for name, row in self.bench.by_name.items() if name in running and name != AA_ROW}
+        variants = {key: self.bench.by_name[name].variant for key, name in by_key.items()}
+        baseline = by_key.get(self.params.baselines.get(self.rows[0].variant.device, ""))
+        return Plan(
+            sizes={name: self.bench.sizes(name) for name in running},
+            baseline=baseline,
+            twin=AA_ROW if AA_ROW in running else None,
+            partners=[(by_key[a], by_key[b]) for a, b in partners(variants)],
+            seconds=60 * timing.minutes * self.share,
+            margin=self.params.report.margin,
+            target=timing.target_interval,
+            seed=int(self.began),
         )
 
-    def _still_wide(self, results: dict[str, list[ProcessResult]]) -> list[str]:
-        """Return the rows whose interval is still too wide, the widest first; none if there are none.
+    def _run_alone(self) -> None:
+        """Run the baseline and the rows that may be a pick once more, each alone; see `Resident.alone`."""
+        names = [name for name in self.passes.contenders() if self.bench.by_name[name].is_reported]
+        for name in names:
+            row = self.bench.by_name[name]
+            if name in self.bench.faults or self.interrupt.is_cut():
+                continue
+            log(f"  {name} alone: cold start, memory, {'energy, kernels' if self.bench.gpu else 'operators'}, accuracy")
+            try:
+                found = self.bench.alone(row, self.scratch / "alone" / name)
+                self.alone[name] = found.model_copy(update={"is_alone": True, "process": passes.MOST_PROCESSES})
+            except WorkerError as problem:
+                self.failed_alone[name] = problem.last_words()
 
-        The baseline and its A/A row come before them: the others are compared with these.
-        """
-        target = math.log1p(self.params.timing.target_interval)
-        widths = {row.name: _half_width(results[row.name]) for row in self.rows if row.is_reported}
-        wide = sorted((name for name, width in widths.items() if width > target), key=lambda name: -widths[name])
-        pair = [row.name for row in self.rows if AA_ROW in self.by_name and row.key == self.by_name[AA_ROW].key]
-        return [*pair, *(name for name in wide if name not in pair)] if wide else []
+    def _rest(self, late: Sequence[str]) -> list[Row]:
+        if not late or self.interrupt.is_cut():
+            return []
+        beside = [row for row in self.rows if not row.is_reported or row.key == self._baseline_key()]
+        return [*(self._as_anchor(row) for row in beside), *(self.bench.by_name[name] for name in late)]
+
+    def _baseline_key(self) -> str | None:
+        return self.params.baselines.get(self.rows[0].variant.device)
+
+    @staticmethod
+    def _as_anchor(row: Row) -> Row:
+        return Row(f"anchor/{row.key}", row.key, row.variant, is_reported=False) if row.is_reported else row
 
     def outcome(self, row: Row) -> Report:
-        """Return the report of a variant; `failed` if a process of it died or built an engine."""
-        last = self.results[row.name][-1]
-        if last.status in ("skipped", "rejected"):
-            return without_runs(row.variant, self.params, last.status, last.reason)
-        engine = read_record(ENGINES / row.key) if row.name in self.engines else None
-        if last.status == "failed" and engine and row.variant.precision == "int8":
-            reason = f"its INT8 engine does not run: {WorkerError(last.reason).last_words()}"
+        """Return the report of a variant: `failed` if a process of it died or built an engine."""
+        return self._outcome(row).model_copy(update={"session": self.session, "remark": self._remark(row)})
+
+    def _outcome(self, row: Row) -> Report:
+        fault = self.bench.faults.get(row.name)
+        engine = read_record(ENGINES / row.key) if row.variant.runtime == "tensorrt" else None
+        if fault and fault.status == "failed" and engine and row.variant.precision == "int8":
+            reason = f"its INT8 engine does not run: {WorkerError(fault.reason).last_words()}"
             report = without_runs(row.variant, self.params, "rejected", reason)
-        elif failure := self.failure(row):
-            return failed(row.variant, self.params, failure)
+        elif fault and fault.status == "failed":
+            report = failed(row.variant, self.params, fault.reason)
+        elif fault:
+            report = without_runs(row.variant, self.params, fault.status, fault.reason)
+        elif not self.bench.results.get(row.name):
+            report = without_runs(row.variant, self.params, "skipped", CUT_SHORT)
         else:
-            report = self._combined(row)
+            blocks = {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == row.name}
+            alone = [self.alone[row.name]] if row.name in self.alone else []
+            taken = Taken(blocks, [*self.bench.results[row.name], *alone])
+            report = combine(row.variant, self.params, taken, self.is_real)
         return report.model_copy(update={"engine": engine})
 
-    def _combined(self, row: Row) -> Report:
-        return combine(row.variant, self.params, self.results[row.name], self.is_real)
+    def _remark(self, row: Row) -> str:
+        alone = self.failed_alone.get(row.name)
+        parts = (self.bench.remarks.get(row.name), f"not taken alone: {alone}" if alone else None)
+        return "; ".join(part for part in parts if part)
 
-    def record(self, order: list[list[str]], began: float) -> TimingSession:
-        """Return what all reports of these rounds share: their id, order and seed, the A/A row and the anchors."""
-        kept: dict[str, dict[str, ProcessTimes]] = {
-            row.name: {**self._combined(row).measured()}
-            for row in self.rows
-            if not row.is_reported and all(result.is_measured() for result in self.results[row.name])
-        }
+    def _session(self) -> TimingSession:
+        """Return what all reports of these passes share."""
+        kept = {row.name: self._times(row.name) for row in self.rows if not row.is_reported}
         twin = kept.pop(AA_ROW, {})
-        anchors = {self.by_name[name].key: cells for name, cells in kept.items()}
+        anchors = {self.bench.by_name[name].key: cells for name, cells in kept.items()}
         return TimingSession(
-            id=f"{began:.3f}", machine=read_machine_id(), seed=self.seed, order=order, twin=twin, anchors=anchors
+            id=f"{self.began:.3f}",
+            machine=read_machine_id(),
+            seed=int(self.began),
+            passes=self.bench.conditions,
+            seconds={"start": self.start_seconds, "passes": self.pass_seconds, "calls": self.bench.busy_seconds},
+            cut_short=CUT_SHORT if self.interrupt.is_cut() else "",
+            twin=twin,
+            anchors=anchors,
         )
 
-
-def _half_width(results: list[ProcessResult]) -> float:
-    """Return half of a row's 95% interval at the batch size where it is widest; 0.0 for a row that was not measured.
-
-    The interval is Student's, of the processes' median latencies, on logarithms; without end for one process.
-    """
-    if not all(result.is_measured() for result in results):
-        return 0.0
-    widest = 0.0
-    for size in results[0].cells:
-        cells = [result.cells[size] for result in results]
-        if all(cell.status == "measured" for cell in cells):
-            logs = [math.log(float(np.median(cell.latencies_ns))) for cell in cells]
-            if len(logs) < 2:
-                return math.inf
-            widest = max(widest, float(stats.t.ppf(0.975, len(logs) - 1) * stats.sem(logs)))
-    return widest
+    def _times(self, name: str) -> dict[str, BlockTimes]:
+        own = {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == name and blocks}
+        return {} if name in self.bench.faults else {str(n): BlockTimes(**block_times(each)) for n, each in own.items()}

@@ -4,10 +4,11 @@ The clock is a parameter, so that the core can be tested without waiting.
 """
 
 import gc
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,71 +22,74 @@ from bench.runtimes.base.session import Session
 Run = Callable[[AnyBatch], NDArray[np.float32]]
 """Returns logits `[batch, labels]`."""
 Clock = Callable[[], int]
+BLOCK_MS = 30.0
+MOST_CALLS = 32
+"""Of a block: the median of more calls is hardly surer, and each is kept."""
+LONG_CALL_MS = 200.0
+"""From here on a call is hardly slower for being the first after others: it opens a block untimed no more."""
+LONGEST_EPOCH_MS = 2000.0
+"""Sentences of other lengths cost a block no more than this; then it is of the first batch alone."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How often a cell is run in one process."""
-
-    min_runs: int
-    min_seconds: float
-    max_seconds: float
-    epoch_runs: int = 1
-    """Runs of a workload epoch, where they differ in length: all rows then ran the same sentences equally often."""
-
-
-@dataclass(frozen=True)
+@dataclass
 class Runs:
     """What a series of runs gave: latencies in nanoseconds, and each run's logits with the numbers of its sentences."""
 
-    latencies_ns: list[int]
-    outputs: list[tuple[IntArray, NDArray[np.float32]]]
+    latencies_ns: list[int] = field(default_factory=list)
+    outputs: list[tuple[IntArray, NDArray[np.float32]]] = field(default_factory=list)
+
+    def median_ms(self) -> float:
+        """Return the median latency; ValueError without any run."""
+        if not self.latencies_ns:
+            raise ValueError("no runs")
+        return float(np.median(self.latencies_ns)) / 1e6
 
 
-def warm_up(run: Run, batches: Sequence[IndexedBatch], runs: int, clock: Clock = time.perf_counter_ns) -> Runs:
-    """Run `runs` batches; their latencies are never part of a result, their logits are checked."""
-    return _repeat(run, cycle(batches), clock, lambda count, _spent_ns: count >= runs)
-
-
-def time_runs(run: Run, batches: Sequence[IndexedBatch], budget: Budget, clock: Clock = time.perf_counter_ns) -> Runs:
-    """Time whole epochs until the budget is met: `min_runs` and `min_seconds`, but never past `max_seconds`.
-
-    No garbage is collected meanwhile.
-    """
-
-    def is_enough(count: int, spent_ns: int) -> bool:
-        seconds = spent_ns / 1e9
-        is_met = count >= budget.min_runs and seconds >= budget.min_seconds and count % budget.epoch_runs == 0
-        return seconds >= budget.max_seconds or is_met
-
-    gc.collect()
+def run_each(run: Run, batches: Iterable[IndexedBatch], clock: Clock = time.perf_counter_ns) -> Runs:
+    """Run batches one after another and return what came; no garbage is collected meanwhile."""
+    runs = Runs()
     gc.disable()
     try:
-        return _repeat(run, cycle(batches), clock, is_enough)
+        for batch in batches:
+            inputs = batch.inputs
+            before = clock()
+            logits = run(inputs)
+            after = clock()
+            runs.latencies_ns.append(after - before)
+            runs.outputs.append((batch.indices, logits))
     finally:
         gc.enable()
+    return runs
 
 
-def _repeat(run: Run, batches: Iterator[IndexedBatch], clock: Clock, is_enough: Callable[[int, int], bool]) -> Runs:
-    latencies_ns: list[int] = []
-    outputs: list[tuple[IntArray, NDArray[np.float32]]] = []
-    spent_ns = 0
-    while not is_enough(len(latencies_ns), spent_ns):
-        batch = next(batches)
-        inputs = batch.inputs
-        before = clock()
-        logits = run(inputs)
-        after = clock()
-        latencies_ns.append(after - before)
-        outputs.append((batch.indices, logits))
-        spent_ns += after - before
-    return Runs(latencies_ns, outputs)
+def run_for(run: Run, batches: Sequence[IndexedBatch], seconds: float, clock: Clock = time.perf_counter_ns) -> Runs:
+    """Run batches in turns until the time is over, each at least once."""
+    end, runs = clock() + seconds * 1e9, Runs()
+    while clock() < end or not runs.latencies_ns:
+        found = run_each(run, batches, clock)
+        runs.latencies_ns += found.latencies_ns
+        runs.outputs += found.outputs
+    return runs
 
 
-def rotated(sizes: Sequence[int], turn: int) -> list[int]:
-    """Return the batch sizes starting at another one in each process, so that none is always first."""
-    start = turn % len(sizes)
-    return [*sizes[start:], *sizes[:start]]
+def block_calls(call_ms: float, batches: int, are_alike: bool) -> int:
+    """Return how many calls a block has: about 30 ms, at least one.
+
+    Batches of other lengths are run equally often, unless once each takes seconds; `are_alike`: padded to one length.
+    """
+    calls = min(MOST_CALLS, max(1, math.ceil(BLOCK_MS / call_ms)))
+    if are_alike or call_ms * batches > LONGEST_EPOCH_MS:
+        return calls
+    return max(1, round(calls / batches)) * batches
+
+
+def run_block(
+    run: Run, batches: Sequence[IndexedBatch], calls: int, call_ms: float, clock: Clock = time.perf_counter_ns
+) -> Runs:
+    """Run a block of calls, after an untimed one where calls are short: other rows and batch sizes ran in between."""
+    if call_ms < LONG_CALL_MS:
+        run(batches[-1].inputs)
+    return run_each(run, islice(cycle(batches), calls), clock)
 
 
 def one_of_each_shape(session: Session, batches: Sequence[IndexedBatch]) -> list[IndexedBatch]:

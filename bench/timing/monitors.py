@@ -51,6 +51,11 @@ class GpuMonitor:
         memory = ask(self._nvml, "nvmlDeviceGetMemoryInfo", self._memory_handle)
         return None if memory is None else float(memory.used) / 2**20
 
+    def free_memory_mib(self) -> float | None:
+        """Return the free memory of the GPU, in MiB; None where it shares the system's."""
+        memory = ask(self._nvml, "nvmlDeviceGetMemoryInfo", self._memory_handle)
+        return None if memory is None else float(memory.free) / 2**20
+
     def grown_memory_mib(self) -> float | None:
         """Return how much more memory is in use than when this monitor was made, in MiB; None if it is not known."""
         used = self.used_memory_mib()

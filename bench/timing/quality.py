@@ -50,6 +50,8 @@ class Comparison:
     fault: str = ""
     sums: list[list[float]] = field(default_factory=list)
     task: Task = "single_label"
+    seen: list[int] = field(default_factory=list)
+    """The numbers of those sentences."""
 
 
 def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
@@ -70,7 +72,23 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         seen.update(indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
-    return Comparison(max(differences), agreeing, compared, len(seen), sums=sums.tolist(), task=task)
+    numbers = sorted(seen)
+    return Comparison(max(differences), agreeing, compared, len(seen), sums=sums.tolist(), task=task, seen=numbers)
+
+
+def together(comparisons: list[Comparison]) -> Comparison:
+    """Return several comparisons of one row as one."""
+    sums = [each.sums for each in comparisons if each.sums]
+    return Comparison(
+        max(each.max_abs_diff for each in comparisons),
+        sum(each.agreeing for each in comparisons),
+        sum(each.compared for each in comparisons),
+        len(seen := sorted({number for each in comparisons for number in each.seen})),
+        next((each.fault for each in comparisons if each.fault), ""),
+        np.sum(sums, axis=0).tolist() if sums else [],
+        comparisons[0].task,
+        seen,
+    )
 
 
 def _same_decisions(logits: Logits, wanted: Logits, task: Task) -> NDArray[np.bool_]:

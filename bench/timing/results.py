@@ -1,11 +1,11 @@
-"""From what each measuring process hands over to the report of the variant: the gate, the proofs, and the figures.
+"""From what the processes of a row hand over to the report of the variant: the gate, the proofs, and the figures.
 
-p50, p95 and mean are the geometric means of the processes' medians, 95th percentiles and means: the processes are what
-repeats (bench/statistics/rounds.py), and intervals, speed-ups and ranks are made of the same figures.
+p50 and mean are the geometric means over passes of the blocks' medians and means, p95 is of all calls: intervals,
+speed-ups and ranks are made of the same figures (bench/statistics/blocks.py).
 """
 
 from collections.abc import Sequence
-from statistics import geometric_mean
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,123 +16,168 @@ from bench.core.model_inputs import reference_spread
 from bench.core.params import Params, Tolerances, Variant
 from bench.core.paths import EVALUATION, SAMPLES
 from bench.core.progress import log
-from bench.core.reports import AnyCell, Cell, Evidence, GpuReading, Labels, Process, Profile, Report, TimedCell, Work
-from bench.core.schemas import Count, Status
+from bench.core.reports import (
+    AnyCell,
+    Cell,
+    Evidence,
+    GpuReading,
+    Labels,
+    Process,
+    Profile,
+    Report,
+    TimedCell,
+    Work,
+)
+from bench.core.schemas import Status
 from bench.inputs.encoded import load_reference
 from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.timing.quality import Comparison, accuracy_fault, gate_verdict, tolerances
 
 MIN_RUNS_FOR_P95 = 20
-"""Below this, no run of a process at all lies beyond its 95th percentile: 0.05 * 20 = 1."""
+"""Below this, no call at all lies beyond the 95th percentile: 0.05 * 20 = 1."""
+MOST_PARTS = 12
+
+
+class Block(BaseModel):
+    """The latencies of one block."""
+
+    process: int
+    number: int
+    latencies_ns: list[int]
 
 
 class CellResult(BaseModel):
-    """One process's runs at one batch size; without them, with the reason, where memory ran out."""
+    """What one process knows of a batch size; without work, with the reason, where memory ran out."""
 
     status: Status
     reason: str = ""
-    latencies_ns: list[int] = []
     work: Work | None = None
     comparison: Comparison | None = None
-    other_load_cores: float = 0.0
-    quota_throttled_seconds: float = 0.0
-    host_loop_ms: list[float] = []
     gpu: GpuReading | None = None
+    gpu_runs: int | None = None
     gpu_mib: float | None = None
     profile: Profile | None = None
     operators: dict[str, float] = {}
 
 
 class ProcessResult(Process):
-    """One process of a variant; `cells` by batch size, none of them where it was not `measured`."""
+    """One process of a variant; `cells` by batch size."""
 
     model_config = ConfigDict(strict=False)
 
-    round: Count = 0
     status: Status
     reason: str = ""
-    process: int = 0
     cells: dict[int, CellResult] = Field(default_factory=dict)
     evidence: Evidence = Evidence()
     accuracy: Labels | None = None
 
-    def is_measured(self) -> bool:
-        """Tell whether the process ran to its end."""
-        return self.status == "measured"
+
+@dataclass(frozen=True)
+class Taken:
+    """What was taken of a row: its blocks by batch size, and its processes, one that ran alone at the end."""
+
+    blocks: dict[int, list[Block]]
+    processes: list[ProcessResult]
 
 
-def combine(variant: Variant, params: Params, results: list[ProcessResult], is_real: bool) -> Report:
-    """Put the processes' results, each with its `round`, together and pass every batch size through the gate."""
+def combine(variant: Variant, params: Params, taken: Taken, is_real: bool) -> Report:
+    """Put a row's blocks and its processes together and pass every batch size through the gate."""
     spread = reference_spread(load_reference(EVALUATION))
     gate = params.quality[variant.precision]
     limits = tolerances(gate, is_real)
-    cells = {str(size): _combine_cell(variant, limits, size, results, spread) for size in params.sizes(variant.device)}
-    first = results[0]
-    fault = accuracy_fault(first.accuracy, gate)
+    every = taken.processes
+    cells = {str(size): _combine_cell(variant, limits, size, taken, spread) for size in params.sizes(variant.device)}
+    accuracy = next((result.accuracy for result in reversed(every) if result.accuracy), None)
+    fault = accuracy_fault(accuracy, gate)
     if fault:
         rejected = {"status": "rejected", "reason": fault}
         cells |= {n: cell.model_copy(update=rejected) for n, cell in cells.items() if cell.status == "measured"}
-    return Report(cells=cells, evidence=first.evidence, accuracy=first.accuracy, processes=[*results])
+    return Report(cells=cells, evidence=every[-1].evidence, accuracy=accuracy, processes=[*every])
 
 
-def _combine_cell(
-    variant: Variant, limits: Tolerances, size: int, results: list[ProcessResult], spread: float
-) -> AnyCell:
-    cells = [result.cells[size] for result in results]
-    for cell in cells:
-        if cell.status != "measured":
-            return Cell(status=cell.status, reason=cell.reason)
-    first = cells[0]
-    latencies_ms = [[ns / 1e6 for ns in cell.latencies_ns] for cell in cells]
+def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken, spread: float) -> AnyCell:
+    blocks, every = taken.blocks.get(size, []), taken.processes
+    first = every[0].cells[size]
+    if first.status != "measured":
+        return Cell(status=first.status, reason=first.reason)
+    if not blocks:
+        return Cell(status="skipped", reason="no block of it was run in timing.minutes")
+    cells = [cell for result in every if (cell := result.cells.get(size)) and cell.status == "measured"]
+    last = cells[-1]
     figures, reason = gate_verdict([cell.comparison for cell in cells if cell.comparison], spread, limits)
-    evidence = results[0].evidence
-    reason = contradiction(variant, evidence) or kernel_contradiction(variant, first.profile) or reason
-    own_mib = [cell.gpu_mib for cell in cells if cell.gpu_mib is not None]
+    evidence = every[-1].evidence
+    contradicted = next((fault for result in every if (fault := contradiction(variant, result.evidence))), "")
+    reason = contradicted or kernel_contradiction(variant, last.profile) or reason
     assert first.work is not None
     return TimedCell(
         status="rejected" if reason else "measured",
         reason=reason,
-        **summarize_latencies(latencies_ms, size),
-        rounds=[result.round for result in results],
+        **figures_of(blocks, size),
         work=first.work,
-        runs=sum(map(len, latencies_ms)),
-        process_runs=[len(process) for process in latencies_ms],
-        gpu_mib=max(own_mib) if len(own_mib) == len(cells) else None,
         **figures,
-        proof=proof_mark(variant, evidence, first.profile),
-        profile=first.profile,
-        operators=first.operators,
-        host_loop_ms=[value for cell in cells for value in cell.host_loop_ms],
-        other_load_cores=max(cell.other_load_cores for cell in cells),
-        quota_throttled_seconds=sum(cell.quota_throttled_seconds for cell in cells),
-        latencies_ms=latencies_ms,
-        gpu=[cell.gpu for cell in cells if cell.gpu],
+        proof=proof_mark(variant, evidence, last.profile),
+        **{name: getattr(last, name) for name in ("gpu", "gpu_runs", "gpu_mib", "profile", "operators")},
     )
 
 
-def summarize_latencies(processes_ms: Sequence[Sequence[float]], batch_size: int) -> dict[str, Any]:
-    """Return p50, p95, mean (ms) and samples/s of one cell, and each process's; p95 only where all have runs enough.
+def block_times(blocks: Sequence[Block]) -> dict[str, Any]:
+    """Return the fields of BlockTimes."""
+    own = [np.asarray(block.latencies_ns) / 1e6 for block in blocks]
+    return {
+        "passes": [block.number for block in blocks],
+        "processes": [block.process for block in blocks],
+        "block_p50_ms": [float(np.median(ms)) for ms in own],
+        "block_mean_ms": [float(ms.mean()) for ms in own],
+    }
 
-    Percentiles interpolate linearly (numpy's default, type 7 of Hyndman and Fan 1996).  Throughput is what one caller
-    gets that sends the next batch when the last is back: batch size / mean latency.  ValueError without any run.
+
+def figures_of(blocks: Sequence[Block], batch_size: int) -> dict[str, Any]:
+    """Return the figures of a cell and what they are made of; p95 only from calls enough.
+
+    p50 and mean: geometric means over passes, a pass being the mean of its processes.  Percentiles interpolate linearly
+    (numpy's default, type 7 of Hyndman and Fan 1996).  Throughput is what one caller gets that sends the next batch
+    when the last is back: batch size / mean latency.  ValueError without any block.
     """
-    if not processes_ms or not all(len(process) for process in processes_ms):
-        raise ValueError("no latencies to summarize")
-    arrays = [np.asarray(process, dtype=np.float64) for process in processes_ms]
-    each = {"process_p50_ms": [float(np.percentile(runs, 50)) for runs in arrays]}
-    if min(len(runs) for runs in arrays) >= MIN_RUNS_FOR_P95:
-        each["process_p95_ms"] = [float(np.percentile(runs, 95)) for runs in arrays]
-    each["process_mean_ms"] = [float(runs.mean()) for runs in arrays]
-    figures = {name.removeprefix("process_"): geometric_mean(values) for name, values in each.items()}
-    return {**figures, "samples_per_s": batch_size * 1000.0 / figures["mean_ms"], **each}
+    if not blocks:
+        raise ValueError("no blocks")
+    times = block_times(blocks)
+    latencies_ms = [[ns / 1e6 for ns in block.latencies_ns] for block in blocks]
+    calls = np.concatenate(latencies_ms)
+    mean_ms = _over_passes(times["passes"], times["block_mean_ms"])
+    return {
+        **times,
+        "p50_ms": _over_passes(times["passes"], times["block_p50_ms"]),
+        "p95_ms": float(np.percentile(calls, 95)) if len(calls) >= MIN_RUNS_FOR_P95 else None,
+        "part_p95_ms": _parts_p95(latencies_ms),
+        "mean_ms": mean_ms,
+        "samples_per_s": batch_size * 1000.0 / mean_ms,
+        "runs": len(calls),
+        "latencies_ms": latencies_ms,
+    }
+
+
+def _over_passes(passes: Sequence[int], values: Sequence[float]) -> float:
+    logs = np.log(values)
+    each = [logs[np.equal(passes, number)].mean() for number in dict.fromkeys(passes)]
+    return float(np.exp(np.mean(each)))
+
+
+def _parts_p95(latencies_ms: Sequence[Sequence[float]]) -> list[float]:
+    """Return the 95th percentile of each of up to 12 parts of the blocks, as many as have calls enough."""
+    parts = min(MOST_PARTS, sum(map(len, latencies_ms)) // MIN_RUNS_FOR_P95, len(latencies_ms))
+    if parts < 2:
+        return []
+    split = np.array_split(np.arange(len(latencies_ms)), parts)
+    found = [np.concatenate([latencies_ms[place] for place in part]) for part in split]
+    return [float(np.percentile(part, 95)) for part in found if len(part) >= MIN_RUNS_FOR_P95]
 
 
 def write_report(key: str, report: Report) -> None:
-    """Write artifacts/samples/KEY.csv, the raw runs, and KEY.json, everything else."""
-    lines = ["process,batch,run,latency_ms"]
-    for size, cell in report.cells.items():
-        for process, latencies in enumerate(cell.latencies_ms if isinstance(cell, TimedCell) else []):
-            lines += [f"{process},{size},{run},{latency:.6f}" for run, latency in enumerate(latencies)]
+    """Write artifacts/samples/KEY.csv, the single calls, and KEY.json, everything else."""
+    lines = ["pass,process,batch,call,latency_ms"]
+    for size, cell in report.timed().items():
+        for number, process, latencies in zip(cell.passes, cell.processes, cell.latencies_ms, strict=True):
+            lines += [f"{number},{process},{size},{call},{ms:.6f}" for call, ms in enumerate(latencies)]
     write_text(SAMPLES / f"{key}.csv", "\n".join(lines) + "\n")
     write_json(SAMPLES / f"{key}.json", report.as_dict(exclude={"cells": {"__all__": {"latencies_ms"}}}))
 

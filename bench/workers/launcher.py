@@ -20,10 +20,16 @@ import psutil
 
 from bench.core.errors import WorkerError
 from bench.core.variables import chosen_variables
-from bench.workers.protocol import MEASURED, TURN, Job, parse_event
+from bench.workers.protocol import ANSWER, Job, parse_event
 
 OnEvent = Callable[[dict[str, Any]], None]
+Answer = dict[str, Any]
 LAST_WORDS = 12
+CREATE_NEW_PROCESS_GROUP = 0x200
+OWN_GROUP: dict[str, Any] = (
+    {"creationflags": CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"process_group": 0}
+)
+"""Of a process group of its own: a terminal sends Ctrl-C to the whole group of what it runs."""
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 """What libraries put around their errors for a terminal."""
 WINDOWS_ERRORS = {
@@ -62,7 +68,10 @@ def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict
 
 
 class WorkerProcess:
-    """One worker: started on creation, it imports its libraries and then waits for its turn."""
+    """One worker: started on creation, it imports its libraries and then sleeps until it is asked for something.
+
+    Ctrl-C in the terminal does not reach it: its launcher decides when it ends.
+    """
 
     def __init__(self, job: Job, scratch: Path, module: str = "bench.timing.worker") -> None:
         self.job = job
@@ -77,52 +86,74 @@ class WorkerProcess:
             env=worker_environment(job, os.environ, scratch),
             encoding="utf-8",
             errors="replace",
+            **OWN_GROUP,
         )
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._timed_out = threading.Event()
-        self._has_measured = False
+        self._usage = psutil.Process(self._process.pid)
 
     def wait_until_ready(self, limit_seconds: float) -> None:
         """Return when the libraries are imported, or the worker has ended."""
         with self._ended_after(limit_seconds):
             self._listen(lambda _event: None, until="ready")
 
-    def run(self, limit_seconds: float, on_event: OnEvent) -> dict[str, Any]:
-        """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long.
+    def ask(self, request: str, limit_seconds: float, on_event: OnEvent = lambda _event: None, **given: Any) -> Answer:
+        """Return the answer to a request; WorkerError if the worker dies or takes longer than the limit."""
+        with self._ended_after(limit_seconds):
+            self._send(json.dumps({"do": request, **given}))
+            answer = self._listen(on_event, until=ANSWER)
+        if answer is None:
+            raise self._problem(limit_seconds)
+        return answer
 
-        What it does after it has measured has the limit once more; if that fails, `unfinished` says how.
-        """
+    def run(self, limit_seconds: float, on_event: OnEvent) -> Answer:
+        """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long."""
         try:
             with self._ended_after(limit_seconds):
-                assert self._process.stdin is not None
-                with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
-                    self._process.stdin.write(TURN)
-                    self._process.stdin.flush()
+                self._send("")
                 self._listen(on_event)
                 code = self._process.wait()
         finally:
             self.end()
-        problem = None
-        if self._timed_out.is_set():
-            problem = self._error(
-                f"took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; raise the limit, or "
-                f"lower {'timing.accuracy_sentences' if self._has_measured else self.job.shortened_by}"
-            )
-        elif code != 0 or not self._result_file.exists():
-            problem = self._error(describe_exit(code))
-        if problem and not self._has_measured:
-            raise problem
-        result: dict[str, Any] = json.loads(self._result_file.read_text(encoding="utf-8"))
-        if problem:
-            result["unfinished"] = problem.last_words()
+        if code or self._timed_out.is_set() or not self._result_file.exists():
+            raise self._problem(limit_seconds)
+        result: Answer = json.loads(self._result_file.read_text(encoding="utf-8"))
         if result["status"] == "failed":
             raise WorkerError(f"{self.job.key}: {result['reason']}")
         return result
 
-    def _error(self, how_it_ended: str) -> WorkerError:
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that this worker has used so far; 0.0 once it has ended."""
+        try:
+            return float(sum(self._usage.cpu_times()[:2]))
+        except psutil.Error:
+            return 0.0
+
+    def host_mib(self) -> float:
+        """Return the memory that it holds, in MiB; 0.0 once it has ended."""
+        try:
+            return float(self._usage.memory_info().rss / 2**20)
+        except psutil.Error:
+            return 0.0
+
+    def _send(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+
+    def _problem(self, limit_seconds: float) -> WorkerError:
+        """Return how the worker ended, and its last words."""
+        if self._timed_out.is_set():
+            ended = (
+                f"took longer than {limit_seconds:g} s and was ended: raise timing.worker_limit_seconds, or lower "
+                f"{self.job.shortened_by}"
+            )
+        else:
+            ended = describe_exit(self._process.wait())
         said = "".join(f"\n         {line}" for line in self._last_words)
         words = f"its last words:{said}" if said else "it said nothing"
-        return WorkerError(f"{self.job.key}: the worker {how_it_ended}; {words}")
+        return WorkerError(f"{self.job.key}: the worker {ended}; {words}")
 
     def end(self) -> None:
         """End the worker and all that it started, whatever it is doing."""
@@ -140,44 +171,38 @@ class WorkerProcess:
             self._timed_out.set()
             _kill_tree(self._process.pid)
 
-        def start() -> None:
-            self._timer = threading.Timer(limit_seconds, end_it)
-            self._timer.start()
-
-        self._restart = start
-        start()
+        timer = threading.Timer(limit_seconds, end_it)
+        timer.start()
         try:
             yield
         finally:
-            self._timer.cancel()
+            timer.cancel()
 
-    def _listen(self, on_event: OnEvent, until: str = "") -> None:
-        """Hand on events until one is called `until` or the worker closes its output; keep the last other lines."""
+    def _listen(self, on_event: OnEvent, until: str = "") -> Answer | None:
+        """Hand on events until one is called `until`, which is returned; None if the worker closes its output.
+
+        The last other lines are kept.
+        """
         assert self._process.stdout is not None
         for line in self._process.stdout:
             event = parse_event(line)
             if event and event["event"] == until:
-                return
-            if event and event["event"] == MEASURED:
-                self._has_measured = True
-                self._timer.cancel()
-                self._restart()
-                continue
+                return event
             if event:
                 on_event(event)
             elif line.strip():
                 self._last_words.append(COLOUR.sub("", line).rstrip())
+        return None
 
 
 Group = Sequence[Callable[[], WorkerProcess]]
 """What starts the workers that import side by side."""
 
 
-def run_workers(groups: Iterable[Group], limit_seconds: float, on_event: OnEvent) -> Iterator[dict[str, Any]]:
+def run_workers(groups: Iterable[Group], limit_seconds: float, on_event: OnEvent) -> Iterator[Answer]:
     """Run workers one after another; yield the result of each, `failed` with the error that it ended with.
 
-    The workers of a group import their libraries side by side and then sleep until it is their turn, so that nothing
-    but the one that times is ever busy; one that is alone in its group starts as a user's would.
+    The workers of a group import their libraries side by side and then sleep until it is their turn.
     """
     for starts in groups:
         workers = [start() for start in starts]

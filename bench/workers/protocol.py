@@ -6,10 +6,11 @@ front (anything else on its output is the libraries' talk), and writes a result 
 
 import json
 import os
+import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -28,37 +29,29 @@ from bench.workers.unsupported import status_of
 
 MARK = "@bench "
 ACCURACY = ("accuracy_sentences", "accuracy_seconds")
-MEASURED = "measured"
-"""The event of a process that has written what it measured: what may fail, or take long, comes after it."""
-TURN = "t"
-"""What the launcher writes into a worker's standard input when it may begin."""
+ANSWER = "answer"
+"""The event that answers a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(SessionSpec):
     """All that one worker process does; what the runtime needs for it is inherited."""
 
-    shortened_by: ClassVar[str] = "timing.max_seconds"
+    shortened_by: ClassVar[str] = "batch_sizes"
     """The parameter that makes such a process shorter."""
     key: str
     runtime: str
     gpu: str | None
     inputs: str
     warmup_runs: int
-    min_runs: int
-    min_seconds: float
-    max_seconds: float
     started_ns: int
     """When the launcher made the job, by `time.perf_counter_ns`, which is system-wide (Python's docs)."""
     process: int = 0
     """Which of its variant's processes it is."""
-    starts_alone: bool = True
-    """Nothing else is started beside it, so that its start-up is a user's."""
     measure_accuracy: bool = False
     accuracy_sentences: int = 5000
     accuracy_seconds: float = 600.0
     task: Task = "single_label"
-    profile: bool = False
 
     def write(self, path: Path) -> None:
         """Write the job as JSON."""
@@ -72,46 +65,70 @@ class Job(SessionSpec):
 
 def do_job(import_libraries: Callable[[], None], work: Callable[[], dict[str, Any]]) -> None:
     """Wait for this process's turn, do its work and write the result, or what a problem makes of the row."""
-    missing: ImportError | None = None
-    try:
-        import_libraries()
-    except ImportError as problem:
-        missing = problem
+    missing = _missing(import_libraries)
     emit("ready")
-    wait_for_turn()
+    lines = _requests()
+    next(lines)
     try:
         if missing:
             raise missing
         result = work()
     except Exception as problem:
         status = status_of(problem)
-        if status is None or Path(sys.argv[2]).exists():
+        if status is None:
             raise
         result = status
     write_text(Path(sys.argv[2]), json.dumps(result))
 
 
-def keep_measured(result: dict[str, Any]) -> None:
-    """Write what was measured, which stays whatever becomes of this process, and tell the launcher."""
-    write_text(Path(sys.argv[2]), json.dumps(result))
-    emit(MEASURED)
+def answer_requests(import_libraries: Callable[[], None], answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
+    """Import, then answer each request by the function of its name, until one is called `end`.
 
-
-def wait_for_turn() -> None:
-    """Sleep until the launcher gives this process its turn; from then on, end when the launcher is gone.
-
-    So an orphan never disturbs the next timing.  The launcher holds our standard input open; a thread sleeps in `read`
-    until it closes.
+    What a problem makes of the row is its answer; one that nobody foresaw ends the process.
     """
-    if not os.read(0, 1):
+    missing = _missing(import_libraries)
+    emit("ready")
+    for line in _requests():
+        request = json.loads(line)
+        name = request.pop("do")
+        try:
+            if missing:
+                raise missing
+            answer = {"status": "measured"} | answers[name](**request)
+        except Exception as problem:
+            status = status_of(problem)
+            if status is None:
+                raise
+            answer = status
+        emit(ANSWER, **answer)
+        if name == "end":
+            return
+
+
+def _missing(import_libraries: Callable[[], None]) -> ImportError | None:
+    try:
+        import_libraries()
+    except ImportError as problem:
+        return problem
+    return None
+
+
+def _requests() -> Iterator[str]:
+    """Yield the lines that the launcher sends; end this process, whatever it does, when the launcher is gone.
+
+    So an orphan never disturbs the next timing.  A thread sleeps in `read` meanwhile.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        with os.fdopen(os.dup(0), encoding="utf-8") as stream:  # sys.stdin's lock would be held when Python ends
+            for line in stream:
+                lines.put(line)
         os._exit(1)
 
-    def wait() -> None:
-        while os.read(0, 1):  # not sys.stdin: its lock would be held when Python ends
-            continue
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
 
 
 def emit(event: str, **details: Any) -> None:
@@ -143,7 +160,7 @@ def make_job(key: str, variant: Variant, params: Params, engine: Path | None = N
     timing = params.timing
     return Job(
         **variant.model_dump(exclude={"graph"}),
-        **timing.model_dump(include={"warmup_runs", "min_runs", "min_seconds", "max_seconds", *ACCURACY}),
+        **timing.model_dump(include={"warmup_runs", *ACCURACY}),
         key=key,
         graph=ARTIFACTS / variant.graph,
         batch_sizes=params.sizes(variant.device),

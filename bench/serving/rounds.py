@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from bench.core.model_inputs import Task
-from bench.core.params import Params, Variant
+from bench.core.params import Params
 from bench.core.paths import ENGINES
 from bench.core.progress import Steps
 from bench.core.reports import rate_text
 from bench.machine.cores import physical_cores
+from bench.timing.resident import Row
 from bench.workers.engines import changed_engine, copy_engine, read_record
 from bench.workers.launcher import Group, OnEvent, WorkerProcess, run_workers
 from bench.workers.protocol import Job
@@ -93,17 +94,6 @@ def _that_fit(names: Sequence[str], took: dict[str, float], seconds: float) -> l
     return [name for name, until in zip(names, total, strict=True) if until <= seconds]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A variant in the rounds, by a name that no other row there has."""
-
-    name: str
-    key: str
-    variant: Variant
-    is_reported: bool = field(default=True, kw_only=True)
-    """Not an anchor or the A/A row, which are there to compare others through."""
-
-
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
@@ -142,20 +132,13 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
         return folder
 
     @abstractmethod
-    def job(self, row: AnyRow, number: int, is_alone: bool) -> Job:
-        """Return the job of a row's process in a round; `is_alone`: nothing else is started beside it."""
-
-    def starts_alone(self, row: AnyRow, number: int) -> bool:  # noqa: ARG002  (for those whose start-up is measured)
-        """Tell whether a row's process in a round is started with no other beside it."""
-        return False
+    def job(self, row: AnyRow, number: int) -> Job:
+        """Return the job of a row's process in a round."""
 
     def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, R]]:
         """Run one process of each named row in this order; keep each result, whatever becomes of the others."""
         self.steps.title = f"round {number + 1}"
-        groups = (
-            [partial(self._start, self.by_name[name], number, len(group) == 1) for name in group]
-            for group in self._groups(number, order)
-        )
+        groups = ([partial(self._start, self.by_name[name], number) for name in group] for group in self._groups(order))
         for name, found in zip(order, self.run_workers(groups, order), strict=True):
             result = self.kind(**{**found, "round": number})
             self.results[name].append(result)
@@ -165,15 +148,14 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
         """Run workers one after another, and show how far they are; yield each result, `failed` with the error."""
         return run_workers(groups, self.params.timing.worker_limit_seconds, self._listener(names))
 
-    def _groups(self, number: int, order: list[str]) -> Iterator[list[str]]:
-        for is_alone, names in itertools.groupby(order, lambda name: self.starts_alone(self.by_name[name], number)):
-            rest = list(names)
-            together = 1 if is_alone else max(LEAST_TOGETHER, physical_cores() // 2)
-            for place in range(0, len(rest), together):
-                yield rest[place : place + together]
+    @staticmethod
+    def _groups(order: list[str]) -> Iterator[list[str]]:
+        together = max(LEAST_TOGETHER, physical_cores() // 2)
+        for place in range(0, len(order), together):
+            yield order[place : place + together]
 
-    def _start(self, row: AnyRow, number: int, is_alone: bool) -> WorkerProcess:
-        return WorkerProcess(self.job(row, number, is_alone), self.folder(row.name), self.module)
+    def _start(self, row: AnyRow, number: int) -> WorkerProcess:
+        return WorkerProcess(self.job(row, number), self.folder(row.name), self.module)
 
     def _listener(self, names: Sequence[str]) -> OnEvent:
         waiting, current = iter(names), [""]
@@ -186,8 +168,6 @@ class WorkerRounds(ABC, Generic[AnyRow, R]):
             batch = f" batch {event['batch_size']}" if "batch_size" in event else ""
             rate = f" {rate_text(event['per_s'])}/s" if "per_s" in event else ""
             self.steps.start(f"{current[0]}: {event['event']}{batch}{rate}")
-            if event["event"] == "time":
-                self.steps.done()
 
         return on_event
 

@@ -1,0 +1,238 @@
+"""What is timed when: passes of short blocks in random order, and looks at what is decided.
+
+In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes.  After some
+passes a look decides who goes on: two rows whose comparison somebody asks for and that is open, and the rows that may
+be the best, with the baseline and its A/A row beside them, until their intervals are narrow enough.  Rows that may be
+the best get a second process at the first look, and a third where the two differ: what belongs to a process is then
+seen, too.
+
+Nothing here runs anything: blocks come from a `Bench`, the time from a clock.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
+from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Decisions, Family, Pair, decide
+
+LOOKS = (5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
+"""After so many passes there is a look, ten at most: they share the error that looks have."""
+MOST_OF_THE_TIME = 0.05
+"""A cell gets no further block once its blocks took this share of the time, unless it is the baseline's."""
+MOST_PROCESSES = 3
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """A row at a batch size."""
+
+    row: str
+    size: int
+
+
+class Bench(Protocol):
+    """What runs blocks and processes."""
+
+    def begin_pass(self) -> None:
+        """Note the state of the machine before a pass."""
+
+    def block(self, cell: Cell, process: int, number: int) -> float | None:
+        """Run a block in a pass and return its ms; None where that process gives none of this cell any more."""
+
+    def add_processes(self, rows: Sequence[str]) -> list[str]:
+        """Start a further process of each row; return the rows of which it runs."""
+
+    def is_whole(self, number: int) -> bool:
+        """Tell whether a pass that ended may count: the machine was not suspended in it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows and what is asked of them.
+
+    `partners`: pairs of rows that somebody compares, beside the baseline with each and the best with each.
+    """
+
+    sizes: Mapping[str, Sequence[int]]
+    baseline: str | None
+    twin: str | None
+    partners: Iterable[tuple[str, str]]
+    seconds: float
+    margin: float
+    target: float
+    """Half of an interval that is narrow enough, as a share."""
+    seed: int
+
+
+@dataclass
+class Passes:
+    """The passes of one set of rows on one device."""
+
+    plan: Plan
+    bench: Bench
+    clock: Callable[[], float] = time.monotonic
+    is_cut: Callable[[], bool] = lambda: False
+    on_look: Callable[[int, int, float], None] = lambda _number, _open, _left: None
+    blocks: dict[Cell, dict[int, dict[int, float]]] = field(default_factory=dict)
+    """ms by process and pass."""
+    finished: int = 0
+    processes: dict[str, int] = field(default_factory=dict)
+    took: dict[Cell, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Run passes until everything asked is decided or narrow enough, the time is over, or they are cut short."""
+        self.processes = dict.fromkeys(self.plan.sizes, 1)
+        self.active = {Cell(row, size) for row, sizes in self.plan.sizes.items() for size in sizes}
+        end, number = self.clock() + self.plan.seconds, 0
+        while self.active and not self.is_cut():
+            self._run_pass(number, end if number else math.inf)
+            number += 1
+            if self.clock() >= end:
+                break
+            if number in LOOKS:
+                self._look(number, end)
+            elif number == 1:
+                self.on_look(number, len(self.active), end - self.clock())
+
+    def _run_pass(self, number: int, end: float) -> None:
+        turns = [(cell, process) for cell in sorted(self.active) for process in range(self.processes[cell.row])]
+        random.Random(f"{self.plan.seed} {number}").shuffle(turns)
+        given: list[tuple[Cell, int, float]] = []
+        self.bench.begin_pass()
+        for cell, process in turns:
+            if self.clock() >= end or self.is_cut():
+                break
+            began = self.clock()
+            ms = self.bench.block(cell, process, number)
+            self.took[cell] = self.took.get(cell, 0.0) + self.clock() - began
+            if ms is not None:
+                given.append((cell, process, ms))
+            elif process == 0:
+                self.active.discard(cell)
+                self.blocks.pop(cell, None)
+        if self.bench.is_whole(number):
+            self.finished += 1
+            for cell, process, ms in given:
+                if cell in self.active:
+                    self.blocks.setdefault(cell, {}).setdefault(process, {})[number] = ms
+        self.active -= {cell for cell in self.active if self._is_too_slow(cell)}
+
+    def _is_too_slow(self, cell: Cell) -> bool:
+        return not self._is_control(cell.row) and self.took.get(cell, 0.0) > MOST_OF_THE_TIME * self.plan.seconds
+
+    def _is_control(self, row: str) -> bool:
+        return row in (self.plan.baseline, self.plan.twin)
+
+    def _look(self, number: int, end: float) -> None:
+        sizes = sorted({cell.size for cell in self.blocks})
+        rows = {size: self._rows(size) for size in sizes}
+        families, decisions = self._decided(rows, AT_A_LOOK)
+        wanted: set[Cell] = set()
+        contenders: set[str] = set()
+        opened = 0
+        for size, family, decided in zip(sizes, families, decisions, strict=True):
+            names = rows[size]
+            best = self._may_be_best(family, decided)
+            contenders |= {names[place] for place in best}
+            close = self._to_be_narrowed(family.levels, best)
+            pairs = [pair for pair, half in decided.open.items() if half > math.log1p(self.plan.target)]
+            opened += len(pairs)
+            wanted |= {Cell(names[place], size) for pair in (*pairs, *close) for place in pair}
+        beside = {cell.size for cell in wanted}
+        wanted |= {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in beside}
+        self.active &= wanted
+        self.on_look(number, opened, end - self.clock())
+        if self.active:
+            self._add_processes(number, contenders)
+
+    def contenders(self) -> list[str]:
+        """Return the baseline and the rows that may be the best at some batch size, by what there is."""
+        sizes = sorted({cell.size for cell in self.blocks})
+        rows = {size: names for size in sizes if (names := self._rows(size))}
+        families, decisions = self._decided(rows, AT_THE_END)
+        found = {
+            rows[size][place]
+            for size, family, decided in zip(rows, families, decisions, strict=True)
+            for place in self._may_be_best(family, decided)
+        }
+        return [row for row in self.plan.sizes if row in found or row == self.plan.baseline]
+
+    def _rows(self, size: int) -> list[str]:
+        """Return the rows with enough blocks at a batch size, the baseline first."""
+        found = [row for row in self.plan.sizes if self._passes(Cell(row, size)) >= LEAST_PASSES]
+        return sorted(found, key=lambda row: row != self.plan.baseline)
+
+    def _passes(self, cell: Cell) -> int:
+        return len(self.blocks.get(cell, {}).get(0, {}))
+
+    def _decided(self, rows: Mapping[int, Sequence[str]], sharing: int) -> tuple[list[Family], list[Decisions]]:
+        panels = [Panel([self.blocks[Cell(row, size)] for row in names]) for size, names in rows.items()]
+        pool_processes(panels, [twins(names, self.plan) for names in rows.values()])
+        families = [
+            Family(panel.levels(), asked_pairs(names, self.plan))
+            for panel, names in zip(panels, rows.values(), strict=True)
+        ]
+        return families, decide(families, self.plan.margin, sharing)[1]
+
+    @staticmethod
+    def _may_be_best(family: Family, decided: Decisions) -> list[int]:
+        beaten = {
+            second if said == "faster" else first
+            for (first, second), said in decided.verdicts.items()
+            if said in ("faster", "slower")
+        }
+        return [place for place in range(len(family.levels)) if place not in beaten]
+
+    def _to_be_narrowed(self, levels: Sequence[Level], best: Sequence[int]) -> list[Pair]:
+        """Return the pairs of the baseline or the best with a row that may be the best whose interval is wide."""
+        if not best:
+            return []
+        first = min(best, key=lambda place: levels[place].log_level)
+        pairs = {(min(a, b), max(a, b)) for a in {0, first} for b in best if a != b}
+        return [pair for pair in pairs if self._half(levels, pair) > math.log1p(self.plan.target)]
+
+    @staticmethod
+    def _half(levels: Sequence[Level], pair: Pair) -> float:
+        found = levels[0].panel.compared(*pair)
+        comparisons = AT_A_LOOK * len(levels)
+        return found.half_width(comparisons) if found else math.inf
+
+    def _add_processes(self, number: int, contenders: set[str]) -> None:
+        """Give rows that may be the best a second process, and a third where the two differ."""
+        rows = [
+            row
+            for row in sorted(contenders)
+            if not self._is_control(row)
+            and any(cell.row == row for cell in self.active)
+            and (self.processes[row] == 1 or (self.processes[row] < MOST_PROCESSES and self._differ(row)))
+        ]
+        for row in self.bench.add_processes(rows) if rows and number >= LOOKS[0] else ():
+            self.processes[row] += 1
+
+    def _differ(self, row: str) -> bool:
+        """Tell whether two processes of a row differ by more than the margin, and more than their blocks explain."""
+        for cell, processes in self.blocks.items():
+            if cell.row == row and len(processes) > 1:
+                panel = Panel([{0: processes[0]}, {0: processes[1]}])
+                found = panel.compared(0, 1)
+                if found and abs(found.value) > max(math.log1p(self.plan.margin), found.half_width()):
+                    return True
+        return False
+
+
+def twins(names: Sequence[str], plan: Plan) -> Pair | None:
+    """Return the places of the baseline and its A/A row; None where one is missing."""
+    both = [names.index(row) for row in (plan.baseline, plan.twin) if row in names]
+    return (both[0], both[1]) if len(both) == 2 else None
+
+
+def asked_pairs(names: Sequence[str], plan: Plan) -> frozenset[Pair]:
+    """Return the places of pairs that are asked whichever row is the best."""
+    place = {row: number for number, row in enumerate(names)}
+    baseline = [(plan.baseline, row) for row in names if plan.baseline and row != plan.baseline]
+    found = [(place[a], place[b]) for a, b in (*baseline, *plan.partners) if a in place and b in place]
+    return frozenset((min(pair), max(pair)) for pair in found)
