@@ -223,7 +223,9 @@ def inflation(series: Sequence[Array]) -> float:
     own = [values - values.mean() for values in series]
     lags = range(longest // 3 + 1)
     count = sum(map(len, own))
-    covariances = [sum(float((each[lag:] * each[: len(each) - lag]).sum()) for each in own) / count for lag in lags]
+    covariances = [
+        sum(float((each[lag:] * each[: max(0, len(each) - lag)]).sum()) for each in own) / count for lag in lags
+    ]
     if not covariances[0]:
         return 1.0
     found = 1.0
