@@ -20,6 +20,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -208,10 +209,11 @@ class Environment:
         path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(self.folder)}
         environment.pop("PYTHONHOME", None)
+        before = signal.signal(signal.SIGINT, lambda *_: None)  # the program decides what Ctrl-C ends
         try:
             return subprocess.call([str(program), *command[1:]], cwd=ROOT, env=environment)
-        except KeyboardInterrupt:
-            return 130
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def run_all(self, *commands: list[str]) -> int:
         """Run one after another up to the first that fails; return its exit code."""

@@ -30,6 +30,7 @@ def main() -> None:
         failure = read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).failure
         failures[f"{key} under load"] = failure.removeprefix(f"{key}: ")
         remove(path)
+    forget_cut_rows()
     messages = [message(failures)] if failures else []
     if wrong := wrong_rows():
         messages.append(
@@ -39,6 +40,17 @@ def main() -> None:
     if messages:
         raise WorkerError("\n       ".join(messages))
     write_text(CHECKED, "no row failed\n")
+
+
+def forget_cut_rows() -> None:
+    """Let the next `dvc repro` time again what Ctrl-C cut short; the results stay as they are."""
+    rows = read_csv(SUMMARY_CSV, "`dvc repro -f summarize` writes it anew", SummaryRow)
+    cut = list(dict.fromkeys(row["variant"] for row in rows if row.get("cut_short")))
+    for key in cut:
+        remove(SAMPLES / f"{key}.json")
+        remove(SAMPLES / f"{key}.csv")
+    if cut:
+        print(f"cut short, and timed again by the next `dvc repro`: {', '.join(cut)}")
 
 
 def failed_rows(path: Path, schema: Any) -> dict[str, str]:

@@ -9,7 +9,13 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from bench.core.files import shortened
 
-GONE = {"int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine"}
+MINUTES = "timing.minutes says how long a device is timed"
+GONE = {
+    "int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine",
+    **dict.fromkeys(
+        ("processes", "max_processes", "more_rounds_seconds", "min_runs", "min_seconds", "max_seconds"), MINUTES
+    ),
+}
 """Keys of older versions, by their last part, and what took their place."""
 
 SCALARS = {"str": "a text", "bool": "true, false", "int": "a whole number"}

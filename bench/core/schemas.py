@@ -216,6 +216,7 @@ SummaryRow: Any = TypedDict(
         **_columns("gross_energy_mj_per_sample", Amount),
         **_columns("accuracy_loss agreement", Number),
         **_columns("padding", Padding),
+        **_columns("cut_short unstable remark", str),
     },
 )
 """A row of results/summary.csv, with the columns that nothing can be told without, and some that figures are of."""
