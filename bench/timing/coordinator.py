@@ -20,10 +20,11 @@ from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
 from bench.machine.lock import timing_lock
 from bench.timing import passes
+from bench.timing.blocks import TimedRows
 from bench.timing.live import LiveTable
 from bench.timing.passes import Passes, Plan
 from bench.timing.repro import Request, current_request, read_report, timed_place
-from bench.timing.resident import Resident, Row
+from bench.timing.resident import Row
 from bench.timing.results import ProcessResult, Taken, announce, block_times, combine, write_report
 from bench.workers.engines import misfit, read_record
 
@@ -153,7 +154,7 @@ class TimedGroup:
         self.scratch = scratch / f"{self.began:.3f}"
         self.scratch.mkdir()
         task = self.provenance.get("task", "single_label")
-        self.bench = Resident(rows, params, task, self.scratch, interrupt.is_cut)
+        self.bench = TimedRows(rows, params, task, self.scratch, interrupt.is_cut)
         self.alone: dict[str, ProcessResult] = {}
         self.failed_alone: dict[str, str] = {}
 
@@ -168,7 +169,7 @@ class TimedGroup:
                 log(f"  no memory for {len(late)} of them beside the others: they are timed after these")
                 self.share *= 1 - len(late) / len(self.rows)
             self._run_passes()
-            self.bench.finish()
+            self.bench.hand_over()
         finally:
             self.bench.close()
         if not self.interrupt.is_cut():
@@ -201,7 +202,7 @@ class TimedGroup:
         )
 
     def _run_alone(self) -> None:
-        """Run the baseline and the rows that may be a pick once more, each alone; see `Resident.alone`."""
+        """Run the baseline and the rows that may be a pick once more, each alone; see `TimedRows.alone`."""
         names = [name for name in self.passes.contenders() if self.bench.by_name[name].is_reported]
         for name in names:
             row = self.bench.by_name[name]

@@ -1,13 +1,17 @@
-"""The worker processes of rows that are timed together: all open and waiting, one at a time running a block."""
+"""Worker processes of rows that are measured together: all open and waiting, one at a time doing what it is asked.
 
-import statistics
+The passes of the closed loop and those of load share this: starting as many as find memory, watching, ending, and what
+becomes of a row whose worker fails.
+"""
+
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from bench.core.errors import WorkerError
 from bench.core.interrupt import CUT_SHORT
@@ -21,25 +25,21 @@ from bench.machine.cores import physical_cores, throttled_seconds
 from bench.machine.gpus import gpu_to_time
 from bench.machine.memory import free_host_mib
 from bench.timing.monitors import ClockCheck, GpuMonitor, OtherLoad, calibration_loop_ms
-from bench.timing.passes import Cell
-from bench.timing.results import Block, ProcessResult
 from bench.workers.engines import changed_engine, copy_engine, read_record
-from bench.workers.launcher import WorkerProcess
-from bench.workers.protocol import make_job
+from bench.workers.launcher import Answer, WorkerProcess
+from bench.workers.protocol import Job
 
 WORKER_MIB = 700.0
-"""Host memory that a worker takes before one is known: PyTorch with its libraries and a small model."""
+"""Memory that a worker takes before one is known: PyTorch with its libraries and a small model."""
 KEPT_FREE_MIB = 1024.0
 REST_SECONDS = 0.004
-"""Between blocks of different rows: threads of a pool spin on for some milliseconds after a call."""
-BLOCK_LIMIT_SECONDS = 60.0
-LONGER_THAN_USUAL = 30.0
-"""A block that takes a minute, and so many times as long as the row's blocks before, hangs."""
+"""Between requests to different workers: threads of a pool spin on for some milliseconds after a call."""
+END_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant in the passes, by a name that no other row there has."""
+    """A variant among those that are measured together, by a name that no other row there has."""
 
     name: str
     key: str
@@ -50,37 +50,45 @@ class Row:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a row gives nothing more: `failed`, `skipped`, `rejected` or `out_of_memory`, with the reason."""
+    """Why a row gives nothing more."""
 
     status: Status
     reason: str
 
 
-class Resident:
-    """Workers of rows; `block`, `add_processes` and `is_whole` are what the passes ask for."""
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+class Resident(ABC, Generic[AnyRow]):
+    """The workers of rows."""
+
+    module: ClassVar[str]
+    """What the workers run."""
 
     def __init__(
-        self, rows: Sequence[Row], params: Params, task: Task, scratch: Path, is_cut: Callable[[], bool]
+        self, rows: Sequence[AnyRow], params: Params, task: Task, scratch: Path, is_cut: Callable[[], bool]
     ) -> None:
         self.by_name = {row.name: row for row in rows}
         self.params, self.task, self.scratch, self.is_cut = params, task, scratch, is_cut
         self.workers: dict[str, list[WorkerProcess]] = {}
         self.faults: dict[str, Fault] = {}
         self.remarks: dict[str, str] = {}
-        self.no_memory: dict[Cell, str] = {}
-        self.blocks: dict[Cell, list[Block]] = {}
-        self.results: dict[str, list[ProcessResult]] = {}
         self.conditions: list[PassConditions] = []
-        self.busy_seconds = 0.0
-        self._usual: dict[Cell, float] = {}
-        self._last = ""
-        self._worker_mib = WORKER_MIB
-        self._worker_gpu_mib = WORKER_MIB
+        self.engine_states: dict[str, dict[str, str]] = {}
         device = rows[0].variant.device
         gpu = gpu_to_time(params.timing.gpu_index) if device == "cuda" else None
         self.gpu = GpuMonitor(gpu) if gpu else None
         self._width = physical_cores() if device == "cuda" else 2
-        self.engine_states: dict[str, dict[str, str]] = {}
+        self._worker_mib = self._worker_gpu_mib = WORKER_MIB
+        self._last = ""
+
+    @abstractmethod
+    def job(self, row: AnyRow, process: int, engine: Path | None) -> Job:
+        """Return the job of a row's process; `engine`: where its own copy of the engine lies."""
+
+    @abstractmethod
+    def opened(self, row: AnyRow, process: int, answer: Answer) -> None:
+        """Take what a worker says of its session once it is open."""
 
     def start(self, names: Sequence[str]) -> list[str]:
         """Start a process of each row, side by side; return those that found no memory for now."""
@@ -104,7 +112,7 @@ class Resident:
                 if self.is_cut():
                     waiting.clear()
                     for name in running.values():
-                        self._end_workers(name)
+                        self.end_workers(name)
         return late
 
     def _fits(self, together: int) -> bool:
@@ -125,40 +133,34 @@ class Resident:
         """Start one process of a row and open its session; a fault of the first one is the row's."""
         row, process = self.by_name[name], len(self.workers.get(name, []))
         limit = self.params.timing.worker_limit_seconds
+        fault: Fault | None = None
         try:
-            worker = self._worker(row, process, self.folder(name))
+            worker = self.launch(row, process, self.folder(name))
             self.workers.setdefault(name, []).append(worker)
             worker.wait_until_ready(limit)
             answer = worker.ask("open", limit)
-            fault = None if answer["status"] == "measured" else Fault(answer["status"], answer.get("reason", ""))
-            if fault is None:
-                self._keep_no_memory(name, answer["cells"])
+            if answer["status"] == "measured":
+                self.opened(row, process, answer)
+            else:
+                fault = Fault(answer["status"], answer.get("reason", ""))
         except WorkerError as problem:
             fault = Fault("skipped", CUT_SHORT) if self.is_cut() else Fault("failed", str(problem))
         if fault is None:
             log(f"  {name} is ready{f' (process {process + 1})' if process else ''}")
         elif process == 0:
-            self.faults[name] = fault
-            self._end_workers(name)
+            self.fail(name, fault)
         else:
             self.remarks[name] = f"process {process + 1}: {fault.reason}"
             self.workers[name].pop().end()
 
-    def _worker(self, row: Row, process: int, folder: Path) -> WorkerProcess:
-        engine = self._engine(row, folder) if row.variant.runtime == "tensorrt" else None
-        job = make_job(row.key, row.variant, self.params, engine)
-        return WorkerProcess(replace(job, process=process, task=self.task, measure_accuracy=row.is_reported), folder)
-
-    def _engine(self, row: Row, folder: Path) -> Path:
-        copy, built = folder / "engine", ENGINES / row.key
-        if not copy.exists():
-            self.engine_states[row.name] = copy_engine(built / read_record(built).folder, copy)
-        return copy
-
-    def _keep_no_memory(self, name: str, cells: dict[str, Any]) -> None:
-        for size, cell in cells.items():
-            if cell["status"] != "measured":
-                self.no_memory[Cell(name, int(size))] = cell["reason"]
+    def launch(self, row: AnyRow, process: int, folder: Path) -> WorkerProcess:
+        """Start a process of a row in a scratch folder, with a copy of its engine."""
+        engine = None
+        if row.variant.runtime == "tensorrt":
+            engine, built = folder / "engine", ENGINES / row.key
+            if not engine.exists():
+                self.engine_states[row.name] = copy_engine(built / read_record(built).folder, engine)
+        return WorkerProcess(self.job(row, process, engine), folder, self.module)
 
     def folder(self, name: str) -> Path:
         """Return the scratch folder of a row's workers."""
@@ -167,13 +169,30 @@ class Resident:
         return folder
 
     def running(self) -> list[str]:
-        """Return the rows that can be timed."""
-        return [name for name in self.by_name if name in self.workers and name not in self.faults]
+        """Return the rows that can be measured."""
+        return [name for name in self.by_name if name in self.workers]
 
-    def sizes(self, name: str) -> list[int]:
-        """Return the batch sizes of a row that fit into memory."""
-        sizes = self.params.sizes(self.by_name[name].variant.device)
-        return [size for size in sizes if Cell(name, size) not in self.no_memory]
+    def ask(self, name: str, process: int, limit_seconds: float, request: str, **given: Any) -> Answer | None:
+        """Return a worker's answer; None where it fails, which is its row's fault."""
+        if process >= len(self.workers.get(name, [])):
+            return None
+        if name != self._last:
+            time.sleep(REST_SECONDS)
+        self._last = name
+        try:
+            answer = self.workers[name][process].ask(request, limit_seconds, **given)
+        except WorkerError as problem:
+            self.fail(name, Fault("failed", str(problem)))
+            return None
+        if answer["status"] != "measured":
+            self.fail(name, Fault(answer["status"], answer.get("reason", "")))
+            return None
+        return answer
+
+    def fail(self, name: str, fault: Fault) -> None:
+        """Let a row give nothing more."""
+        self.faults[name] = fault
+        self.end_workers(name)
 
     def begin_pass(self) -> None:
         """Note the counters before a pass."""
@@ -184,45 +203,10 @@ class Resident:
         if self.gpu:
             self.gpu.start_cell()
 
-    def block(self, cell: Cell, process: int, number: int) -> float | None:
-        """Run a block; return its median in ms, None where that process gives none of this cell any more."""
-        if cell.row in self.faults or cell in self.no_memory or process >= len(self.workers.get(cell.row, [])):
-            return None
-        if cell.row != self._last:
-            time.sleep(REST_SECONDS)
-        self._last = cell.row
-        began = time.perf_counter()
-        limit = BLOCK_LIMIT_SECONDS + LONGER_THAN_USUAL * self._usual.get(cell, 0.0)
-        try:
-            answer = self.workers[cell.row][process].ask("block", limit, size=cell.size, number=number)
-        except WorkerError as problem:
-            self.faults[cell.row] = Fault("failed", str(problem))
-            self._end_workers(cell.row)
-            return None
-        self._usual[cell] = time.perf_counter() - began
-        if not answer.get("latencies_ns"):
-            self._lost(cell, process, answer)
-            return None
-        block = Block(process=process, number=number, latencies_ns=answer["latencies_ns"])
-        self.busy_seconds += sum(block.latencies_ns) / 1e9
-        self.blocks.setdefault(cell, []).append(block)
-        return statistics.median(block.latencies_ns) / 1e6
-
-    def _lost(self, cell: Cell, process: int, answer: dict[str, Any]) -> None:
-        if answer["status"] != "measured":
-            self.faults[cell.row] = Fault(answer["status"], answer.get("reason", ""))
-            self._end_workers(cell.row)
-        elif process == 0:
-            self.no_memory[cell] = answer["reason"]
-        else:
-            self.remarks[cell.row] = f"process {process + 1}, batch {cell.size}: {answer['reason']}"
-
     def is_whole(self, number: int) -> bool:
-        """Tell whether a pass may count, and keep what disturbed it: if the machine slept, its blocks are dropped."""
+        """Tell whether a pass may count: the machine did not sleep in it; keep what disturbed it."""
         if self._clock.was_set():
             log(f"  pass {number + 1} does not count: the clock was set, or the machine slept")
-            for blocks in self.blocks.values():
-                blocks[:] = [block for block in blocks if block.number != number]
             return False
         seconds = time.perf_counter() - self._began
         workers = self._cpu_seconds() - self._own
@@ -244,46 +228,29 @@ class Resident:
     def add_processes(self, rows: Sequence[str]) -> list[str]:
         """Start a further process of each row, as many as find memory; return the rows of which it runs."""
         before = {name: len(self.workers[name]) for name in rows if name in self.workers}
-        late = self.start([name for name in before if name not in self.faults])
-        for name in late:
+        for name in self.start(list(before)):
             self.remarks[name] = "one process: no memory for a second one"
         return [name for name, count in before.items() if len(self.workers.get(name, [])) > count]
 
-    def finish(self) -> None:
-        """Let every process hand over its result, and end."""
+    def finish(self) -> dict[str, list[Answer]]:
+        """End every process; return what those of each row say of themselves."""
+        found: dict[str, list[Answer]] = {}
         for name in list(self.workers):
             with suppress(WorkerError):  # it was measured; what it would have said of itself is lost
-                self.results[name] = [self._result(worker) for worker in self.workers[name]]
-            self._end_workers(name)
+                found[name] = [worker.ask("end", END_SECONDS) for worker in self.workers[name]]
+            self.end_workers(name)
             if name in self.engine_states:
-                changed = changed_engine(self.by_name[name].key, self.folder(name) / "engine", self.engine_states[name])
-                if changed:
+                states = self.engine_states[name]
+                if changed := changed_engine(self.by_name[name].key, self.folder(name) / "engine", states):
                     self.faults[name] = Fault("failed", changed)
+        return found
 
-    def _result(self, worker: WorkerProcess) -> ProcessResult:
-        answer = worker.ask("end", BLOCK_LIMIT_SECONDS)
-        return ProcessResult(**{**answer, "process": worker.job.process})
-
-    def alone(self, row: Row, folder: Path) -> ProcessResult:
-        """Run a process of a row with no other beside it and nothing compiled; WorkerError if it fails."""
-        folder.mkdir(parents=True, exist_ok=True)
-        limit = self.params.timing.worker_limit_seconds
-        worker = self._worker(row, 0, folder)
-        try:
-            worker.wait_until_ready(limit)
-            for request in ("open", "alone", "end"):
-                answer = worker.ask(request, limit)
-                if answer["status"] != "measured":
-                    raise WorkerError(f"{row.key}: {answer.get('reason', '')}")
-            return ProcessResult(**answer)
-        finally:
-            worker.end()
-
-    def _end_workers(self, name: str) -> None:
+    def end_workers(self, name: str) -> None:
+        """End a row's workers, whatever they are doing."""
         for worker in self.workers.pop(name, []):
             worker.end()
 
     def close(self) -> None:
         """End all workers."""
         for name in list(self.workers):
-            self._end_workers(name)
+            self.end_workers(name)

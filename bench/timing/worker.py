@@ -119,8 +119,9 @@ class Worker:
     def block(self, size: int, number: int) -> dict[str, Any]:
         """Run a block of pass `number`; return its latencies, none and the reason where memory ran out."""
         sets = self.sets[size]
-        batches = sets[number % len(sets)]
-        runs = Runs()
+        batches, runs = sets[number % len(sets)], Runs()
+        if self.cells[size].status != "measured":
+            return {"latencies_ns": [], "reason": self.cells[size].reason}
         with self._guarded([size]):
             calls = block_calls(self.call_ms[size], len(batches), self.job.padding == "fixed")
             runs = run_block(self.session.run, batches, calls, self.call_ms[size])
