@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from made_blocks import cell_of
 
 from bench.classifier.workload import Load, Workload
 from bench.core.params import Precision, Variant
-from bench.core.reports import GpuReading, TimedCell, Work
+from bench.core.reports import GpuReading, Work
 from bench.summary.comparisons import break_even_calls
 from bench.summary.costs import bound, energy, limits, one_off_seconds, raised_peaks, tokens
 
@@ -16,18 +17,7 @@ WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequenc
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}
 
 
-CELL = TimedCell(
-    status="measured",
-    rounds=[0],
-    p50_ms=1.0,
-    process_p50_ms=[1.0],
-    process_mean_ms=[1.0],
-    mean_ms=1.0,
-    samples_per_s=1000.0,
-    work=Work(given_tokens=[2, 3], given_pairs=[4, 9], computed_tokens=[4, 4], computed_pairs=[16, 16]),
-    runs=2,
-    process_runs=[2],
-)
+CELL = cell_of(1, {0: {0: 1.0}})
 
 
 def variant(precision: Precision = "fp16", graph: str = "onnx/fp16.onnx") -> Variant:
@@ -53,7 +43,7 @@ def test_the_limit_without_padding_counts_the_tokens_that_were_given() -> None:
 
 def test_tokens_are_those_of_a_sentence() -> None:
     work = Work(given_tokens=[6, 10], given_pairs=[18, 50], computed_tokens=[8, 12], computed_pairs=[32, 72])
-    expected = {"pass_batches": 2, "tokens_given": 4.0, "tokens_computed": 5.0, "tokens_of_data": None}
+    expected = {"tokens_given": 4.0, "tokens_computed": 5.0, "tokens_of_data": None}
     assert tokens(2, work) == expected
 
 
@@ -67,31 +57,28 @@ def test_a_call_is_bound_by_what_takes_the_larger_part_of_it() -> None:
     assert bound(5.0, 4.7)["bound"] == "gpu-bound"
 
 
-STEADY = [GpuReading(energy_j=joules, window_seconds=2.0) for joules in (200.0, 201.0, 199.0)]
+STEADY = GpuReading(energy_j=200.0, window_seconds=2.0)
 
 
-def test_gross_energy_comes_with_its_uncertainty_and_idle_power_is_taken_off_where_that_is_smaller() -> None:
-    found = energy(STEADY, [500, 500, 500], idle_w=50.0)
-    assert found["gross_energy_mj_per_sample"] == pytest.approx(400.0, rel=1e-3)
-    assert found["gross_energy_low"] < 400.0 < found["gross_energy_high"]
-    assert found["energy_mj_per_sample"] == pytest.approx(200.0, rel=1e-2)
+def test_gross_energy_comes_with_its_uncertainty_and_idle_power_is_taken_off_where_that_is_larger() -> None:
+    found = energy(STEADY, 500, idle_w=50.0)
+    assert found["gross_energy_mj_per_sample"] == pytest.approx(400.0)
+    assert found["gross_energy_low"] == pytest.approx(400 / 1.05)
+    assert found["gross_energy_high"] == pytest.approx(400 * 1.05)
+    assert found["energy_mj_per_sample"] == pytest.approx(200.0)
 
 
 def test_idle_power_that_is_lost_in_the_uncertainty_is_not_taken_off() -> None:
-    uneven = [GpuReading(energy_j=joules, window_seconds=2.0) for joules in (100.0, 200.0, 400.0)]
-    assert "energy_mj_per_sample" not in energy(uneven, [500, 500, 500], idle_w=1.0)
-    assert "energy_mj_per_sample" not in energy(STEADY, [500, 500, 500], idle_w=0.5)
+    assert "energy_mj_per_sample" not in energy(STEADY, 500, idle_w=0.5)
 
 
 def test_a_short_window_is_no_better_than_the_counters_steps() -> None:
-    brief = [GpuReading(energy_j=20.0, window_seconds=0.2)] * 3
-    found = energy(brief, [500, 500, 500], idle_w=None)
+    found = energy(GpuReading(energy_j=20.0, window_seconds=0.2), 500, idle_w=None)
     assert found["gross_energy_high"] / found["gross_energy_mj_per_sample"] == pytest.approx(1.5)
 
 
-def test_energy_is_left_out_where_one_process_has_no_reading() -> None:
-    assert energy([GpuReading(energy_j=200.0, window_seconds=0.5), GpuReading()], [500, 500], 100.0) == {}
-    assert "energy_mj_per_sample" not in energy([GpuReading(energy_j=1.0)], [10], None)
+def test_energy_is_left_out_without_a_reading() -> None:
+    assert energy(None, 500, 100.0) == energy(GpuReading(), 500, 100.0) == energy(STEADY, 0, 100.0) == {}
 
 
 def test_all_that_a_graph_needed_counts_as_spent_once() -> None:

@@ -56,14 +56,17 @@ def test_rows_that_may_be_as_good_stand_with_the_pick() -> None:
 
 
 def test_a_tie_says_by_how_much_it_was_measured_slower() -> None:
-    unsteady = row("torch_cuda_fp16", 16, (1.9, 4.0, 9.0), peak_gpu_mib=500.0)
+    unsteady = row("torch_cuda_fp16", 16, (0.95, 4.0, 9.0), peak_gpu_mib=500.0)
     _, (_, variant, said) = lines_of([50.0], LARGE, unsteady)
     assert variant == "torch_cuda_fp16"
-    assert re.fullmatch(r"0\.\d+× \(0\.\d+× – \d+\.\d+×\), inconclusive", said)
+    told = r": differences below \d\.\d\d× cannot be told"
+    assert re.fullmatch(rf"0\.\d+× \(0\.\d+× – \d+\.\d+×\), inconclusive{told}", said)
 
 
 def test_rows_that_cannot_be_told_apart_do_not_fill_the_table() -> None:
-    unsteady = [row(f"torch_cuda_fp16_{n}", 16, (1.9, 4.0 + n, 9.0), peak_gpu_mib=500.0) for n in range(NEAREST + 2)]
+    unsteady = [
+        row(f"torch_cuda_fp16_{n}", 16, (0.95, 4.0 + n / 10, 9.0), peak_gpu_mib=500.0) for n in range(NEAREST + 2)
+    ]
     assert len(pick_of(50.0, LARGE, *unsteady).ties) == NEAREST + 2
     pick, *ties = lines_of([50.0], LARGE, *unsteady)
     assert [tie[1] for tie in ties] == [f"torch_cuda_fp16_{n}" for n in range(NEAREST)]
@@ -95,10 +98,20 @@ def test_a_better_row_whose_p95_is_not_known_is_no_reason_for_a_yes() -> None:
     pick = pick_of(5.0, LARGE, hidden)
     assert chosen(pick)[1] == 16
     assert [(cell.variant, cell.batch_size) for cell in pick.unknown] == [("ort_cuda_fp16", 64)]
-    assert plain(doubts(pick)) == "too few runs for a p95 of ort_cuda_fp16 at batch 64"
+    assert plain(doubts(pick)) == "p95 or memory of ort_cuda_fp16 at batch 64 was not measured"
 
 
 def test_without_a_pick_rows_of_unknown_p95_are_named() -> None:
     unknown = SMALL | {"p95_ms": None}
     assert [cell.variant for cell in pick_of(5.0, unknown).unknown] == ["ort_cuda_fp16"]
-    assert lines_of([5.0], unknown) == [["5 ms", "unknown: too few runs for ort_cuda_fp16", "–"]]
+    assert lines_of([5.0], unknown) == [["5 ms", "unknown: p95 or memory of ort_cuda_fp16 was not measured", "–"]]
+
+
+def test_a_better_row_whose_memory_was_not_taken_is_named_within_a_limit_of_memory() -> None:
+    beside = row("torch_cuda_fp16", 16, (1.0, 1.01, 1.02))
+    pick = pick_of(5.0, LARGE, beside, max_memory_gib=4.0)
+    assert chosen(pick)[0] == "ort_cuda_fp16"
+    assert [cell.variant for cell in pick.unknown] == ["torch_cuda_fp16"]
+    assert pick_of(5.0, LARGE, beside).unknown == []
+    too_slow = beside | {"p95_ms": 6.0}
+    assert pick_of(5.0, LARGE, too_slow, max_memory_gib=4.0).unknown == []

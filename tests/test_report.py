@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+import random
 from io import StringIO
 from typing import Any
 
@@ -19,9 +18,19 @@ from bench.report.document import plain, to_html, to_markdown
 from bench.report.shown import Context, Shown, shown_of
 from bench.report.terminal import fitted
 from bench.report.texts import notes_blocks, table_blocks
-from bench.report.words import milliseconds, per_second, percent, ratio, seconds, with_interval
-from bench.statistics.rounds import Level, levels
-from bench.summary.comparisons import compare
+from bench.report.words import (
+    MISSING,
+    comparison,
+    milliseconds,
+    per_second,
+    percent,
+    ratio,
+    seconds,
+    significance,
+    with_interval,
+)
+from bench.statistics.blocks import Panel as Timed
+from bench.summary.comparisons import LEVELS, compare
 from bench.summary.serving import COLUMNS as SERVED_COLUMNS
 from bench.summary.serving import Tables
 
@@ -61,13 +70,15 @@ def test_libraries_that_are_not_the_pinned_ones_are_named() -> None:
 
 
 UNKNOWN = (
-    *("options", "reason", "throttling", "other_gpu_processes", "warm_start_seconds", "gpu_busy_ms"),
+    *("options", "reason", "throttling", "other_gpu_processes", "gpu_busy_ms", "unstable", "cut_short", "remark"),
     *("kernel_launches", "bound", "matrix_share", "limit_ms", "limited_by", "limit_share", "energy_mj_per_sample"),
     *("gross_energy_mj_per_sample", "idle_w", "peak_gpu_mib", "break_even_calls", "break_even_cuda_calls"),
-    *("session", "rounds", "aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor", "speedup", "p50_low_ms"),
-    *("p50_high_ms", "speedup_low", "speedup_high", "verdict", "verdict_reason"),
+    *("session", "aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor", "speedup", "p50_low_ms"),
+    *("p50_high_ms", "speedup_low", "speedup_high", "verdict", "verdict_reason", "smallest_difference"),
 )
 """Columns that a made-up row leaves empty."""
+PASSES = 12
+"""Of a made-up row: the medians that it is given come by turns, in an order of its own."""
 
 
 def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> dict[str, Any]:
@@ -87,7 +98,8 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
         "p95_high_ms": p50,
         "mean_ms": p50,
         "samples_per_s": batch * 1000 / p50 if p50 else None,
-        "process_p50_ms": " ".join(map(str, medians)),
+        "blocks_ms": medians,
+        "passes": PASSES,
         "agreement": 1.0,
         "proof": "DWK",
         "cold_start_seconds": 1.0,
@@ -107,20 +119,24 @@ def row(variant: str, batch: int, medians: tuple[float, ...], **more: Any) -> di
 
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Return rows with the level of each from its own processes alone."""
+    """Return rows with where each stands by its blocks, those of a device and batch size in the same passes."""
     found = pd.DataFrame(list(rows))
-    found["p50_level"] = found["mean_level"] = found["p95_level"] = [_level(each) for each in rows]
+    for column in LEVELS:
+        found[column] = None
+    timed = found[found["blocks_ms"].map(len) > 0]
+    for (_, session, _), own in timed.groupby(["device", timed["session"].fillna(""), "batch_size"]):
+        levels = Timed([{0: _blocks(each)} for each in own.itertuples()], session=session).levels()
+        for index, level in zip(own.index, levels, strict=True):
+            for column in LEVELS:
+                found.at[index, column] = level
     return found
 
 
-def _level(row: dict[str, Any]) -> Level | None:
-    own = [float(value) for value in row["process_p50_ms"].split()]
-    if not own:
-        return None
-    rounds = [int(number) for number in (row["rounds"] or "").split()] or range(len(own))
-    [level] = levels([dict(zip(rounds, own, strict=True))])
-    names = frozenset(f"{row['session']} {number}" for number in rounds)
-    return replace(level, log_level=math.log(row["p50_ms"]), rounds=names)
+def _blocks(row: Any) -> dict[int, float]:
+    """Return what the blocks of a row gave, by pass."""
+    medians = [row.blocks_ms[number % len(row.blocks_ms)] for number in range(int(row.passes))]
+    random.Random(f"{row.variant} {row.batch_size}").shuffle(medians)
+    return dict(enumerate(medians))
 
 
 def tables(*rows: dict[str, Any]) -> Tables:
@@ -153,9 +169,13 @@ def results(*rows: dict[str, Any], real: bool = False) -> str:
 def test_the_fastest_has_those_beside_it_that_may_be_as_fast() -> None:
     slower = row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2))
     [clear] = panel(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)), slower).fastest
-    [unclear] = panel(row("ort_cpu_fp32", 1, (9.0, 9.1, 10.1)), slower).fastest
+    [unclear] = panel(row("ort_cpu_fp32", 1, (8.0, 9.1, 11.5)), slower).fastest
     assert (clear.cell.variant, clear.cell.p50_ms, clear.ties) == ("ort_cpu_fp32", 9.1, [])
     assert [(tie.variant, tie.p50_ms) for tie in unclear.ties] == [("torch_cpu_fp32", 10.1)]
+    assert clear.smallest is None
+    assert unclear.smallest is not None
+    told = f"`torch_cpu_fp32` (10.10 ms): differences below {unclear.smallest:.2f}× cannot be told"
+    assert significance(unclear) == f"not significantly faster than {told}"
 
 
 def test_of_many_ties_the_nearest_are_named_and_the_rest_counted() -> None:
@@ -172,13 +192,65 @@ def test_the_verdict_on_int8_flips_with_the_data() -> None:
     [faster] = panel(row("ort_cpu_int8", 1, (5.0, 5.1)), fp32).precisions
     [slower] = panel(row("ort_cpu_int8", 1, (20.0, 20.2)), fp32).precisions
     assert (faster.runtime, faster.precision) == ("onnxruntime", "int8")
-    assert faster.by_batch[1].value == pytest.approx(1.98, abs=0.01)
+    assert faster.by_batch[1].value == pytest.approx(1.99, abs=0.01)
     assert [each.by_batch[1].verdict for each in (faster, slower)] == ["faster", "slower"]
 
 
-def test_one_process_is_never_enough_for_a_verdict() -> None:
-    rows = list(table(row("a_cpu_fp32", 1, (1.0,)), row("b_cpu_fp32", 1, (9.0,))).itertuples())
-    assert compare(rows[0], rows[1]).verdict == "inconclusive"
+def test_three_passes_are_never_enough_for_a_verdict() -> None:
+    rows = list(table(row("a_cpu_fp32", 1, (1.0,), passes=3), row("b_cpu_fp32", 1, (9.0,), passes=3)).itertuples())
+    found = compare(rows[0], rows[1])
+    assert (found.verdict, found.interval, found.reason) == ("inconclusive", None, "too few passes")
+
+
+def test_an_inconclusive_verdict_names_the_smallest_difference_that_could_have_been_told() -> None:
+    rows = row("ort_cpu_fp32", 1, (8.0, 9.1, 11.5)), row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2))
+    found = compare(*table(*rows).itertuples())
+    assert found.verdict == "inconclusive"
+    assert found.interval is not None
+    half = found.interval.high / found.interval.value
+    assert found.smallest == pytest.approx(half * 1.02)
+    assert comparison(found).endswith(f"inconclusive: differences below {half * 1.02:.2f}× cannot be told")
+    sure = compare(*table(row("ort_cpu_fp32", 1, (5.0, 5.1)), rows[1]).itertuples())
+    assert comparison(sure).endswith("faster")
+    view = {"verdict": "inconclusive", "speedup_low": 0.9, "speedup_high": 1.2, "smallest_difference": 1.18}
+    told = "inconclusive: differences below 1.18× cannot be told, 0.90× – 1.20×"
+    assert COLUMNS["verdict"].write(view) == told
+    assert COLUMNS["verdict"].write({**view, "verdict": "faster"}) == "faster, 0.90× – 1.20×"
+    jumps = {**view, "verdict_reason": "a jumps"}
+    assert COLUMNS["verdict"].write(jumps) == "inconclusive: a jumps, 0.90× – 1.20×"
+
+
+def test_a_row_that_jumps_says_how_and_has_no_interval() -> None:
+    jumping = row("ort_cpu_fp32", 1, (0.3, 0.3, 5.1), unstable="usually 0.300 ms, at worst 5.10 ms")
+    steady = row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2))
+    rows = list(table(jumping, steady).itertuples())
+    found = compare(*rows)
+    assert (found.verdict, found.interval, found.reason) == ("inconclusive", None, "ort_cpu_fp32 jumps")
+    assert "Unstable: `ort_cpu_fp32` at batch 1, usually 0.300 ms, at worst 5.10 ms; it has no interval" in notes(
+        jumping, steady
+    )
+    view, _ = shown(jumping, steady).timed(panel(jumping, steady))
+    assert COLUMNS["p50_interval"].write(view) == "unstable"
+    assert COLUMNS["status"].write(view) == "measured, unstable: usually 0.300 ms, at worst 5.10 ms"
+
+
+def test_a_row_that_did_not_run_alone_has_dashes_that_are_explained() -> None:
+    alone = row("torch_cuda_fp32", 1, (4.0, 4.1), peak_gpu_mib=812.0, gross_energy_mj_per_sample=41.5)
+    beside = row("ort_cuda_fp16", 1, (0.3, 0.31), peak_host_mib=None, cold_start_seconds=None)
+    seen = shown(alone, beside)
+    [first, second] = seen.timed(panel(alone, beside))
+    assert (first["variant"], second["variant"]) == ("ort_cuda_fp16", "torch_cuda_fp32")
+    for key in ("memory", "energy", "start_up", "bottleneck"):
+        assert COLUMNS[key].write(first) == MISSING
+    assert COLUMNS["memory"].write(second) == "812 MiB"
+    for text in (notes(alone, beside), results(alone, beside)):
+        assert text.count("come from a process that runs alone") == 1
+
+
+def test_a_run_that_was_cut_short_says_so_once() -> None:
+    rows = [row("ort_cpu_fp32", size, (1.0, 1.1), cut_short="cut short by Ctrl-C") for size in (1, 4)]
+    told = "The timing was cut short by Ctrl-C: what is undecided might have been decided."
+    assert notes(*rows).count(told) == results(*rows).count(told) == 1
 
 
 def by_variant(*rows: dict[str, Any]) -> ByVariant:

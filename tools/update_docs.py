@@ -63,13 +63,21 @@ def filled() -> Iterator[tuple[Path, str]]:
 
 def with_blocks(text: str) -> str:
     """Return a page with other content between the marks of its blocks; ValueError for marks that are none."""
-    new, count = BLOCK.subn(lambda found: f"{found[1]}\n{content_of(found[2], found[3])}\n<!-- end -->", text)
+    new, count = BLOCK.subn(drawn_anew, text)
     if count != text.count("<!-- ") / 2:
         raise ValueError("wanted <!-- KIND NAME --> and <!-- end --> by turns")
     return new
 
 
 BLOCK = re.compile(r"(<!-- (\w+)(?: ([\w.-]+))? -->)\n.*?<!-- end -->", re.DOTALL)
+
+
+def drawn_anew(block: re.Match[str]) -> str:
+    """Return a block with other content; verdicts of a run that was timed in rounds stay as they are."""
+    kind, name = block[2], block[3]
+    if kind == "summary" and name and RecordedRun.read(RUNS / name).is_in_rounds:
+        return block[0]
+    return f"{block[1]}\n{content_of(kind, name)}\n<!-- end -->"
 
 
 def content_of(kind: str, name: str | None) -> str:

@@ -30,10 +30,14 @@ class Cell(Finding):
 
 
 class Fastest(Finding):
-    """The cell with the lowest p50 at a batch size, and those that it is not surely faster than, fastest first."""
+    """The cell with the lowest p50 at a batch size, and those that it is not surely faster than, fastest first.
+
+    `smallest`: the smallest difference to these that the run could have told; None where its width is not the reason.
+    """
 
     cell: Cell
     ties: list[Cell]
+    smallest: float | None = None
     is_only: bool
     baseline: str | None
     speedup: float | None

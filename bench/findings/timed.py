@@ -47,7 +47,11 @@ def fastest_cells(rows: Rows) -> Iterator[models.Fastest]:
         best, *ties = fastest_and_ties(group)
         is_baseline = best.variant == known(best, "baseline")
         against = {name: None if is_baseline else known(best, name) for name in ("baseline", "speedup")}
-        yield models.Fastest(cell=cell_of(best), ties=list(map(cell_of, ties)), is_only=len(group) == 1, **against)
+        open_ones = (found for row in ties if (found := compare(best, row)).verdict == "inconclusive")
+        smallest = max(present(found.smallest for found in open_ones), default=None)
+        cells = list(map(cell_of, ties))
+        is_only = len(group) == 1
+        yield models.Fastest(cell=cell_of(best), ties=cells, smallest=smallest, is_only=is_only, **against)
 
 
 def picks(rows: Rows, settings: ReportSettings) -> Iterator[models.Pick]:
@@ -62,10 +66,10 @@ def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings)
     within = [row for row in fitting if row.p95_ms is not None and row.p95_ms <= budget_ms]
     best, *others = sorted(within, key=lambda row: -row.samples_per_s) or [None]
     if best is None:
-        is_limited = settings.max_memory_gib is not None
-        doubtful = [row for row in rows if (is_limited and memory_mib(row) is None) or _may_keep(row, budget_ms)]
+        doubtful = [row for row in rows if _may_be_picked(row, budget_ms, settings)]
         return models.Pick(budget_ms=budget_ms, cell=None, p95_high_ms=None, ties=[], unknown=[*map(cell_of, doubtful)])
-    hidden = (row for row in fitting if row.samples_per_s > best.samples_per_s and _may_keep(row, budget_ms))
+    better = (row for row in rows if row.samples_per_s > best.samples_per_s)
+    hidden = (row for row in better if _may_be_picked(row, budget_ms, settings))
     return models.Pick(
         budget_ms=budget_ms,
         cell=cell_of(best),
@@ -75,8 +79,13 @@ def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings)
     )
 
 
-def _may_keep(row: Any, budget_ms: float) -> bool:
-    return is_missing(row.p95_ms) and bool(row.p50_ms <= budget_ms)
+def _may_be_picked(row: Any, budget_ms: float, settings: ReportSettings) -> bool:
+    """Tell whether a row may be within both limits: its p95 or its memory is not known, and what is known is."""
+    memory, limit_gib = memory_mib(row), settings.max_memory_gib
+    is_unmeasured = limit_gib is not None and memory is None
+    fits = limit_gib is None or memory is None or memory <= limit_gib * 1024
+    least_ms = row.p50_ms if is_missing(row.p95_ms) else row.p95_ms
+    return fits and bool(least_ms <= budget_ms) and (is_missing(row.p95_ms) or is_unmeasured)
 
 
 def memory_mib(row: Any) -> float | None:

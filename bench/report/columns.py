@@ -21,6 +21,7 @@ from bench.report.words import (
     seconds,
     share,
     three_digits,
+    untold,
     with_interval,
 )
 from bench.summary.serving import SHARES
@@ -95,9 +96,17 @@ def _verdict(view: View) -> str:
     if _lacks(view, "verdict"):
         return MISSING
     limits = between(ratio, view.get("speedup_low"), view.get("speedup_high"))
-    reason = "" if _lacks(view, "verdict_reason") else f": {view['verdict_reason']}"
     apart = ", different sessions" if view.get("moved") else ""
-    return f"{view['verdict']}{reason}{apart}" + ("" if limits == MISSING else f", {limits}")
+    reason = untold(view.get("smallest_difference")) if view["verdict"] == "inconclusive" else ""
+    reason = reason if _lacks(view, "verdict_reason") else view["verdict_reason"]
+    parts = [f"{view['verdict']}{apart}{f': {reason}' if reason else ''}", *([] if limits == MISSING else [limits])]
+    return ", ".join(parts)
+
+
+def _p50_interval(view: View) -> str:
+    if not _lacks(view, "unstable"):
+        return "unstable"
+    return between(milliseconds, view.get("p50_low_ms"), view.get("p50_high_ms"))
 
 
 def _bottleneck(view: View) -> str:
@@ -204,7 +213,7 @@ COLUMNS: dict[str, Column] = {
     "no_op_p99": Column("no-op p99 at its rate", ("load",), _text("{null_p99_ms:ms}"), "ms"),
     "remarks": Column("remarks", ("served",), _text("{remarks}"), is_text=True),
     "p50": Column("p50", ("rows", "fastest"), _text("{p50_ms:ms}"), "ms"),
-    "p50_interval": Column("95% interval", ("rows", "fastest"), _text("{p50_low_ms:ms} – {p50_high_ms:ms}"), rank=3),
+    "p50_interval": Column("95% interval", ("rows", "fastest"), _p50_interval, rank=3),
     "p95": Column("p95", ("rows",), _text("{p95_ms:ms}"), "ms", rank=11),
     "mean": Column("mean", ("rows",), _text("{mean_ms:ms}"), "ms", rank=12),
     "samples_per_s": Column("samples/s", ("rows", "picks"), _text("{samples_per_s:rate}"), rank=1),

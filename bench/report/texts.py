@@ -11,14 +11,14 @@ from bench.report.words import (
     comparison,
     left_out,
     milliseconds,
-    nearest,
     pair,
     per_second,
-    percent,
     ratio,
     serve_with,
+    share,
     terms,
     three_digits,
+    ties,
     verdict,
 )
 
@@ -33,6 +33,10 @@ LOAD_LEGEND = (
     "confidence that at most 1% is over latency. % of closed-loop peak: of what the same processes answer with all "
     "requests at once (Offline). Vs best: the ratio with its interval, for all pairs of rows together."
 )
+ALONE = (
+    "Memory, energy, kernels, operators and cold start come from a process that runs alone, after the passes: of the "
+    f"baseline and of rows that may be the fastest at a batch size; {MISSING} for the others."
+)
 
 
 def table_blocks(shown: Shown) -> Iterator[str]:
@@ -44,6 +48,7 @@ def table_blocks(shown: Shown) -> Iterator[str]:
         yield from _answers(shown, panel)
         if timed := shown.timed(panel):
             yield grid("rows", timed)
+        yield from _cut_short(panel)
         yield bullets(left_out(panel.not_timed))
     yield _legend(shown)
 
@@ -113,11 +118,15 @@ def _legend(shown: Shown) -> str:
     named = (f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if device in baselines)
     return (
         "A latency is one call, host arrays in, host logits out, copies included. "
-        f"Speed-up: against {', '.join(named)} at the same batch size, of p50. p50, p95 and mean: geometric means of "
-        "the processes' own. Their 95% intervals are for another run of the same row; that of a speed-up holds for all "
-        "pairs of rows together; faster, slower and tie need the whole interval beyond or inside a margin"
-        f"{margins(shown.findings)}, else the verdict is inconclusive. p95: {MISSING} where there were too few runs. "
-        "Bottleneck: the part of a call in which the GPU works, or the part of the CPU's work that is GEMMs. "
+        "Rows are timed in passes: in each, every row gets a block (a few calls, on the same sentences) at each batch "
+        "size, in random order. p50 and mean: geometric means over passes of the blocks' medians and means; p95: "
+        f"of all calls, {MISSING} where they were too few. Their 95% intervals are for another run of the same row. "
+        f"Speed-up: against {', '.join(named)} at the same batch size, of p50; its 95% intervals hold together, for "
+        "all comparisons of a device and for the looks that end the timing of a row. Faster, slower and tie need the "
+        f"whole interval beyond or inside a margin{margins(shown.findings)}, else the verdict is inconclusive, with "
+        "the smallest difference that this run could have told. Unstable: its slowest block took ten times as long as "
+        "its fastest, so it has no interval. "
+        f"{ALONE} Bottleneck: the part of a call in which the GPU works, or the part of the CPU's work that is GEMMs. "
         "Significant: the whole interval of the ratio to every other row is beyond the margin. "
         "Cold start: from process start to the first result. Set-up cost: export, conversion and engine build. "
         "Padding: fixed, to the sequence length; longest, to the longest sentence of the batch, rounded up; none, "
@@ -126,8 +135,8 @@ def _legend(shown: Shown) -> str:
         "precision, a large copy), as a share of p50; without padding: the same for the tokens that were given alone. "
         "mJ/sample: from the GPU's own counter, idle power included. "
         "Agreement: share of predictions whose label is the fp32 reference's. "
-        "Accuracy: over the labelled sentences (at most timing.accuracy_sentences, the same for every row), Wilson's "
-        "interval. Loss: against the fp32 reference on the same "
+        "Accuracy: over the labelled sentences (at most timing.accuracy_sentences, the same for every row that ran "
+        "alone; of the others those of its blocks), Wilson's interval. Loss: against the fp32 reference on the same "
         "sentences; p: McNemar's exact test. "
         "Proof: D the device, W the type of the weights, K the arithmetic of the kernels were seen and agree with the "
         "label; - not recorded. Everything else that is known about a row: `summary.csv`."
@@ -142,9 +151,10 @@ def notes_blocks(shown: Shown) -> Iterator[str]:
     yield bullets(context.hardware_lines())
     yield (
         "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin"
-        f"{margins(findings)}; the interval holds for all pairs of rows together. Otherwise it is inconclusive: "
-        "this run cannot say."
+        f"{margins(findings)}; the intervals hold together, for all comparisons of a device. Otherwise it is "
+        "inconclusive: smaller differences than it names are below what this run can tell."
     )
+    yield ALONE
     yield "## Common assumptions, tested on this run"
     yield bullets(map(assumption, findings.assumptions))
     for panel in findings.panels:
@@ -183,21 +193,35 @@ def _counted(found: Assumption) -> str:
 
 def _panel(panel: Panel) -> Iterator[str]:
     padded = [padding(way, pairs) for way, pairs in panel.paddings.items()]
+    yield from _cut_short(panel)
     yield bullets([*_fastest(panel), *padded, *map(_tensorrt, panel.tensorrt)])
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
     if panel.noise:
-        yield bullets([*([_energy(panel.least_energy)] if panel.least_energy else []), *_noise(panel.noise)])
+        energy = [_energy(panel.least_energy)] if panel.least_energy else []
+        yield bullets([*energy, *_unstable(panel), *_noise(panel.noise)])
+
+
+def _cut_short(panel: Panel) -> Iterator[str]:
+    """Yield why rows got fewer passes than timing.minutes allows, once a reason."""
+    found = dict.fromkeys(each.value for each in panel.disturbances if each.kind == "cut short")
+    yield from (f"The timing was {reason}: what is undecided might have been decided." for reason in found)
+
+
+def _unstable(panel: Panel) -> Iterator[str]:
+    for each in panel.disturbances:
+        if each.kind == "unstable":
+            yield f"Unstable: `{each.variant}` at batch {each.batch_size}, {each.value}; it has no interval."
 
 
 def _fastest(panel: Panel) -> Iterator[str]:
     for each in panel.fastest:
         cell, speedup = each.cell, each.speedup
         against = f", {ratio(speedup)} as fast as `{each.baseline}`" if speedup and each.baseline else ""
-        ties = f"; no significant difference to {nearest(each.ties)}" if each.ties else ""
+        tied = f"; no significant difference to {ties(each)}" if each.ties else ""
         lowest = f"`{cell.variant}` has the lowest p50, {milliseconds(cell.p50_ms)} ms"
-        yield f"Batch {cell.batch_size}: {lowest}{against}{ties}."
+        yield f"Batch {cell.batch_size}: {lowest}{against}{tied}."
 
 
 def padding(way: str, found: list[Pair]) -> str:
@@ -248,28 +272,26 @@ def _energy(least: Energy) -> str:
 def _noise(noise: Noise) -> Iterator[str]:
     yield _control(noise)
     if noise.spread and noise.widest:
-        middle, most = map(percent, noise.spread)
+        middle, most = map(share, noise.spread)
         yield (
-            f"Between the processes of a cell, the slowest median is {middle} above the fastest (median over cells); "
-            f"at most {most}, at `{noise.widest.variant}` batch {noise.widest.batch_size}."
+            f"Slow blocks of a cell (its 90th percentile) take {middle} longer than fast ones (its 10th; median over "
+            f"cells), at most {most}, at `{noise.widest.variant}` batch {noise.widest.batch_size}."
         )
-    else:
-        yield "Each row was timed in one process, so nothing shows how much another process would differ."
     if noise.loop:
         middle, most = map(ratio, noise.loop)
         yield (
-            "The calibration loop on the CPU, timed before and after each cell in each process: its slowest time of a "
-            f"cell is {middle} its fastest (median over cells), at most {most}."
+            "The calibration loop on the CPU, timed before each pass: its slowest time in a cell's passes is "
+            f"{middle} its fastest (median over cells), at most {most}."
         )
-    yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy while a variant was timed."
+    yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy, on average over a cell's passes."
 
 
 def _control(noise: Noise) -> str:
     if noise.control is None:
-        return "A/A row: the baseline was not timed twice, so nothing shows how much two equal rows differ here."
+        return "A/A row: none was timed, so nothing shows how much two equal rows differ here."
     parts = [f"{comparison(found)}, at batch {size}" for size, found in noise.controls.items()]
     void = " Equal rows came out as different, so every verdict of this panel is inconclusive." * noise.is_voided
-    return f"A/A row: `{noise.control}` against itself, timed in the same rounds: {'; '.join(parts)}.{void}"
+    return f"A/A row: `{noise.control}` against itself, in the same passes: {'; '.join(parts)}.{void}"
 
 
 def _load(shown: Shown) -> Iterator[str]:

@@ -139,11 +139,16 @@ def comparison(found: Comparison, words: Any = None) -> str:
 
 
 def verdict(found: Comparison, words: Any = None) -> str:
-    """Return the verdict, with why it could be nothing else, or that the two were timed in different sessions."""
+    """Return the verdict, with why it is inconclusive, or that the two were timed in different sessions."""
     apart = ", different sessions" if found.is_apart and not found.reason else ""
     noise = " within the noise floor" if found.is_within_noise else ""
-    reason = f": {found.reason}" if found.reason else ""
-    return f"{(words or {}).get(found.verdict, found.verdict)}{noise}{apart}{reason}"
+    reason = found.reason or (untold(found.smallest) if found.verdict == "inconclusive" else "")
+    return f"{(words or {}).get(found.verdict, found.verdict)}{noise}{apart}{f': {reason}' if reason else ''}"
+
+
+def untold(smallest: Any) -> str:
+    """Say which differences a run could not have told; empty where that is not known."""
+    return "" if is_missing(smallest) else f"differences below {ratio(smallest)} cannot be told"
 
 
 def pair(found: Pair) -> str:
@@ -170,13 +175,19 @@ def significance(found: Fastest) -> str:
     """Say whether the fastest cell is significantly faster than each other one, or than which ones it is not."""
     if found.is_only:
         return "the only row"
-    return f"not significantly faster than {nearest(found.ties)}" if found.ties else "yes, against every other row"
+    return f"not significantly faster than {ties(found)}" if found.ties else "yes, against every other row"
+
+
+def ties(found: Fastest) -> str:
+    """Name the cells that the fastest one cannot be told apart from, with the smallest difference that could be."""
+    least = untold(found.smallest)
+    return nearest(found.ties) + (f": {least}" if least else "")
 
 
 def no_pick(pick: Pick) -> str:
     """Say why no cell is picked for a budget."""
     unknown = ", ".join(dict.fromkeys(f"`{cell.variant}`" for cell in pick.unknown))
-    return f"unknown: too few runs for {unknown}" if unknown else "no row stays within it"
+    return f"unknown: p95 or memory of {unknown} was not measured" if unknown else "no row stays within it"
 
 
 def doubts(pick: Pick) -> str:
@@ -193,7 +204,7 @@ def doubts(pick: Pick) -> str:
         found.append(f"p95 may be {milliseconds(pick.p95_high_ms)} ms")
     if pick.unknown:
         at = ", ".join(f"`{cell.variant}` at batch {cell.batch_size}" for cell in pick.unknown)
-        found.append(f"too few runs for a p95 of {at}")
+        found.append(f"p95 or memory of {at} was not measured")
     return "; ".join(found) or "yes"
 
 

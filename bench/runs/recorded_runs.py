@@ -33,6 +33,11 @@ from bench.summary.table_file import read_summary
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
 PARTS = (MEASURED_WITH, PACKED, SERVING_CSV.name, SUMMARY_CSV.name)
 """What a kept run is made of; README.md is drawn from them."""
+TIMED_IN_ROUNDS = (
+    "Timed in rounds, by an earlier version: its figures and verdicts are those of its time, and are compared with no "
+    "newer run's."
+)
+"""What the README.md of such a run says first."""
 LOCK = Path("dvc.lock")
 MADE_OF = ("artifacts/model", "artifacts/sentences", "artifacts/inputs", "artifacts/onnx", "artifacts/engines")
 MEND = "restore it with git, or record the run again with --replace"
@@ -84,6 +89,8 @@ class RecordedRun:
     serving: pd.DataFrame
     curves: Curves = field(default_factory=dict)
     """The rates that were tried of each row under load."""
+    kept_page: str = ""
+    """The README.md of a run that was timed in rounds, which cannot be drawn anew."""
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
@@ -93,13 +100,15 @@ class RecordedRun:
         samples = unpack_samples(folder)
         served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
         environment, provenance, params, export = (found[name] for name in ("environment", "model", "params", "export"))
-        table = read_summary(folder / SUMMARY_CSV.name, MEND)
-        if not is_in_rounds(table):
+        table, page = read_summary(folder / SUMMARY_CSV.name, MEND), ""
+        if is_in_rounds(table):
+            page = (folder / README).read_text(encoding="utf-8") if (folder / README).is_file() else ""
+        else:
             reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}
             table = with_levels(table, reports, params["baselines"])
         serving = read_serving(folder / SERVING_CSV.name, MEND)
         lengths, curves = found["lengths"] or {}, curves_of(served)
-        return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves)
+        return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves, page)
 
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
@@ -107,8 +116,17 @@ class RecordedRun:
         return Context(self.environment, self.provenance, self.export, settings, self.lengths, read_pins())
 
     def readme(self) -> str:
-        """Return the run's README.md: its tables."""
-        return to_markdown(table_blocks(self.shown()))
+        """Return the run's README.md: its tables; of a run that was timed in rounds the page that was kept, marked."""
+        if not self.is_in_rounds:
+            return to_markdown(table_blocks(self.shown()))
+        title, _, rest = self.kept_page.partition("\n\n")
+        mark = "" if TIMED_IN_ROUNDS in rest else f"{TIMED_IN_ROUNDS}\n\n"
+        return f"{title}\n\n{mark}{rest}"
+
+    @property
+    def is_in_rounds(self) -> bool:
+        """Whether it was timed in rounds of processes, by an earlier version."""
+        return is_in_rounds(self.table)
 
     def shown(self) -> Shown:
         """Return the run as reports read it; its findings are computed anew."""
@@ -197,10 +215,10 @@ def pack_samples(params: Params, folder: Path) -> None:
 
 
 def _by_block(runs: pd.DataFrame) -> dict[str, list[list[int]]]:
-    """Return whole nanoseconds, which is what was measured, by batch size and block, in the order of the calls."""
+    """Return whole nanoseconds, which is what was measured, by batch size and block, in the order of the report."""
     nanoseconds = (runs["latency_ms"] * 1e6).round().astype(int)
     found: dict[str, list[list[int]]] = {}
-    for (batch, *_), own in nanoseconds.groupby([runs["batch"], runs["pass"], runs["process"]]):
+    for (batch, *_), own in nanoseconds.groupby([runs["batch"], runs["pass"], runs["process"]], sort=False):
         found.setdefault(str(batch), []).append(own.tolist())
     return found
 

@@ -50,6 +50,11 @@ def verdict(speedup: Interval | None, margin: float) -> Verdict:
     return "tie" if 1 / limit <= speedup.low and speedup.high <= limit else "inconclusive"
 
 
+def smallest_difference(found: Interval, margin: float) -> float:
+    """Return the smallest ratio that an interval this wide could have shown to be beyond the margin."""
+    return found.high / found.value * (1 + margin)
+
+
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """Return the 95% interval of a share (Wilson's score interval, 1927); ValueError without any trial."""
     if total < 1:

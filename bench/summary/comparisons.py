@@ -19,11 +19,14 @@ from bench.core.partners import partners
 from bench.core.reports import BlockTimes, Report, TimedCell, TimingSession
 from bench.statistics.blocks import Blocks, Level, Panel, estimate, pool_processes
 from bench.statistics.decisions import AT_THE_END, Family, Pair, decide
-from bench.statistics.intervals import Interval, Verdict, verdict
+from bench.statistics.intervals import Interval, Verdict, smallest_difference, verdict
 from bench.summary.table_file import Row, is_missing, known
 
 Quantity = Literal["latency", "throughput"]
-COMPARED = ("speedup", "speedup_low", "speedup_high", "verdict", "verdict_reason", "break_even_calls")
+COMPARED = (
+    *("speedup", "speedup_low", "speedup_high", "verdict", "verdict_reason", "smallest_difference"),
+    "break_even_calls",
+)
 QUANTITIES = ("p50", "mean")
 LIMITS = tuple(f"{quantity}_{end}_ms" for quantity in (*QUANTITIES, "p95") for end in ("low", "high"))
 LEVELS = tuple(f"{quantity}_level" for quantity in QUANTITIES)
@@ -46,6 +49,8 @@ class Comparison:
     """The two were not timed in the same passes: they are compared through the baseline, which was timed with both."""
     reason: str = ""
     """Why an inconclusive verdict could be nothing else."""
+    smallest: float | None = None
+    """The smallest ratio that this run could have told, where it is only the interval's width that decides nothing."""
 
 
 def block_values(cell: BlockTimes, quantity: str) -> Blocks:
@@ -129,8 +134,12 @@ def _put(table: pd.DataFrame, index: Any, quantity: str, level: Level) -> None:
     if promised := level.of_another_run():
         table.loc[index, [f"{quantity}_low_ms", f"{quantity}_high_ms"]] = promised.low, promised.high
     if level.is_unstable and quantity == "p50":
-        own = np.exp(np.concatenate(level.panel.logs[level.place]))
-        table.at[index, "unstable"] = f"usually {np.nanmedian(own):.3g} ms, at worst {np.nanmax(own):.3g} ms"
+        own = np.exp(level.panel.logs[level.place])
+        table.at[index, "unstable"] = f"usually {_ms(np.nanmedian(own))}, at worst {_ms(np.nanmax(own))}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 100 else f"{value:#.3g} ms"
 
 
 def _put_p95(table: pd.DataFrame, row: Any, cell: Any) -> None:
@@ -263,6 +272,7 @@ def _against(baseline: Any, row: Any) -> Row:
         "speedup_high": found.interval and found.interval.high,
         "verdict": found.verdict,
         "verdict_reason": found.reason or None,
+        "smallest_difference": found.smallest,
         "break_even_calls": break_even_calls(row.one_off_seconds, baseline.mean_ms, row.mean_ms),
     }
 
@@ -316,7 +326,8 @@ def compare(first: Any, second: Any, quantity: Quantity = "latency") -> Comparis
     margin = max(_both(first, second, "margin"))
     said: Verdict = "inconclusive" if reason else verdict(interval, margin)
     is_noise = said == "tie" and max(_both(first, second, "noise_floor")) >= margin
-    return Comparison(value, interval, said, is_noise, is_apart, reason)
+    smallest = smallest_difference(interval, margin) if interval and not reason else None
+    return Comparison(value, interval, said, is_noise, is_apart, reason, smallest)
 
 
 def _both(first: Any, second: Any, name: str) -> tuple[float, float]:

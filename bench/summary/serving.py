@@ -16,7 +16,7 @@ from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
-from bench.statistics.intervals import verdict
+from bench.statistics.intervals import smallest_difference, verdict
 from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at, shows_p99
 from bench.statistics.rounds import Level, levels, ratio
 from bench.summary.comparisons import Comparison
@@ -287,7 +287,9 @@ def compare_served(first: Any, second: Any) -> Comparison:
     if first.session != second.session:
         return Comparison(value, None, "inconclusive", is_apart=True, reason="served in different sessions")
     found = ratio(first.level, second.level, int(first.comparisons))
-    return Comparison(value, found, verdict(found, float(first.margin)))
+    margin = float(first.margin)
+    smallest = smallest_difference(found, margin) if found else None
+    return Comparison(value, found, verdict(found, margin), smallest=smallest)
 
 
 def budgets_around(configured_ms: float) -> list[float]:

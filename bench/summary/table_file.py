@@ -18,10 +18,7 @@ Row = dict[str, Any]
 """The figures of one row, by column."""
 Rows = Sequence[Any]
 """Rows of a table, a figure an attribute."""
-TEXTS = (
-    *("variant", "session", "rounds", "process_p50_ms", "process_p95_ms", "process_mean_ms", "process_per_s"),
-    *("options", "unstable", "remark", "cut_short"),
-)
+TEXTS = ("variant", "session", "process_per_s", "options", "verdict_reason", "unstable", "remark", "cut_short")
 """Columns whose cells hold several numbers, or one that must not change."""
 FIGURES = ("p50_ms", "mean_ms", "samples_per_s", "runs")
 """What every measured row has."""
