@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from conftest import ROOT, Project, tiny_params
 
 from bench.core.errors import ParameterError
-from bench.core.params import DEFAULT_BASELINES, DEFAULT_SERVED, DEFAULT_TIMING, Params, load_params
+from bench.core.params import DEFAULT_BASELINES, DEFAULT_SERVED, Params, load_params
 
 Change = Callable[[dict[str, Any]], Any]
 CPU = "torch_cpu_fp32"
@@ -22,7 +23,10 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p.update(batchsize=4),
         "batchsize: unknown key, allowed: model, dataset, sequence_length",
     ),
-    "unknown nested key": (lambda p: p["timing"].update(runs=4), "timing.runs: unknown key, allowed: processes,"),
+    "unknown nested key": (
+        lambda p: p["timing"].update(runs=4),
+        "timing.runs: unknown key, allowed: minutes, target_interval,",
+    ),
     "unknown key of a gate for random weights": (
         lambda p: p["quality"]["int8"].update(synthetic={"max_relative_error": 1.0, "min_agreement": 0.5, "loss": 1}),
         "quality.int8.synthetic.loss: unknown key, allowed: max_relative_error, min_agreement",
@@ -77,7 +81,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
         "timing.processes: got 'three', allowed: a valid integer",
     ),
     "number as text": (lambda p: p.update(sequence_length="16"), "sequence_length: got '16', allowed: a valid integer"),
-    "missing key": (lambda p: p["timing"].pop("min_runs"), "timing.min_runs: missing"),
+    "missing key": (lambda p: p["timing"].pop("minutes"), "timing.minutes: missing"),
     "a precision of a variant without a gate": (
         lambda p: p["quality"].pop("int8"),
         "quality.int8: missing, allowed: an entry for each precision of the variants",
@@ -87,18 +91,22 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p["serving"]["variants"].append("ort_cpu_fp23"),
         "serving.variants: got 'ort_cpu_fp23', allowed: torch_cpu_fp32, ort_cpu_fp32",
     ),
-    "infinite time": (lambda p: p["timing"].update(max_seconds=float("inf")), "timing.max_seconds: got inf"),
-    "most below least": (
-        lambda p: p["timing"].update(min_seconds=9.0, max_seconds=1.0),
-        "timing.max_seconds: got 1.0, allowed: at least min_seconds (9.0)",
+    "infinite time": (lambda p: p["timing"].update(minutes=float("inf")), "timing.minutes: got inf, allowed: "),
+    "a negative time": (
+        lambda p: p["timing"].update(minutes=-1),
+        "timing.minutes: got -1, allowed: greater than or equal to 0",
     ),
-    "fewer rounds at most than at least": (
-        lambda p: p["timing"].update(processes=4, max_processes=3),
-        "timing.max_processes: got 3, allowed: at least processes (4)",
+    "an interval without a width": (
+        lambda p: p["timing"].update(target_interval=0),
+        "timing.target_interval: got 0, allowed: greater than 0",
+    ),
+    "an interval wider than what it is of": (
+        lambda p: p["timing"].update(target_interval=5),
+        "timing.target_interval: got 5, allowed: less than 1",
     ),
     "a number that no machine can meet": (
-        lambda p: p["timing"].update(processes=10**12),
-        "timing.processes: got 1000000000000, allowed: less than or equal to 1000",
+        lambda p: p["timing"].update(warmup_runs=10**12),
+        "timing.warmup_runs: got 1000000000000, allowed: less than or equal to 1000000",
     ),
     "a time of months": (
         lambda p: p["timing"].update(worker_limit_seconds=1e9),
@@ -165,10 +173,9 @@ ONE_KNOB: dict[str, Change] = {
     ),
     "no TensorRT": lambda p: p.update(tensorrt_variants={}),
     "no baseline": lambda p: p["variants"].pop("torch_cuda_fp32"),
-    "more rounds than the most": lambda p: p["timing"].update(processes=12),
-    "fewer rounds than the least": lambda p: p["timing"].update(max_processes=2),
-    "a longer least": lambda p: p["timing"].update(min_seconds=30.0),
-    "a shorter most": lambda p: p["timing"].update(max_seconds=0.2),
+    "a whole number of minutes": lambda p: p["timing"].update(minutes=3),
+    "one pass": lambda p: p["timing"].update(minutes=0),
+    "a wider interval": lambda p: p["timing"].update(target_interval=0.2),
     "no precision named": lambda p: p.pop("precisions"),
     "no gate of what no row has": lambda p: [change(p) for change in (without_gpu, lambda p: p["quality"].pop("tf32"))],
     "nothing served": lambda p: p["serving"].update(variants=[]),
@@ -184,7 +191,6 @@ def test_the_defaults_are_those_of_the_projects_own_file() -> None:
     written = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     assert tuple(written["serving"]["variants"]) == DEFAULT_SERVED
     assert written["baselines"] == DEFAULT_BASELINES
-    assert {name: written["timing"][name] for name in DEFAULT_TIMING} == DEFAULT_TIMING
 
 
 def test_batches_under_load_follow_the_batch_sizes_that_there_are(tmp_path: Path) -> None:
@@ -202,11 +208,13 @@ def test_defaults_that_are_not_there_are_left_out_with_a_remark(tmp_path: Path) 
     assert remark.startswith("serving.variants: without torch_cuda_fp32, ")
 
 
-def test_a_default_follows_what_was_written(tmp_path: Path) -> None:
-    timing = loaded(tmp_path, lambda p: p["timing"].update(processes=12, min_seconds=30.0)).timing
-    assert (timing.max_processes, timing.max_seconds) == (12, 30.0)
-    timing = loaded(tmp_path, lambda p: p["timing"].update(max_processes=2, max_seconds=0.2)).timing
-    assert (timing.processes, timing.min_seconds) == (2, 0.2)
+@pytest.mark.parametrize(
+    "key", ["processes", "max_processes", "more_rounds_seconds", "min_runs", "min_seconds", "max_seconds"]
+)
+def test_a_key_of_timing_in_rounds_is_refused_with_its_successor(key: str, tmp_path: Path) -> None:
+    told = f"timing.{key}: unknown key of an older version (timing.minutes says how long a device is timed), allowed: "
+    with pytest.raises(ParameterError, match=re.escape(told)):
+        loaded(tmp_path, lambda p: p["timing"].update({key: 3}))
 
 
 def test_a_precision_that_is_not_named_is_on(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_row_that_jumps_says_how_and_has_no_interval() -> None:
     steady = row("torch_cpu_fp32", 1, (10.0, 10.1, 10.2))
     rows = list(table(jumping, steady).itertuples())
     found = compare(*rows)
-    assert (found.verdict, found.interval, found.reason) == ("inconclusive", None, "ort_cpu_fp32 jumps")
+    assert (found.verdict, found.interval, found.reason) == ("inconclusive", None, "`ort_cpu_fp32` jumps")
     assert "Unstable: `ort_cpu_fp32` at batch 1, usually 0.300 ms, at worst 5.10 ms; it has no interval" in notes(
         jumping, steady
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from bench.core.params import Precision, ReportSettings
 from bench.findings import models
 from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
-from bench.statistics.intervals import Interval
+from bench.statistics.intervals import Interval, smallest_difference
 from bench.summary.comparisons import Comparison, compare, fastest, fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known, present
 
@@ -212,7 +212,8 @@ def noise(rows: Rows) -> models.Noise | None:
 
 def _control(row: Any) -> Comparison:
     interval = None if is_missing(row.aa_low) else Interval(row.aa_ratio, row.aa_low, row.aa_high)
-    return Comparison(row.aa_ratio, interval, row.aa_verdict)
+    smallest = smallest_difference(interval, row.margin) if interval else None
+    return Comparison(row.aa_ratio, interval, row.aa_verdict, smallest=smallest)
 
 
 def _loop(row: Any) -> float | None:

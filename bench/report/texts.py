@@ -152,7 +152,7 @@ def notes_blocks(shown: Shown) -> Iterator[str]:
     yield (
         "A verdict (faster, slower, tie) needs the whole 95% interval of the ratio beyond or inside a margin"
         f"{margins(findings)}; the intervals hold together, for all comparisons of a device. Otherwise it is "
-        "inconclusive: smaller differences than it names are below what this run can tell."
+        "inconclusive, with the smallest difference that this run could have told."
     )
     yield ALONE
     yield "## Common assumptions, tested on this run"

@@ -34,6 +34,8 @@ LEVELS = tuple(f"{quantity}_level" for quantity in QUANTITIES)
 CONTROLS = ("aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor")
 IN_ROUNDS = "timed in rounds, by an earlier version"
 Reports = Mapping[str, Report]
+Columns = dict[str, dict[Any, Any]]
+"""Figures by column and index of the row."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,7 @@ def _sessions(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int, str
 
 def with_levels(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) -> pd.DataFrame:
     """Return the rows of results/summary.csv with where each measured one stands (`LEVELS`), and its intervals."""
-    table = table.drop(columns=[*LIMITS, *LEVELS], errors="ignore")
-    table = table.assign(**dict.fromkeys(LIMITS, math.nan), **dict.fromkeys(LEVELS), unstable=None)
+    found: Columns = {name: {} for name in (*LIMITS, *LEVELS, "unstable")}
     sessions = _sessions(table, reports)
     for quantity in QUANTITIES:
         panels = {key: each.panel(quantity, baselines.get(key[0])) for key, each in sessions.items()}
@@ -120,35 +121,40 @@ def with_levels(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, s
         for key, each in sessions.items():
             for index, level in zip(each.indices, panels[key].levels(), strict=True):
                 if index is not None:
-                    _put(table, index, quantity, level)
+                    _put(found, index, quantity, level)
     for row in table[table["status"] == "measured"].itertuples():
-        _put_p95(table, row, reports[row.variant].cells[str(row.batch_size)])
+        _put_p95(found, row, reports[row.variant].cells[str(row.batch_size)])
+    columns = {name: [own.get(index) for index in table.index] for name, own in found.items()}
+    table = table.drop(columns=list(found), errors="ignore").assign(**columns)
+    table[list(LIMITS)] = table[list(LIMITS)].astype(float)
     table["samples_per_s_low"] = table["batch_size"] * 1000.0 / table["mean_high_ms"]
     table["samples_per_s_high"] = table["batch_size"] * 1000.0 / table["mean_low_ms"]
     return table
 
 
-def _put(table: pd.DataFrame, index: Any, quantity: str, level: Level) -> None:
+def _put(columns: Columns, index: Any, quantity: str, level: Level) -> None:
     """Write where a row stands, and the interval for another run."""
-    table.at[index, f"{quantity}_level"] = level
+    columns[f"{quantity}_level"][index] = level
     if promised := level.of_another_run():
-        table.loc[index, [f"{quantity}_low_ms", f"{quantity}_high_ms"]] = promised.low, promised.high
+        columns[f"{quantity}_low_ms"][index] = promised.low
+        columns[f"{quantity}_high_ms"][index] = promised.high
     if level.is_unstable and quantity == "p50":
         own = np.exp(level.panel.logs[level.place])
-        table.at[index, "unstable"] = f"usually {_ms(np.nanmedian(own))}, at worst {_ms(np.nanmax(own))}"
+        columns["unstable"][index] = f"usually {_ms(np.nanmedian(own))}, at worst {_ms(np.nanmax(own))}"
 
 
 def _ms(value: float) -> str:
     return f"{value:.0f} ms" if value >= 100 else f"{value:#.3g} ms"
 
 
-def _put_p95(table: pd.DataFrame, row: Any, cell: Any) -> None:
+def _put_p95(columns: Columns, row: Any, cell: Any) -> None:
     """Write the interval of p95 for another run, from its parts."""
     if len(parts := getattr(cell, "part_p95_ms", [])) > 1:
         level = Panel([{0: dict(enumerate(parts))}]).levels()[0]
         if promised := level.of_another_run():
             scale = row.p95_ms / level.value
-            table.loc[row.Index, ["p95_low_ms", "p95_high_ms"]] = promised.low * scale, promised.high * scale
+            columns["p95_low_ms"][row.Index] = promised.low * scale
+            columns["p95_high_ms"][row.Index] = promised.high * scale
 
 
 def with_controls(table: pd.DataFrame, reports: Reports, params: Params) -> pd.DataFrame:
@@ -339,8 +345,8 @@ def _reason(first: Any, second: Any, moved: float) -> str:
         return "the A/A row came out as different from itself"
     if not math.isfinite(moved):
         return "different sessions, with nothing timed in both"
-    unstable = [row.variant for row in (first, second) if known(row, "unstable")]
-    return f"{' and '.join(unstable)} jumps" if unstable else ""
+    jumping = dict.fromkeys(f"`{row.variant}`" for row in (first, second) if known(row, "unstable"))
+    return f"{' and '.join(jumping)} {'jumps' if len(jumping) == 1 else 'jump'}" if jumping else ""
 
 
 def fastest(rows: Iterable[Any]) -> Any:
