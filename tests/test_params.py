@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "a device without batch sizes": (
         lambda p: p.update(batch_sizes={"cpu": [1]}),
-        "batch_sizes.cuda: missing, allowed: a list of batch sizes for each device, or one for both",
+        "batch_sizes.cuda: missing, allowed: an entry for each device of the variants",
     ),
     "a batch size twice on one device": (
         lambda p: p.update(batch_sizes={"cpu": [1], "cuda": [4, 4]}),
@@ -81,6 +81,14 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "a precision of a variant without a gate": (
         lambda p: p["quality"].pop("int8"),
         "quality.int8: missing, allowed: an entry for each precision of the variants",
+    ),
+    "nothing under a key": (
+        lambda p: p.update(tensorrt_variants=None),
+        "tensorrt_variants: got null, allowed: a mapping, {} for an empty one",
+    ),
+    "a value that is neither of two kinds": (
+        lambda p: p["export"].update(opset=16),
+        "export.opset: got 16, allowed: 'auto' or greater than or equal to 17",
     ),
     "an unknown precision": (lambda p: p["precisions"].update(fp64=True), "precisions.fp64: got 'fp64', allowed: "),
     "a served row that is not there and no default": (
@@ -155,6 +163,12 @@ def without_gpu(params: dict[str, Any]) -> None:
     params["tensorrt_variants"] = {}
 
 
+def no_cuda(params: dict[str, Any]) -> None:
+    """Remove what is said for the GPU."""
+    for section in (params["batch_sizes"], params["serving"]["p99_ms"], params["serving"]["max_batch"]):
+        section.pop("cuda")
+
+
 ONE_KNOB: dict[str, Change] = {
     "fewer batch sizes": lambda p: p["batch_sizes"].update(cuda=[1, 4, 8, 16]),
     "one batch size for both": lambda p: p.update(batch_sizes=[1]),
@@ -172,6 +186,8 @@ ONE_KNOB: dict[str, Change] = {
     "no precision named": lambda p: p.pop("precisions"),
     "no gate of what no row has": lambda p: [change(p) for change in (without_gpu, lambda p: p["quality"].pop("tf32"))],
     "nothing served": lambda p: p["serving"].update(variants=[]),
+    "one device in all that has an entry a device": lambda p: [change(p) for change in (without_gpu, no_cuda)],
+    "another width of the stand-in": lambda p: p["model"]["synthetic"].update(dim=512),
 }
 
 
@@ -191,6 +207,9 @@ def test_batches_under_load_follow_the_batch_sizes_that_there_are(tmp_path: Path
     params = loaded(tmp_path, ONE_KNOB["fewer batch sizes"])
     assert (params.max_batch("cuda"), params.max_batch("cpu")) == (16, 4)
     assert params.remarks == ("serving.max_batch.cuda: 16 in place of 64, the largest of batch_sizes there",)
+    params = loaded(tmp_path, lambda p: p["batch_sizes"].update(cpu=[16, 8]))
+    assert params.max_batch("cpu") == 8
+    assert params.remarks == ("serving.max_batch.cpu: 8 in place of 4, the smallest of batch_sizes there",)
 
 
 def test_defaults_that_are_not_there_are_left_out_with_a_remark(tmp_path: Path) -> None:
@@ -207,6 +226,9 @@ def test_a_default_follows_what_was_written(tmp_path: Path) -> None:
     assert (timing.max_processes, timing.max_seconds) == (12, 30.0)
     timing = loaded(tmp_path, lambda p: p["timing"].update(max_processes=2, max_seconds=0.2)).timing
     assert (timing.processes, timing.min_seconds) == (2, 0.2)
+    params = loaded(tmp_path, ONE_KNOB["another width of the stand-in"])
+    assert params.model.synthetic.fitting_heads == 8
+    assert params.remarks == ("model.synthetic.heads: 8 in place of 12, which does not divide dim (512)",)
 
 
 def test_a_precision_that_is_not_named_is_on(tmp_path: Path) -> None:
@@ -216,10 +238,11 @@ def test_a_precision_that_is_not_named_is_on(tmp_path: Path) -> None:
 
 
 def test_a_key_of_an_older_version_is_refused_with_its_successor(project: Project) -> None:
-    row = {"runtime": "tensorrt", "device": "cuda", "precision": "int8", "graph": "onnx/fp32.onnx"}
-    project.set_params(lambda p: p["tensorrt_variants"].update(old={**row, "options": {"int8_by": "table"}}))
-    told = project.script("bench/runtimes/base/check_params.py", code=1).stderr
-    assert "tensorrt_variants.old.options.int8_by: unknown key of an older version (graph: onnx/int8_qdq.onnx" in told
+    for key, graph in (("int8_by", "onnx/int8_qdq.onnx"), ("fp16_by", "onnx/fp16.onnx")):
+        row = {"runtime": "tensorrt", "device": "cuda", "precision": key[:4], "graph": "onnx/fp32.onnx"}
+        project.set_params(lambda p: p["tensorrt_variants"].update(old={**row, "options": {key: "table"}}))  # noqa: B023
+        told = project.script("bench/runtimes/base/check_params.py", code=1).stderr
+        assert f"tensorrt_variants.old.options.{key}: unknown key of an older version (graph: {graph}" in told
 
 
 def test_a_row_that_is_left_out_makes_nothing_stale_and_is_in_no_table(measured_copy: Project) -> None:
