@@ -10,10 +10,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from bench.core.files import shortened
 
-GONE = {
-    "int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine",
-    "fp16_by": "graph: onnx/fp16.onnx makes an FP16 engine",
-}
+GONE = {"int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine"}
 """Keys of older versions, by their last part, and what took their place."""
 
 ALLOWED = ", allowed: "
