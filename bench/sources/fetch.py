@@ -13,11 +13,11 @@ from bench.core.progress import log
 from bench.core.schemas import read_sentences, write_sentences
 from bench.sources.builtin import NAMES, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
-from bench.sources.hub_datasets import choose_files, read_card
-from bench.sources.labels import Column, ModelLabels, Row, names_in, names_on_card, read_labels
+from bench.sources.hub_datasets import choose_files, names_on_card, read_card
+from bench.sources.labels import Column, ModelLabels, Row, read_labels
 from bench.sources.model_files import check_content, check_size, copy_model, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
-from bench.sources.tables import read_table
+from bench.sources.tables import names_in, read_table
 
 TRAIN_SENTENCES = 2000
 BUILTIN = "built-in sentences"

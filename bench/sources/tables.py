@@ -185,3 +185,17 @@ def _text(cells: dict[str, Any], column: str, place: str) -> str:
     if half:
         raise DataError(f"{place}: {column} holds half a character ({half[0]!r}), wanted: a text")
     return text
+
+
+def names_in(path: Path, column: str | None) -> list[str]:
+    """Return the names that a parquet file's own metadata has for the numbers of a column (ClassLabel); or none."""
+    if path.suffix.lower() != ".parquet" or column is None:
+        return []
+    from pyarrow import parquet
+
+    try:
+        metadata = json.loads((parquet.read_schema(path).metadata or {})[b"huggingface"])
+        names = metadata["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return list(map(str, names))
