@@ -103,7 +103,7 @@ class ModelLabels:
         names = {number: f"LABEL_{number}" for number in range(count)}
         given: dict[str, int] = {}
         if len(shown) in (0, count):  # else transformers takes neither
-            names |= {int(number): str(name) for number, name in shown.items()}
+            names |= {int(number): " ".join(name.split()) for number, name in shown.items()}
             more = (config.get("label2id") or {}).items()
             given = {str(name): int(number) for name, number in more if str(number).isdecimal()}
         others = {name: number for name, number in given.items() if number in names and name not in names.values()}
