@@ -389,7 +389,10 @@ def test_a_number_is_judged_by_correlation() -> None:
     assert tasked("regression", np.zeros_like(reference), reference) == 0.0
 
 
-@pytest.mark.parametrize("settings", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_labels": 1}, pytest.param({"problem_type": "multi_label_classification"}, marks=pytest.mark.slow)],
+)
 def test_models_without_one_label_a_sentence_have_rows_and_no_accuracy(
     settings: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:
