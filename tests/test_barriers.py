@@ -36,6 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "dvc.yaml": (ROOT / "dvc.yaml").read_text(encoding="utf-8"),
         "bench/timing/worker.py": "turns = 1",
         "bench/serving/worker.py": "rates = 1",
+        "stages/infer.py": "turns = 1",
+        "stages/serve.py": "rates = 1",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -92,6 +94,15 @@ def test_other_code_changes_the_barriers_that_list_it(item: str, package: str, f
     (folder / f"bench/{package}/worker.py").write_text("turns = 2", encoding="utf-8")
     after = barrier(folder, item)["code"]
     assert {name for name in after if after[name] != before[name]} == {f"bench/{package}"}
+
+
+@pytest.mark.parametrize(("item", "name"), [("cpu", "stages/infer.py"), ("serving", "stages/serve.py")])
+def test_another_script_of_the_rows_changes_their_barrier(item: str, name: str, folder: Path) -> None:
+    before = barrier(folder, item)["code"]
+    (folder / name).write_text("turns = 2", encoding="utf-8")
+    after = barrier(folder, item)["code"]
+    assert {name for name in after if after[name] != before[name]} == {name}
+    assert "stages/barrier.py" not in after
 
 
 @pytest.mark.parametrize("stage", ["infer", "infer_tensorrt"])

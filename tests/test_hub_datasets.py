@@ -106,6 +106,32 @@ def test_a_share_is_set_aside_where_no_other_split_calibrates(split: str, projec
     assert f"{2 * count // 5} of {count} sentences set aside for calibration" in project.read("metrics/model.json")
 
 
+@pytest.mark.parametrize(("shards", "taken"), [(1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3]), (9, [0, 2, 5, 8])])
+def test_calibration_is_drawn_from_files_of_the_whole_split(
+    shards: int, taken: list[int], project: Project, data: Path, hub: Hub
+) -> None:
+    (data / "irony/train-00000-of-00001.parquet").unlink()
+    for shard in range(shards):
+        texts = [f"shard {shard} train {n}" for n in range(1500)]
+        write(data, f"irony/train-{shard:05}-of-{shards:05}.parquet", texts)
+    download(project, config="irony")
+    drawn = [int(text.split()[1]) for text in sentences(project, "calibration")]
+    assert len(drawn) == min(2000, 1500 * shards)
+    assert sorted(set(drawn)) == taken
+    assert all(drawn.count(shard) > 0.8 * len(drawn) / len(taken) for shard in taken)
+    said = f"calibrated with train (4 of {shards} files)" if shards > 4 else 'calibrated with train"'
+    assert said in project.read("metrics/model.json")
+    assert sum("/train-" in request and "HEAD" not in request for request in hub.requests) >= len(taken)
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_empty_file_of_a_split_is_passed_over(project: Project, data: Path) -> None:
+    write(data, "irony/test-00000-of-00002.parquet", [])
+    (data / "irony/test-00000-of-00001.parquet").rename(data / "irony/test-00001-of-00002.parquet")
+    download(project, config="irony")
+    assert len(sentences(project)) == 10
+
+
 @pytest.mark.parametrize("revision", ["main", "refs/convert/parquet"])
 def test_a_moving_revision_is_kept_as_its_commit(revision: str, project: Project, hub: Hub) -> None:
     hub.branches.add(revision)

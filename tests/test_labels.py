@@ -63,11 +63,11 @@ def csv(own: Path, labels: list[Any]) -> Path:
     return path
 
 
-def hub_parquet(own: Path, labels: list[Any], names: list[str]) -> Path:
+def hub_parquet(own: Path, labels: list[Any], names: list[str], suffix: str = ".parquet") -> Path:
     """Write a table as the hub's library does: its features stand in the schema's metadata."""
     features = {"text": {"dtype": "string", "_type": "Value"}, "label": {"names": names, "_type": "ClassLabel"}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    path = own.parent / "data.parquet"
+    path = own.parent / f"data{suffix}"
     parquet.write_table(pa.table({"text": TEXTS, "label": labels}).replace_schema_metadata(metadata), path)
     return path
 
@@ -100,8 +100,11 @@ def advice(message: str) -> Any:
     return yaml.safe_load(message[message.index("{") : message.rindex("}") + 1])
 
 
-def test_names_of_the_file_are_matched_to_the_model_by_name(project: Project, own: Path, truth: list[int]) -> None:
-    data = hub_parquet(own, [OF_FILE.index(NLI[label]) for label in truth], [name.upper() for name in OF_FILE])
+@pytest.mark.parametrize("suffix", [".parquet", ".PARQUET"])
+def test_names_of_the_file_are_matched_to_the_model_by_name(
+    suffix: str, project: Project, own: Path, truth: list[int]
+) -> None:
+    data = hub_parquet(own, [OF_FILE.index(NLI[label]) for label in truth], [name.upper() for name in OF_FILE], suffix)
     found = read(project, own, data)
     assert found["reading"] == "metadata"
     assert found["meanings"] == {"0": "entailment", "1": "neutral", "2": "contradiction"}
@@ -116,11 +119,47 @@ def test_label2id_that_contradicts_id2label_is_remarked(project: Project, own: P
     assert accuracy(project) == 1.0
 
 
-@pytest.mark.parametrize("gap", [-1, "", "-1.0", "-", "NaN"])
+@pytest.mark.parametrize("gap", [-1, "", "-1.0", "-", "NaN", "N/A", "<NA>", -100])
 def test_what_has_no_label_is_counted(gap: Any, project: Project, own: Path, truth: list[int]) -> None:
     found = read(project, own, csv(own, [gap, gap, *truth[2:]]), calibration_path=str(csv_of(own)))
     assert (found["reading"], found["unlabelled"]) == ("ids", 2)
     assert accuracy(project) == 1.0
+
+
+NUMBERS: dict[str, tuple[int, list[Any]]] = {
+    "around 0": (3, [-1, 0, 1]),
+    "around 0, floating point": (3, [-1.0, 0.0, 1.0]),
+    "around 0, the last not seen": (3, [-1, 0, 0]),
+    "two": (2, [-1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_minus_one_that_may_be_a_label_is_asked_for(name: str, project: Project, own: Path, truth: list[int]) -> None:
+    count, numbers = NUMBERS[name]
+    labels = [numbers[label] for label in truth]
+    edit(own / "config.json", id2label={str(n): each for n, each in enumerate(NLI[:count])}, label2id={})
+    message = refused(project, own, csv(own, labels))
+    assert "may be read as ids (" in message
+    assert "-1 = no label) or from below 0 (" in message
+    found = read(project, own, csv(own, labels), labels=advice(message[message.rindex("as in") :]))
+    names = {round(each): NLI[round(each) + count // 2 if count == 3 else each > 0] for each in numbers}
+    assert {int(float(text)): meaning for text, meaning in found["meanings"].items()} == names
+    assert read(project, own, csv(own, labels), labels="ids")["unlabelled"]
+
+
+def test_the_files_own_names_say_that_minus_one_is_none(project: Project, own: Path, truth: list[int]) -> None:
+    found = read(project, own, hub_parquet(own, [-1 if label == 2 else label for label in truth], NLI))
+    assert (found["reading"], accuracy(project)) == ("metadata", 1.0)
+
+
+def test_numbers_that_may_count_from_1_are_remarked(project: Project, own: Path, truth: list[int]) -> None:
+    labels = [max(1, label) for label in truth]
+    [remark] = read(project, own, csv(own, labels))["remarks"]
+    assert remark.startswith("no sentence has the label 0")
+    found = read(project, own, csv(own, labels), labels=advice(remark))
+    assert found["meanings"] == {"1": "contradiction", "2": "neutral"}
+    assert not found["remarks"]
 
 
 def csv_of(own: Path) -> Path:
@@ -142,6 +181,16 @@ READ: dict[str, tuple[list[str], Any, str]] = {
     "names that are numbers": (["0", "1", "2"], lambda n: n, "ids"),
     "floating point": (NLI, float, "ids"),
     "spaces around": (NLI, lambda n: f" {NLI[n]} ", "names"),
+    "other separators": (["not_good", "so-so", "Sci/Tech"], lambda n: ["not-good", "So so", "sci_tech"][n], "names"),
+    "accents in two parts": (
+        ["négatif", "égal", "positif"],
+        lambda n: ["ne\u0301gatif", "e\u0301gal", "positif"][n],
+        "names",
+    ),
+    "the model's cut short": (["NEG", "NEU", "POS"], lambda n: ["negative", "neutral", "positive"][n], "names"),
+    "transformers' own names": (NLI, lambda n: f"LABEL_{n}", "ids"),
+    "such names turned round": (["LABEL_2", "LABEL_1", "LABEL_0"], lambda n: f"LABEL_{2 - n}", "names"),
+    "two labels of one name": (["other", "good", "other"], lambda n: n, "ids"),
     "labels that are called yes and no": (["no", "yes", "-"], lambda n: ["no", "yes", "-"][n], "names"),
 }
 
@@ -261,6 +310,10 @@ GIVEN: dict[str, tuple[Any, str]] = {
     "a list": (["a"], "dataset.labels: got ['a'], allowed: null, ids"),
     "quotes here and there": ({"a": 0, True: 1}, "dataset.labels.true: got a key without quotes beside texts"),
     "a fraction": ({"a": 0.5}, "dataset.labels.a: got 0.5, allowed:"),
+    "only names": (
+        "names",
+        "the label is 'a', allowed: contradiction, neutral, entailment, as dataset.labels is names",
+    ),
 }
 
 
@@ -283,6 +336,30 @@ def test_keys_may_be_written_as_yaml_reads_them(
 ) -> None:
     found = read(project, own, csv(own, [["FALSE", "True"][label == 2] for label in truth]), labels=meanings)
     assert found["meanings"] == {"FALSE": "neutral", "True": "entailment"}
+
+
+@pytest.mark.parametrize("meanings", [{1: 0, 2: 1, 3: 2}, {"1.0": 0, "2.0": 1, "3.0": 2}])
+@pytest.mark.parametrize("kind", [int, float])
+def test_a_number_is_the_same_with_a_decimal_point(
+    meanings: dict[Any, int], kind: type, project: Project, own: Path, truth: list[int]
+) -> None:
+    read(project, own, csv(own, [kind(label + 1) for label in truth]), labels=meanings)
+    assert accuracy(project) == 1.0
+
+
+def test_labels_that_differ_in_case_alone_are_two(project: Project, own: Path, truth: list[int]) -> None:
+    data = csv(own, [["US", "us", "Us"][label] for label in truth])
+    read(project, own, data, labels={"US": 0, "us": 1, "Us": 2})
+    assert accuracy(project) == 1.0
+    assert "the label is 'Us', allowed: what params.yaml names" in refused(
+        project, own, data, labels={"US": 0, "us": 1}
+    )
+
+
+def test_a_name_of_two_labels_is_told(project: Project, own: Path) -> None:
+    named(own, ["other", "good", "other"])
+    message = refused(project, own, csv(own, ["other"] * len(TEXTS)))
+    assert "the label is 'other', a name of 2 of the model's labels (0, 2)" in message
 
 
 def test_a_list_in_a_cell_is_refused(project: Project, own: Path) -> None:

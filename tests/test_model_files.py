@@ -85,6 +85,14 @@ SHAPES: dict[str, tuple[dict[str, Any], str]] = {
     "label2id of floats": ({"label2id": {"bad": 0.0, "good": 1.0}}, "Field 'label2id' with value {'bad': 0.0"),
     "no labels": ({"id2label": {}}, "id2label: got {}"),
     "labels as a text": ({"id2label": None, "num_labels": "2"}, "num_labels: got '2', allowed: a whole number"),
+    "label2id of more": (
+        {"id2label": None, "label2id": {"bad": 0, "good": 1, "so": 2}},
+        """id2label: got None, allowed: the names of label2id by their numbers, {"0": "bad", "1": "good", "2": "so"}""",
+    ),
+    "other attention": (
+        {"attn_implementation": "flash_attention_2"},
+        "attn_implementation: got 'flash_attention_2', allowed: none: take the key away",
+    ),
     "an unknown task": ({"problem_type": "Regression"}, "Field 'problem_type' with value 'Regression'"),
     "a size as a text": ({"hidden_size": "32"}, "'hidden_size' expected int, got str"),
     "pad beyond": ({"pad_token_id": 9999}, "pad_token_id: got 9999, allowed: the number of its tokenizer's, below"),
@@ -118,6 +126,9 @@ TAKEN: dict[str, dict[str, Any]] = {
     "label2id alone": {"id2label": None},
     "pad that is not used": {"pad_token_id": None},
     "no code": {"auto_map": {}},
+    "numbers with zeros": {"id2label": {"00": "bad", "01": "good"}},
+    "tuples": {"return_dict": False},
+    "everything": {"output_attentions": True, "output_hidden_states": True, "torchscript": True},
 }
 
 

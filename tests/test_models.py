@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,21 @@ THROUGH_ALL = (
 )  # fmt: skip
 """Kinds whose converted graphs are tested too; of the others the exported graph alone."""
 LIKE_BERT = ("distilbert", "bert", "roberta")
+FAST = ("distilbert", "bert")
+"""Kinds that are tested without --slow too: RoBERTa's graphs are those of BERT."""
 
 
-@pytest.fixture(
-    params=[pytest.param(kind, marks=[] if kind in LIKE_BERT else [pytest.mark.slow]) for kind in THROUGH_ALL]
-)
+def slow_unless_fast(kinds: Iterable[str]) -> list[Any]:
+    """Return the kinds as parameters of a test, those that are not in FAST marked as slow."""
+    return [pytest.param(kind, marks=[] if kind in FAST else [pytest.mark.slow]) for kind in kinds]
+
+
+@pytest.fixture(params=slow_unless_fast(THROUGH_ALL))
 def through_all(request: pytest.FixtureRequest, made: MadeModels) -> Made:
     return made(request.param)
 
 
-@pytest.fixture(params=LIKE_BERT)
+@pytest.fixture(params=slow_unless_fast(LIKE_BERT))
 def like_bert(request: pytest.FixtureRequest, made: MadeModels) -> Made:
     return made(request.param)
 
@@ -151,6 +157,7 @@ def test_left_padding_keeps_the_logits(kind: str, made: MadeModels) -> None:
     assert error_of(found, found.session("onnxruntime", "fp32", "fp32.onnx")) < 1e-3
 
 
+@pytest.mark.slow
 def test_modernbert_with_mean_pooling_keeps_the_logits(made: MadeModels) -> None:
     found = made("modernbert", classifier_pooling="mean")
     assert error_of(found, found.session("onnxruntime", "fp32", "fp32.onnx")) < 1e-3
@@ -223,7 +230,9 @@ def test_attention_that_is_not_fused_is_said(made: MadeModels, capsys: pytest.Ca
     assert "fused 1 of 2 attentions" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "electra", "albert", "mobilebert", "xlm-roberta"])
+@pytest.mark.parametrize(
+    "kind", [*slow_unless_fast(["bert", "distilbert", "electra", "mobilebert", "xlm-roberta"]), "albert"]
+)
 def test_a_graph_computes_no_shapes_that_a_gpu_would_leave_to_the_cpu(kind: str, made: MadeModels) -> None:
     operators = optimized_operators(made(kind).graph("fp32.onnx"), LENGTH)
     assert not set(operators) & {"Shape", "Expand", "Range", "ConstantOfShape"}

@@ -121,6 +121,19 @@ def test_calibration_sentences_are_never_evaluated_and_their_share_is_said(proje
     assert "5 of 20 sentences set aside for calibration" in project.read("metrics/model.json")
 
 
+@pytest.mark.parametrize("given", [(10, 2, 0.2, 2), (2, 9, 0.2, 1), (5, 1, 0.99, 4), (3, 4, 0.01, 1)])
+def test_a_share_is_of_the_different_sentences(given: tuple[int, int, float, int], project: Project, own: Path) -> None:
+    kinds, copies, share, aside = given
+    path = table(own.parent, rows=kinds)
+    pd.concat([pd.read_csv(path)] * copies).to_csv(path, index=False)
+    use(project, own, path, calibration_share=share)
+    end_of(project, code=0)
+    folder = project.folder / "artifacts/sentences"
+    evaluated, calibration = (read_sentences(folder / f"{name}.parquet") for name in ("evaluation", "calibration"))
+    assert (len(evaluated), len(calibration)) == ((kinds - aside) * copies, aside * copies)
+    assert not {row.sentence for row in evaluated} & {row.sentence for row in calibration}
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.parquet"])
 def test_every_kind_of_table_gives_the_same_sentences_and_labels_by_name(
     name: str, project: Project, own: Path
@@ -376,7 +389,10 @@ def test_a_number_is_judged_by_correlation() -> None:
     assert tasked("regression", np.zeros_like(reference), reference) == 0.0
 
 
-@pytest.mark.parametrize("settings", [{"num_labels": 1}, {"problem_type": "multi_label_classification"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_labels": 1}, pytest.param({"problem_type": "multi_label_classification"}, marks=pytest.mark.slow)],
+)
 def test_models_without_one_label_a_sentence_have_rows_and_no_accuracy(
     settings: dict[str, Any], project: Project, tmp_path: Path
 ) -> None:

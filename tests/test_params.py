@@ -49,7 +49,7 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "a device without batch sizes": (
         lambda p: p.update(batch_sizes={"cpu": [1]}),
-        "batch_sizes.cuda: missing, allowed: a list of batch sizes for each device, or one for both",
+        "batch_sizes.cuda: missing, allowed: an entry for each device of the variants",
     ),
     "a batch size twice on one device": (
         lambda p: p.update(batch_sizes={"cpu": [1], "cuda": [4, 4]}),
@@ -85,6 +85,14 @@ FAULTS: dict[str, tuple[Change, str]] = {
     "a precision of a variant without a gate": (
         lambda p: p["quality"].pop("int8"),
         "quality.int8: missing, allowed: an entry for each precision of the variants",
+    ),
+    "nothing under a key": (
+        lambda p: p.update(tensorrt_variants=None),
+        "tensorrt_variants: got null, allowed: a mapping, {} for an empty one",
+    ),
+    "a value that is neither of two kinds": (
+        lambda p: p["export"].update(opset=16),
+        "export.opset: got 16, allowed: 'auto' or greater than or equal to 17",
     ),
     "an unknown precision": (lambda p: p["precisions"].update(fp64=True), "precisions.fp64: got 'fp64', allowed: "),
     "a served row that is not there and no default": (
@@ -163,6 +171,12 @@ def without_gpu(params: dict[str, Any]) -> None:
     params["tensorrt_variants"] = {}
 
 
+def no_cuda(params: dict[str, Any]) -> None:
+    """Remove what is said for the GPU."""
+    for section in (params["batch_sizes"], params["serving"]["p99_ms"], params["serving"]["max_batch"]):
+        section.pop("cuda")
+
+
 ONE_KNOB: dict[str, Change] = {
     "fewer batch sizes": lambda p: p["batch_sizes"].update(cuda=[1, 4, 8, 16]),
     "one batch size for both": lambda p: p.update(batch_sizes=[1]),
@@ -179,6 +193,8 @@ ONE_KNOB: dict[str, Change] = {
     "no precision named": lambda p: p.pop("precisions"),
     "no gate of what no row has": lambda p: [change(p) for change in (without_gpu, lambda p: p["quality"].pop("tf32"))],
     "nothing served": lambda p: p["serving"].update(variants=[]),
+    "one device in all that has an entry a device": lambda p: [change(p) for change in (without_gpu, no_cuda)],
+    "another width of the stand-in": lambda p: p["model"]["synthetic"].update(dim=512),
 }
 
 
@@ -197,6 +213,9 @@ def test_batches_under_load_follow_the_batch_sizes_that_there_are(tmp_path: Path
     params = loaded(tmp_path, ONE_KNOB["fewer batch sizes"])
     assert (params.max_batch("cuda"), params.max_batch("cpu")) == (16, 4)
     assert params.remarks == ("serving.max_batch.cuda: 16 in place of 64, the largest of batch_sizes there",)
+    params = loaded(tmp_path, lambda p: p["batch_sizes"].update(cpu=[16, 8]))
+    assert params.max_batch("cpu") == 8
+    assert params.remarks == ("serving.max_batch.cpu: 8 in place of 4, the smallest of batch_sizes there",)
 
 
 def test_defaults_that_are_not_there_are_left_out_with_a_remark(tmp_path: Path) -> None:
@@ -215,6 +234,12 @@ def test_a_key_of_timing_in_rounds_is_refused_with_its_successor(key: str, tmp_p
     told = f"timing.{key}: unknown key of an older version (timing.minutes says how long a device is timed), allowed: "
     with pytest.raises(ParameterError, match=re.escape(told)):
         loaded(tmp_path, lambda p: p["timing"].update({key: 3}))
+
+
+def test_a_default_follows_what_was_written(tmp_path: Path) -> None:
+    params = loaded(tmp_path, ONE_KNOB["another width of the stand-in"])
+    assert params.model.synthetic.fitting_heads == 8
+    assert params.remarks == ("model.synthetic.heads: 8 in place of 12, which does not divide dim (512)",)
 
 
 def test_a_precision_that_is_not_named_is_on(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ from bench.summary.serving import build_serving, read_serving
 from bench.summary.table_file import read_summary, write_table
 from bench.timing.results import summarize_latencies
 
+RECORD = "bench/runs/record.py"
+
 
 def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:
     environment = {
@@ -103,9 +105,9 @@ def test_a_run_is_kept_and_compared_and_never_written_over_silently(measured_cop
     assert measured_copy.repro("compare_runs") == {"compare_runs"}
     assert "`first`" in measured_copy.read("results/hardware.md")
 
-    refused = measured_copy.python("-m", "bench.runs.record", "first", code=1)
+    refused = measured_copy.script(RECORD, "first", code=1)
     assert "error: record: runs/first is there already" in refused.stderr
-    measured_copy.python("-m", "bench.runs.record", "first", "--replace")
+    measured_copy.script(RECORD, "first", "--replace")
 
 
 @pytest.mark.parametrize("name", ["../away", "Capital", "", "a/b", "with space"])
@@ -136,14 +138,18 @@ UNLIKE: dict[str, Callable[[Project], None]] = {
     "a row that failed": lambda project: edit(project, "results/summary.csv", ",skipped,", ",failed,"),
 }
 """By what is not of the run any more: what makes it so."""
+SLOW = ("an edited metric", "an edited sample")
+"""Those that repeat what an edited figure shows."""
 
 
-@pytest.mark.parametrize("change", UNLIKE)
+@pytest.mark.parametrize(
+    "change", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in UNLIKE]
+)
 def test_what_is_not_of_one_run_of_this_machine_is_not_kept(change: str, measured_copy: Project) -> None:
     for path in (measured_copy.folder / "artifacts/model").iterdir():
         path.chmod(0o644)
     UNLIKE[change](measured_copy)
-    refused = measured_copy.python("-m", "bench.runs.record", "mixed", code=1)
+    refused = measured_copy.script(RECORD, "mixed", code=1)
     assert "record again" in refused.stderr
     assert "`dvc repro`" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -153,7 +159,7 @@ def test_what_is_not_of_one_run_of_this_machine_is_not_kept(change: str, measure
 def test_what_only_dvc_commit_calls_up_to_date_is_not_kept(measured_copy: Project) -> None:
     measured_copy.set_params(lambda params: params.update(sequence_length=16))
     measured_copy.dvc("commit", "-f")
-    refused = measured_copy.python("-m", "bench.runs.record", "committed", code=1).stderr
+    refused = measured_copy.script(RECORD, "committed", code=1).stderr
     assert "rows were timed with other parameters, files or versions than those that are here" in refused
     assert "artifacts/barriers/cpu.json" in refused
     assert "`dvc repro -f`" in refused
@@ -180,7 +186,7 @@ def test_a_run_is_of_the_machine_that_timed_its_rows(measured_copy: Project, mon
 def kept(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A copy that keeps one run, `first`."""
     for project in copy_of(measured, tmp_path_factory.mktemp("kept") / "copy"):
-        project.python("-m", "bench.runs.record", "first")
+        project.script(RECORD, "first")
         yield project
 
 
@@ -245,7 +251,7 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
 
 def test_the_same_run_is_kept_in_the_same_bytes(kept: Project) -> None:
     before = {path.name: path.read_bytes() for path in (kept.folder / "runs/first").iterdir()}
-    kept.python("-m", "bench.runs.record", "first", "--replace")
+    kept.script(RECORD, "first", "--replace")
     assert {path.name: path.read_bytes() for path in (kept.folder / "runs/first").iterdir()} == before
 
 
@@ -348,7 +354,7 @@ def test_seconds_and_peaks_of_another_machine_of_the_same_kind_are_not_this_ones
     (machine / "sitecustomize.py").write_text(
         "import bench.machine.environment as i\ni._system_id = lambda: 'another'\n"
     )
-    ran = measured_copy.repro(environment=in_front(measured_copy, machine, measured_copy.folder))
+    ran = measured_copy.repro("summarize", environment=in_front(measured_copy, machine, measured_copy.folder))
     assert "measure_peaks" in ran
     assert not {"export_onnx", "infer@ort_cpu_fp32"} & ran
     table = read_summary(measured_copy.folder / "results/summary.csv").set_index(["variant", "batch_size"])

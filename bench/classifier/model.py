@@ -58,6 +58,7 @@ def load_classifier(folder: Path) -> Any:
                 "AutoModelForSequenceClassification loads"
             ) from None
     _check_whole(report)
+    model.config.return_dict = True  # else a checkpoint's own setting has it give tuples
     return model.eval()
 
 

@@ -27,7 +27,7 @@ from ruamel.yaml.error import YAMLError
 from bench.core.errors import ParameterError
 from bench.core.files import read_yaml, shortened
 from bench.core.model_inputs import Padding
-from bench.core.params_faults import complete, describe_fault, describe_yaml_fault, each_once
+from bench.core.params_faults import describe_faults, describe_yaml_fault, each_once
 from bench.core.paths import PARAMS
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
@@ -44,7 +44,6 @@ Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-EVERY_DEVICE = complete(get_args(Device))
 
 DEFAULT_SERVED = (
     *("torch_cuda_fp32", "torch_compile_cuda_fp16", "ort_cuda_fp16_graph", "ort_cuda_fp16_graph_longest"),
@@ -52,6 +51,7 @@ DEFAULT_SERVED = (
     *("openvino_cpu_int8_longest", "openvino_cpu_int8_bf16_longest"),
 )
 DEFAULT_BASELINES = {"cpu": "torch_cpu_fp32", "cuda": "torch_cuda_fp32"}
+DEFAULT_HEADS = 12
 """What params.yaml says unless the user wrote something else; it follows what the user wrote."""
 
 
@@ -74,9 +74,14 @@ class Synthetic(Section):
 
     @model_validator(mode="after")
     def heads_divide_dim(self) -> Synthetic:
-        if self.dim % self.heads:
+        if self.dim % self.heads and self.heads != DEFAULT_HEADS:
             raise ValueError(f"heads: got {self.heads}, allowed: a divisor of dim ({self.dim})")
         return self
+
+    @property
+    def fitting_heads(self) -> int:
+        """The attention heads: where the default does not divide `dim`, the most below it that do."""
+        return next(heads for heads in range(self.heads, 0, -1) if self.dim % heads == 0)
 
 
 class FromHubOrPath(Section):
@@ -174,8 +179,8 @@ class Serving(Section):
     """How rows are tried under load: requests that come one by one, at random times."""
 
     variants: Annotated[list[str], each_once("variant")]
-    p99_ms: Annotated[dict[Device, Milliseconds], EVERY_DEVICE]
-    max_batch: Annotated[dict[Device, BatchSize], EVERY_DEVICE]
+    p99_ms: dict[Device, Milliseconds]
+    max_batch: dict[Device, BatchSize]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
     instances: Annotated[int, Field(ge=1, le=64)]
     processes: Processes
@@ -261,9 +266,8 @@ class Variant(Section):
 
 
 BatchSizes = Annotated[list[BatchSize], Field(min_length=1), each_once("batch size")]
-EVERY_LIST = complete(get_args(Device), "a list of batch sizes for each device, or one for both")
 BatchSizesOfDevices = Annotated[
-    Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], EVERY_LIST, Tag("literal[dict]")],
+    Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], Tag("literal[dict]")],
     Discriminator(lambda given: "literal[dict]" if isinstance(given, dict) else "literal[list]"),
 ]
 """One list for all devices, or a list a device; the tags only choose which of the two a fault is told of."""
@@ -316,7 +320,19 @@ class Params(Section):
                 raise ValueError(
                     f"quality.{variant.precision}: missing, allowed: an entry for each precision of the variants"
                 )
+            self._check_device(variant.device)
         return _without_what_is_not_there(self)
+
+    def _check_device(self, device: Device) -> None:
+        by_device: dict[str, dict[Device, Any]] = {
+            "serving.p99_ms": self.serving.p99_ms,
+            "serving.max_batch": self.serving.max_batch,
+        }
+        if isinstance(self.batch_sizes, dict):
+            by_device |= {"batch_sizes": self.batch_sizes}
+        for key, section in by_device.items():
+            if device not in section:
+                raise ValueError(f"{key}.{device}: missing, allowed: an entry for each device of the variants")
 
     def all_variants(self) -> dict[str, Variant]:
         """Return the variants of both sections in the order of the table."""
@@ -335,8 +351,8 @@ class Params(Section):
         return self.batch_sizes[device] if isinstance(self.batch_sizes, dict) else self.batch_sizes  # type: ignore[index]
 
     def max_batch(self, device: Device) -> int:
-        """Return the most requests of a batch under load: serving.max_batch, at most the largest batch size."""
-        return min(self.serving.max_batch[device], max(self.sizes(device)))
+        """Return the most requests of a batch under load: serving.max_batch, within the batch sizes."""
+        return min(max(self.serving.max_batch[device], min(self.sizes(device))), max(self.sizes(device)))
 
     def is_on(self, precision: Precision) -> bool:
         """Tell whether the rows of a precision are timed."""
@@ -396,9 +412,14 @@ def _remarks(written: Params, kept: Params) -> Iterator[str]:
             name = written.baselines[device]
             yield f"baselines.{device}: without {name} (no such variant), so no speed-up on {device}"
     for device in sorted({kept.all_variants()[key].device for key in kept.serving.variants}):
-        size, largest = kept.serving.max_batch[device], max(kept.sizes(device))
-        if size > largest:
-            yield f"serving.max_batch.{device}: {largest} in place of {size}, the largest of batch_sizes there"
+        size, taken = kept.serving.max_batch[device], kept.max_batch(device)
+        if size != taken:
+            end = "largest" if size > taken else "smallest"
+            yield f"serving.max_batch.{device}: {taken} in place of {size}, the {end} of batch_sizes there"
+    synthetic = kept.model.synthetic
+    if synthetic.fitting_heads != synthetic.heads:
+        heads = f"{synthetic.fitting_heads} in place of {synthetic.heads}"
+        yield f"model.synthetic.heads: {heads}, which does not divide dim ({synthetic.dim})"
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -414,5 +435,5 @@ def load_params(path: Path = PARAMS) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as problem:
-        faults = dict.fromkeys(describe_fault(dict(fault), Params) for fault in problem.errors())
+        faults = describe_faults([dict(fault) for fault in problem.errors()], Params)
         raise ParameterError("\n       ".join(f"{path}: {fault}" for fault in faults)) from None

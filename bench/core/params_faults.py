@@ -1,5 +1,6 @@
 """Faults of params.yaml as `key: got value, allowed: …`, from what pydantic and the YAML parser find."""
 
+import re
 from datetime import date
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -18,6 +19,9 @@ GONE = {
 }
 """Keys of older versions, by their last part, and what took their place."""
 
+ALLOWED = ", allowed: "
+EMPTY = {"dict_type": "a mapping, {} for an empty one", "list_type": "a list, [] for an empty one"}
+"""What is allowed in the place of a key that nothing follows."""
 SCALARS = {"str": "a text", "bool": "true, false", "int": "a whole number"}
 """What an option may be, by pydantic's name of the type."""
 
@@ -39,16 +43,13 @@ def each_once(what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def complete(names: tuple[str, ...], allowed: str = "") -> AfterValidator:
-    """Refuse a section that lacks an entry for one of these names."""
-
-    def check(section: dict[str, Any]) -> dict[str, Any]:
-        for name in names:
-            if name not in section:
-                raise ValueError(f"{name}: missing, allowed: {allowed or 'an entry for each of ' + ', '.join(names)}")
-        return section
-
-    return AfterValidator(check)
+def describe_faults(faults: list[dict[str, Any]], model: type[BaseModel]) -> list[str]:
+    """Return the texts of pydantic's faults, one a value: what may stand there in place of it is joined."""
+    allowed: dict[str, list[str]] = {}
+    for fault in faults:
+        what, mark, choice = describe_fault(fault, model).partition(ALLOWED)
+        allowed.setdefault(what + mark, []).append(choice)
+    return [what + " or ".join(dict.fromkeys(choices)) for what, choices in allowed.items()]
 
 
 def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
@@ -70,7 +71,10 @@ def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{key}.{message}" if key else message
     allowed = message.removeprefix("allowed: ").removeprefix("Input should be ")
-    return f"{key}: got {shortened(repr(fault['input']))}, allowed: {shortened(allowed)}"
+    allowed = re.sub(r"a valid dictionary( or instance of \w+)?", "a mapping of keys to values", allowed)
+    is_null = fault["input"] is None
+    got, allowed = ("null", EMPTY.get(fault["type"], allowed)) if is_null else (repr(fault["input"]), allowed)
+    return f"{key}: got {shortened(got)}, allowed: {shortened(allowed)}"
 
 
 def describe_yaml_fault(problem: Exception) -> str:

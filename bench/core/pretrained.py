@@ -20,11 +20,19 @@ FROM_SENTENCEPIECE = ("AlbertTokenizer", "CamembertTokenizer", "DebertaV2Tokeniz
 def check_config(config: dict[str, Any]) -> None:
     """Raise ModelError for what transformers would not name by its key, or not refuse: labels without their numbers."""
     names, count = config.get("id2label"), config.get("num_labels", 2)
-    is_numbered = isinstance(names, dict) and set(names) == {str(number) for number in range(len(names) or 1)}
+    numbers = {int(key) if key.isdecimal() else -1 for key in names} if isinstance(names, dict) else set()
+    is_numbered = numbers == set(range(len(numbers))) and len(numbers) == len(names or "x")
     if names is not None and not (is_numbered and all(isinstance(name, str) for name in names.values())):
         raise _unfit("id2label", names, 'the names of the labels by their numbers from 0, as {"0": "bad", "1": "good"}')
     if type(count) is not int or count < 1:
         raise _unfit("num_labels", count, "a whole number from 1")
+    turned = config.get("label2id") if names is None else None
+    if isinstance(turned, dict) and len(turned) > count and all(type(number) is int for number in turned.values()):
+        wanted = json.dumps({str(number): name for name, number in turned.items()}, ensure_ascii=False)
+        raise _unfit("id2label", names, f"the names of label2id by their numbers, {shortened(wanted)}")
+    for key in ("attn_implementation", "_attn_implementation"):
+        if "flash" in str(config.get(key)):
+            raise _unfit(key, config[key], "none: take the key away, and the model loads without FlashAttention")
 
 
 def load_config(folder: Path) -> Any:

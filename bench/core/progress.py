@@ -10,9 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
 
 def log(text: str) -> None:
     """Print one line at once."""
@@ -26,6 +23,9 @@ class Steps:
     """
 
     def __init__(self, title: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.console import Console  # here alone: `probe` shows no progress, and runs every time
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self.title = title
         self.total = total
         self.finished = 0

@@ -42,10 +42,18 @@ def served_with() -> dict[str, Any]:
 
 
 def code_of(stage: str) -> dict[str, str]:
-    """Return the SHA-256 of each package that a barrier's stage lists in dvc.yaml, over its files in order of name."""
+    """Return the SHA-256 of the rows' script and of each package that a barrier's stage lists in dvc.yaml.
+
+    That of a package is over its files in order of name.
+    """
     definition = read_yaml(PIPELINE)["stages"][stage]
-    packages = [name for name in definition.get("do", definition)["deps"] if name.startswith("bench/")]
-    return {name: _sha256_of(sorted(Path(name).rglob("*.py"))) for name in packages}
+    own = definition.get("do", definition)["cmd"].split()[1]
+    names = [name for name in definition.get("do", definition)["deps"] if name.startswith(("bench/", "stages/"))]
+    return {name: _sha256_of(_files_of(Path(name))) for name in names if name != own}
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
 
 
 def _sha256_of(files: list[Path]) -> str:

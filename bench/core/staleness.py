@@ -18,11 +18,12 @@ from typing import Any
 from bench.core.files import remove, write_if_other, write_text
 from bench.core.params import Params, Variant
 from bench.core.paths import BATCHES, CLONE, ENGINES, REQUIRED, RETRY_TOKENS, ROUNDS, SAMPLES, SERVED, SERVED_PARTS
-from bench.core.reports import Report
 
 NOT_MADE = b"not made: "
 """How the file begins that lies in the place of a graph that was not made."""
 UNUSED = "no row that can run on this machine uses it"
+NO_CELLS = '{"cells":{},"processes":[]}\n'
+"""A report (`bench.core.reports`) without cells, typed: `probe` runs every time and imports no reports."""
 
 
 def ensure_retry_tokens(keys: Iterable[str]) -> None:
@@ -110,7 +111,7 @@ def remove_leftovers(params: Params) -> list[str]:
 def fill_places(params: Params) -> None:
     """Write a report without cells for default entries of serving.variants that are not there: DVC looks for one."""
     for path in _places(params):
-        write_if_other(path, Report(cells={}, processes=[]).model_dump_json(include={"cells", "processes"}) + "\n")
+        write_if_other(path, NO_CELLS)
 
 
 def _places(params: Params) -> list[Path]:

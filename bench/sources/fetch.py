@@ -13,13 +13,15 @@ from bench.core.progress import log
 from bench.core.schemas import read_sentences, write_sentences
 from bench.sources.builtin import NAMES, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
-from bench.sources.hub_datasets import choose_files, read_card
-from bench.sources.labels import Column, ModelLabels, Row, names_in, names_on_card, read_labels
+from bench.sources.hub_datasets import choose_files, names_on_card, read_card
+from bench.sources.labels import Column, ModelLabels, Row, read_labels
 from bench.sources.model_files import check_content, check_size, copy_model, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
-from bench.sources.tables import read_table
+from bench.sources.tables import names_in, read_table, read_tables
 
 TRAIN_SENTENCES = 2000
+TRAIN_FILES = 4
+"""Of a split in many files, which may be sorted: from the first to the last, so that not all are downloaded."""
 BUILTIN = "built-in sentences"
 README = "README.md"
 TRAIN = "train"
@@ -166,18 +168,27 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
             f"{source}: has no split {dataset.split!r}: set dataset.split to one that it has: {', '.join(splits)}"
         )
 
-    def read(name: str, columns: Dataset, limit: int | None = None) -> list[Row]:
-        return read_table(fetch_file(source, name, downloads), columns, limit=limit, shown=f"{source}: {name}")
+    def read(names: list[str], columns: Dataset, limit: int | None = None) -> list[Row]:
+        files = ((fetch_file(source, name, downloads), f"{source}: {name}") for name in names)
+        return read_tables(files, columns, limit)
 
-    rows = [row for name in splits[dataset.split] for row in read(name, dataset)]
+    rows = read(splits[dataset.split], dataset)
     own_names = names_in(downloads / splits[dataset.split][0], dataset.label_column) or names_on_card(
         card, dataset.config or chosen, dataset.label_column
     )
     title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
     if dataset.split == TRAIN or TRAIN not in splits:
         return _set_aside(title, rows, dataset.calibration_share), own_names
-    calibration = read(splits[TRAIN][0], dataset.without_labels(), TRAIN_SENTENCES)
-    return (f"{title}, calibrated with {TRAIN}", rows, calibration), own_names
+    some = spread_over(splits[TRAIN], TRAIN_FILES)
+    calibration = read(some, dataset.without_labels(), TRAIN_SENTENCES)
+    share = f" ({len(some)} of {len(splits[TRAIN])} files)" if len(some) < len(splits[TRAIN]) else ""
+    return (f"{title}, calibrated with {TRAIN}{share}", rows, calibration), own_names
+
+
+def spread_over(names: list[str], most: int) -> list[str]:
+    """Return at most so many names, from the first to the last."""
+    count = min(most, len(names))
+    return [names[place * (len(names) - 1) // max(1, count - 1)] for place in range(count)]
 
 
 def _local_sentences(dataset: Dataset) -> Sentences:
@@ -195,11 +206,12 @@ def _local_sentences(dataset: Dataset) -> Sentences:
 
 
 def _set_aside(name: str, rows: list[Row], share: float) -> Sentences:
-    """Take a share of the sentences for calibration, by a fixed seed, and say so in their name."""
-    count = max(1, round(share * len(rows)))
-    chosen = set(random.Random(0).sample(range(len(rows)), count))
-    aside = [row for place, row in enumerate(rows) if place in chosen]
-    kept = [row for place, row in enumerate(rows) if place not in chosen]
-    if not kept:
-        raise DataError(f"{name} holds {len(rows)} sentence, wanted: at least 2, one of them for calibration")
+    """Take a share of the different sentences for calibration, by a fixed seed, and say so in their name."""
+    different = list(dict.fromkeys((row.sentence, row.pair) for row in rows))
+    if len(different) < 2:
+        raise DataError(f"{name} holds {len(different)} sentence, wanted: at least 2, one of them for calibration")
+    count = min(max(1, round(share * len(different))), len(different) - 1)
+    chosen = set(random.Random(0).sample(different, count))
+    aside = [row for row in rows if (row.sentence, row.pair) in chosen]
+    kept = [row for row in rows if (row.sentence, row.pair) not in chosen]
     return f"{name}, {len(aside)} of {len(rows)} sentences set aside for calibration", kept, aside

@@ -5,7 +5,7 @@ The metadata at the head of its README.md decides (`configs`), else the hub's ru
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NotRequired
 
@@ -177,3 +177,24 @@ def _readable(splits: Splits) -> Splits:
         if kinds:
             found[split] = list(dict.fromkeys(name for name in files if _kind(name) == kinds[0]))
     return found
+
+
+def names_on_card(card: Mapping[str, Any], config: str, column: str | None) -> list[str]:
+    """Return such names from the metadata of a data set's README.md (`dataset_info`); none if it has none.
+
+    `config`: the configuration, empty for the only one.
+    """
+    infos: Any = card.get("dataset_info")
+    described = card.get("configs") or [{}]
+    wanted = config or described[0].get("config_name")
+    try:
+        [names] = [
+            feature["dtype"]["class_label"]["names"]
+            for info in (infos if isinstance(infos, list) else [infos])
+            if wanted in (None, info.get("config_name", wanted))
+            for feature in info["features"]
+            if feature["name"] == column
+        ]
+        return [*map(str, names)] if isinstance(names, list) else [str(names[key]) for key in sorted(names, key=int)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []

@@ -4,7 +4,8 @@
     names     of the model's labels, case aside
     metadata  whole numbers, each with a name in the data's own metadata (ClassLabel) that the model's labels have too
 
-A name may be cut short where only one label begins so: `neg` for NEGATIVE, `1` for "1 star".
+Names are compared without case, all separators alike (not-toxic, not_toxic).  One may be cut short where only one label
+begins so: `neg` for NEGATIVE, `1` for "1 star", and the model's NEG for `negative`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.core.errors import DataError, ParameterError
@@ -24,8 +26,8 @@ from bench.core.params import LabelMeanings, LabelReading
 from bench.core.schemas import Labelled
 from bench.sources.model_files import task_of
 
-UNLABELLED = ("", "-1", "-1.0", "-", "nan", "null")
-"""Cells without a label, unless the model has a label of that name."""
+UNLABELLED = ("", "-1", "-1.0", "-100", "-100.0", "-", "nan", "null", "na", "n/a", "#n/a", "<na>")
+"""Cells without a label, unless the model has a label of that name: what the hub, PyTorch and pandas write."""
 LETTERS = 3
 """The fewest that are left of a word that is cut short."""
 EXAMPLES = 3
@@ -76,8 +78,13 @@ def text_of(row: Row) -> str:
     return str(int(label) if isinstance(label, float) and label.is_integer() else label).strip()
 
 
+@cache
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_/.-]+", " ", unicodedata.normalize("NFKC", name).casefold())
+
+
 def _whole_number(text: str) -> int | None:
-    found = re.fullmatch(r"(\d+)(\.0*)?", text)
+    found = re.fullmatch(r"(\d{1,9})(\.0*)?", text)
     return int(found[1]) if found else None
 
 
@@ -96,11 +103,13 @@ class ModelLabels:
         names = {number: f"LABEL_{number}" for number in range(count)}
         given: dict[str, int] = {}
         if len(shown) in (0, count):  # else transformers takes neither
-            names |= {int(number): str(name) for number, name in shown.items()}
+            names |= {int(number): " ".join(name.split()) for number, name in shown.items()}
             more = (config.get("label2id") or {}).items()
             given = {str(name): int(number) for name, number in more if str(number).isdecimal()}
         others = {name: number for name, number in given.items() if number in names and name not in names.values()}
-        turned = [f"{name} = {given[name]}" for number, name in names.items() if given.get(name, number) != number]
+        turned = [
+            f"{name} = {given[name]}" for number, name in names.items() if names.get(given.get(name, number)) != name
+        ]
         remark = (
             f"the model's label2id ({shortened(', '.join(turned))}) contradicts its id2label, which is what pipelines "
             "show and what is read here"
@@ -117,23 +126,35 @@ class ModelLabels:
         return {text: None if number is None else self.names[number] for text, number in meanings.items()}
 
     def by_id(self, text: str) -> int | None:
-        """Return the label with this number; None if there is none."""
-        number = _whole_number(text)
+        """Return the label with this number, which transformers also calls LABEL_number; None if there is none."""
+        default = re.fullmatch(r"label_(\d+)", text, re.IGNORECASE)
+        number = _whole_number(default[1] if default and self.by_name(text) is None else text)
         return number if number in self.names else None
 
     def by_name(self, text: str) -> int | None:
         """Return the label with this name: as it is, case aside, or cut short; None if it is none's, or several's."""
-        names = [*((name, number) for number, name in self.names.items()), *self.others.items()]
-        wanted = text.casefold()
+        wanted = _plain(text)
         tests: tuple[Callable[[str], bool], ...] = (
             lambda name: name == text,
-            lambda name: name.casefold() == wanted,
-            lambda name: _is_short_for(wanted, name.casefold()),
+            lambda name: name.casefold() == text.casefold(),
+            lambda name: _plain(name) == wanted,
+            lambda name: _is_short_for(wanted, _plain(name)),
         )
-        for fits in tests:
-            if found := {number for name, number in names if fits(name)}:
-                return found.pop() if len(found) == 1 else None
-        return None
+        found = next(filter(None, map(self.all_named, tests)), [])
+        return found[0] if len(found) == 1 else None
+
+    def all_named(self, fits: Callable[[str], bool]) -> list[int]:
+        """Return the labels that have a name which fits."""
+        names = [*((name, number) for number, name in self.names.items()), *self.others.items()]
+        return sorted({number for name, number in names if fits(name)})
+
+    def by_names(self, texts: Mapping[str, str]) -> Meanings:
+        """Return the labels with these names; the model's may be the short ones where that joins no two."""
+        found = {text: self.by_name(name) for text, name in texts.items()}
+        longer = {text: self.all_named(partial(_begins, _plain(texts[text]))) for text in found if found[text] is None}
+        more = {text: numbers[0] for text, numbers in longer.items() if len(numbers) == 1}
+        used = [*found.values(), *more.values()]
+        return found | {text: number for text, number in more.items() if used.count(number) == 1}
 
 
 def _says_more(name: str) -> bool:
@@ -145,6 +166,11 @@ def _is_short_for(text: str, name: str) -> bool:
     return text != "" and name.startswith(text) and (len(text) >= LETTERS or not is_within_a_word)
 
 
+def _begins(text: str, name: str) -> bool:
+    """Tell whether a name of the model is the beginning of a text's only word."""
+    return len(name) >= LETTERS and text.isalpha() and text.startswith(_plain(name))
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a column is read: `ids`, `names`, `metadata`, or `params` for dataset.labels; `none` without any label."""
@@ -152,6 +178,7 @@ class Reading:
     how: str
     meanings: Meanings
     model: ModelLabels
+    remarks: tuple[str, ...] = ()
 
     def labelled(self, rows: Iterable[Row]) -> list[Labelled]:
         """Return rows of this column with the numbers of their labels."""
@@ -174,7 +201,7 @@ class Reading:
                 }
                 for row in islice(dict.fromkeys([*firsts, *known]), EXAMPLES)
             ],
-            "remarks": self.model.remarks,
+            "remarks": [*self.model.remarks, *self.remarks],
         }
 
 
@@ -187,24 +214,50 @@ def read_labels(column: Column, model: ModelLabels, given: LabelReading | LabelM
     if isinstance(given, dict):
         return Reading("params", _as_given(column, model, given), model)
     known = [text for text in column.first if not _is_unlabelled(text, model)]
-    ways: dict[str, Callable[[str], int | None]] = {"ids": model.by_id, "names": model.by_name}
+    found = {
+        "ids": {text: model.by_id(text) for text in known},
+        "names": model.by_names({text: text for text in known}),
+    }
     if column.own_names:
-        ways["metadata"] = lambda text: model.by_name(column.own_name(text) or "")
-    if given is not None and given not in ways:
+        found["metadata"] = model.by_names({text: column.own_name(text) or "" for text in known})
+    if given is not None and given not in found:
         raise ParameterError(
             f"params.yaml: dataset.labels: got {given!r}, but {column.title} has no names for its numbers, allowed: "
             "null, ids, names, or what each label means"
         )
-    found = {how: {text: way(text) for text in known} for how, way in ways.items() if given in (None, how)}
+    found = {how: meanings for how, meanings in found.items() if given in (None, how)}
     fitting = {how: meanings for how, meanings in found.items() if None not in meanings.values()}
     if not fitting:
-        raise _unexplained(column, model, max(found.values(), key=_explained))
+        raise _unexplained(column, model, max(found.values(), key=_explained), given)
     how = given or _only(column, model, fitting) if known else "none"
-    return Reading(how, dict.fromkeys(column.first) | fitting.get(how, {}), model)
+    remarks = _remarks(column, model, fitting["ids"]) if how == "ids" and given is None else ()
+    return Reading(how, dict.fromkeys(column.first) | fitting.get(how, {}), model, remarks)
 
 
 def _is_unlabelled(text: str, model: ModelLabels) -> bool:
-    return text.casefold() in UNLABELLED and text.casefold() not in map(str.casefold, model.names.values())
+    return text == "" or (
+        text.casefold() in UNLABELLED and not model.all_named(lambda name: _plain(name) == _plain(text))
+    )
+
+
+def _remarks(column: Column, model: ModelLabels, meanings: Meanings) -> tuple[str, ...]:
+    """Return a remark on numbers that may count from 1, as none of them is 0."""
+    numbers = sorted({number for number in meanings.values() if number is not None})
+    if column.own_names or len(numbers) < 2 or numbers[0] != 1:
+        return ()
+    shown = _shown(model.named({str(number): number - 1 for number in numbers}))
+    return (f"no sentence has the label 0: if the data counts from 1, set dataset.labels, as in {shown}",)
+
+
+def _centred(column: Column, model: ModelLabels, meanings: Meanings) -> Meanings:
+    """Return the meanings of numbers around 0, of which -1 is one (-1, 0, 1; or -1 and 1 for two labels); or none."""
+    count = len(model.names)
+    gaps = [text for text in column.first if text in ("-1", "-1.0") and text not in meanings]
+    places = [-1, 1] if count == 2 else [] if count % 2 == 0 else list(range(-(count // 2), count // 2 + 1))
+    numbers = {text: _whole_number(text) for text in meanings} | dict.fromkeys(gaps, -1)
+    if not gaps or column.own_names or not set(numbers.values()) <= set(places):
+        return {}
+    return {text: places.index(number) for text, number in numbers.items() if number is not None}
 
 
 def _explained(meanings: Meanings) -> int:
@@ -218,15 +271,26 @@ def _only(column: Column, model: ModelLabels, fitting: Mapping[str, Meanings]) -
     how, meanings = next(iter(fitting.items()))
     shown = [f"as {each} ({_listed(model.named(fitting[each]))})" for each in fitting]
     own = {text: name for text in meanings if (name := column.own_name(text))}
-    if how == "ids" and model.have_names and any(_says_more(name) for name in own.values()):
-        shown.append(f"by the data's own names ({_listed(own)}), which the model's labels do not have")
+    example = {own.get(text, text): name for text, name in model.named(meanings).items()}
+    if how == "ids" and (centred := _centred(column, model, meanings)):
+        example = model.named(centred)
+        shown = [f"{shown[0][:-1]}, -1 = no label)", f"from below 0 ({_listed(example)})"]
+    elif how == "ids" and model.have_names and _are_others(own, model, meanings):
+        shown.append(f"by the data's own names ({_listed(own)}), which are not the model's")
+        if any(model.by_name(name) is not None for name in own.values()):
+            example = {name: model.named({name: model.by_name(name)})[name] or "?" for name in own.values()}
     elif len({tuple(each.values()) for each in fitting.values()}) == 1:
         return how
-    example = {own.get(text, text): name for text, name in model.named(meanings).items()}
     raise ParameterError(
         f"params.yaml: dataset.labels: got null, but {column.title} may be read {' or '.join(shown)}, allowed: "
         f"{', '.join(fitting)}, or what each label means, as in {_shown(example)}"
     )
+
+
+def _are_others(own: Mapping[str, str], model: ModelLabels, meanings: Meanings) -> bool:
+    """Tell whether the data's own names say something, and not the same as the model's names of these numbers."""
+    names = model.named(meanings)
+    return any(_says_more(name) and _plain(name) != _plain(names[text] or "") for text, name in own.items())
 
 
 def _listed(meanings: Mapping[str, str | None]) -> str:
@@ -239,32 +303,48 @@ def _shown(meanings: Mapping[str, str | None]) -> str:
     return json.dumps(dict(islice(meanings.items(), SHOWN)), ensure_ascii=False)
 
 
-def _unexplained(column: Column, model: ModelLabels, meanings: Meanings) -> DataError:
+def _unexplained(column: Column, model: ModelLabels, meanings: Meanings, given: LabelReading | None) -> DataError:
     text = next(text for text, number in meanings.items() if number is None)
     own = f" ({name})" if (name := column.own_name(text)) else ""
-    names = f", or {shortened(', '.join(model.names.values()))}" if model.have_names else ""
+    wanted = _plain(column.own_name(text) or text)
+    if len(several := model.all_named(lambda name: _plain(name) == wanted)) > 1:
+        own += f", a name of {len(several)} of the model's labels ({', '.join(map(str, several))})"
+    numbers, names = f"0 to {len(model.names) - 1}", shortened(", ".join(model.names.values()))
+    allowed = f"{numbers}, or {names}" if model.have_names else numbers
+    if given is not None:
+        allowed = f"{numbers if given == 'ids' else names}, as dataset.labels is {given}"
     meanings = {each: None if _whole_number(each) is not None else number for each, number in meanings.items()}
     example = {each: name or "?" for each, name in model.named(meanings).items()}
     return DataError(
-        f"{column.first[text].place}: the label is {shortened(repr(text))}{own}, allowed: 0 to {len(model.names) - 1}"
-        f"{names}; for others say in params.yaml what each means, null for none of these: dataset.labels: "
-        f"{_shown(example)}"
+        f"{column.first[text].place}: the label is {shortened(repr(text))}{own}, allowed: {allowed}; for others say in "
+        f"params.yaml what each means, null for none of these: dataset.labels: {_shown(example)}"
     )
 
 
 def _as_given(column: Column, model: ModelLabels, given: LabelMeanings) -> Meanings:
-    numbers = {str(key).strip().casefold(): _number_of(key, value, model) for key, value in given.items()}
+    exact = {str(key).strip(): _number_of(key, value, model) for key, value in given.items()}
+    numbers: dict[str, set[int | None]] = {}
+    for key, number in exact.items():
+        numbers.setdefault(_spelling(key), set()).add(number)
     meanings: Meanings = {}
     for text, row in column.first.items():
-        spellings = (spelling.casefold() for spelling in (text, column.own_name(text) or text))
-        key = next((spelling for spelling in spellings if spelling in numbers), None)
-        if key is None and not _is_unlabelled(text, model):
+        spellings = (text, column.own_name(text) or text)
+        found = [
+            *({exact[each]} for each in spellings if each in exact),
+            *(numbers[key] for each in spellings if len(numbers.get(key := _spelling(each), [])) == 1),
+        ]
+        if not found and not _is_unlabelled(text, model):
             raise DataError(
                 f"{row.place}: the label is {shortened(repr(text))}, allowed: what params.yaml names under "
                 f"dataset.labels ({shortened(', '.join(map(str, given)))}): add it there, null for no label"
             )
-        meanings[text] = None if key is None else numbers[key]
+        meanings[text] = next(iter(found[0])) if found else None
     return meanings
+
+
+def _spelling(text: str) -> str:
+    """Return a label without case, and a whole number without a decimal point."""
+    return re.sub(r"^(-?\d+)\.0*$", r"\1", text.casefold())
 
 
 def _number_of(key: object, value: str | int | None, model: ModelLabels) -> int | None:
@@ -277,38 +357,3 @@ def _number_of(key: object, value: str | int | None, model: ModelLabels) -> int 
             f"({shortened(', '.join(model.names.values()))}), its number, or null for no label"
         )
     return number
-
-
-def names_in(path: Path, column: str | None) -> list[str]:
-    """Return the names that a parquet file's own metadata has for the numbers of a column (ClassLabel); or none."""
-    if path.suffix != ".parquet" or column is None:
-        return []
-    from pyarrow import parquet
-
-    try:
-        metadata = json.loads((parquet.read_schema(path).metadata or {})[b"huggingface"])
-        names = metadata["info"]["features"][column]["names"]
-    except (KeyError, TypeError, ValueError):
-        return []
-    return list(map(str, names))
-
-
-def names_on_card(card: Mapping[str, Any], config: str, column: str | None) -> list[str]:
-    """Return such names from the metadata of a data set's README.md (`dataset_info`); none if it has none.
-
-    `config`: the configuration, empty for the only one.
-    """
-    infos: Any = card.get("dataset_info")
-    described = card.get("configs") or [{}]
-    wanted = config or described[0].get("config_name")
-    try:
-        [names] = [
-            feature["dtype"]["class_label"]["names"]
-            for info in (infos if isinstance(infos, list) else [infos])
-            if wanted in (None, info.get("config_name", wanted))
-            for feature in info["features"]
-            if feature["name"] == column
-        ]
-        return [str(names[key]) for key in sorted(names, key=int)]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return []

@@ -77,7 +77,7 @@ def _config(settings: Synthetic) -> Any:
         return DistilBertConfig(
             n_layers=settings.layers,
             dim=settings.dim,
-            n_heads=settings.heads,
+            n_heads=settings.fitting_heads,
             hidden_dim=settings.hidden_dim,
             max_position_embeddings=MAX_POSITIONS,
             **labels,
@@ -86,7 +86,7 @@ def _config(settings: Synthetic) -> Any:
     return encoder(
         num_hidden_layers=settings.layers,
         hidden_size=settings.dim,
-        num_attention_heads=settings.heads,
+        num_attention_heads=settings.fitting_heads,
         intermediate_size=settings.hidden_dim,
         max_position_embeddings=MAX_POSITIONS + extra_positions,
         **labels,

@@ -7,7 +7,7 @@ import csv
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,33 @@ HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 LONGEST_CELL = 2**31 - 1
 
 
-def read_table(path: Path, columns: Dataset, *, limit: int | None = None, shown: str = "") -> list[Row]:
-    """Return the sentences of a table, or `limit` of them, drawn from all by a fixed seed.
+def read_table(path: Path, columns: Dataset, limit: int | None = None) -> list[Row]:
+    """Return the sentences of one file, as `read_tables` does."""
+    return read_tables([(path, path.as_posix())], columns, limit)
 
-    `shown`: what messages call the file.  Raises ParameterError for a missing column, and DataError, with file and
+
+def read_tables(files: Iterable[tuple[Path, str]], columns: Dataset, limit: int | None = None) -> list[Row]:
+    """Return the sentences of a table in several files, or `limit` of them, drawn from all by a fixed seed.
+
+    A file comes with what messages call it.  Raises ParameterError for a missing column, and DataError, with file and
     line, for a row that cannot be used.
     """
-    shown = shown or path.as_posix()
     found: list[Row] = []
-    for place, cells in _drawn(_rows(path, shown, columns), limit):
-        where = f"{shown}, {place}"
+    for where, cells in _drawn(_located(files, columns), limit):
         pair = _text(cells, columns.text_pair_column, where) if columns.text_pair_column else None
         label = cells.get(columns.label_column) if columns.label_column else None
         found.append(Row(_text(cells, columns.text_column, where), label, pair, where))
-    if not found:
-        raise DataError(f"{shown} holds no sentences")
     return found
+
+
+def _located(files: Iterable[tuple[Path, str]], columns: Dataset) -> Rows:
+    shown, is_empty = "", True
+    for path, shown in files:
+        for place, cells in _rows(path, shown, columns):
+            is_empty = False
+            yield f"{shown}, {place}", cells
+    if is_empty:
+        raise DataError(f"{shown} holds no sentences")
 
 
 def _drawn(rows: Rows, limit: int | None) -> list[Any]:
@@ -185,3 +196,17 @@ def _text(cells: dict[str, Any], column: str, place: str) -> str:
     if half:
         raise DataError(f"{place}: {column} holds half a character ({half[0]!r}), wanted: a text")
     return text
+
+
+def names_in(path: Path, column: str | None) -> list[str]:
+    """Return the names that a parquet file's own metadata has for the numbers of a column (ClassLabel); or none."""
+    if path.suffix.lower() != ".parquet" or column is None:
+        return []
+    from pyarrow import parquet
+
+    try:
+        metadata = json.loads((parquet.read_schema(path).metadata or {})[b"huggingface"])
+        names = metadata["info"]["features"][column]["names"]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return list(map(str, names))
