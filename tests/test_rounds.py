@@ -1,22 +1,17 @@
-"""Rows are timed in rounds of random order; what one `dvc repro` times together, and what a row timed later says."""
+"""Rows are served in rounds of random order: who gets a process in which, and what their rates say together."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
 import pytest
-from conftest import Project, shim
-from test_report import row, table
 
-from bench.core.reports import ProcessTimes, TimingSession
-from bench.findings.timed import noise
-from bench.summary.comparisons import compare, with_controls, with_levels
-from bench.timing.repro import Request, parse
-from bench.timing.rounds import Plan, Rounds, run_in_rounds
+from bench.serving.rounds import Plan, Rounds, run_in_rounds
+from bench.statistics.rounds import levels, ratio, steadied
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -73,111 +68,85 @@ def test_a_row_whose_process_failed_gets_no_further_one_and_the_others_go_on() -
     assert len(rounds.results["a"]) == 4
 
 
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        (["python", "-m", "dvc", "repro"], ((), False)),
-        (["/x/.venv/bin/python", "/x/.venv/bin/dvc", "repro", "-f", "infer@a"], (("infer@a",), True)),
-        (["C:\\x\\dvc.exe", "repro", "--force"], ((), True)),
-        (["dvc", "repro", "render"], (("render",), False)),
-        (["dvc", "repro", "--glob", "infer@*"], (("infer@*",), False)),
-        (["dvc", "status"], None),
-        (["git", "repro"], None),
-    ],
-)
-def test_what_dvc_was_asked_for_is_read_from_its_command_line(words: list[str], found: Any) -> None:
-    assert parse(words) == found
+def test_a_level_is_the_geometric_mean_and_the_interval_students_on_the_logs() -> None:
+    [level] = levels([{0: 1.0, 1: 2.0, 2: 4.0}])
+    assert level.value == pytest.approx(2.0)
+    # s of the logs is log 2, and t(0.975, 2) is 4.302653 in any table.
+    assert level.half_width() == pytest.approx(4.302653 * math.log(2) / math.sqrt(3), rel=1e-5)
 
 
-def test_a_repro_of_named_stages_times_no_others() -> None:
-    assert Request("1").includes(["infer", "infer@a"])
-    assert Request("1", ("infer@a",)).includes(["infer", "infer@a"])
-    assert not Request("1", ("infer@b",)).includes(["infer", "infer@a"])
-    assert Request("1", ("infer@b", "render")).includes(["infer", "infer@a"])
+def test_another_run_varies_as_this_one_did() -> None:
+    [level] = levels([{0: 1.0, 1: 2.0, 2: 4.0}])
+    found = level.of_another_run()
+    assert found is not None
+    assert math.log(found.high / found.value) == pytest.approx(math.sqrt(2) * level.half_width())
+    assert found.low * found.high == pytest.approx(found.value**2)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [("infer@*", "ab"), ("infer@a*", "a"), ("*@b", "b"), ("*infer@[ab]", "ab"), ("serve@b", "ab"), ("rend*", "ab")],
-)
-def test_a_repro_of_a_pattern_times_all_its_rows_together(pattern: str, expected: str) -> None:
-    request = Request("1", (pattern,))
-    assert "".join(key for key in "ab" if request.includes(["infer", f"infer@{key}"])) == expected
-
-
-SET_CLOCK = """
-import time
-real, began = time.time_ns, time.time_ns()
-time.time_ns = lambda: real() - 60 * (real() - began) - 3600 * 10**9
-time.time = lambda: time.time_ns() / 1e9
-"""
-
-
-def test_a_clock_that_runs_back_changes_no_duration(measured_copy: Project) -> None:
-    environment = shim(measured_copy, "sitecustomize.py", SET_CLOCK)
-    measured_copy.python("stages/infer.py", "ort_cpu_fp32", environment=environment)
-    report = measured_copy.report("ort_cpu_fp32")
-    [first] = report["processes"]
-    assert 0 < first["load_seconds"] < first["start_seconds"]
-    assert first["turn_ns"][0] < first["turn_ns"][1]
-    assert report["session"]["machine"] == json.loads(measured_copy.read("artifacts/machine.json"))["id"]
-
-
-def test_a_row_that_is_timed_later_is_timed_beside_anchors_and_says_so(measured_copy: Project) -> None:
-    before = measured_copy.report("ort_cpu_fp32")
-    measured_copy.set_params(lambda params: params["quality"]["int8"].update(min_agreement=0.5))
-    measured_copy.python("stages/infer.py", "ort_cpu_int8")
-    measured_copy.script("stages/summarize.py")
-    assert measured_copy.report("ort_cpu_fp32") == before, "a row that is not stale keeps its figures"
-    session = measured_copy.report("ort_cpu_int8")["session"]
-    assert session["id"] != before["session"]["id"]
-    assert "ort_cpu_fp32" in session["anchors"]
-    assert sorted(session["order"][0]) == ["a/a", "anchor/ort_cpu_fp32", "ort_cpu_int8"]
-    summary = pd.read_csv(measured_copy.folder / "results/summary.csv").set_index(["variant", "batch_size"])
-    assert summary.moved["ort_cpu_int8", 1] > 0
-    assert summary.moved["ort_cpu_fp32", 1] == 0
-
-
-def test_a_forced_repro_times_every_row_anew_in_the_same_rounds(measured_copy: Project) -> None:
-    before = measured_copy.report("ort_cpu_fp32")["session"]["id"]
-    measured_copy.repro("--force", "--single-item", "infer")
-    rows = ("torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8")
-    ids = {measured_copy.report(key)["session"]["id"] for key in rows}
-    assert len(ids) == 1
-    assert before not in ids
-
-
-def panel(twin: list[float], session: str = "1", **changes: Any) -> pd.DataFrame:
-    """Return a panel of five CPU rows in three rounds, with an A/A row."""
+def test_what_moves_all_rows_of_a_round_does_not_count_against_their_ratios() -> None:
+    states = {0: 1.0, 1: 1.3, 2: 0.8, 3: 1.1}
     rows = [
-        row(name, 1, (base, base * 1.01, base * 0.99), session=session, rounds="0 1 2", **changes)
-        for name, base in (("torch_cpu_fp32", 10.0), ("b_cpu_fp32", 5.0), ("c_cpu_fp32", 9.9), ("d_cpu_fp32", 20.0))
+        {number: base * state * jitter for number, state in states.items()}
+        for base, jitter in ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (5.0, 1.0))
     ]
-    cell = ProcessTimes(rounds=[0, 1, 2], p50_ms=twin[0], process_p50_ms=twin, process_mean_ms=twin)
-    sessions = {session: TimingSession(id=session, seed=1, order=[], twin={"1": cell}, anchors={})}
-    return with_controls(with_levels(table(*rows), sessions), sessions, {"cpu": "torch_cpu_fp32"}, 0.02)
+    found = levels(rows)
+    exact = ratio(found[1], found[0], comparisons=100)
+    assert exact is not None
+    assert exact.low == pytest.approx(2.0, rel=1e-3)
+    assert exact.high == pytest.approx(2.0, rel=1e-3)
+    promised = found[0].of_another_run()
+    assert promised is not None
+    assert promised.high / promised.value > 1.3
 
 
-def test_an_a_a_row_that_differs_from_itself_voids_every_verdict_of_its_panel() -> None:
-    sound, void = panel([10.05, 10.1, 9.95]), panel([14.0, 14.1, 13.9])
-    assert sound["aa_verdict"].iloc[0] != "slower"
-    assert void["aa_verdict"].iloc[0] == "slower"
-    for found, expected in ((sound, "faster"), (void, "inconclusive")):
-        baseline, fast, *_ = found.itertuples()
-        assert compare(fast, baseline).verdict == expected
-    for found, is_voided in ((sound, False), (void, True)):
-        seen = noise(list(found.itertuples()))
-        assert seen is not None
-        assert (seen.control, seen.is_voided) == ("torch_cpu_fp32", is_voided)
-        assert list(seen.controls) == [1]
-        assert (seen.controls[1].verdict == "slower") == is_voided
+def test_rows_of_other_rounds_are_less_surely_different() -> None:
+    rng = np.random.default_rng(0)
+    states = rng.normal(0, 0.1, 8)
+    noise = rng.normal(0, 0.01, (5, 8))
+    logs = noise + states
+    together = levels([{r: math.exp(logs[row, r]) for r in range(4)} for row in range(5)])
+    mixed = levels([{r: math.exp(logs[row, r]) for r in (range(4) if row else range(4, 8))} for row in range(5)])
+    same, apart = ratio(together[0], together[1]), ratio(mixed[0], mixed[1])
+    assert same is not None
+    assert apart is not None
+    assert apart.high / apart.low > same.high / same.low
 
 
-def test_rows_of_other_rounds_without_anything_timed_in_both_are_never_told_apart() -> None:
-    first, second = (list(panel([10.0, 10.1, 9.9], session).itertuples()) for session in ("1", "2"))
-    row_apart = second[1]._replace(moved=float("inf"))
-    found = compare(row_apart, first[0])
-    assert found.verdict == "inconclusive"
-    assert found.reason == "different sessions, with nothing timed in both"
-    assert compare(second[1]._replace(moved=0.1), first[0]).verdict == "faster"
-    assert compare(second[1]._replace(moved=0.8), first[0]).verdict == "inconclusive"
+def test_a_pair_that_was_timed_apart_is_wider_by_how_far_the_machine_moved() -> None:
+    first, second = levels([{0: 1.0, 1: 1.01, 2: 0.99}, {0: 2.0, 1: 2.02, 2: 1.98}])
+    plain, moved = ratio(second, first), ratio(second, first, moved=math.log(1.5))
+    assert plain is not None
+    assert moved is not None
+    assert moved.high == pytest.approx(plain.high * 1.5)
+    assert moved.low == pytest.approx(plain.low / 1.5)
+
+
+def test_more_comparisons_need_more_certainty() -> None:
+    rows = levels([{0: 1.0, 1: 1.02, 2: 0.99}, {0: 1.1, 1: 1.12, 2: 1.09}])
+    one, many = ratio(rows[1], rows[0]), ratio(rows[1], rows[0], comparisons=200)
+    assert one is not None
+    assert many is not None
+    assert many.low < one.low
+
+
+def test_a_variance_from_few_values_is_steadied_by_its_neighbours() -> None:
+    rng = np.random.default_rng(1)
+    variances = [float(np.var(rng.normal(0, 0.02, 3), ddof=1)) for _ in range(40)]
+    found = steadied(variances, [2.0] * 40)
+    spread = np.std(np.log([variance for variance, _ in found]))
+    assert spread < np.std(np.log(variances)) / 2
+    assert all(freedom > 10 for _, freedom in found)
+
+
+def test_unlike_neighbours_do_not_lend_their_variance() -> None:
+    rng = np.random.default_rng(2)
+    scales = [0.001, 0.2] * 20
+    variances = [float(np.var(rng.normal(0, scale, 6), ddof=1)) for scale in scales]
+    found = steadied(variances, [5.0] * 40)
+    assert max(variance for variance, _ in found[::2]) < min(variance for variance, _ in found[1::2])
+
+
+def test_one_process_has_no_interval() -> None:
+    one, three = levels([{0: 1.0}, {0: 1.0, 1: 2.0, 2: 3.0}])
+    assert one.of_another_run() is None
+    assert ratio(one, three) is None

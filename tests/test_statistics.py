@@ -1,111 +1,286 @@
-"""Verdicts hold in a second run, and find what is there."""
+"""Figures, intervals and verdicts of rows that were timed in passes, and the checks of them that validation/ holds."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import ROOT
+from numpy.typing import NDArray
+from scipy import stats
 
-from bench.statistics.intervals import Interval, verdict
-from bench.statistics.rounds import levels, ratio, steadied
-from bench.summary.comparisons import compare, with_levels
+from bench.statistics import decisions
+from bench.statistics.blocks import Blocks, Estimate, Panel, estimate, inflation, pool_processes, summed
+from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Family, decide
+from bench.statistics.intervals import Interval, t_quantile, verdict
+from bench.statistics.shrinkage import prior
 from bench.summary.serving import read_serving
-from bench.summary.table_file import read_summary
-from validation.repeatability import held, held_under_load, is_good
-from validation.verdicts_on_equal_rows import WORLDS, holds, simulate
+from validation.repeatability import held_under_load, is_good
+from validation.verdicts_on_equal_rows import WORLDS, simulate
 
 
-@pytest.mark.parametrize("world", WORLDS)
-def test_equal_rows_are_not_called_different_and_a_faster_one_is_found(world: str) -> None:
-    assert holds(world, simulate(world, tables=40, most=6))
+def blocks(*processes: Sequence[float]) -> Blocks:
+    """Return what each process gave, one value a pass, from pass 0 on."""
+    return {number: dict(enumerate(own)) for number, own in enumerate(processes)}
 
 
-def test_a_level_is_the_geometric_mean_and_the_interval_students_on_the_logs() -> None:
-    [level] = levels([{0: 1.0, 1: 2.0, 2: 4.0}])
-    assert level.value == pytest.approx(2.0)
-    # s of the logs is log 2, and t(0.975, 2) is 4.302653 in any table.
-    assert level.half_width() == pytest.approx(4.302653 * math.log(2) / math.sqrt(3), rel=1e-5)
+def exponentials(logs: NDArray[np.float64]) -> list[float]:
+    return [float(each) for each in np.exp(logs)]
 
 
-def test_another_run_varies_as_this_one_did() -> None:
-    [level] = levels([{0: 1.0, 1: 2.0, 2: 4.0}])
-    found = level.of_another_run()
+@pytest.mark.parametrize(
+    "name", ["processes 3%", "two states by block, processes 3%", "a row that jumps, processes 3%"]
+)
+def test_equal_rows_are_not_called_different(name: str) -> None:
+    found = simulate(WORLDS[name], tables=3, passes=14)
+    assert found["tables_of_equal_rows_with_a_false_verdict"] == 0
+    assert found["tables_with_faster_rows_with_a_false_verdict"] == 0
+    assert found["p50_of_another_run_in_its_interval"] >= 0.9
+
+
+def test_faster_rows_are_found() -> None:
+    found = simulate(WORLDS["noise alone"], tables=1, passes=14)
+    assert (found["pairs_1.2_apart_found"], found["pairs_1.5_apart_found"]) == (1.0, 1.0)
+    assert found["half_of_the_interval_of_the_aa_row_alone"] < 0.03
+
+
+def test_a_host_of_two_states_flips_a_pooled_median_and_not_the_level() -> None:
+    often, seldom = ([1.0, 1.7] * 9 + [last, last] for last in (1.7, 1.0))
+    assert np.median(often) / np.median(seldom) == pytest.approx(1.7)
+    levels = [Panel([blocks(series)]).levels()[0].value for series in (often, seldom)]
+    assert levels == pytest.approx([1.7**0.55, 1.7**0.45])
+    assert levels[0] / levels[1] < 1.06
+
+
+def test_a_pass_counts_once_however_many_processes_ran_in_it() -> None:
+    [level] = Panel([{0: {0: 1.0, 1: 4.0}, 1: {1: 1.0}}]).levels()
+    assert level.value == pytest.approx(math.sqrt(1.0 * 2.0))
+
+
+def test_a_sum_of_variances_has_the_degrees_of_welch_and_satterthwaite() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.normal(1.0, 0.1, 7), random.normal(0.9, 0.4, 12)
+    parts = [(float(np.var(own, ddof=1)) / len(own), len(own) - 1.0) for own in (first, second)]
+    found = summed(float(first.mean() - second.mean()), parts)
+    wanted = stats.ttest_ind(first, second, equal_var=False)
+    assert found.freedom == pytest.approx(wanted.df)
+    low, high = wanted.confidence_interval(0.95)
+    assert [math.log(end) for end in (found.interval().low, found.interval().high)] == pytest.approx([low, high])
+
+
+def test_two_rows_alone_have_students_interval_of_pairs() -> None:
+    logs = np.array([[0.1, -0.1, 0.12, -0.08, 0.1, -0.11], [0.5, 0.6, 0.51, 0.58, 0.52, 0.61]])
+    panel = Panel([blocks(exponentials(row)) for row in logs])
+    found = panel.compared(1, 0)
     assert found is not None
-    assert math.log(found.high / found.value) == pytest.approx(math.sqrt(2) * level.half_width())
-    assert found.low * found.high == pytest.approx(found.value**2)
+    assert panel.inflation == 1.0, "neighbours that differ more than others make nothing surer"
+    low, high = stats.ttest_rel(logs[1], logs[0]).confidence_interval(0.95)
+    assert math.log(found.interval().low) == pytest.approx(low)
+    assert math.log(found.interval().high) == pytest.approx(high)
+    assert found.half_width(100) == pytest.approx((high - low) / 2 * stats.t.ppf(1 - 2.5e-4, 5) / stats.t.ppf(0.975, 5))
 
 
-def test_what_moves_all_rows_of_a_round_does_not_count_against_their_ratios() -> None:
-    states = {0: 1.0, 1: 1.3, 2: 0.8, 3: 1.1}
-    rows = [
-        {number: base * state * jitter for number, state in states.items()}
-        for base, jitter in ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (4.0, 1.0), (5.0, 1.0))
-    ]
-    found = levels(rows)
-    exact = ratio(found[1], found[0], comparisons=100)
+def test_what_a_pass_does_to_all_rows_does_not_count_against_their_ratios() -> None:
+    states = np.random.default_rng(0).normal(0.0, 0.3, 8)
+    panel = Panel([blocks(exponentials(states + base)) for base in (0.0, 0.5, 0.7)])
+    exact = panel.compared(1, 0)
     assert exact is not None
-    assert exact.low == pytest.approx(2.0, rel=1e-3)
-    assert exact.high == pytest.approx(2.0, rel=1e-3)
-    promised = found[0].of_another_run()
+    assert exact.value == pytest.approx(0.5)
+    assert exact.half_width(100) < 1e-4
+    promised = panel.levels()[0].of_another_run()
     assert promised is not None
-    assert promised.high / promised.value > 1.3
+    assert promised.high / promised.value > 1.3, "another run may meet another state"
 
 
-def test_rows_of_other_rounds_are_less_surely_different() -> None:
-    rng = np.random.default_rng(0)
-    states = rng.normal(0, 0.1, 8)
-    noise = rng.normal(0, 0.01, (5, 8))
-    logs = noise + states
-    together = levels([{r: math.exp(logs[row, r]) for r in range(4)} for row in range(5)])
-    mixed = levels([{r: math.exp(logs[row, r]) for r in (range(4) if row else range(4, 8))} for row in range(5)])
-    same, apart = ratio(together[0], together[1]), ratio(mixed[0], mixed[1])
-    assert same is not None
-    assert apart is not None
-    assert apart.high / apart.low > same.high / same.low
+def test_neighbours_that_are_alike_count_for_less() -> None:
+    random = np.random.default_rng(0)
+    steps, series = random.normal(size=(40, 300)), np.zeros((40, 300))
+    for number in range(1, 300):
+        series[:, number] = 0.6 * series[:, number - 1] + steps[:, number]
+    # Of an autoregressive series the variance of the mean is (1 + 0.6) / (1 - 0.6) = 4 times as large.
+    assert inflation([*series]) == pytest.approx(4.0, rel=0.15)
+    assert inflation([*steps]) == pytest.approx(1.0, abs=0.1)
+    assert inflation([]) == inflation([np.ones(5)]) == 1.0
 
 
-def test_a_pair_that_was_timed_apart_is_wider_by_how_far_the_machine_moved() -> None:
-    first, second = levels([{0: 1.0, 1: 1.01, 2: 0.99}, {0: 2.0, 1: 2.02, 2: 1.98}])
-    plain, moved = ratio(second, first), ratio(second, first, moved=math.log(1.5))
-    assert plain is not None
-    assert moved is not None
-    assert moved.high == pytest.approx(plain.high * 1.5)
-    assert moved.low == pytest.approx(plain.low / 1.5)
+def test_variances_are_shrunk_by_as_much_as_they_are_alike() -> None:
+    random = np.random.default_rng(0)
+    true = 0.02**2 * 8 / random.chisquare(8, 4000)
+    found = prior([*(true * random.chisquare(5, 4000) / 5)], [5.0] * 4000)
+    assert found is not None
+    assert found[0] == pytest.approx(0.02**2, rel=0.05)
+    assert found[1] == pytest.approx(8.0, rel=0.15)
+    alike = prior([*(random.chisquare(5, 40) / 5)], [5.0] * 40)
+    assert alike is not None
+    assert alike[1] > 20
+    assert prior([1.0, 2.0], [3.0, 3.0]) is None
 
 
-def test_more_comparisons_need_more_certainty() -> None:
-    rows = levels([{0: 1.0, 1: 1.02, 2: 0.99}, {0: 1.1, 1: 1.12, 2: 1.09}])
-    one, many = ratio(rows[1], rows[0]), ratio(rows[1], rows[0], comparisons=200)
-    assert one is not None
-    assert many is not None
-    assert many.low < one.low
+TINY = np.array([1e-6, -1e-6] * 4)
 
 
-def test_a_variance_from_few_values_is_steadied_by_its_neighbours() -> None:
-    rng = np.random.default_rng(1)
-    variances = [float(np.var(rng.normal(0, 0.02, 3), ddof=1)) for _ in range(40)]
-    found = steadied(variances, [2.0] * 40)
-    spread = np.std(np.log([variance for variance, _ in found]))
-    assert spread < np.std(np.log(variances)) / 2
-    assert all(freedom > 10 for _, freedom in found)
+def offset(*processes: float) -> Blocks:
+    """Return blocks of processes whose logarithms are these, all but without noise."""
+    return blocks(*(exponentials(log + TINY * (1 + number)) for number, log in enumerate(processes)))
 
 
-def test_unlike_neighbours_do_not_lend_their_variance() -> None:
-    rng = np.random.default_rng(2)
-    scales = [0.001, 0.2] * 20
-    variances = [float(np.var(rng.normal(0, scale, 6), ddof=1)) for scale in scales]
-    found = steadied(variances, [5.0] * 40)
-    assert max(variance for variance, _ in found[::2]) < min(variance for variance, _ in found[1::2])
+def test_the_variance_between_processes_is_that_of_all_processes_of_a_variant() -> None:
+    twins = Panel([offset(0.0), offset(0.04)])
+    pool_processes([twins], [(0, 1)])
+    assert (twins.process_variance, twins.process_freedom) == pytest.approx((0.04**2 / 2, 1.0), rel=1e-3)
+    three = Panel([offset(0.0, 0.01, 0.05), offset(1.0)])
+    pool_processes([three], [None])
+    assert three.process_variance == pytest.approx(float(np.var([0.0, 0.01, 0.05], ddof=1)), rel=1e-3)
+    assert three.process_freedom == pytest.approx(2.0)
+    both = Panel([offset(0.0, 0.02), offset(0.04, 0.01), offset(1.0, 1.01)])
+    pool_processes([both], [(0, 1)])
+    of_twins = float(np.var([0.0, 0.02, 0.04, 0.01], ddof=1))
+    assert both.process_variance == pytest.approx((3 * of_twins + 0.01**2 / 2) / 4, rel=1e-3)
+    assert both.process_freedom == pytest.approx(4.0)
 
 
-def test_one_process_has_no_interval_and_no_verdict() -> None:
-    one, three = levels([{0: 1.0}, {0: 1.0, 1: 2.0, 2: 3.0}])
-    assert one.of_another_run() is None
-    assert ratio(one, three) is None
+def test_all_batch_sizes_of_a_device_are_the_same_processes() -> None:
+    panels = [Panel([offset(0.0), offset(log), offset(1.0)]) for log in (0.03, 0.05)]
+    pool_processes(panels, [(0, 1), (0, 1)])
+    for panel in panels:
+        assert panel.process_freedom == pytest.approx(1.0)
+        assert panel.process_variance == pytest.approx((0.03**2 + 0.05**2) / 4, rel=1e-3)
+
+
+def test_no_interval_leaves_out_what_belongs_to_a_process() -> None:
+    panel = Panel([offset(0.0), offset(0.04), offset(1.0, 1.02)])
+    pool_processes([panel], [(0, 1)])
+    found, level = panel.compared(2, 0), panel.levels()[2]
+    assert found is not None
+    p2 = (0.04**2 / 2 + 0.02**2 / 2) / 2
+    assert found.variance == pytest.approx(p2 * (1 + 1 / 2), rel=1e-3)
+    assert found.freedom == pytest.approx(2.0, rel=1e-3)
+    promised = level.of_another_run()
+    assert promised is not None
+    assert math.log(promised.high / promised.value) == pytest.approx(t_quantile(2.0) * math.sqrt(p2), rel=1e-3)
+
+
+def test_processes_with_too_few_passes_together_say_nothing() -> None:
+    panel = Panel([{0: dict.fromkeys(range(8), 1.0), 1: dict.fromkeys(range(5, 8), 2.0)}, offset(0.0)])
+    pool_processes([panel], [None])
+    assert panel.process_variance == 0
+
+
+def test_intervals_hold_what_they_promise() -> None:
+    random = np.random.default_rng(0)
+    inside = kept = total = cells = 0
+    for _ in range(150):
+        truth = random.normal(0.0, 0.3, 6)
+        first, second = (_drawn(random, truth) for _ in range(2))
+        for a, b in ((0, 1), (2, 3), (4, 5)):
+            found = first.compared(a, b)
+            assert found is not None
+            inside += abs(found.value - (truth[a] - truth[b])) <= found.half_width()
+            total += 1
+        for one, other in zip(first.levels(), second.levels(), strict=True):
+            promised = one.of_another_run()
+            assert promised is not None
+            kept += promised.low <= other.value <= promised.high
+            cells += 1
+    assert 0.92 <= inside / total <= 0.985
+    assert kept / cells >= 0.93
+
+
+def _drawn(random: np.random.Generator, truth: NDArray[np.float64]) -> Panel:
+    """Return twelve passes of six rows of two processes each: noise 5%, processes 3%, states of the host 10%."""
+    states = random.normal(0.0, 0.1, 12)
+    logs = truth[:, None, None] + random.normal(0.0, 0.03, (6, 2, 1)) + random.normal(0.0, 0.05, (6, 2, 12)) + states
+    panel = Panel([blocks(*map(exponentials, row)) for row in logs])
+    pool_processes([panel], [None])
+    return panel
+
+
+def test_a_row_that_jumps_has_no_interval_and_is_compared_with_nothing() -> None:
+    steady, jumps = Panel([blocks([1.0] * 8), blocks([1.0] * 7 + [10.0])]).levels()
+    assert (steady.is_unstable, jumps.is_unstable) == (False, True)
+    assert jumps.of_another_run() is None
+    assert estimate(steady, jumps) is None
+
+
+def test_few_passes_have_no_interval_and_no_verdict() -> None:
+    first, second = Panel([blocks([1.0, 1.1, 1.0]), blocks([2.0, 2.1, 2.2])]).levels()
+    assert first.of_another_run() is None
+    assert estimate(first, second) is None
     assert verdict(None, 0.02) == "inconclusive"
+
+
+def test_rows_of_two_sessions_are_compared_through_the_row_that_was_timed_in_both() -> None:
+    random = np.random.default_rng(0)
+    logs = random.normal(0.0, 0.02, (4, 8)) + np.array([[0.0], [0.5], [0.3], [1.0]])
+    panels = [
+        Panel([blocks(exponentials(row)) for row in pair], 0, session)
+        for pair, session in ((logs[:2], "1"), (logs[2:], "2"))
+    ]
+    found = estimate(panels[0].levels()[1], panels[1].levels()[1])
+    assert found is not None
+    steps = logs[1] - logs[0], logs[3] - logs[2]
+    assert found.value == pytest.approx(float(steps[0].mean() - steps[1].mean()))
+    parts = [panel.compared(1, 0) for panel in panels]
+    assert all(parts)
+    assert found.variance == pytest.approx(sum(part.variance for part in parts if part))
+
+
+def test_two_batch_sizes_of_a_session_are_compared_pass_by_pass() -> None:
+    states = np.random.default_rng(0).normal(0.0, 0.2, 8)
+    small, large = (Panel([blocks(exponentials(states + TINY + log))], session="1").levels()[0] for log in (0.0, 0.7))
+    found = estimate(large, small)
+    assert found is not None
+    assert found.value == pytest.approx(0.7)
+    assert found.half_width() < 1e-3
+
+
+MARGIN = 0.02
+LIMIT = math.log1p(MARGIN)
+
+
+def decided(
+    monkeypatch: pytest.MonkeyPatch, values: Mapping[tuple[int, int], float], asked: set[tuple[int, int]], sharing: int
+) -> tuple[int, Any]:
+    """Decide a family of rows whose pairs have these logarithms of first over second, all with a deviation of 1%."""
+    rows = 1 + max(second for _, second in values)
+
+    def known(over: int, under: int) -> Estimate:
+        return Estimate(values[under, over], 0.01**2, 1e9)
+
+    monkeypatch.setattr(decisions, "estimate", known)
+    family: Any = Family(range(rows), frozenset(asked))  # type: ignore[arg-type]
+    shared, [found] = decide([family], MARGIN, sharing)
+    return shared, found
+
+
+def test_decided_pairs_leave_their_error_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of three pairs at the end each has 0.05 / 6 (z = 2.638); once two are decided, the last has 0.05 / 2 (z = 2.241).
+    values = {(0, 1): 0.10, (0, 2): LIMIT + 0.0244, (1, 2): -0.0552}
+    shared, found = decided(monkeypatch, values, {(0, 2)}, AT_THE_END)
+    assert shared == 2
+    assert found.verdicts == {(0, 1): "faster", (0, 2): "faster", (1, 2): "slower"}
+    assert found.open == {}
+    shared, found = decided(monkeypatch, values | {(0, 2): LIMIT + 0.0214}, {(0, 2)}, AT_THE_END)
+    assert (shared, found.verdicts[0, 2]) == (2, "inconclusive")
+    assert found.open == {(0, 2): pytest.approx(2.2414 * 0.01, rel=1e-4)}
+
+
+def test_a_look_has_a_twentieth_of_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, found = decided(monkeypatch, {(0, 1): LIMIT + 0.0296}, {(0, 1)}, AT_A_LOOK)
+    assert (shared, found.verdicts[0, 1]) == (20, "inconclusive")
+    # z of 0.05 / 20, two-sided, is 3.0233
+    assert decided(monkeypatch, {(0, 1): LIMIT + 0.0304}, {(0, 1)}, AT_A_LOOK)[1].verdicts[0, 1] == "faster"
+
+
+def test_two_beaten_rows_share_no_error_unless_somebody_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {(0, 1): 0.3, (0, 2): 0.32, (1, 2): 0.02}
+    shared, found = decided(monkeypatch, values, set(), AT_THE_END)
+    assert (shared, found.verdicts[1, 2], found.open) == (6, "inconclusive", {})
+    shared, found = decided(monkeypatch, values, {(1, 2)}, AT_THE_END)
+    assert (shared, list(found.open)) == (2, [(1, 2)])
 
 
 @pytest.mark.parametrize(
@@ -121,45 +296,6 @@ def test_one_process_has_no_interval_and_no_verdict() -> None:
 )
 def test_a_verdict_needs_the_whole_interval(low: float, high: float, expected: str) -> None:
     assert verdict(Interval((low * high) ** 0.5, low, high), margin=0.02) == expected
-
-
-TWO_RUNS = (
-    ROOT / "tests/data/h100_3_processes.csv",
-    ROOT / "tests/data/h100_5_processes.csv",
-)
-"""Two runs of one H100, timed one variant after another by an earlier version of this project."""
-CELL = ["variant", "batch_size"]
-ANCHORS = {"cuda": ("torch_cuda_fp32", "ort_cuda_fp16_graph"), "cpu": ("torch_cpu_fp32", "ort_cpu_int8")}
-
-
-def test_two_recorded_runs_of_one_machine_are_not_called_faster_or_slower_than_themselves() -> None:
-    tables = (read_summary(path).assign(session=str(path), rounds=None) for path in TWO_RUNS)
-    first, second = (with_levels(table, {}).set_index(CELL, drop=False) for table in tables)
-    both = [key for key in first.index if {first.status[key], second.status[key]} == {"measured"}]
-    assert len(both) == 48
-    said = [as_two_sessions(first.loc[key], second.loc[key], first, second) for key in both]
-    assert sum(verdict in ("faster", "slower") for verdict in said) <= 0.05 * len(said)
-
-
-def as_two_sessions(row: pd.Series, again: pd.Series, first: pd.DataFrame, second: pd.DataFrame) -> str:
-    """Return the verdict on a row against itself in another run, with the machine's move seen through two anchors."""
-    keys = [(variant, row.batch_size) for variant in ANCHORS[row.device]]
-    moved = max(abs(math.log(second.p50_ms[key] / first.p50_ms[key])) for key in keys)
-    pairs = int(row.device == "cuda") * 28 * 4 + int(row.device == "cpu") * 6 * 4
-    shared = {"comparisons": pairs, "voided": False, "noise_floor": 0.0, "margin": 0.02}
-    ours = row.to_dict() | shared | {"moved": moved}
-    theirs = again.to_dict() | shared | {"moved": 0.0}
-    [one, other] = pd.DataFrame([ours, theirs]).itertuples()
-    return compare(one, other).verdict
-
-
-def test_a_pair_of_rows_that_a_second_run_turns_round_is_counted() -> None:
-    tables = (read_summary(ROOT / f"tests/data/cpu2_{which}_run.csv") for which in ("first", "second"))
-    first, second = (rows[(rows["device"] == "cpu") & (rows["status"] == "measured")] for rows in tables)
-    assert held(first, second)["turned_round"] == 0
-    names = {"ort_cpu_fp32": "ort_cpu_int8", "ort_cpu_int8": "ort_cpu_fp32"}
-    swapped = second.assign(variant=second["variant"].replace(names))
-    assert held(first, swapped)["turned_round"] >= second["batch_size"].nunique()
 
 
 def test_rates_hold_in_the_same_run_and_not_with_rows_swapped() -> None:

@@ -1,140 +1,268 @@
-"""How often do verdicts call equal rows different, and do they find a row that is 1.20 times as fast?  A simulation.
+"""How often do verdicts call equal rows different, and do they find rows that are 1.2 and 1.5 times as fast?
 
-    python run.py python validation/verdicts_on_equal_rows.py [--tables N] [--most ROUNDS]
+    python run.py python validation/verdicts_on_equal_rows.py [--tables N] [--passes N] [--world NAME]
 
-A table has 12 rows and an A/A row at 4 batch sizes, timed in rounds of random order: three, and up to `--most` for rows
-whose interval is wider than 5%, as the pipeline does.  A process shifts all its batch sizes together, by a draw of its
-own (`block`), by a random walk from process to process (`walk`), or by landing in one of a few states of the host
-(`modal`).  Exits with 1 if more than 5% of tables of equal rows hold a false verdict, if the fast row is found too
-seldom, or if another run's p50 lies outside its interval too often (a walk that goes on can be in no interval: there it
-is only shown).
+A simulation of the rule that runs: bench/timing/passes.py asks for blocks, looks, stops rows early and adds processes,
+as long as `--passes` passes of all rows take; then the table is decided as bench/summary does.  A table has 12 rows and
+an A/A row at 3 batch sizes.  A block's noise is 3%; to it comes what the world (`WORLDS`) does.  Of each world there
+are tables of equal rows, each run twice, and tables with two faster rows.  Exits with 1 if more than 5% of tables of
+either kind hold a false verdict, if the faster rows are found too seldom, or if another run's p50 lies outside its
+interval in more than 10% of cells.
 """
 
 import argparse
 import json
 import math
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.statistics.blocks import Panel, estimate, pool_processes
+from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import Verdict, verdict
-from bench.statistics.rounds import Level, levels, ratio
+from bench.timing.passes import Cell, Passes, Plan, asked_pairs, twins
 
-ROWS, SIZES = 12, 4
-BASELINE, TWIN, FAST = 0, ROWS, 3
-CELL_NOISE = 0.01
-MARGIN = 0.02
-COMPARISONS = ROWS * (ROWS - 1) // 2 * SIZES
-"""Every pair of rows at every batch size: a report may look at any of them."""
-TARGET = 0.05
-SPEEDUP = 1.2
-WORLDS: dict[str, tuple[str, float, float]] = {
-    "block 2%": ("block", 0.02, 0.9),
-    "block 5%": ("block", 0.05, 0.7),
-    "walk 1% a process": ("walk", 0.01, 0.9),
-    "walk 2% a process": ("walk", 0.02, 0.7),
-    "modal, up to 20%": ("modal", 0.1, 0.0),
-}
-"""What shifts a process, by how much, and in how many cells a row 1.20 times as fast must be found."""
-Array = NDArray[np.float64]
+SIZES = (1, 8, 16)
+BASELINE, TWIN = "row 0", "a/a"
+ROWS = (BASELINE, TWIN, *(f"row {number}" for number in range(1, 12)))
+PARTNERS = [("row 1", "row 2"), ("row 3", "row 4"), ("row 5", "row 6"), ("row 7", "row 8")]
+EQUAL: Mapping[str, float] = {}
+FASTER: Mapping[str, float] = {"row 3": -math.log(1.5), "row 8": -math.log(1.2)}
+"""True logarithms of latencies of rows that are not 1 ms."""
+JUMPING, JUMP, JUMPS = "row 5", math.log(15), 0.1
+BLOCK_SECONDS = 0.03
+NOISE = 0.03
+PROCESS = 0.03
+STATE = math.log(1.7)
+STEAL = math.log(1.5)
+DRIFT = 0.3
+MARGIN, TARGET = 0.02, 0.05
+ALLOWED = 0.05
+WANTED = {"1.2": 0.9, "1.5": 0.99}
+"""The least shares of asked pairs so far apart that must be found."""
+PROMISED = 0.9
 
 
-def run_in_rounds(truth: Array, kind: str, size: float, most: int, rng: np.random.Generator) -> Array:
-    """Return what each process gave, `[rounds, rows, batch sizes]`, NaN of rows that need no further round.
+@dataclass(frozen=True)
+class World:
+    """What happens to blocks and processes beside noise.
 
-    `truth` `[rows, batch sizes]` are the true logarithms of the latencies.
+    `kind`: `states` (the host is 1.7 times as slow in some blocks), `slow states` (for some blocks on end), `drift`,
+    `jump` (one row takes 15 times as long in a tenth of its blocks), `steal` (another process takes a core for half of
+    the run), `wander` (each cell on its own, from pass to pass).  `process`: of 3%, `each` process or each at every
+    `size` anew.
     """
-    table = np.full((most, *truth.shape), np.nan)
-    active = list(range(len(truth)))
-    shift = 0.0
-    for number in range(most):
-        if number >= 3:
-            active = still_wide(table)
-        for row in rng.permutation(active):
-            step = size * float(rng.choice([0, 0, 1, 2]) if kind == "modal" else rng.standard_normal())
-            shift = shift + step if kind == "walk" else step
-            table[number, row] = np.exp(truth[row] + shift + CELL_NOISE * rng.standard_normal(SIZES))
-    return table
+
+    kind: str = ""
+    process: str = ""
 
 
-def still_wide(table: Array) -> list[int]:
-    """Return the rows that need another round, with the baseline and its twin; none if there are none."""
-    found = panel(table)
-    wide = {row for level in found for row in range(1, ROWS) if level[row].half_width() > math.log1p(TARGET)}
-    return sorted(wide | {BASELINE, TWIN}) if wide else []
+WORLDS = {
+    "noise alone": World(),
+    "processes 3%": World(process="each"),
+    "processes 3%, each batch size": World(process="size"),
+    "two states by block": World("states"),
+    "two states by block, processes 3%": World("states", "each"),
+    "two states for some blocks, processes 3%": World("slow states", "each"),
+    "drift, processes 3%": World("drift", "each"),
+    "a row that jumps, processes 3%": World("jump", "each"),
+    "a core is taken, processes 3%": World("steal", "each"),
+    "rows that wander": World("wander"),
+}
 
 
-def panel(table: Array) -> list[list[Level]]:
-    """Return the levels of all rows at each batch size."""
-    rounds_of = [[{n: v for n, v in enumerate(row) if v > 0} for row in cells] for cells in table.transpose(2, 1, 0)]
-    return list(map(levels, rounds_of))
+class SimulatedBench:
+    """Gives blocks of a world, and the time that they take."""
+
+    def __init__(self, world: World, truth: Mapping[str, float], slow_share: float, seconds: float, seed: int) -> None:
+        self.world, self.truth, self.slow_share, self.seconds = world, truth, slow_share, seconds
+        self.random = np.random.default_rng(seed)
+        self.now = 0.0
+        self.effects: dict[tuple[str, int, int], float] = {}
+        self.wandered: dict[Cell, float] = {}
+        self.is_slow = False
+
+    def clock(self) -> float:
+        return self.now
+
+    def begin_pass(self) -> None:
+        """Nothing to note."""
+
+    def is_whole(self, number: int) -> bool:  # noqa: ARG002
+        return True
+
+    def add_processes(self, rows: Sequence[str]) -> list[str]:
+        return list(rows)
+
+    def block(self, cell: Cell, process: int, number: int) -> float:  # noqa: ARG002
+        self.now += BLOCK_SECONDS
+        log = self.truth.get(cell.row, 0.0) + NOISE * self.random.standard_normal() + self._world(cell)
+        return math.exp(log + (self._process(cell, process) if self.world.process else 0.0))
+
+    def _process(self, cell: Cell, process: int) -> float:
+        key = cell.row, process, cell.size if self.world.process == "size" else 0
+        if key not in self.effects:
+            self.effects[key] = PROCESS * self.random.standard_normal()
+        return self.effects[key]
+
+    def _world(self, cell: Cell) -> float:
+        chance, kind = self.random.random(), self.world.kind
+        if kind == "wander":
+            self.wandered[cell] = 0.9 * self.wandered.get(cell, 0.0) + 0.02 * self.random.standard_normal()
+            return self.wandered[cell]
+        if kind == "drift":
+            return DRIFT * self.now / self.seconds
+        if kind == "jump":
+            return JUMP * (cell.row == JUMPING and chance < JUMPS)
+        if kind == "steal":
+            return STEAL * (self.now > self.seconds / 2 and chance < 0.5)
+        return STATE * self._is_slow(chance)
+
+    def _is_slow(self, chance: float) -> bool:
+        if self.world.kind == "states":
+            return chance < self.slow_share
+        if self.world.kind == "slow states" and chance < 0.1:
+            self.is_slow = self.random.random() < self.slow_share
+        return self.is_slow
 
 
-def verdicts(table: Array) -> list[dict[int, Verdict]]:
-    """Return each row's verdict against the baseline by batch size; all inconclusive if the A/A row fails."""
-    found = [
-        {
-            row: verdict(ratio(level[BASELINE], level[row], comparisons=COMPARISONS), MARGIN)
-            for row in range(1, len(level))
-        }
-        for level in panel(table)
-    ]
-    if any(size[TWIN] in ("faster", "slower") for size in found):
-        return [dict.fromkeys(size, "inconclusive") for size in found]
-    return found
+@dataclass(frozen=True)
+class Run:
+    """A table: the panel of each batch size, and each pair's verdict there by the places in `ROWS`; all if voided."""
+
+    panels: list[Panel]
+    verdicts: list[dict[tuple[int, int], Verdict]]
+    is_voided: bool
 
 
-def simulate(world: str, tables: int, most: int = 8, seed: int = 0) -> dict[str, float]:
-    """Return the share of tables with a false verdict, of cells that find the fast row, of p50 promises kept."""
-    kind, size, _ = WORLDS[world]
-    rng = np.random.default_rng(seed)
-    equal = np.zeros((ROWS + 1, SIZES))
-    fast = equal.copy()
-    fast[FAST] = -math.log(SPEEDUP)
-    false_tables = found = kept = 0
-    for _ in range(tables):
-        first, second = (run_in_rounds(equal, kind, size, most, rng) for _ in range(2))
-        false_tables += any(said in ("faster", "slower") for cells in verdicts(first) for said in cells.values())
-        kept += promises_kept(first, second)
-        found += sum(cells[FAST] == "faster" for cells in verdicts(run_in_rounds(fast, kind, size, most, rng)))
+def run(world: World, truth: Mapping[str, float], passes: int, seed: int, slow_share: float) -> Run:
+    """Time and decide one table."""
+    seconds = BLOCK_SECONDS * passes * len(ROWS) * len(SIZES)
+    bench = SimulatedBench(world, truth, slow_share, seconds, seed)
+    plan = Plan(dict.fromkeys(ROWS, SIZES), BASELINE, TWIN, PARTNERS, seconds, MARGIN, TARGET, seed)
+    timed = Passes(plan, bench, clock=bench.clock)
+    timed.run()
+    return decided([Panel([timed.blocks[Cell(row, size)] for row in ROWS]) for size in SIZES], plan)
+
+
+def decided(panels: list[Panel], plan: Plan) -> Run:
+    """Return the verdicts on all pairs, as bench/summary/comparisons.py has them."""
+    control = twins(ROWS, plan)
+    assert control
+    pool_processes(panels, [control] * len(panels))
+    families = [Family(panel.levels(), asked_pairs(ROWS, plan)) for panel in panels]
+    comparisons, decisions = decide(families, MARGIN, AT_THE_END)
+    found = []
+    is_voided = False
+    for panel, family, decision in zip(panels, families, decisions, strict=True):
+        twin = panel.compared(*control)
+        floor = math.expm1(abs(float(np.median(panel.differences(*control)))))
+        is_voided |= twin is not None and verdict(twin.interval(comparisons), MARGIN) in ("faster", "slower")
+        margin = max(MARGIN, floor)
+        ours = {}
+        for first, second in decision.verdicts:
+            each = estimate(family.levels[second], family.levels[first])
+            ours[first, second] = verdict(each.interval(comparisons) if each else None, margin)
+        found.append(ours)
+    return Run(panels, found, is_voided)
+
+
+def is_false(said: str, difference: float) -> bool:
+    """Tell whether a verdict on a pair is false; `difference`: the true logarithm of second / first."""
+    return (said == "faster" and difference <= 0) or (said == "slower" and difference >= 0)
+
+
+def true_differences(truth: Mapping[str, float], world: World) -> dict[tuple[int, int], float]:
+    """Return the true logarithm of second / first by the places of two rows."""
+    logs = [truth.get(row, 0.0) + JUMP * JUMPS * (world.kind == "jump" and row == JUMPING) for row in ROWS]
+    return {(a, b): logs[b] - logs[a] for a in range(len(ROWS)) for b in range(a + 1, len(ROWS))}
+
+
+def has_false_verdict(found: Run, differences: Mapping[tuple[int, int], float]) -> bool:
+    """Tell whether a table says something false; a voided one says nothing."""
+    each = (is_false(said, differences[pair]) for verdicts in found.verdicts for pair, said in verdicts.items())
+    return not found.is_voided and any(each)
+
+
+def found_apart(found: Run, differences: Mapping[tuple[int, int], float]) -> Counter[str]:
+    """Count the pairs with the baseline and the best that are so far apart, and those of them that are decided."""
+    counts: Counter[str] = Counter()
+    asked = {ROWS.index(BASELINE), ROWS.index(min(FASTER, key=lambda row: FASTER[row]))}
+    for verdicts in found.verdicts:
+        for pair, said in verdicts.items():
+            apart = abs(differences[pair])
+            if asked.isdisjoint(pair) or apart < math.log(1.15) or JUMPING in (ROWS[pair[0]], ROWS[pair[1]]):
+                continue
+            name = "1.2" if apart < math.log(1.4) else "1.5"
+            counts[name] += 1
+            counts[f"{name} found"] += not found.is_voided and said in ("faster", "slower")
+    return counts
+
+
+def promises(first: Run, second: Run) -> tuple[int, int]:
+    """Return how many cells give an interval for another run, and in how many the second run's p50 lies in it."""
+    known = kept = 0
+    for ours, theirs in zip(first.panels, second.panels, strict=True):
+        for one, other in zip(ours.levels(), theirs.levels(), strict=True):
+            if promised := one.of_another_run():
+                known += 1
+                kept += promised.low <= other.value <= promised.high
+    return known, kept
+
+
+def simulate(world: World, tables: int, passes: int, seed: int = 0) -> dict[str, float]:
+    """Return the shares of tables with a false verdict, of voided ones, of pairs found, of promises kept."""
+    shares = np.random.default_rng(seed).uniform(0.2, 0.8, tables)
+    counts: Counter[str] = Counter()
+    equal, apart = (true_differences(truth, world) for truth in (EQUAL, FASTER))
+    widths = []
+    for number, slow_share in enumerate(shares):
+        seeds = [1000 * seed + 3 * number + place for place in range(3)]
+        first, second = (run(world, EQUAL, passes, each, slow_share) for each in seeds[:2])
+        faster = run(world, FASTER, passes, seeds[2], slow_share)
+        counts["false"] += sum(has_false_verdict(each, equal) for each in (first, second))
+        counts["false apart"] += has_false_verdict(faster, apart)
+        counts["voided"] += first.is_voided + second.is_voided
+        known, kept = promises(first, second)
+        counts.update({"known": known, "kept": kept} | found_apart(faster, apart))
+        widths += [each.half_width() for panel in first.panels if (each := panel.compared(0, 1))]
     return {
-        "tables_with_a_false_verdict": false_tables / tables,
-        "cells_in_which_1.20_is_found": found / tables / SIZES,
-        "p50_of_another_run_in_its_interval": kept / tables / ROWS / SIZES,
+        "tables_of_equal_rows_with_a_false_verdict": counts["false"] / tables / 2,
+        "tables_with_faster_rows_with_a_false_verdict": counts["false apart"] / tables,
+        "tables_voided": counts["voided"] / tables / 2,
+        **{f"pairs_{name}_apart_found": counts[f"{name} found"] / max(1, counts[name]) for name in WANTED},
+        "p50_of_another_run_in_its_interval": counts["kept"] / max(1, counts["known"]),
+        "half_of_the_interval_of_the_aa_row_alone": float(np.median(widths)),
     }
 
 
-def promises_kept(first: Array, second: Array) -> int:
-    """Return in how many cells the second run's p50 lies in the first one's interval for it."""
-    found = [
-        (ours[row].of_another_run(), theirs[row].value)
-        for ours, theirs in zip(panel(first), panel(second), strict=True)
-        for row in range(ROWS)
-    ]
-    return sum(interval is not None and interval.low <= value <= interval.high for interval, value in found)
+def holds(result: Mapping[str, float]) -> bool:
+    """Tell whether a simulated world came out as it must."""
+    return (
+        max(value for name, value in result.items() if name.endswith("false_verdict")) <= ALLOWED
+        and all(result[f"pairs_{name}_apart_found"] >= share for name, share in WANTED.items())
+        and result["p50_of_another_run_in_its_interval"] >= PROMISED
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", type=int, default=400)
-    parser.add_argument("--most", type=int, default=8)
+    parser.add_argument("--tables", type=int, default=100)
+    parser.add_argument("--passes", type=int, default=30)
+    parser.add_argument("--world", choices=WORLDS, action="append", help="all, if left out")
     given = parser.parse_args()
-    found = {world: simulate(world, given.tables, given.most) for world in WORLDS}
-    print(json.dumps({"tables": given.tables, "most_rounds": given.most, **found}, indent=2))
-    return int(any(not holds(world, result) for world, result in found.items()))
-
-
-def holds(world: str, result: dict[str, float]) -> bool:
-    """Tell whether a simulated world came out as it must."""
-    return (
-        result["tables_with_a_false_verdict"] <= 0.05
-        and result["cells_in_which_1.20_is_found"] >= WORLDS[world][2]
-        and (WORLDS[world][0] == "walk" or result["p50_of_another_run_in_its_interval"] >= 0.9)
-    )
+    found = {}
+    for name in given.world or WORLDS:
+        found[name] = simulate(WORLDS[name], given.tables, given.passes)
+        print(name, json.dumps(found[name]), file=sys.stderr)
+    print(json.dumps({"tables": given.tables, "passes": given.passes, **found}, indent=2))
+    return int(not all(map(holds, found.values())))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,8 @@ class Panel:
 
     def shares(self, place: int, passes: NDArray[np.bool_]) -> float:
         """Return Σ w² of a row in these passes: 1 for one process, ½ for two of equal shares."""
+        if len(self.logs[place]) == 1:
+            return 1.0
         ran = ~np.isnan(self.logs[place][:, passes])
         weights = (ran / np.maximum(ran.sum(axis=0), 1)).mean(axis=1)
         return float((weights**2).sum())
@@ -240,30 +242,48 @@ def inflation(series: Sequence[Array]) -> float:
 def pool_processes(panels: Sequence[Panel], twins: Sequence[tuple[int, int] | None]) -> None:
     """Give all panels of a device the variance between processes of one row.
 
-    `twins`: the places of the baseline and of its A/A row in each panel, which are two processes of one variant.  Two
-    processes differ by D; E[D²] = 2 p² + the variance that their blocks make.  A cell counts by how sure it is.
+    `twins`: the places of the baseline and of its A/A row in each panel, whose processes are all of one variant.  Two
+    processes differ by D; E[D²] = 2 p² + the variance that their blocks make.  A cell counts by how sure it is, and for
+    one fewer than its processes; those of all batch sizes are the same processes.
     """
-    effects = [effect for panel, twin in zip(panels, twins, strict=True) for effect in _effects(panel, twin)]
-    if not effects:
+    found = [each for panel, twin in zip(panels, twins, strict=True) for each in _groups(panel, twin)]
+    if not found:
         return
-    weights = [1 / (noise + SURE_ENOUGH) ** 2 for _, _, noise in effects]
-    total = sum(
-        weight * (difference**2 - noise) / 2 for weight, (_, difference, noise) in zip(weights, effects, strict=True)
-    )
+    weights = [group.freedom / (group.noise + SURE_ENOUGH) ** 2 for group in found]
+    total = sum(weights)
+    variance = sum(w * (group.squared - group.noise) / 2 for w, group in zip(weights, found, strict=True)) / total
+    of_row: dict[int, tuple[float, float]] = {}
+    for weight, group in zip(weights, found, strict=True):
+        before, freedom = of_row.get(group.place, (0.0, 0.0))
+        of_row[group.place] = before + weight, max(freedom, group.freedom)
     for panel in panels:
-        panel.process_variance = max(0.0, total / sum(weights))
-        panel.process_freedom = float(len({name for name, _, _ in effects}))
+        panel.process_variance = max(0.0, variance)
+        panel.process_freedom = total**2 / sum(weight**2 / freedom for weight, freedom in of_row.values())
 
 
-def _effects(panel: Panel, twin: tuple[int, int] | None) -> Iterable[tuple[tuple[int, int], float, float]]:
-    """Yield a name of two processes of one row, how they differ, and the variance that their blocks make of it."""
-    if twin:
-        own = panel.differences(*twin)
-        if len(own) >= LEAST_PASSES:
-            yield (twin[0], -1), float(own.mean()), panel.noise(own)[0]
-    for place, logs in enumerate(panel.logs):
-        for process in range(1, len(logs)):
-            both = logs[process] - logs[0]
-            own = both[~np.isnan(both)]
-            if len(own) >= LEAST_PASSES:
-                yield (place, process), float(own.mean()), panel.noise(own)[0]
+@dataclass(frozen=True)
+class _Group:
+    """The processes of one variant at one batch size: how they differ in the square, and what their blocks make of it.
+
+    Both are means over pairs of processes.
+    """
+
+    place: int
+    freedom: float
+    squared: float
+    noise: float
+
+
+def _groups(panel: Panel, twin: tuple[int, int] | None) -> Iterable[_Group]:
+    for place, own in enumerate(panel.logs):
+        if twin and place == twin[1]:
+            continue
+        processes = [*own, *panel.logs[twin[1]]] if twin and place == twin[0] else [*own]
+        differences = [one - other for one, other in combinations(processes, 2)]
+        pairs = [own[~np.isnan(own)] for own in differences]
+        known = [own for own in pairs if len(own) >= LEAST_PASSES]
+        if known:
+            squares = [float(own.mean()) ** 2 for own in known]
+            noise = [panel.noise(own)[0] for own in known]
+            among = (1 + math.sqrt(1 + 8 * len(known))) / 2
+            yield _Group(place, among - 1, float(np.mean(squares)), float(np.mean(noise)))

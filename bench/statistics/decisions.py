@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from bench.statistics.blocks import Level, estimate
 from bench.statistics.intervals import CONFIDENCE, Verdict
@@ -57,7 +57,7 @@ class _Pairs:
         self.freedoms = np.array([each.freedom if each else 1.0 for each in found])
 
     def half_widths(self, comparisons: int) -> NDArray[np.float64]:
-        quantiles = stats.t.ppf(1 - (1 - CONFIDENCE) / comparisons / 2, self.freedoms)
+        quantiles = special.stdtrit(self.freedoms, 1 - (1 - CONFIDENCE) / comparisons / 2)
         found: NDArray[np.float64] = quantiles * self.deviations
         return found
 

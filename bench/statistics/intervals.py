@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
+from scipy import special, stats
 
 CONFIDENCE = 0.95
 Verdict = Literal["faster", "slower", "tie", "inconclusive"]
@@ -31,7 +31,7 @@ def around(log_value: float, half: float) -> Interval:
 
 def t_quantile(freedom: float, comparisons: int = 1) -> float:
     """Return the two-sided 95% quantile of Student's t; with `comparisons`, each at 1/n of the error (Bonferroni)."""
-    return float(stats.t.ppf(1 - (1 - CONFIDENCE) / comparisons / 2, freedom))
+    return float(special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / comparisons / 2))
 
 
 def verdict(speedup: Interval | None, margin: float) -> Verdict:

@@ -3,8 +3,8 @@
 In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes.  After some
 passes a look decides who goes on: two rows whose comparison somebody asks for and that is open, and the rows that may
 be the best, with the baseline and its A/A row beside them, until their intervals are narrow enough.  Rows that may be
-the best get a second process at the first look, and a third where the two differ: what belongs to a process is then
-seen, too.
+the best get a second process at the first look, and a third where the two differ; the baseline and its A/A row get
+three each: what belongs to a process is then seen, too, even where one row is soon the best.
 
 Nothing here runs anything: blocks come from a `Bench`, the time from a clock.
 """
@@ -22,8 +22,11 @@ from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Decisions, Family,
 LOOKS = (5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
 """After so many passes there is a look, ten at most: they share the error that looks have."""
 MOST_OF_THE_TIME = 0.05
-"""A cell gets no further block once its blocks took this share of the time, unless it is the baseline's."""
+"""A cell gets no further block once its blocks took this share of the time, or an equal one where fewer cells are
+active; the baseline's always go on."""
 MOST_PROCESSES = 3
+PROCESSES_SEEN = LOOKS[2]
+"""Until this look the baseline and its A/A row are run whatever is decided: their last processes gave blocks enough."""
 
 
 @dataclass(frozen=True, order=True)
@@ -119,10 +122,9 @@ class Passes:
             for cell, process, ms in given:
                 if cell in self.active:
                     self.blocks.setdefault(cell, {}).setdefault(process, {})[number] = ms
-        self.active -= {cell for cell in self.active if self._is_too_slow(cell)}
-
-    def _is_too_slow(self, cell: Cell) -> bool:
-        return not self._is_control(cell.row) and self.took.get(cell, 0.0) > MOST_OF_THE_TIME * self.plan.seconds
+        most = max(MOST_OF_THE_TIME, 1 / max(1, len(self.active))) * self.plan.seconds
+        slow = {cell for cell, seconds in self.took.items() if seconds > most and not self._is_control(cell.row)}
+        self.active -= slow
 
     def _is_control(self, row: str) -> bool:
         return row in (self.plan.baseline, self.plan.twin)
@@ -142,12 +144,12 @@ class Passes:
             pairs = [pair for pair, half in decided.open.items() if half > math.log1p(self.plan.target)]
             opened += len(pairs)
             wanted |= {Cell(names[place], size) for pair in (*pairs, *close) for place in pair}
-        beside = {cell.size for cell in wanted}
+        beside = {cell.size for cell in wanted} if number >= PROCESSES_SEEN else set(sizes)
         wanted |= {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in beside}
-        self.active &= wanted
+        self.active &= wanted | {cell for cell in self.active if self._passes(cell) < LEAST_PASSES}
         self.on_look(number, opened, end - self.clock())
         if self.active:
-            self._add_processes(number, contenders)
+            self._add_processes(contenders)
 
     def contenders(self) -> list[str]:
         """Return the baseline and the rows that may be the best at some batch size, by what there is."""
@@ -201,17 +203,22 @@ class Passes:
         comparisons = AT_A_LOOK * len(levels)
         return found.half_width(comparisons) if found else math.inf
 
-    def _add_processes(self, number: int, contenders: set[str]) -> None:
-        """Give rows that may be the best a second process, and a third where the two differ."""
+    def _add_processes(self, contenders: set[str]) -> None:
+        """Give the baseline, its A/A row and rows that may be the best a further process, if they need it."""
+        of_controls = {row for row in self.plan.sizes if self._is_control(row)}
         rows = [
             row
-            for row in sorted(contenders)
-            if not self._is_control(row)
-            and any(cell.row == row for cell in self.active)
-            and (self.processes[row] == 1 or (self.processes[row] < MOST_PROCESSES and self._differ(row)))
+            for row in sorted(contenders | of_controls)
+            if any(cell.row == row for cell in self.active) and self._needs_process(row)
         ]
-        for row in self.bench.add_processes(rows) if rows and number >= LOOKS[0] else ():
+        for row in self.bench.add_processes(rows) if rows else ():
             self.processes[row] += 1
+
+    def _needs_process(self, row: str) -> bool:
+        """Rows that may be the best need a second one, and a third where the two differ; controls three."""
+        if self.processes[row] == MOST_PROCESSES:
+            return False
+        return self.processes[row] == 1 or self._is_control(row) or self._differ(row)
 
     def _differ(self, row: str) -> bool:
         """Tell whether two processes of a row differ by more than the margin, and more than their blocks explain."""

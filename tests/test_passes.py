@@ -1,0 +1,355 @@
+"""Rows are timed in passes of short blocks; what one `dvc repro` times together, and what a row timed later says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project, shim
+
+from bench.core.params import Variant
+from bench.core.reports import BlockTimes, Process, Report, TimedCell, TimingSession, Work
+from bench.summary.comparisons import compare, with_controls, with_levels
+from bench.timing.passes import LOOKS, MOST_OF_THE_TIME, Cell, Passes, Plan
+from bench.timing.repro import Request, parse
+
+NAMES = ("base", "a/a", "b", "c", "d")
+FOREVER = 1e6
+
+
+@dataclass
+class FakeBench:
+    """Gives blocks what the test says, with noise, by a clock of its own; a block takes a second, if it is not told.
+
+    `disturbed`: passes in which the machine slept.
+    """
+
+    ms: Mapping[str, float] = field(default_factory=dict)
+    _: KW_ONLY
+    takes: Mapping[str, float] = field(default_factory=dict)
+    process_ms: Callable[[str, int], float] = lambda _row, _process: 1.0
+    gives: Callable[[Cell, int, int], bool] = lambda _cell, _process, _number: True
+    disturbed: Sequence[int] = ()
+    noise: float = 0.01
+    now: float = 0.0
+    calls: list[tuple[Cell, int, int]] = field(default_factory=list)
+    began: int = 0
+    added: list[list[str]] = field(default_factory=list)
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def clock(self) -> float:
+        return self.now
+
+    def begin_pass(self) -> None:
+        self.began += 1
+
+    def block(self, cell: Cell, process: int, number: int) -> float | None:
+        self.calls.append((cell, process, number))
+        self.now += self.takes.get(cell.row, 1.0)
+        if not self.gives(cell, process, number):
+            return None
+        return (
+            self.ms.get(cell.row, 1.0)
+            * self.process_ms(cell.row, process)
+            * math.exp(self.noise * self.random.standard_normal())
+        )
+
+    def add_processes(self, rows: Sequence[str]) -> list[str]:
+        self.added.append(list(rows))
+        return list(rows)
+
+    def is_whole(self, number: int) -> bool:
+        return number not in self.disturbed
+
+    def blocks_of(self, row: str) -> int:
+        return sum(cell.row == row for cell, _, _ in self.calls)
+
+
+def plan(names: Sequence[str] = NAMES, seconds: float = FOREVER, **changes: Any) -> Plan:
+    sizes = dict.fromkeys(names, (1, 8))
+    twin = "a/a" if "a/a" in names else None
+    given: dict[str, Any] = {
+        "baseline": "base", "twin": twin, "partners": [], "margin": 0.02, "target": 0.05, "seed": 1
+    } | changes  # fmt: skip
+    return Plan(sizes=sizes, seconds=seconds, **given)
+
+
+def run(bench: FakeBench, asked: Plan | None = None, **given: Any) -> Passes:
+    passes = Passes(asked or plan(), bench, clock=bench.clock, **given)
+    passes.run()
+    return passes
+
+
+def counts(passes: Passes, process: int = 0) -> dict[Cell, int]:
+    return {cell: len(blocks.get(process, {})) for cell, blocks in passes.blocks.items()}
+
+
+def test_after_one_pass_there_is_a_complete_table_however_little_time_there_is() -> None:
+    seen: list[int] = []
+    passes = run(FakeBench(), plan(seconds=0.5), on_look=lambda number, _open, _left: seen.append(number))
+    assert counts(passes) == {Cell(row, size): 1 for row in NAMES for size in (1, 8)}
+    assert (passes.finished, seen) == (1, [])
+    run(FakeBench(), plan(seconds=11.0), on_look=lambda _number, left, _seconds: seen.append(left))
+    assert seen == [10], "after the first pass the table is shown, every cell of it open"
+
+
+def test_a_pass_runs_each_cell_once_in_random_order_and_the_same_for_the_same_seed() -> None:
+    first, again, other = (FakeBench() for _ in range(3))
+    for bench, seed in ((first, 1), (again, 1), (other, 2)):
+        run(bench, plan(seconds=40.0, seed=seed))
+        in_passes = [bench.calls[start : start + 10] for start in range(0, 40, 10)]
+        assert all(len({cell for cell, _, _ in each}) == 10 for each in in_passes)
+        assert [{number for _, _, number in each} for each in in_passes] == [{0}, {1}, {2}, {3}]
+        assert len({tuple(cell for cell, _, _ in each) for each in in_passes}) == 4
+    assert first.calls == again.calls
+    assert first.calls != other.calls
+    firsts = Counter(next(cell for cell, _, _ in bench.calls) for bench in map(_one_pass_of, range(400)))
+    assert len(firsts) == 10
+    assert all(20 < count < 65 for count in firsts.values())
+
+
+def _one_pass_of(seed: int) -> FakeBench:
+    bench = FakeBench()
+    run(bench, plan(seconds=0.5, seed=seed))
+    return bench
+
+
+def test_rows_that_are_decided_stop_and_close_ones_go_on() -> None:
+    bench = FakeBench({"b": 3.0, "c": 0.3, "d": 0.3}, noise=0.05)
+    seen: dict[int, int] = {}
+    passes = run(bench, plan(seconds=2000.0), on_look=lambda number, left, _: seen.update({number: left}))
+    found = counts(passes)
+    assert found[Cell("b", 1)] == LOOKS[0], "clearly slower than the baseline and than the best"
+    assert found[Cell("c", 1)] == found[Cell("d", 1)] > LOOKS[0]
+    assert found[Cell("base", 1)] == found[Cell("a/a", 1)] == found[Cell("c", 1)], "the baseline is in every pass"
+    assert seen[1] == 10
+    assert list(seen.values())[-1] == 0
+    assert bench.now < 2000.0, "it ends when all that is asked is decided or narrow enough"
+
+
+def test_two_rows_whose_comparison_is_asked_go_on_though_both_are_slow() -> None:
+    slow = {"b": 3.0, "c": 3.1, "d": 0.3}
+    alone, asked = FakeBench(slow), FakeBench(slow)
+    run(alone, plan(seconds=400.0, target=0.001))
+    run(asked, plan(seconds=400.0, target=0.001, partners=[("b", "c")]))
+    assert alone.blocks_of("b") == LOOKS[0] * 2
+    assert asked.blocks_of("b") > LOOKS[0] * 2
+
+
+def test_rows_that_may_be_the_best_get_a_second_process_and_a_third_where_the_two_differ() -> None:
+    def of_process(row: str, process: int) -> float:
+        return 1.2 if row == "d" and process == 1 else 1.0
+
+    bench = FakeBench({"b": 3.0, "c": 0.3, "d": 0.29}, process_ms=of_process)
+    passes = run(bench, plan(seconds=400.0, target=0.001))
+    assert bench.added == [["a/a", "base", "c", "d"], ["a/a", "base"], ["d"]], "at the first three looks"
+    assert passes.processes == {"base": 3, "a/a": 3, "b": 1, "c": 2, "d": 3}
+    second = min(number for cell, process, number in bench.calls if cell.row == "c" and process == 1)
+    assert second == LOOKS[0], "from the pass after the first look on"
+    assert passes.contenders() == ["base", "c", "d"]
+
+
+def test_the_time_is_kept_to_a_block() -> None:
+    bench = FakeBench()
+    passes = run(bench, plan(seconds=24.5, target=0.0))
+    assert (len(bench.calls), passes.finished) == (25, 3), "the pass that the end cuts counts"
+    assert sorted(counts(passes).values()) == [2] * 5 + [3] * 5
+
+
+def test_a_row_ten_thousand_times_slower_costs_no_more_than_its_share() -> None:
+    slow = FakeBench({"d": 1e4}, takes=dict.fromkeys(NAMES, 0.03) | {"d": 10.0})
+    limit = 360.0
+    found = run(slow, plan(seconds=limit, target=0.0))
+    assert MOST_OF_THE_TIME < 1 / 10, "of ten cells each may have an equal share"
+    assert counts(found)[Cell("d", 1)] == 4, "the block that passes its share is its last"
+    assert slow.blocks_of("d") == 8
+    assert counts(found)[Cell("c", 1)] > 50
+    as_baseline = FakeBench(takes=dict.fromkeys(NAMES, 0.03) | {"base": 10.0})
+    with_it = counts(run(as_baseline, plan(seconds=limit, target=0.0)))
+    assert with_it[Cell("base", 1)] > 10, "without the baseline nothing is compared"
+
+
+def test_a_pass_in_which_the_clock_was_set_is_thrown_away() -> None:
+    bench = FakeBench(disturbed=[1, 3])
+    passes = run(bench, plan(seconds=62.0))
+    assert all(set(blocks[0]) <= {0, 2, 4, 5, 6} for blocks in passes.blocks.values())
+    assert len(passes.blocks[Cell("b", 1)][0]) >= 4, "it goes on after a look that has too few passes to decide"
+    assert passes.finished == bench.began - 2
+
+
+@pytest.mark.parametrize("after", [0, 4, 25])
+def test_cut_short_it_ends_at_once_and_keeps_what_there_is(after: int) -> None:
+    bench = FakeBench()
+    passes = run(bench, is_cut=lambda: len(bench.calls) >= after)
+    assert len(bench.calls) == after
+    assert sum(counts(passes).values()) == after
+
+
+def test_a_cell_that_gives_nothing_goes_with_what_it_gave_and_the_others_go_on() -> None:
+    def gives(cell: Cell, _process: int, number: int) -> bool:
+        return cell != Cell("b", 8) or number < 2
+
+    bench = FakeBench(gives=gives)
+    found = counts(run(bench, plan(seconds=400.0)))
+    assert Cell("b", 8) not in found
+    assert min(found.values()) >= LOOKS[0]
+    assert sum(cell == Cell("b", 8) for cell, _, _ in bench.calls) == 3, "it is not asked again"
+
+
+def test_a_second_process_that_gives_nothing_leaves_the_first_ones_blocks() -> None:
+    bench = FakeBench({"c": 0.3, "d": 0.301}, gives=lambda _cell, process, number: process == 0 or number < 10)
+    passes = run(bench, plan(seconds=500.0, target=0.001))
+    blocks = passes.blocks[Cell("c", 1)]
+    assert (max(blocks[1]), max(blocks[0]) > 10) == (9, True)
+
+
+@pytest.mark.parametrize("names", [("base",), ("b",), ("base", "b"), ("base", "a/a"), ("b", "c"), ("base", "a/a", "b")])
+def test_few_rows_are_timed_to_the_end(names: tuple[str, ...]) -> None:
+    bench = FakeBench({"b": 1.5})
+    passes = run(bench, plan(names, seconds=200.0, baseline="base" if "base" in names else None))
+    found = counts(passes)
+    assert set(found) == {Cell(row, size) for row in names for size in (1, 8)}
+    assert min(found.values()) >= LOOKS[0]
+    assert set(passes.contenders()) <= set(names)
+
+
+def test_without_any_cell_nothing_is_run() -> None:
+    bench = FakeBench()
+    passes = run(bench, plan(()))
+    assert (bench.calls, passes.contenders()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["python", "-m", "dvc", "repro"], ((), False)),
+        (["/x/.venv/bin/python", "/x/.venv/bin/dvc", "repro", "-f", "infer@a"], (("infer@a",), True)),
+        (["C:\\x\\dvc.exe", "repro", "--force"], ((), True)),
+        (["dvc", "repro", "render"], (("render",), False)),
+        (["dvc", "repro", "--glob", "infer@*"], (("infer@*",), False)),
+        (["dvc", "status"], None),
+        (["git", "repro"], None),
+    ],
+)
+def test_what_dvc_was_asked_for_is_read_from_its_command_line(words: list[str], found: Any) -> None:
+    assert parse(words) == found
+
+
+def test_a_repro_of_named_stages_times_no_others() -> None:
+    assert Request("1").includes(["infer", "infer@a"])
+    assert Request("1", ("infer@a",)).includes(["infer", "infer@a"])
+    assert not Request("1", ("infer@b",)).includes(["infer", "infer@a"])
+    assert Request("1", ("infer@b", "render")).includes(["infer", "infer@a"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("infer@*", "ab"), ("infer@a*", "a"), ("*@b", "b"), ("*infer@[ab]", "ab"), ("serve@b", "ab"), ("rend*", "ab")],
+)
+def test_a_repro_of_a_pattern_times_all_its_rows_together(pattern: str, expected: str) -> None:
+    request = Request("1", (pattern,))
+    assert "".join(key for key in "ab" if request.includes(["infer", f"infer@{key}"])) == expected
+
+
+SET_CLOCK = """
+import time
+real, began = time.time_ns, time.time_ns()
+time.time_ns = lambda: real() - 60 * (real() - began) - 3600 * 10**9
+time.time = lambda: time.time_ns() / 1e9
+"""
+
+
+def test_a_clock_that_runs_back_changes_no_duration(measured_copy: Project) -> None:
+    environment = shim(measured_copy, "sitecustomize.py", SET_CLOCK)
+    measured_copy.python("stages/infer.py", "ort_cpu_fp32", environment=environment)
+    report = measured_copy.report("ort_cpu_fp32")
+    [first, *_] = report["processes"]
+    assert 0 < first["load_seconds"] < first["start_seconds"]
+    assert report["session"]["machine"] == json.loads(measured_copy.read("artifacts/machine.json"))["id"]
+
+
+def test_a_row_that_is_timed_later_is_timed_beside_anchors_and_says_so(measured_copy: Project) -> None:
+    before = measured_copy.report("ort_cpu_fp32")
+    measured_copy.set_params(lambda params: params["quality"]["int8"].update(min_agreement=0.5))
+    measured_copy.python("stages/infer.py", "ort_cpu_int8")
+    measured_copy.script("stages/summarize.py")
+    assert measured_copy.report("ort_cpu_fp32") == before, "a row that is not stale keeps its figures"
+    session = measured_copy.report("ort_cpu_int8")["session"]
+    assert session["id"] != before["session"]["id"]
+    assert "ort_cpu_fp32" in session["anchors"]
+    assert set(session["twin"]) == {"1", "2"}
+    summary = pd.read_csv(measured_copy.folder / "results/summary.csv").set_index(["variant", "batch_size"])
+    assert summary.moved["ort_cpu_int8", 1] > 0
+    assert summary.moved["ort_cpu_fp32", 1] == 0
+
+
+def test_a_forced_repro_times_every_row_anew_in_the_same_passes(measured_copy: Project) -> None:
+    before = measured_copy.report("ort_cpu_fp32")["session"]["id"]
+    measured_copy.repro("--force", "--single-item", "infer")
+    rows = ("torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8")
+    ids = {measured_copy.report(key)["session"]["id"] for key in rows}
+    assert len(ids) == 1
+    assert before not in ids
+
+
+WORK = Work(given_tokens=[4], given_pairs=[16], computed_tokens=[4], computed_pairs=[16])
+LEVELS = {"torch_cpu_fp32": 10.0, "b_cpu_fp32": 5.0, "c_cpu_fp32": 9.9, "d_cpu_fp32": 20.0}
+
+
+def times(ms: float, random: np.random.Generator) -> dict[str, Any]:
+    own = (ms * np.exp(random.normal(0.0, 0.005, 24))).tolist()
+    passes, processes = np.divmod(np.arange(24), 3)
+    return {
+        "passes": passes.tolist(), "processes": processes.tolist(), "block_p50_ms": own, "block_mean_ms": own
+    }  # fmt: skip
+
+
+def panel(twin_ms: float, session: str = "1") -> pd.DataFrame:
+    """Return a panel of four CPU rows in eight passes, three processes each, with an A/A row."""
+    random = np.random.default_rng(0)
+    twin = {"1": BlockTimes(**times(twin_ms, random))}
+    shared = TimingSession(id=session, seed=1, passes=[], twin=twin, anchors={})
+    reports, rows, variants = {}, [], {}
+    for name, ms in LEVELS.items():
+        cell = TimedCell(
+            status="measured", **times(ms, random), p50_ms=ms, mean_ms=ms, samples_per_s=1000 / ms, work=WORK,
+            runs=24,
+        )  # fmt: skip
+        reports[name] = Report(cells={"1": cell}, processes=[Process()], session=shared)
+        variants[name] = Variant(runtime="pytorch", device="cpu", precision="fp32", graph="model")
+        rows.append(
+            {
+                **{"variant": name, "device": "cpu", "batch_size": 1, "status": "measured", "session": session},
+                **{"p50_ms": ms, "p95_ms": None, "mean_ms": ms, "samples_per_s": 1000 / ms},
+            }
+        )
+    params: Any = SimpleNamespace(
+        report=SimpleNamespace(margin=0.02), baselines={"cpu": "torch_cpu_fp32"}, all_variants=lambda: variants
+    )
+    return with_controls(with_levels(pd.DataFrame(rows), reports, params.baselines), reports, params)
+
+
+def test_an_a_a_row_that_differs_from_itself_leaves_nothing_decided() -> None:
+    for twin_ms, expected in ((10.05, "faster"), (14.0, "inconclusive")):
+        found = panel(twin_ms)
+        baseline, fast, *_ = found.itertuples()
+        assert found["aa_ratio"].iloc[0] == pytest.approx(10.0 / twin_ms, rel=0.01)
+        assert compare(fast, baseline).verdict == expected
+
+
+def test_rows_of_other_passes_without_anything_timed_in_both_are_never_told_apart() -> None:
+    first, second = (list(panel(10.0, session).itertuples()) for session in ("1", "2"))
+    row_apart = second[1]._replace(moved=float("inf"))
+    found = compare(row_apart, first[0])
+    assert found.verdict == "inconclusive"
+    assert found.reason == "different sessions, with nothing timed in both"
+    assert compare(second[1]._replace(moved=0.1), first[0]).verdict == "faster"
+    assert compare(second[1]._replace(moved=0.8), first[0]).verdict == "inconclusive"
