@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from conftest import Project
 from made_models import LENGTH, Made, MadeModels
 from test_assumptions import cells, counted, verdict_on
-from test_measure import MS, Machine
 from test_models import error_of, optimized_operators
 from test_report import results, row, table
 
@@ -30,7 +30,7 @@ from bench.report.words import remark
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.runtimes.pytorch_varlen import HostRow, bucket_of, sizes_of, split
-from bench.timing.measure import Budget, time_runs
+from bench.timing.measure import block_calls
 
 
 def encoded(*lengths: int, limit: int = 16, is_left: bool = False, has_types: bool = False) -> Encoded:
@@ -73,25 +73,42 @@ def test_without_padding_every_token_is_there_once_in_its_order(is_left: bool) -
 
 def test_every_padding_gets_the_same_sentences_in_the_same_order() -> None:
     data = encoded(*(2 + number % 11 for number in range(300)))
-    passes = [make_batches(data, 8, 10, padding, 4) for padding in ("fixed", "longest", "none")]
-    for batches in zip(*passes, strict=True):
-        assert len({batch.indices.tobytes() for batch in batches}) == 1
-    assert [int(batch.indices[0]) for batch in passes[0][:3]] == [0, 8, 16]
+    epochs = [make_batches(data, 8, padding, 4) for padding in ("fixed", "longest", "none")]
+    for sets in zip(*epochs, strict=True):
+        for batches in zip(*sets, strict=True):
+            assert len({batch.indices.tobytes() for batch in batches}) == 1
+    used = np.concatenate([batch.indices for batch in chain(*epochs[0])])
+    assert sorted(used) == list(range(EPOCH_SENTENCES))
 
 
-@pytest.mark.parametrize(("size", "least", "batches"), [(1, 10, 128), (16, 10, 10), (256, 3, 3), (1, 200, 200)])
-def test_a_pass_holds_sentences_enough_to_know_their_lengths(size: int, least: int, batches: int) -> None:
-    assert len(make_batches(encoded(*[3] * 200), size, least)) == batches
+@pytest.mark.parametrize(
+    ("size", "sets", "batches"), [(1, 16, 8), (4, 8, 4), (8, 8, 2), (16, 4, 2), (64, 1, 2), (256, 1, 2)]
+)
+def test_a_set_is_what_a_pass_runs(size: int, sets: int, batches: int) -> None:
+    found = make_batches(encoded(*[3] * 200), size)
+    assert (len(found), {len(each) for each in found}) == (sets, {batches})
+    assert {len(batch.inputs) for batch in chain(*found)} == {size}
 
 
-def test_rows_whose_work_differs_run_whole_passes() -> None:
-    machine = Machine(1.0)
-    batches = make_batches(encoded(*[3] * 5, limit=4), 1, 5)
-    runs = time_runs(machine.run, batches, Budget(7, 0.0, 10.0, epoch_runs=5), machine.clock)
-    assert len(runs.latencies_ns) == 10
-    slow = Machine(3000.0)
-    cut = time_runs(slow.run, batches, Budget(7, 0.0, 4.0, epoch_runs=5), slow.clock)
-    assert cut.latencies_ns == [3000 * MS] * 2
+def test_a_batch_larger_than_the_data_repeats_sentences() -> None:
+    [[first, second]] = make_batches(encoded(3, 3, 3), 7)
+    assert sorted([*first.indices, *second.indices]) == sorted(np.arange(14) % 3)
+
+
+@pytest.mark.parametrize("size", [1, 4, 8])
+def test_sets_hold_long_and_short_sentences_alike(size: int) -> None:
+    lengths = np.random.default_rng(size).integers(1, 61, 300)
+    sets = make_batches(encoded(*lengths, limit=60), size)
+    means = [np.mean([lengths[batch.indices].max() for batch in batches]) for batches in sets]
+    drawn = np.random.default_rng(0).permutation(lengths[:EPOCH_SENTENCES]).reshape(len(sets), -1, size)
+    by_chance = drawn.max(axis=2).mean(axis=1)
+    assert np.std(means) < np.std(by_chance) / 2
+
+
+def test_rows_whose_work_differs_run_every_batch_of_a_set() -> None:
+    batches = make_batches(encoded(*[3] * 128, limit=4), 4)[0]
+    assert block_calls(1.0, len(batches), are_alike=False) % len(batches) == 0
+    assert block_calls(100.0, len(batches), are_alike=False) == len(batches)
 
 
 def test_the_lengths_of_the_data_are_told() -> None:
@@ -118,7 +135,7 @@ def test_the_order_of_a_file_decides_no_length(name: str) -> None:
     order = drawn(encoded(*lengths, limit=60))
     assert sorted(order.lengths) == sorted(lengths)
     assert order.lengths[:EPOCH_SENTENCES].mean() == pytest.approx(lengths.mean(), rel=0.03)
-    longest = [order.lengths[batch.indices].max() for batch in make_batches(order, 8, 100)]
+    longest = [order.lengths[batch.indices].max() for batch in chain(*make_batches(order, 8))]
     by_chance = [RANDOM.choice(lengths, 8).max() for _ in range(2000)]
     assert np.mean(longest) == pytest.approx(np.mean(by_chance), rel=0.12)
     assert (drawn(encoded(*lengths, limit=60)).input_ids == order.input_ids).all()
@@ -141,7 +158,7 @@ def test_a_sorted_file_is_drawn_from_by_prepare_inputs(project: Project) -> None
     found = json.loads(project.read("metrics/lengths.json"))
     assert found["drawn_sentences"] == EPOCH_SENTENCES
     assert found["drawn_mean_tokens"] == pytest.approx(found["mean_tokens"], rel=0.03)
-    batches = make_batches(load_encoded(project.folder / "artifacts/inputs/evaluation.npz"), 8, 10)
+    batches = [*chain(*make_batches(load_encoded(project.folder / "artifacts/inputs/evaluation.npz"), 8))]
     assert {len(batch.inputs) for batch in batches} == {8}
     assert len(np.unique(np.concatenate([batch.indices for batch in batches]))) == EPOCH_SENTENCES
     calibration = load_encoded(project.folder / "artifacts/inputs/calibration.npz")
@@ -339,12 +356,11 @@ def test_without_padding_is_judged_against_the_fastest_padded_row() -> None:
     assert verdict_on(fixed, "Less padding is always faster").result == "not tested"
 
 
-def test_a_pass_that_was_cut_short_is_found() -> None:
-    cut = row("ort_cpu_fp32_longest", 1, (9.0, 9.1), padding="longest", pass_batches=128.0, runs=200.0)
+def test_passes_that_were_cut_short_are_found() -> None:
+    cut = row("ort_cpu_fp32_longest", 1, (9.0, 9.1), padding="longest", cut_short="cut short by Ctrl-C")
     [found] = disturbances(list(table(cut).itertuples()))
-    assert (found.kind, found.value) == ("cut short", 72.0)
-    for whole in (cut | {"runs": 256.0}, cut | {"padding": "fixed"}):
-        assert not list(disturbances(list(table(whole).itertuples())))
+    assert (found.kind, found.value) == ("cut short", "cut short by Ctrl-C")
+    assert not list(disturbances(list(table(cut | {"cut_short": None}).itertuples())))
 
 
 def test_a_kept_run_of_fixed_length_alone_is_still_read() -> None:

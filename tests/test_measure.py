@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,13 @@ import pytest
 from conftest import ROOT
 from made_models import MadeModels
 
+from bench.core.errors import WorkerError
 from bench.core.model_inputs import AnyBatch
 from bench.core.params import Variant, load_params
-from bench.inputs.batches import make_batches
+from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import Encoded
-from bench.timing.measure import Budget, rotated, time_runs, warm_up
-from bench.timing.results import CellResult, ProcessResult, summarize_latencies
+from bench.timing.measure import BLOCK_MS, MOST_CALLS, Runs, block_calls, run_block, run_each, run_for
+from bench.timing.results import Block, CellResult, ProcessResult, figures_of
 from bench.timing.worker import Worker
 from bench.workers.launcher import WorkerProcess
 from bench.workers.protocol import make_job
@@ -50,38 +52,48 @@ def encoded(sentences: int = 5) -> Encoded:
     return Encoded(ids, np.ones_like(ids), np.zeros(sentences, dtype=np.int64))
 
 
+def batches(sentences: int = 5, size: int = 1) -> list[IndexedBatch]:
+    return list(chain(*make_batches(encoded(sentences), size)))
+
+
 def test_a_latency_is_the_time_between_just_before_and_just_after_the_run() -> None:
     machine = Machine(3.0, 5.0)
-    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(4, 0.0, 10.0), machine.clock)
-    assert runs.latencies_ns == [3 * MS, 5 * MS, 3 * MS, 5 * MS]
+    assert run_each(machine.run, batches()[:4], machine.clock).latencies_ns == [3 * MS, 5 * MS, 3 * MS, 5 * MS]
 
 
-def test_timing_goes_on_until_both_runs_and_seconds_are_reached() -> None:
+def test_runs_for_some_time_run_every_batch_and_end() -> None:
     machine = Machine(100.0)
-    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(3, 1.0, 10.0), machine.clock)
-    assert len(runs.latencies_ns) == 10
+    assert len(run_for(machine.run, batches()[:3], 0.95, machine.clock).latencies_ns) == 12
+    assert len(run_for(machine.run, batches()[:3], 0.0, machine.clock).latencies_ns) == 3
 
 
-def test_a_slow_cell_ends_at_its_time_limit_with_the_runs_it_has() -> None:
-    machine = Machine(900.0)
-    runs = time_runs(machine.run, make_batches(encoded(), 1), Budget(100, 1.0, 2.0), machine.clock)
-    assert len(runs.latencies_ns) == 3
+@pytest.mark.parametrize(
+    ("call_ms", "batches", "are_alike", "calls"),
+    [
+        (3.0, 8, True, 10),
+        (4.0, 8, True, 8),
+        (0.01, 8, True, MOST_CALLS),
+        (500.0, 8, True, 1),
+        (1.0, 8, False, 32),
+        (10.0, 8, False, 8),
+        (400.0, 4, False, 4),
+        (1500.0, 2, False, 1),
+    ],
+)
+def test_a_block_takes_about_30_ms_and_at_least_a_call(
+    call_ms: float, batches: int, are_alike: bool, calls: int
+) -> None:
+    assert block_calls(call_ms, batches, are_alike) == calls
 
 
-def test_warm_up_runs_are_not_timed_runs_but_their_logits_are_kept() -> None:
-    machine = Machine(1.0)
-    runs = warm_up(machine.run, make_batches(encoded(), 1), 3, machine.clock)
-    assert len(runs.outputs) == 3
-
-
-def test_runs_walk_through_different_sentences() -> None:
-    machine = Machine(1.0)
-    time_runs(machine.run, make_batches(encoded(5), 2), Budget(4, 0.0, 10.0), machine.clock)
-    assert machine.calls == [0, 2, 4, 0]
-
-
-def test_a_batch_larger_than_the_set_repeats_sentences() -> None:
-    assert make_batches(encoded(3), 7)[0].indices.tolist() == [0, 1, 2, 0, 1, 2, 0]
+def test_the_first_call_of_a_block_is_untimed_where_calls_are_short() -> None:
+    short, long = Machine(90.0, 3.0, 3.0, 3.0), Machine(250.0)
+    block = run_block(short.run, batches()[:2], 3, 3.0, short.clock)
+    assert block.latencies_ns == [3 * MS] * 3
+    assert short.calls[1:] == [short.calls[1], short.calls[0], short.calls[1]]
+    assert len(block.outputs) == 3
+    run_block(long.run, batches()[:2], 1, 250.0, long.clock)
+    assert len(long.calls) == 1
 
 
 def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:
@@ -91,73 +103,148 @@ def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:
         states.append(gc.isenabled())
         return np.zeros((len(batch), 2), dtype=np.float32)
 
-    time_runs(run, make_batches(encoded(), 1), Budget(3, 0.0, 10.0))
+    run_each(run, batches()[:3])
     assert states == [False] * 3
     assert gc.isenabled()
 
 
-def test_each_process_starts_with_another_batch_size() -> None:
-    assert [rotated([1, 4, 8], turn)[0] for turn in range(4)] == [1, 4, 8, 1]
+def test_a_median_needs_a_run() -> None:
+    assert Runs([1 * MS, 4 * MS, 3 * MS]).median_ms() == 3.0
+    with pytest.raises(ValueError, match="no runs"):
+        Runs().median_ms()
+
+
+def block(number: int, ms: Sequence[float], process: int = 0) -> Block:
+    return Block(process=process, number=number, latencies_ns=[round(each * MS) for each in ms])
 
 
 @pytest.mark.parametrize("count", [20, 21, 57, 1000])
-def test_percentiles_are_numpys(count: int) -> None:
+def test_percentiles_are_numpys_of_all_calls(count: int) -> None:
     latencies = np.random.default_rng(count).lognormal(size=count)
-    figures = summarize_latencies([latencies.tolist()], 4)
-    assert figures["p50_ms"] == pytest.approx(np.median(latencies))
-    assert figures["p95_ms"] == pytest.approx(np.percentile(latencies, 95))
-    assert figures["samples_per_s"] == pytest.approx(4000 / latencies.mean())
+    parts = np.array_split(latencies, 4)
+    figures = figures_of([block(number, part.tolist()) for number, part in enumerate(parts)], 4)
+    assert figures["p95_ms"] == pytest.approx(np.percentile(latencies, 95), rel=1e-5)
+    assert figures["p50_ms"] == pytest.approx(np.exp(np.mean([np.log(np.median(part)) for part in parts])), rel=1e-5)
+    assert figures["mean_ms"] == pytest.approx(np.exp(np.mean([np.log(part.mean()) for part in parts])), rel=1e-5)
+    assert figures["samples_per_s"] == pytest.approx(4000 / figures["mean_ms"])
+    assert figures["runs"] == count
 
 
-def test_each_process_counts_once_however_many_runs_it_had() -> None:
-    figures = summarize_latencies([[1.0] * 1000, [4.0] * 20], 1)
-    assert figures["p50_ms"] == figures["mean_ms"] == figures["p95_ms"] == pytest.approx(2.0)
-    assert figures["process_p50_ms"] == [1.0, 4.0]
+def test_each_pass_counts_once_however_many_calls_or_processes_it_had() -> None:
+    figures = figures_of([block(0, [1.0] * 1000), block(1, [2.0] * 20), block(1, [8.0] * 3, process=1)], 1)
+    assert figures["p50_ms"] == figures["mean_ms"] == pytest.approx(2.0)
+    assert (figures["passes"], figures["processes"]) == ([0, 1, 1], [0, 0, 1])
+    assert figures["block_p50_ms"] == figures["block_mean_ms"] == [1.0, 2.0, 8.0]
+    assert [len(calls) for calls in figures["latencies_ms"]] == [1000, 20, 3]
 
 
-def test_p95_is_left_out_where_too_few_runs_support_it_in_one_process() -> None:
-    assert "p95_ms" not in summarize_latencies([[1.0] * 19], 1)
-    assert "p95_ms" not in summarize_latencies([[1.0] * 19, [1.0] * 100], 1)
-    assert "p95_ms" in summarize_latencies([[1.0] * 20], 1)
+def test_without_any_block_there_are_no_figures() -> None:
+    with pytest.raises(ValueError, match="no blocks"):
+        figures_of([], 1)
 
 
-def after(fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_seconds: float = 30) -> dict[str, Any]:
-    """Return what is left of a worker that measures and then meets its fate."""
-    monkeypatch.setenv("UNTIMED", fate)
+def test_p95_needs_calls_enough_and_its_interval_parts_of_as_many() -> None:
+    def parts(blocks: int, calls: int) -> tuple[bool, int]:
+        figures = figures_of([block(number, [1.0] * calls) for number in range(blocks)], 1)
+        return figures["p95_ms"] is not None, len(figures["part_p95_ms"])
+
+    assert parts(1, 19) == (False, 0)
+    assert parts(1, 20) == (True, 0)
+    assert parts(2, 20) == (True, 2)
+    assert parts(40, 1) == (True, 2)
+    assert parts(60, 32) == (True, 12)
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[WorkerProcess]:
+    """A worker whose second block is its fate."""
+    monkeypatch.setenv("FATE", request.param)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests/stand_ins")]))
     variant = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "model"}
     job = make_job("row", Variant.model_validate(variant), load_params(ROOT / "params.yaml"))
-    return WorkerProcess(job, tmp_path, "untimed_worker").run(limit_seconds, lambda _: None)
+    started = WorkerProcess(job, tmp_path, "asked_worker")
+    started.wait_until_ready(60)
+    yield started
+    started.end()
 
 
 @pytest.mark.parametrize(
-    ("fate", "reason"),
-    [("dies", "ended with code 3: no memory"), ("refuses", "code 1: .*no such operator"), ("ends", "^$")],
+    ("worker", "reason"),
+    [
+        ("dies", r"ended with code 3; .*\n +no memory for the block"),
+        ("hangs", r"took longer than 2 s and was ended: raise timing.worker_limit_seconds"),
+    ],
+    indirect=["worker"],
 )
-def test_what_was_measured_outlives_its_worker(
-    fate: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = after(fate, tmp_path, monkeypatch)
-    assert found["status"] == "measured"
-    assert re.search(reason, found.get("unfinished", ""))
-
-
-def test_untimed_passes_have_the_limit_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hung = after("hangs", tmp_path, monkeypatch, 3)
-    assert hung["status"] == "measured"
-    assert "took longer than timing.worker_limit_seconds = 3" in hung["unfinished"]
-    assert "lower timing.accuracy_sentences" in hung["unfinished"]
-
-
-def test_a_library_that_is_missing_skips_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert after("early", tmp_path, monkeypatch) == {
-        "status": "skipped",
-        "reason": "cannot be imported: No module named 'x': install it",
-    }
+def test_a_worker_that_dies_or_hangs_in_a_block_says_why(worker: WorkerProcess, reason: str) -> None:
+    assert worker.ask("block", 60, number=0) == {"event": "answer", "status": "measured", "latencies_ns": [0]}
+    with pytest.raises(WorkerError, match=f"(?s){reason}"):
+        worker.ask("block", 2, number=1)
 
 
 @pytest.mark.parametrize(
-    ("most", "seconds", "labelled"), [(5000, 600.0, 10), (4, 600.0, 4), (5000, 1e-9, 3)], ids=["all", "some", "no time"]
+    ("worker", "status", "reason"),
+    [
+        ("refuses", "rejected", "NotImplementedError: no such operator"),
+        ("cannot be imported", "skipped", "cannot be imported: No module named 'x': install it"),
+    ],
+    indirect=["worker"],
+)
+def test_a_worker_that_cannot_go_on_answers_with_the_reason(worker: WorkerProcess, status: str, reason: str) -> None:
+    answer = worker.ask("block", 60, number=1)
+    assert (answer["status"], answer.get("reason")) == (status, reason)
+
+
+def resident(sizes: Sequence[int], run: Any, padding: str = "fixed") -> Worker:
+    """Return a worker whose batch sizes are warm, with a session of the test's."""
+    found = object.__new__(Worker)
+    found.job = SimpleNamespace(padding=padding, task="single_label")  # type: ignore[assignment]
+    found.sets = {size: make_batches(encoded(64), size) for size in sizes}
+    found.session = SimpleNamespace(run=run, free_cached_memory=lambda: None)  # type: ignore[assignment]
+    found.reference = np.zeros((64, 2), dtype=np.float32)
+    found.cells = {size: CellResult(status="measured") for size in sizes}
+    found.call_ms, found.compared = dict.fromkeys(sizes, 1.0), {}
+    found.predicted = np.full(64, -1, dtype=np.int64)
+    return found
+
+
+def test_every_row_runs_the_same_sentences_in_a_pass_and_other_ones_in_the_next() -> None:
+    seen: list[int] = []
+
+    def run(batch: AnyBatch) -> Any:
+        seen.extend(batch.ids[:, 0].tolist())
+        return np.zeros((len(batch), 2), dtype=np.float32)
+
+    passes = []
+    for _ in range(2):
+        of_row = resident([4], run)
+        for number in range(4):
+            seen.clear()
+            of_row.block(4, number)
+            passes.append(set(seen))
+    assert passes[:4] == passes[4:]
+    assert passes[0].isdisjoint(passes[1])
+    assert set().union(*passes) == set(range(64))
+
+
+def test_a_batch_size_that_runs_out_of_memory_ends_alone() -> None:
+    def run(batch: AnyBatch) -> Any:
+        if len(batch) == 8:
+            raise MemoryError
+        return np.zeros((len(batch), 2), dtype=np.float32)
+
+    found = resident([4, 8], run)
+    lost = found.block(8, 0)
+    assert lost["latencies_ns"] == []
+    assert lost["reason"] == "MemoryError"
+    assert (found.cells[8].status, found.cells[4].status) == ("out_of_memory", "measured")
+    answer = found.block(4, 0)
+    assert answer["reason"] == ""
+    assert len(answer["latencies_ns"]) == pytest.approx(BLOCK_MS)
+
+
+@pytest.mark.parametrize(
+    ("most", "seconds", "labelled"), [(5000, 600.0, 10), (4, 600.0, 4), (5000, -1.0, 3)], ids=["all", "some", "no time"]
 )
 def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, labelled: int, made: MadeModels) -> None:
     found = made("distilbert")
@@ -170,9 +257,14 @@ def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, label
     )  # fmt: skip
     worker.encoded, worker.reference = replace(found.encoded, labels=labels), found.wanted
     worker.result = ProcessResult(status="measured")
-    worker.cells = {3: CellResult(status="measured")}
-    worker._measure_accuracy(found.session("onnxruntime", "fp32", "fp32.onnx"))
+    worker.cells, worker.compared = {3: CellResult(status="measured")}, {}
+    worker.session = found.session("onnxruntime", "fp32", "fp32.onnx")
+    worker.predicted = np.full(len(right), -1)
+    if seconds < 0:  # blocks classified three sentences, before the time was up
+        worker.predicted[[0, 2, 3]] = right[[0, 2, 3]]
+    worker._measure_accuracy()
+    worker.end()
     counts = worker.result.accuracy
     assert counts is not None
     assert (counts.labelled, counts.right) == (labelled, labelled)
-    assert bool(worker.result.unfinished) == (seconds < 1)
+    assert bool(worker.result.unfinished) == (seconds < 0)

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from numpy.typing import NDArray
 from scipy import stats
+from test_passes import panel
 
 from bench.statistics import decisions
 from bench.statistics.blocks import Blocks, Estimate, Panel, estimate, inflation, pool_processes, summed
@@ -18,7 +19,7 @@ from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Family, decide
 from bench.statistics.intervals import Interval, t_quantile, verdict
 from bench.statistics.shrinkage import prior
 from bench.summary.serving import read_serving
-from validation.repeatability import held_under_load, is_good
+from validation.repeatability import held, held_under_load, is_good
 from validation.verdicts_on_equal_rows import WORLDS, simulate
 
 
@@ -145,9 +146,9 @@ def test_the_variance_between_processes_is_that_of_all_processes_of_a_variant() 
 def test_all_batch_sizes_of_a_device_are_the_same_processes() -> None:
     panels = [Panel([offset(0.0), offset(log), offset(1.0)]) for log in (0.03, 0.05)]
     pool_processes(panels, [(0, 1), (0, 1)])
-    for panel in panels:
-        assert panel.process_freedom == pytest.approx(1.0)
-        assert panel.process_variance == pytest.approx((0.03**2 + 0.05**2) / 4, rel=1e-3)
+    for each in panels:
+        assert each.process_freedom == pytest.approx(1.0)
+        assert each.process_variance == pytest.approx((0.03**2 + 0.05**2) / 4, rel=1e-3)
 
 
 def test_no_interval_leaves_out_what_belongs_to_a_process() -> None:
@@ -296,6 +297,20 @@ def test_two_beaten_rows_share_no_error_unless_somebody_asks_for_them(monkeypatc
 )
 def test_a_verdict_needs_the_whole_interval(low: float, high: float, expected: str) -> None:
     assert verdict(Interval((low * high) ** 0.5, low, high), margin=0.02) == expected
+
+
+def test_a_pair_of_rows_that_a_second_run_turns_round_is_counted() -> None:
+    rows = panel(10.05)
+    again = held(rows, rows)
+    assert (again["cells"], again["pairs"], again["turned_round"]) == (4, 6, 0)
+    assert again["the_same_again"] == again["pairs_faster_or_slower"] == 5
+    assert again["in_the_interval_for_another_run"]["p50"] == {"known": 4, "inside": 4}
+    assert is_good(again)
+    names = {"b_cpu_fp32": "d_cpu_fp32", "d_cpu_fp32": "b_cpu_fp32"}
+    swapped = held(rows, rows.assign(variant=rows["variant"].replace(names)))
+    assert swapped["turned_round"] == 5
+    assert swapped["in_the_interval_for_another_run"]["p50"] == {"known": 4, "inside": 2}
+    assert not is_good(swapped)
 
 
 def test_rates_hold_in_the_same_run_and_not_with_rows_swapped() -> None:

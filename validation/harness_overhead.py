@@ -1,23 +1,26 @@
 """Does the harness add time of its own?  Its p50 against a bare loop around the same call.
 
-    python run.py python validation/harness_overhead.py VARIANT [--batch-size N] [--rounds N] [--one-process]
+    python run.py python validation/harness_overhead.py VARIANT [--batch-size N] [--blocks N] [--one-process]
 
-Needs the artifacts of a finished `dvc repro`.  Two comparisons:
-  in one process, the timing core and a bare `perf_counter_ns` loop in alternation;
-  in processes of their own, a worker as `infer` starts it and a bare script.
-Exits with 1 if a p50 is more than 2% apart.
+Needs the artifacts of a finished `dvc repro`.  Two comparisons, both of blocks in alternation:
+  in one process, the timing core and a bare `perf_counter_ns` loop;
+  in processes of their own, which are alive all the time: a worker as `infer` asks it, and a bare script.
+Exits with 1 if the geometric means over blocks are more than 2% apart.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -26,69 +29,104 @@ from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import load_encoded
 from bench.machine.lock import timing_lock
 from bench.runtimes.base.registry import import_runtime
-from bench.timing.measure import Budget, Run, time_runs
+from bench.timing.measure import LONG_CALL_MS, Run, block_calls, run_block
 from bench.workers.launcher import WorkerProcess, worker_environment
 from bench.workers.protocol import Job, make_job
 
 ALLOWED = 0.02
+LIMIT_SECONDS = 600.0
 
 
-def bare_loop(run: Run, batches: list[IndexedBatch], runs: int) -> list[int]:
-    """Time `runs` calls with nothing around them but the clock."""
+def bare_loop(run: Run, batches: Sequence[IndexedBatch], calls: int, call_ms: float) -> float:
+    """Return the median of `calls` calls in ms, with nothing around them but the clock; the block's rule as `infer`."""
+    if call_ms < LONG_CALL_MS:
+        run(batches[-1].inputs)
     latencies = []
-    for number in range(runs):
-        batch = batches[number % len(batches)]
+    for batch in islice(cycle(batches), calls):
         before = time.perf_counter_ns()
         run(batch.inputs)
         latencies.append(time.perf_counter_ns() - before)
-    return latencies
+    return float(np.median(latencies)) / 1e6
 
 
-def in_one_process(job: Job, size: int, rounds: int) -> float:
-    """Return p50 of the timing core over p50 of the bare loop, runs taken in alternation."""
-    session = import_runtime(job.runtime).open_session(job)
-    batches = make_batches(load_encoded(Path(job.inputs)), size)
-    bare_loop(session.run, batches, job.min_runs)
-    budget = Budget(job.min_runs, 0.0, job.max_seconds)
-    ours: list[int] = []
-    bare: list[int] = []
-    for _ in range(rounds):
-        ours += time_runs(session.run, batches, budget).latencies_ns
-        bare += bare_loop(session.run, batches, job.min_runs)
-    return statistics.median(ours) / statistics.median(bare)
+class Bare:
+    """A session without the harness."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.run = import_runtime(job.runtime).open_session(job).run
+        self.sets = make_batches(load_encoded(Path(job.inputs)), job.batch_sizes[0], job.padding, job.multiple_of)
+        for batch in (batch for batches in self.sets for batch in batches):
+            self.run(batch.inputs)
+        self.call_ms = bare_loop(self.run, self.sets[0], 3, 0.0)
+
+    def calls(self) -> int:
+        return block_calls(self.call_ms, len(self.sets[0]), self.job.padding == "fixed")
+
+    def block(self, number: int) -> float:
+        """Return the median of a block in ms."""
+        self.call_ms = bare_loop(self.run, self.sets[number % len(self.sets)], self.calls(), self.call_ms)
+        return self.call_ms
 
 
-def in_processes(job: Job, size: int, rounds: int) -> float:
-    """Return p50 of whole workers over p50 of bare processes, started in alternation."""
-    ours: list[float] = []
-    bare: list[float] = []
+def in_one_process(job: Job, blocks: int) -> float:
+    """Return p50 of the timing core over p50 of the bare loop."""
+    bare, pairs = Bare(job), []
+    for number in range(blocks):
+        batches = bare.sets[number % len(bare.sets)]
+        ours = run_block(bare.run, batches, bare.calls(), bare.call_ms).median_ms()
+        pairs.append((ours, bare.block(number)))
+    return ratio(pairs)
+
+
+def in_processes(job: Job, blocks: int) -> float:
+    """Return p50 of a worker over p50 of a bare process."""
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(rounds):
-            result = WorkerProcess(job, Path(scratch)).run(600, lambda _event: None)
-            ours.append(statistics.median(result["cells"][str(size)]["latencies_ns"]))
-            job_file = Path(scratch) / "bare.json"
-            job.write(job_file)
-            command = [sys.executable, __file__, "--bare", str(job_file)]
-            surroundings = worker_environment(job, os.environ, Path(scratch))
-            bare.append(float(subprocess.run(command, env=surroundings, capture_output=True, check=True).stdout))
-    return statistics.median(ours) / statistics.median(bare)
+        worker = WorkerProcess(job, Path(scratch))
+        command = [sys.executable, __file__, "--bare", str(Path(scratch) / f"job{job.process}.json")]
+        environment = worker_environment(job, os.environ, Path(scratch))
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env=environment, text=True, bufsize=1, stdin=pipe, stdout=pipe) as bare:
+            try:
+                worker.wait_until_ready(LIMIT_SECONDS)
+                worker.ask("open", LIMIT_SECONDS)
+                return ratio([(_of_worker(worker, job, number), _of_bare(bare, number)) for number in range(blocks)])
+            finally:
+                worker.end()
+                bare.kill()
+
+
+def _of_worker(worker: WorkerProcess, job: Job, number: int) -> float:
+    answer = worker.ask("block", LIMIT_SECONDS, size=job.batch_sizes[0], number=number)
+    return float(np.median(answer["latencies_ns"])) / 1e6
+
+
+def _of_bare(bare: "subprocess.Popen[str]", number: int) -> float:
+    assert bare.stdin
+    assert bare.stdout
+    bare.stdin.write(f"{number}\n")
+    found = next(line for line in bare.stdout if line.startswith("p50 "))
+    return float(found.split()[1])
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the geometric mean over blocks of ours over that of the bare loop."""
+    ours, bare = np.log(pairs).mean(axis=0)
+    return float(np.exp(ours - bare))
 
 
 def bare_process(job_file: Path) -> None:
-    """Print the median of a bare loop, warmed up as a worker is."""
-    job = Job.read(job_file)
-    session = import_runtime(job.runtime).open_session(job)
-    batches = make_batches(load_encoded(Path(job.inputs)), job.batch_sizes[0])
-    bare_loop(session.run, batches, job.warmup_runs)
-    print(statistics.median(bare_loop(session.run, batches, job.min_runs)))
+    """Print the median of a bare block for each number that is read."""
+    bare = Bare(Job.read(job_file))
+    for line in sys.stdin:
+        print(f"p50 {bare.block(int(line))}", flush=True)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variant", nargs="?")
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("--one-process", action="store_true", help="only the first comparison")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -96,13 +134,11 @@ def main() -> int:
         bare_process(given.bare)
         return 0
     params = load_params()
-    variant = params.all_variants()[given.variant]
-    job = make_job(given.variant, variant, params)
-    job = replace(job, batch_sizes=[given.batch_size], min_runs=given.runs, min_seconds=0.0, max_seconds=600.0)
+    job = replace(make_job(given.variant, params.all_variants()[given.variant], params), batch_sizes=[given.batch_size])
     with timing_lock():
-        ratios = {"one process, alternating": in_one_process(job, given.batch_size, given.rounds)}
+        ratios = {"one process": in_one_process(job, given.blocks)}
         if not given.one_process:
-            ratios["processes of their own"] = in_processes(job, given.batch_size, given.rounds)
+            ratios["processes of their own"] = in_processes(job, given.blocks)
     found = {"variant": given.variant, "batch_size": given.batch_size, "harness_p50_over_bare": ratios}
     print(json.dumps(found, indent=2))
     return int(any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()))

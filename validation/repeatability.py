@@ -1,14 +1,12 @@
-"""How far does this machine repeat itself?  From two runs of it, or from its CPU alone.
+"""How far does this machine repeat itself?  From two recorded runs of it, or from its CPU alone.
 
-    python run.py python validation/repeatability.py summary FIRST/summary.csv SECOND/summary.csv [--record TITLE]
-    python run.py python validation/repeatability.py serving FIRST/serving.csv SECOND/serving.csv [--record TITLE]
+    python run.py python validation/repeatability.py runs runs/FIRST runs/SECOND [--record TITLE]
     python run.py python validation/repeatability.py host [--rounds N]
 
-`summary`, `serving`: does what the first run says hold in the second?  Counts its p50, p95, means or rates that lie in
-the first one's intervals for another run, the cells called faster or slower than themselves (timed apart: the move of
-the device's baseline and of its fastest row widens each interval), and the pairs of rows that the first run decides and
-the second turns round.  Exits with 1 if fewer than 90% of p50, or 85% of p95 or rates, lie inside, if more than 5% of
-cells differ from themselves, or if a pair is turned round.  --record keeps what was found for the docs.
+`runs`: does what the first run says hold in the second?  Counts its p50, p95, means and rates that lie in the first
+one's intervals for another run, and the pairs of rows that the first run decides and the second turns round.  Exits
+with 1 if fewer than 90% of p50, or 85% of p95 or rates, lie inside, or if a pair is turned round.  --record keeps what
+was found for the docs.
 
 `host`: is the CPU steady?  A fixed Python loop, timed again and again on every CPU while nothing else runs.  It fits
 into a core's own caches and waits for nothing, so only the core's speed changes its time: its clock, or whoever shares
@@ -20,7 +18,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -33,32 +31,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import read_json, write_json
 from bench.machine.lock import timing_lock
-from bench.summary.comparisons import LEVELS, compare, with_levels
-from bench.summary.serving import compare_served, read_serving
-from bench.summary.table_file import read_summary
+from bench.runs.recorded_runs import RecordedRun
+from bench.summary.comparisons import compare
+from bench.summary.serving import compare_served
 from bench.timing.monitors import calibration_loop_ms
 
 RECORDED = Path(__file__).with_name("recorded") / "repeatability.json"
 """By what was compared and by title: what docs/statistics.md cites."""
 WANTED_INSIDE = {"p50": 0.9, "p95": 0.85, "requests_per_s": 0.85}
-ALLOWED_DIFFERENT = 0.05
 DECIDED = ("faster", "slower")
 PAUSE_SECONDS = 0.25
 
 
 def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     """Return how the first run's promises came out in the second; both are measured rows of one device."""
-    first, second = (_with_levels(rows, run) for rows, run in ((first, "first"), (second, "second")))
     ours, theirs = in_both(first, second, ["variant", "batch_size"])
     moves = np.abs(np.log(theirs["p50_ms"] / ours["p50_ms"]))
-    verdicts = [_against_itself(ours, theirs, key) for key in ours.index]
-    decided = first["verdict"].dropna()
     return {
         "cells": len(ours),
         "in_the_interval_for_another_run": {name: inside(ours, theirs, name, "_ms") for name in ("p50", "p95", "mean")},
-        "cells_called_faster_or_slower_than_themselves": sum(verdict in DECIDED for verdict in verdicts),
-        "comparisons_with_the_baseline": len(decided),
-        "decided": int((decided != "inconclusive").sum()),
         **pairs(first, second, compare, "batch_size"),
         "median_difference_of_p50": math.expm1(float(moves.median())),
         "largest_difference_of_p50": math.expm1(moves.max()),
@@ -110,36 +101,28 @@ def pairs(first: pd.DataFrame, second: pd.DataFrame, compared: Callable[..., Any
     }
 
 
-def _with_levels(rows: pd.DataFrame, run: str) -> pd.DataFrame:
-    """Return rows with what comparisons need, of the rows alone: a summary does not hold the A/A row."""
-    rows = rows.assign(session=[f"{run} {session}" for session in rows["session"]])
-    return rows.assign(**with_levels(rows, {})[[*LEVELS]])
+def by_device(
+    first: pd.DataFrame, second: pd.DataFrame, compared: Callable[[pd.DataFrame, pd.DataFrame], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what was found of each device that has measured rows in both tables."""
+    ours, theirs = (dict(list(rows[rows["status"] == "measured"].groupby("device"))) for rows in (first, second))
+    return {str(device): compared(ours[device], theirs[device]) for device in sorted({*ours} & {*theirs})}
 
 
-def _against_itself(ours: pd.DataFrame, theirs: pd.DataFrame, key: Any) -> str:
-    """Return the verdict on a row against itself in the other run, the machine's move seen through two anchors."""
-    size = key[1]
-    at_size = ours[ours["batch_size"] == size]
-    anchors = {(at_size["baseline"].iloc[0], size), at_size["p50_ms"].idxmin()} - {key}
-    moves = [abs(math.log(theirs.p50_ms[anchor] / ours.p50_ms[anchor])) for anchor in anchors if anchor in theirs.index]
-    if not moves:
-        return "inconclusive"
-    [row, again] = pd.DataFrame([dict(ours.loc[key]) | {"moved": max(moves)}, dict(theirs.loc[key])]).itertuples()
-    return compare(row, again).verdict
-
-
-def by_device(tables: Iterable[pd.DataFrame], compared: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """Return what was found of each device that has measured rows in both runs."""
-    first, second = (dict(list(rows[rows["status"] == "measured"].groupby("device"))) for rows in tables)
-    return {str(device): compared(first[device], second[device]) for device in sorted({*first} & {*second})}
+def of_two_runs(folders: Sequence[Path]) -> dict[str, Any]:
+    """Return what was found of rows in the closed loop, and of rows under load."""
+    first, second = map(RecordedRun.read, folders)
+    return {
+        "summary": by_device(first.table, second.table, held),
+        "serving": by_device(first.serving, second.serving, held_under_load),
+    }
 
 
 def is_good(found: Mapping[str, Any]) -> bool:
     """Tell whether the second run keeps what the first one says."""
     shares = found["in_the_interval_for_another_run"]
     keeps = all(each["inside"] >= WANTED_INSIDE.get(name, 0.0) * each["known"] for name, each in shares.items())
-    differ = found.get("cells_called_faster_or_slower_than_themselves", 0)
-    return keeps and differ <= ALLOWED_DIFFERENT * found["cells"] and not found["turned_round"]
+    return keeps and not found["turned_round"]
 
 
 def host_speed(rounds: int) -> dict[str, Any]:
@@ -176,23 +159,22 @@ def on_each_cpu(process: psutil.Process) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ways = parser.add_subparsers(dest="what", required=True)
-    for name in ("summary", "serving"):
-        way = ways.add_parser(name)
-        way.add_argument("runs", type=Path, nargs=2, metavar="CSV")
-        way.add_argument("--record", metavar="TITLE", help=f"keep what was found in {RECORDED.name} as well")
+    runs = ways.add_parser("runs")
+    runs.add_argument("runs", type=Path, nargs=2, metavar="FOLDER")
+    runs.add_argument("--record", metavar="TITLE", help=f"keep what was found in {RECORDED.name} as well")
     ways.add_parser("host").add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()
     if given.what == "host":
         print(json.dumps(host_speed(given.rounds), indent=2))
         return 0
-    read, compared = (read_summary, held) if given.what == "summary" else (read_serving, held_under_load)
-    found = by_device(map(read, given.runs), compared)
+    found = of_two_runs(given.runs)
     print(json.dumps(found, indent=2))
     if given.record:
         content = read_json(RECORDED, "restore it with git")
-        content[given.what][given.record] = found
+        for name, of_devices in found.items():
+            content[name] |= {given.record: of_devices} if of_devices else {}
         write_json(RECORDED, content)
-    return int(not all(map(is_good, found.values())))
+    return int(not all(is_good(each) for of_devices in found.values() for each in of_devices.values()))
 
 
 if __name__ == "__main__":
