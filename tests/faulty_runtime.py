@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,9 @@ FAULTS = (
     "not_a_number",
     "cpu_for_cuda",
     "traceback",
+    "dies_in_a_block",
+    "hangs_in_a_block",
+    "memory_in_a_block",
     "dies_under_load",
     "hangs_under_load",
     "wrong_under_load",
@@ -44,6 +48,11 @@ def import_libraries() -> None:
 def under_load() -> bool:
     """Tell whether requests are answered: in a serving process, with every shape prepared."""
     return "mlperf_loadgen" in sys.modules and not gc.isenabled()
+
+
+def in_a_block() -> bool:
+    """Tell whether this call is one of a block: the warm-up is over."""
+    return any(frame.f_code.co_name == "run_block" for frame, _ in traceback.walk_stack(None))
 
 
 def open_session(spec: SessionSpec) -> Session:
@@ -64,6 +73,8 @@ class Faulty(Session):
         input_ids, attention_mask = batch.arrays
         if under_load():
             self._fail_under_load()
+        elif in_a_block():
+            self._fail_in_a_block(len(input_ids))
         if self.fault == "signal":
             print("the driver is about to fail", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -77,6 +88,14 @@ class Faulty(Session):
             attention_mask = np.ones_like(attention_mask)
         logits: Logits = self.session.run(["logits"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
         return self._broken_under_load(input_ids, logits) if under_load() else self._broken(logits)
+
+    def _fail_in_a_block(self, batch_size: int) -> None:
+        if self.fault == "dies_in_a_block":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "hangs_in_a_block":
+            time.sleep(600)
+        if self.fault == "memory_in_a_block" and batch_size == 1:
+            np.empty(2**60, dtype=np.int8)
 
     def _fail_under_load(self) -> None:
         if self.fault == "dies_under_load":

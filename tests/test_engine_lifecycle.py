@@ -133,7 +133,7 @@ def test_an_engine_is_built_anew_for_another_version_of_tensorrt(copy: Project) 
 
 
 def change_timing(params: dict[str, Any]) -> None:
-    params["timing"]["min_runs"] += 1
+    params["timing"]["warmup_runs"] += 1
 
 
 def change_report(params: dict[str, Any]) -> None:

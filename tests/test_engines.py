@@ -196,14 +196,9 @@ def job(precision: str, device: str = "cuda") -> Job:
         engine_options={},
         inputs="x",
         process=0,
-        starts_alone=True,
         warmup_runs=1,
-        min_runs=1,
-        min_seconds=0,
-        max_seconds=1,
         measure_accuracy=False,
         task="single_label",
-        profile=False,
         started_ns=0,
     )
 

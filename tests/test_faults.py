@@ -37,6 +37,8 @@ TIMED = {
     "traceback": ("failed", "the worker ended with code 1; its last words:"),
     "no_library": ("skipped", "cannot be imported: No module named 'no_such_library': install it"),
     "signal": ("failed", "the worker was ended by SIGSEGV; its last words:"),
+    "dies_in_a_block": ("failed", "the worker was ended by SIGKILL"),
+    "memory_in_a_block": ("measured", ""),
 }
 """The faults of rows that are timed, what becomes of them at batch 2, and why."""
 SERVED = {
@@ -110,8 +112,9 @@ def failures(project: Project) -> dict[str, str]:
     return dict(found)
 
 
-def test_out_of_memory_ends_one_batch_size_and_keeps_the_others(faulty: Project) -> None:
-    status = {row["batch_size"]: row["status"] for row in faulty.rows() if row["variant"] == "faulty_memory"}
+@pytest.mark.parametrize("fault", ["memory", "memory_in_a_block"])
+def test_out_of_memory_ends_one_batch_size_and_keeps_the_others(fault: str, faulty: Project) -> None:
+    status = {row["batch_size"]: row["status"] for row in faulty.rows() if row["variant"] == f"faulty_{fault}"}
     assert status == {"1": "out_of_memory", "2": "measured"}
 
 
@@ -128,14 +131,17 @@ def test_a_fault_under_load_is_told_and_the_row_stays_timed(fault: str, faulty: 
 
 def test_a_worker_that_hangs_is_ended_at_the_limit(faulty: Project, tmp_path: Path) -> None:
     def hang(params: dict[str, Any]) -> None:
-        params["variants"]["faulty_hang"] = {**FAULTY, "options": {"fault": "hang"}}
+        for fault in ("hang", "hangs_in_a_block"):
+            params["variants"][f"faulty_{fault}"] = {**FAULTY, "options": {"fault": fault}}
         params["serving"]["variants"].append(HANGS)
         params["timing"]["worker_limit_seconds"] = 5.0
 
     for copied in copy_of(faulty, tmp_path / "copy"):
         copied.set_params(hang)
         copied.python("stages/probe.py")
-        copied.python("stages/infer.py", "faulty_hang")
+        for fault in ("hang", "hangs_in_a_block"):
+            copied.python("stages/infer.py", f"faulty_{fault}")
+        assert "the worker hung in a block for 5 s and was ended" in copied.report("faulty_hangs_in_a_block")["failure"]
         copied.python("stages/serve.py", HANGS)
         served = json.loads(copied.read(f"artifacts/served/{HANGS}.json"))["failure"]
         for failure in (copied.report("faulty_hang")["failure"], served):
@@ -145,7 +151,7 @@ def test_a_worker_that_hangs_is_ended_at_the_limit(faulty: Project, tmp_path: Pa
 
 def test_rows_that_failed_are_named_at_the_end_with_all_that_is_known(faulty: Project) -> None:
     told = faulty.read("told.txt")
-    assert "error: 3 rows failed; the others are in results/summary_table.md" in told
+    assert "error: 4 rows failed; the others are in results/summary_table.md" in told
     assert not re.search("^Traceback", told, re.M)
     wrong = re.search("wrong in fp32, .*: (.*); the reasons are in", told)
     fp32 = [f"faulty_{fault}" for fault, (status, _) in TIMED.items() if status == "rejected"]
@@ -233,9 +239,9 @@ def _children(pid: int, words: str) -> list[psutil.Process]:
 def test_a_run_killed_while_timing_leaves_nothing_and_completes_afterwards(measured_copy: Project) -> None:
     project = measured_copy
     add_runtime(project)
-    add_row(project, min_seconds=30.0, max_seconds=60.0)
+    add_row(project, minutes=5.0)
     running = _start_repro(project, "infer@faulty")
-    _wait_for(lambda: bool(_children(running.pid, "bench.timing.worker")))
+    _wait_for(lambda: len(_children(running.pid, "bench.timing.worker")) == 3)
     worker = _children(running.pid, "bench.timing.worker")[0]
     # dvc's shell may stay as the stage's parent or be replaced by it: all that name the stage end.
     stages = _children(running.pid, "stages/infer.py")
@@ -245,9 +251,60 @@ def test_a_run_killed_while_timing_leaves_nothing_and_completes_afterwards(measu
     assert worker.pid not in [stage.pid for stage in stages]
     _wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 20)
     assert not list((project.folder / "artifacts/samples").rglob("faulty.*"))
-    add_row(project, min_seconds=0.0, max_seconds=5.0)
+    add_row(project, minutes=0.05)
     assert "infer@faulty" in project.repro("infer@faulty")
     assert project.cells("faulty")[1]["status"] == "measured"
+
+
+def _press_ctrl_c(running: subprocess.Popen[bytes]) -> None:
+    """Send what a terminal sends: SIGINT to the whole group of what runs in it."""
+    os.killpg(running.pid, signal.SIGINT)
+
+
+def _waits(project: Project, told: str) -> Callable[[], bool]:
+    return lambda: told in (project.folder / "told.txt").read_text(encoding="utf-8")
+
+
+def _start_in_a_terminal(project: Project) -> subprocess.Popen[bytes]:
+    """Start a `dvc repro` in a group of its own; what it says is in told.txt."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=project.folder,
+        env=project.environment,
+        stdout=(project.folder / "told.txt").open("wb"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+@posix_only
+@pytest.mark.parametrize("moment", ["  starting 4 rows", "pass 1: p50 in ms"])
+def test_ctrl_c_ends_the_measuring_and_the_reports_follow(moment: str, measured_copy: Project) -> None:
+    project = measured_copy
+    project.set_params(lambda params: params["timing"].update(minutes=5.0))
+    running = _start_in_a_terminal(project)
+    _wait_for(_waits(project, moment))
+    _press_ctrl_c(running)
+    assert running.wait(120) == 0, project.read("told.txt")
+    timed = [row for row in project.rows() if row["device"] == "cpu"]
+    assert {row["cut_short"] for row in timed} == {"cut short by Ctrl-C"}
+    assert "cut short by Ctrl-C" in project.read("results/summary_table.md")
+    due = {name for name in project.stale(environment={}) if name.startswith("infer@")}
+    assert due == {f"infer@{row['variant']}" for row in timed}
+
+
+@posix_only
+def test_a_second_ctrl_c_aborts_and_leaves_no_worker(measured_copy: Project) -> None:
+    project = measured_copy
+    project.set_params(lambda params: params["timing"].update(minutes=5.0))
+    running = _start_in_a_terminal(project)
+    _wait_for(_waits(project, "pass 1: p50 in ms"))
+    workers = _children(running.pid, "bench.timing.worker")
+    _press_ctrl_c(running)
+    _press_ctrl_c(running)
+    assert running.wait(60) != 0
+    assert workers
+    _wait_for(lambda: not any(worker.is_running() for worker in workers), 20)
 
 
 @posix_only

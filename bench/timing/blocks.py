@@ -54,7 +54,8 @@ class TimedRows(Resident[Row]):
     def block(self, cell: Cell, process: int, number: int) -> float | None:
         """Run a block; return its median in ms, None where that process gives none of this cell any more."""
         began = time.perf_counter()
-        limit = BLOCK_LIMIT_SECONDS + LONGER_THAN_USUAL * self._usual.get(cell, 0.0)
+        usual = BLOCK_LIMIT_SECONDS + LONGER_THAN_USUAL * self._usual.get(cell, 0.0)
+        limit = min(self.params.timing.worker_limit_seconds, usual)
         answer = self.ask(cell.row, process, limit, "block", size=cell.size, number=number)
         if answer is None:
             return None

@@ -103,7 +103,7 @@ class WorkerProcess:
             self._send(json.dumps({"do": request, **given}))
             answer = self._listen(on_event, until=ANSWER)
         if answer is None:
-            raise self._problem(limit_seconds)
+            raise self._problem(limit_seconds, request)
         return answer
 
     def run(self, limit_seconds: float, on_event: OnEvent) -> Answer:
@@ -142,12 +142,14 @@ class WorkerProcess:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
 
-    def _problem(self, limit_seconds: float) -> WorkerError:
+    def _problem(self, limit_seconds: float, request: str = "") -> WorkerError:
         """Return how the worker ended, and its last words."""
-        if self._timed_out.is_set():
+        if self._timed_out.is_set() and request == "block":
+            ended = f"hung in a block for {limit_seconds:g} s and was ended"
+        elif self._timed_out.is_set():
             ended = (
-                f"took longer than {limit_seconds:g} s and was ended: raise timing.worker_limit_seconds, or lower "
-                f"{self.job.shortened_by}"
+                f"took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; raise the limit, or "
+                f"lower {self.job.shortened_by}"
             )
         else:
             ended = describe_exit(self._process.wait())

@@ -253,7 +253,7 @@ def test_a_run_is_out_of_date_after_a_change_of_what_is_measured_and_not_of_the_
     report.write_text(report.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     here.commit("Change the report")
     assert measures_the_same(first, clean_commit())
-    here.set_params(lambda params: params["timing"].update(min_runs=4))
+    here.set_params(lambda params: params["timing"].update(warmup_runs=2))
     here.commit("Change the parameters")
     assert not measures_the_same(first, clean_commit())
     assert not measures_the_same("1" * 40, clean_commit()), "a commit that is not known here"
@@ -287,7 +287,7 @@ def test_a_kept_run_is_current_until_its_commit_measures_something_else(here: Pr
     assert results_store.keep(commit, MEASURED, {"archive": packed_run()}) == ""
     assert results_store.is_current("a-run", commit)
     assert results_store.read_index()["a-run"] == {"commit": commit, "machine_type": "a-type", "node": "10.0.0.0"}
-    here.set_params(lambda params: params["timing"].update(min_runs=4))
+    here.set_params(lambda params: params["timing"].update(warmup_runs=2))
     here.commit("Change the parameters")
     assert not results_store.is_current("a-run", clean_commit())
 
