@@ -235,8 +235,12 @@ def test_names_on_the_card_of_a_hub_set_are_read(
     given = {"id": "someone/nli", "revision": COMMIT, "source": "hub", "split": "test", "text_column": "text"}
     project.set_params(lambda params: params["dataset"].update(given))
     with serving(Hub({"someone/nli": folder})) as hub:
-        for names in (dict(enumerate(OF_FILE)), OF_FILE):
+        for names in (dict(enumerate(OF_FILE)), OF_FILE, None):
             (folder / "README.md").write_text(CARD.replace("NAMES", json.dumps(names)), encoding="utf-8")
+            if names is None:  # dataset_infos.json alone, as older data sets have it
+                infos = {"default": {"features": {"label": {"names": OF_FILE, "_type": "ClassLabel"}}}}
+                (folder / "README.md").unlink()
+                (folder / "dataset_infos.json").write_text(json.dumps(infos), encoding="utf-8")
             hub.reach(tmp_path / f"home of {type(names).__name__}", monkeypatch)
             end_of(project, code=0)
             assert json.loads(project.read("metrics/model.json"))["labels_read"]["reading"] == "metadata"

@@ -13,7 +13,7 @@ from bench.core.progress import log
 from bench.core.schemas import read_sentences, write_sentences
 from bench.sources.builtin import NAMES, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
-from bench.sources.hub_datasets import choose_files, names_on_card, read_card
+from bench.sources.hub_datasets import choose_files, names_in_infos, names_on_card, read_card
 from bench.sources.labels import Column, ModelLabels, Row, read_labels
 from bench.sources.model_files import check_content, check_size, copy_model, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
@@ -24,6 +24,7 @@ TRAIN_FILES = 4
 """Of a split in many files, which may be sorted: from the first to the last, so that not all are downloaded."""
 BUILTIN = "built-in sentences"
 README = "README.md"
+INFOS = "dataset_infos.json"
 TRAIN = "train"
 SHOWN_DIGITS = 12
 Sentences = tuple[str, list[Row], list[Row]]
@@ -173,9 +174,10 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
         return read_tables(files, columns, limit)
 
     rows = read(splits[dataset.split], dataset)
-    own_names = names_in(downloads / splits[dataset.split][0], dataset.label_column) or names_on_card(
-        card, dataset.config or chosen, dataset.label_column
-    )
+    config, column = dataset.config or chosen, dataset.label_column
+    own_names = names_in(downloads / splits[dataset.split][0], column) or names_on_card(card, config, column)
+    if not own_names and INFOS in files:
+        own_names = names_in_infos(fetch_file(source, INFOS, downloads), config, column)
     title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
     if dataset.split == TRAIN or TRAIN not in splits:
         return _set_aside(title, rows, dataset.calibration_share), own_names

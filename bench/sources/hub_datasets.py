@@ -4,6 +4,7 @@ The metadata at the head of its README.md decides (`configs`), else the hub's ru
 ("File names and splits" in its documentation); only that files which may be of several configurations are no one table.
 """
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
@@ -196,5 +197,15 @@ def names_on_card(card: Mapping[str, Any], config: str, column: str | None) -> l
             if feature["name"] == column
         ]
         return [*map(str, names)] if isinstance(names, list) else [str(names[key]) for key in sorted(names, key=int)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+
+
+def names_in_infos(infos: Path, config: str, column: str | None) -> list[str]:
+    """Return such names from dataset_infos.json, where older data sets have them; none if it has none."""
+    try:
+        content = json.loads(infos.read_text(encoding="utf-8-sig"))
+        [info] = [content[config]] if config in content else content.values()
+        return list(map(str, info["features"][column]["names"]))
     except (AttributeError, KeyError, TypeError, ValueError):
         return []
