@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.core.errors import run_stage
 from bench.core.params import load_params
 from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import load_encoded
@@ -83,9 +84,9 @@ def bare_process(job_file: Path) -> None:
     print(statistics.median(bare_loop(session.run, batches, job.min_runs)))
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variant", nargs="?")
+    parser.add_argument("variant", nargs="?", default="")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=60)
@@ -94,9 +95,9 @@ def main() -> int:
     given = parser.parse_args()
     if given.bare:
         bare_process(given.bare)
-        return 0
+        return
     params = load_params()
-    variant = params.all_variants()[given.variant]
+    variant = params.variant(given.variant)
     job = make_job(given.variant, variant, params)
     job = replace(job, batch_sizes=[given.batch_size], min_runs=given.runs, min_seconds=0.0, max_seconds=600.0)
     with timing_lock():
@@ -105,8 +106,9 @@ def main() -> int:
             ratios["processes of their own"] = in_processes(job, given.batch_size, given.rounds)
     found = {"variant": given.variant, "batch_size": given.batch_size, "harness_p50_over_bare": ratios}
     print(json.dumps(found, indent=2))
-    return int(any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()))
+    if any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_stage(main)
