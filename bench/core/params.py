@@ -35,6 +35,9 @@ Device = Literal["cpu", "cuda"]
 CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
 
+MADE_WITH = {"download": {"model", "dataset"}, "export_onnx": {"export", "sequence_length"}, "convert_onnx": {"int8"}}
+"""By stage: the sections of params.yaml that dvc.yaml lists for it."""
+
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 """A count that some machine can meet: a larger number is a slip of the finger."""
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
@@ -367,6 +370,10 @@ class Params(Section):
             of_runtime = f" of {runtime}" if runtime else ""
             raise ParameterError(f"params.yaml: no variant {key!r}{of_runtime}, allowed: {', '.join(variants)}")
         return variants[key]
+
+    def made_with(self, stage: str) -> dict[str, Any]:
+        """Return what a stage before the timing was given, which it writes down: `dvc commit` changes that not."""
+        return self.model_dump(mode="json", include=MADE_WITH[stage])
 
     def sizes(self, device: str) -> list[int]:
         """Return the batch sizes of a device."""

@@ -27,7 +27,7 @@ def timed_with(device: str) -> dict[str, Any]:
         "sequence_length": params.sequence_length,
         "timing": params.timing.model_dump(),
         "machine": {name: environment.get(name) for name in ("cpu", device, "os", "python", "variables")},
-        "model": read_provenance(),
+        "model": {name: value for name, value in read_provenance().items() if name != "made_with"},
         "clone": CLONE.read_text(encoding="utf-8").strip() if CLONE.is_file() else "",
         "inputs": {path.name: file_sha256(path) for path in sorted(INPUTS.iterdir())},
     }
