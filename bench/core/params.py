@@ -6,12 +6,14 @@ checked by `bench.runtimes.base.registry.check_variant`, which imports that runt
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -65,6 +67,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path on this machine, `~` being the user's home."""
+
+
 class Synthetic(Section):
     """The stand-in model for machines that cannot reach the hub."""
 
@@ -91,10 +97,10 @@ class Synthetic(Section):
 class FromHubOrPath(Section):
     """What is taken from the model hub, from the user's own files, or made here."""
 
-    id: str
-    revision: str
+    id: Annotated[str, Field(min_length=1)]
+    revision: Annotated[str, Field(min_length=1)]
     source: str
-    path: str | None = None
+    path: UserPath | None = None
 
     @model_validator(mode="after")
     def path_fits_the_source(self) -> Self:
@@ -128,14 +134,22 @@ class Dataset(FromHubOrPath):
     """The sentences that are classified."""
 
     config: Annotated[str, Field(min_length=1)] | None = None
-    split: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)]
+    split: Annotated[str, Field(max_length=100)]
     source: Literal["auto", "hub", "local", "builtin"]
     text_column: Annotated[str, Field(min_length=1)] = "sentence"
     text_pair_column: Annotated[str, Field(min_length=1)] | None = None
     label_column: Annotated[str, Field(min_length=1)] | None = "label"
     labels: LabelReading | LabelMeanings | None = None
-    calibration_path: str | None = None
+    calibration_path: UserPath | None = None
     calibration_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @field_validator("split")
+    @classmethod
+    def split_is_one(cls, split: str) -> str:
+        """Refuse what no split is called."""
+        if not re.fullmatch(r"[\w.-]+", split):
+            raise ValueError("allowed: the name of one split: no slices, no sums")
+        return split
 
     @field_validator("labels", mode="before")
     @classmethod
