@@ -60,10 +60,13 @@ def failed_rows(path: Path, schema: Any) -> dict[str, str]:
 
 
 def wrong_rows() -> list[str]:
-    """Return the fp32 variants that were timed and are rejected for what they gave."""
-    rows = read_csv(SUMMARY_CSV, "`dvc repro -f summarize` writes it anew", SummaryRow)
-    timed = [row for row in rows if row["status"] == "rejected" and "p50_ms" in row]
-    return list(dict.fromkeys(row["variant"] for row in timed if row["precision"] == "fp32"))
+    """Return the fp32 variants that were timed, or served, and are rejected for what they gave."""
+    found: dict[str, None] = {}
+    for path, schema, given in ((SUMMARY_CSV, SummaryRow, "p50_ms"), (SERVING_CSV, ServingRow, "requests")):
+        for row in read_csv(path, "`dvc repro -f summarize` writes it anew", schema):
+            if row["status"] == "rejected" and row["precision"] == "fp32" and given in row:
+                found[row["variant"] + (" (under load)" if path == SERVING_CSV else "")] = None
+    return list(found)
 
 
 def message(failures: dict[str, str]) -> str:

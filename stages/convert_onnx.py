@@ -22,7 +22,7 @@ def main() -> None:
     recipe = sys.argv[1]
     check_recipe(recipe)
     params = load_params()
-    record: dict[str, Any] = {"machine": read_machine_id()}
+    record: dict[str, Any] = {"machine": read_machine_id(), "made_with": params.made_with("convert_onnx")}
     if is_required(recipe):
         record |= make(recipe, params.int8.calibration_sentences)
     else:

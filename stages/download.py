@@ -19,7 +19,7 @@ def main() -> None:
     if not provenance["model_is_real"] and provenance["sentences"] != BUILTIN:
         with replacing_folder(MODEL) as folder:
             fit_stand_in(params.model, SENTENCES, folder)
-    write_json(PROVENANCE, provenance)
+    write_json(PROVENANCE, provenance | {"made_with": params.made_with("download")})
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main() -> None:
             "nodes": len(made.graph.graph.node),
             "seconds": seconds,
             "machine": read_machine_id(),
+            "made_with": params.made_with("export_onnx"),
             "workload": asdict(workload) if workload else None,
             "parity_max_abs_diff": made.largest_difference,
             "parity_batches": list(PARITY_BATCHES),

@@ -209,17 +209,19 @@ def test_a_row_is_skipped_where_no_line_compiles(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="PyTorch quotes these folders on Windows")
-def test_the_linker_gets_a_folder_with_a_space_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiler_and_linker_get_a_folder_with_a_space_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import cpp_builder
     from torch.utils import cpp_extension
 
-    torch_model.quote_library_folders()
-    torch_model.quote_library_folders()
+    folder = tmp_path / "it's (1) of me"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    torch_model.quote_folders()
+    torch_model.quote_folders()
     monkeypatch.setattr(cpp_extension, "TORCH_LIB_PATH", "/home/of me/torch/lib")
     monkeypatch.setattr(cpp_builder, "_get_python_related_args", lambda: ([], ["/home/it's/lib"]))
-    builder = cpp_builder.CppBuilder("k", "k.cpp", cpp_builder.CppTorchOptions(), str(tmp_path))
+    builder = cpp_builder.CppBuilder("k", f"{folder}/k.cpp", cpp_builder.CppTorchOptions(), str(folder))
     words = shlex.split(builder.get_command_line())
-    assert {"-L/home/of me/torch/lib", "-L/home/it's/lib"} <= set(words)
+    assert {"-L/home/of me/torch/lib", "-L/home/it's/lib", f"{folder}/k.cpp", f"{folder}/k.so"} <= set(words)
 
 
 @pytest.mark.parametrize(("kind", "padding"), [("bart", "fixed"), ("gpt2", "longest")])

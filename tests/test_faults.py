@@ -155,6 +155,7 @@ def test_rows_that_failed_are_named_at_the_end_with_all_that_is_known(faulty: Pr
     assert not re.search("^Traceback", told, re.M)
     wrong = re.search("wrong in fp32, .*: (.*); the reasons are in", told)
     fp32 = [f"faulty_{fault}" for fault, (status, _) in TIMED.items() if status == "rejected"]
+    fp32 += [f"faulty_{fault} (under load)" for fault, (status, _) in SERVED.items() if status == "rejected"]
     assert wrong
     assert sorted(wrong[1].split(", ")) == sorted(fp32)
     assert "the driver is about to fail" in failures(faulty)["faulty_signal"]

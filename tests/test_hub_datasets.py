@@ -55,7 +55,8 @@ def download(project: Project, code: int = 0, **dataset: Any) -> str:
         params["dataset"] |= {"id": DATASET, "revision": COMMIT, "source": "hub", "split": "test", **dataset}
 
     project.set_params(change)
-    return project.script("stages/download.py", code=code).stderr
+    ended = project.script("stages/download.py", code=code)
+    return ended.stdout + ended.stderr
 
 
 def sentences(project: Project, name: str = "evaluation") -> set[str]:
@@ -83,6 +84,12 @@ def test_a_configuration_that_the_metadata_calls_default_is_taken(project: Proje
 
 
 @pytest.mark.usefixtures("hub")
+def test_of_two_defaults_none_is_taken(project: Project, data: Path) -> None:
+    (data / "README.md").write_text(CARD.replace("  data_files", "  default: true\n  data_files") + "---\n")
+    assert "it has several, set one: emotion, irony, sentiment" in download(project, code=1)
+
+
+@pytest.mark.usefixtures("hub")
 def test_without_metadata_folders_that_share_a_split_are_asked_for(project: Project, data: Path) -> None:
     (data / "README.md").unlink()
     assert "set one: emotion, irony, sentiment, default (all in one table)" in download(project, code=1)
@@ -90,6 +97,26 @@ def test_without_metadata_folders_that_share_a_split_are_asked_for(project: Proj
     assert sentences(project) == {f"emotion test {n}" for n in range(10)}
     download(project, config="default")
     assert len(sentences(project)) == 30
+
+
+UNFIT = {"another column": "text,label\na,1\n", "no rows": "sentence,label\n", "no text": "sentence,label\n,1\n"}
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_train_split_that_cannot_calibrate_costs_a_share_and_is_named(
+    name: str, project: Project, data: Path
+) -> None:
+    write(data, "plain/test.csv", ["one", "two", "three"])
+    (data / "plain/train.csv").write_text(UNFIT[name], encoding="utf-8")
+    (data / "README.md").write_text("---\nconfigs:\n- data_dir: plain\n---\n", encoding="utf-8")
+    assert "train.csv" in download(project)
+    assert "1 of 3 sentences set aside for calibration" in project.read("metrics/model.json")
+
+
+@pytest.mark.parametrize("split", ["test[:10]", "train+test", "my test", ""])
+def test_what_is_no_name_of_a_split_says_so(split: str, project: Project) -> None:
+    assert "allowed: the name of one split: no slices, no sums" in download(project, code=1, split=split)
 
 
 @pytest.mark.usefixtures("hub")
@@ -173,6 +200,22 @@ def test_a_table_in_another_format_is_read(project: Project, data: Path) -> None
     assert sentences(project) | sentences(project, "calibration") == {"one", "two", "three"}
 
 
+MARKS = {";": ";", "tab": "\\t", "caret": "^"}
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("key", ["sep", "delimiter"])
+@pytest.mark.parametrize("name", MARKS)
+def test_the_separator_that_the_metadata_names_is_taken(name: str, key: str, project: Project, data: Path) -> None:
+    mark = MARKS[name].replace("\\t", "\t")
+    rows = "".join(f"{text}{mark}{place % 2}\n" for place, text in enumerate(["a, b", "c|d", "e"]))
+    (data / "plain.csv").write_text(f"sentence{mark}label\n{rows}", encoding="utf-8")
+    entry = f"configs:\n- config_name: plain\n  data_files: plain.csv\n  {key}: '{MARKS[name]}'\n"
+    (data / "README.md").write_text(f"---\n{entry}---\n", encoding="utf-8")
+    download(project, split="train")
+    assert sentences(project) | sentences(project, "calibration") == {"a, b", "c|d", "e"}
+
+
 def chosen(names: list[str], front: str, tmp_path: Path, wanted: str | None = None) -> tuple[str, dict[str, list[str]]]:
     readme = tmp_path / "README.md"
     readme.write_text(front, encoding="utf-8")
@@ -199,6 +242,7 @@ BY_NAME: dict[str, tuple[list[str], dict[str, list[str]]]] = {
     "one file": (["reviews.csv"], {"train": ["reviews.csv"]}),
     "no split in a word": (["latest.csv", "contest.csv"], {"train": ["contest.csv", "latest.csv"]}),
     "two formats": (["test.csv", "test.parquet"], {"test": ["test.parquet"]}),
+    "JSON": (["dataset_infos.json", "test.json", "train.json.gz"], {"test": ["test.json"], "train": ["train.json.gz"]}),
     "hidden": ([".cache/test.csv", "test.csv"], {"test": ["test.csv"]}),
     "converted": (["default/test/0000.parquet", "default/train/0000.parquet"], {
         "test": ["default/test/0000.parquet"], "train": ["default/train/0000.parquet"],
@@ -257,6 +301,14 @@ UNREADABLE = {
     "a pattern that is none": ("configs:\n- data_files: '**.csv'\n", ["b.csv"], "refs/convert/parquet"),
     "no YAML": ("configs: [\n", ["b.csv"], "README.md is damaged"),
     "another shape": ("configs: {a: 1}\n", ["b.csv"], "configs: Input should be a valid list"),
+    "a name twice": ("configs:\n- data_files: b.csv\n- data_files: a.csv\n", ["a.csv", "b.csv"], "a name twice"),
+    "other rows": (
+        "configs:\n- data_files: b.csv\n  skiprows: 1\n",
+        ["b.csv"],
+        "its configs set skiprows, which",
+    ),
+    "no header": ("configs:\n- data_files: b.csv\n  names: [a, b]\n", ["b.csv"], "its configs set names, which"),
+    "a long separator": ("configs:\n- data_files: b.csv\n  sep: '::'\n", ["b.csv"], "configs.0.sep"),
     "a list": ("- a\n", ["b.csv"], "README.md is damaged"),
 }
 

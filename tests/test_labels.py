@@ -231,16 +231,20 @@ def test_names_on_the_card_of_a_hub_set_are_read(
     folder.mkdir()
     frame = pd.DataFrame({"text": TEXTS, "label": [OF_FILE.index(NLI[label]) for label in truth]})
     frame.to_parquet(folder / "test.parquet")
-    names = json.dumps({str(number): name for number, name in enumerate(OF_FILE)})
-    (folder / "README.md").write_text(CARD.replace("NAMES", names), encoding="utf-8")
     use(project, own)
     given = {"id": "someone/nli", "revision": COMMIT, "source": "hub", "split": "test", "text_column": "text"}
     project.set_params(lambda params: params["dataset"].update(given))
     with serving(Hub({"someone/nli": folder})) as hub:
-        hub.reach(tmp_path / "home", monkeypatch)
-        end_of(project, code=0)
-    assert json.loads(project.read("metrics/model.json"))["labels_read"]["reading"] == "metadata"
-    assert accuracy(project) == 1.0
+        for names in (dict(enumerate(OF_FILE)), OF_FILE, None):
+            (folder / "README.md").write_text(CARD.replace("NAMES", json.dumps(names)), encoding="utf-8")
+            if names is None:  # dataset_infos.json alone, as older data sets have it
+                infos = {"default": {"features": {"label": {"names": OF_FILE, "_type": "ClassLabel"}}}}
+                (folder / "README.md").unlink()
+                (folder / "dataset_infos.json").write_text(json.dumps(infos), encoding="utf-8")
+            hub.reach(tmp_path / f"home of {type(names).__name__}", monkeypatch)
+            end_of(project, code=0)
+            assert json.loads(project.read("metrics/model.json"))["labels_read"]["reading"] == "metadata"
+            assert accuracy(project) == 1.0
 
 
 def test_calibration_is_drawn_from_the_whole_table(own: Path) -> None:

@@ -120,6 +120,8 @@ def test_the_shape_that_a_refusal_shows_runs(project: Project, own: Path) -> Non
 
 
 TAKEN: dict[str, dict[str, Any]] = {
+    "tuples asked for": {"return_dict": False},
+    "attention of a library": {"attn_implementation": "flash_attention_2"},
     "names for numbers": {"label2id": {"0": "bad", "1": "good"}},
     "numbers as texts": {"label2id": {"bad": "0", "good": "1"}},
     "no label2id": {"label2id": None},
@@ -310,6 +312,16 @@ def test_a_sentencepiece_model_without_a_tokenizer_json_gives_its_own_ids(
     assert sorted(found) == sorted(map(pieces.encode, texts(project)))
 
 
+@pytest.mark.parametrize("content", [b"", b"no pieces"])
+def test_a_damaged_sentencepiece_model_is_named(
+    content: bytes, project: Project, model_of: Callable[[str], Path]
+) -> None:
+    own = model_of("albert")
+    with_pieces(own, "spiece.model", pad_id=0, unk_id=1, bos_id=2, eos_id=3, bos_piece="[CLS]", eos_piece="[SEP]")
+    (own / "spiece.model").write_bytes(content)
+    assert "the model's spiece.model is no SentencePiece model, or damaged" in refusal(project, own)
+
+
 def test_a_sentencepiece_model_that_transformers_would_misread_is_refused_before_the_weights(
     project: Project, model_of: Callable[[str], Path]
 ) -> None:
@@ -348,10 +360,64 @@ def test_a_refusal_of_the_hub_says_what_to_do_and_brings_no_stand_in(
     assert len(hub.requests) < 20
 
 
-@pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_hub_that_is_down_brings_the_stand_in(status: int, project: Project, hub: Hub) -> None:
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
+def test_a_hub_that_answers_with_a_fault_of_its_own_brings_no_stand_in(status: int, project: Project, hub: Hub) -> None:
     hub.refusals[MODEL] = (status, "")
-    assert f"it stands for {MODEL}" in from_hub(project, code=0)
+    assert f"answers {status}: a fault of its own: run it again later, or set model.source to synthetic" in from_hub(
+        project, code=1
+    )
+    project.set_params(lambda params: params["model"].update(source="synthetic"))
+    assert "with random weights" in end_of(project, code=0)
+
+
+ADDRESSES: dict[str, Callable[[str], str]] = {
+    "no scheme": lambda address: address.removeprefix("http://"),
+    "no port": lambda address: f"{address}:port",
+}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_an_address_that_is_none_is_named_with_its_variable(
+    name: str, project: Project, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, hub.address = hub.address, ADDRESSES[name](hub.address)
+    hub.reach(tmp_path / "hub-home", monkeypatch)
+    assert f"HF_ENDPOINT: got '{hub.address}'" in from_hub(project, code=1)
+    hub.address = right
+    hub.reach(tmp_path / "hub-home", monkeypatch)
+    from_hub(project, code=0)
+
+
+def test_a_hub_without_tls_brings_no_stand_in(
+    project: Project, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.address = hub.address.replace("http:", "https:")
+    hub.reach(tmp_path / "hub-home", monkeypatch)
+    assert "check HF_ENDPOINT" in from_hub(project, code=1)
+
+
+SURROUNDINGS = {
+    "certificates that are not there": ({"SSL_CERT_FILE": "nowhere.pem"}, "SSL_CERT_FILE: got 'nowhere.pem' (No such"),
+    "certificates that are none": ({"SSL_CERT_FILE": "params.yaml"}, "SSL_CERT_FILE: got 'params.yaml' ([X509"),
+    "a proxy of another kind": (
+        {"HTTP_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""},
+        "correct HTTPS_PROXY",
+    ),
+    "a token of other letters": ({"HF_TOKEN": "hf_…"}, "HF_TOKEN holds letters"),
+}
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_a_variable_that_the_client_cannot_use_is_named(name: str, project: Project) -> None:
+    variables, message = SURROUNDINGS[name]
+    before = dict(project.environment)
+    project.environment |= variables
+    with fresh_client():
+        assert message in from_hub(project, code=1)
+        project.environment = before
+    with fresh_client():
+        from_hub(project, code=0)
 
 
 def test_a_login_page_in_place_of_the_hub_brings_no_stand_in(project: Project, hub: Hub) -> None:
@@ -400,6 +466,7 @@ def fresh_client() -> Iterator[None]:
 def test_an_id_that_is_a_folder_names_the_key_for_folders(project: Project, own: Path) -> None:
     assert "model.path" in from_hub(project, 1, str(own))
     assert "model.path" in from_hub(project, 1, "../nowhere/at-all")
+    assert "allowed: OWNER/NAME" in from_hub(project, 1, f"https://huggingface.co/{MODEL}")
     (project.folder / "someone").mkdir()
     shutil.copytree(own, project.folder / "someone/own")
     assert "set model.path to it" in from_hub(project, 1, "someone/own")

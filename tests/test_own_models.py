@@ -322,7 +322,7 @@ PERMANENT: dict[str, tuple[Callable[[Hub], Any], str]] = {
     "no repository": (lambda hub: hub.repositories.pop(MODEL), "no such repository"),
     "missing file": (
         lambda hub: hub.missing.add("config.json"),
-        "config.json could not be fetched: the hub answers 404: it is missing",
+        "config.json: the hub answers 404: it is missing",
     ),
     "other kind": (lambda hub: edit(hub.repositories[MODEL] / "config.json", model_type="xlnet"), "kind 'xlnet'"),
     "pickled": (lambda hub: (hub.repositories[MODEL] / WEIGHTS).rename(hub.repositories[MODEL] / "a.bin"), "pickled"),

@@ -23,7 +23,7 @@ from bench.core.files import write_json
 from bench.core.params import Params, load_params
 from bench.core.reports import Report, Served
 from bench.runs.hardware import render_hardware, write_hardware_plot
-from bench.runs.record import machine_of, record
+from bench.runs.record import check_made_with, machine_of, record
 from bench.runs.recorded_runs import (
     MANIFEST,
     MEASURED_WITH,
@@ -163,6 +163,27 @@ def test_what_only_dvc_commit_calls_up_to_date_is_not_kept(measured_copy: Projec
     assert "rows were timed with other parameters, files or versions than those that are here" in refused
     assert "artifacts/barriers/cpu.json" in refused
     assert "`dvc repro -f`" in refused
+
+
+UNTIMED: dict[str, tuple[str, Any, str]] = {
+    "dataset": ("calibration_share", 0.3, "metrics/model.json"),
+    "export": ("max_abs_diff", 2e-4, "metrics/export.json"),
+    "int8": ("calibration_sentences", 5, "metrics/convert/int8_dynamic.json"),
+    "report": ("margin", 0.03, "results/summary.csv"),
+}
+"""By section of params.yaml: a key that times nothing anew by itself, another value, and what the old one made."""
+
+
+def test_what_dvc_commit_says_of_the_stages_around_the_timing_is_not_believed(
+    measured_copy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(measured_copy.folder)
+    check_made_with(load_params())
+    for section, (key, value, made) in UNTIMED.items():
+        with measured_copy.mended("params.yaml"):
+            measured_copy.set_params(lambda p: p[section].update({key: value}))  # noqa: B023
+            with pytest.raises(DataError, match=re.escape(made)):
+                check_made_with(load_params())
 
 
 def as_timed_on(project: Project, key: str, machine: str) -> None:

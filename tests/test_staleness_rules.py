@@ -9,6 +9,8 @@ import pytest
 import yaml
 from project_imports import ROOT, RUNTIMES, closure, holds_only_a_docstring, packages
 
+from bench.core.params import MADE_WITH
+
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 RUNTIME_FILES = sorted(f"{RUNTIMES}/{path.name}" for path in (ROOT / RUNTIMES).glob("*.py") if path.stem != "__init__")
 WORKER = "bench/timing/worker.py"
@@ -145,6 +147,13 @@ def test_commands_are_plain_python_on_every_platform() -> None:
         command = definition.get("do", definition)["cmd"]
         assert command.startswith("python stages/")
         assert not set(command) & set("|&;<>\\'\"")
+
+
+@pytest.mark.parametrize("stage", MADE_WITH)
+def test_a_stage_writes_down_the_parameters_that_it_lists(stage: str) -> None:
+    definition = STAGES[stage]
+    params = definition.get("do", definition)["params"]
+    assert {entry for entry in params if isinstance(entry, str)} == MADE_WITH[stage]
 
 
 def test_every_stage_has_a_script_and_every_script_a_stage() -> None:

@@ -1,6 +1,7 @@
 """Tables of sentences: a text reaches the tokenizer as it stands in its cell, or its line is named."""
 
 import csv
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,32 @@ TAKEN: dict[str, tuple[str, bytes, list[str]]] = {
     "no line feed at the end": ("a.tsv", b"text\tlabel\none, two\t1", ["one, two"]),
     "an empty text": ("a.jsonl", b'{"text": "", "label": 1}\n', [""]),
     "a whole emoji": ("a.jsonl", b'{"text": "\\ud83d\\ude00", "label": 1}\n', ["😀"]),
+    "a spreadsheet's separator": ("a.csv", b"sep=;\r\ntext;label\r\none, two;1\r\n", ["one, two"]),
+    "a separator in quotes": ("a.csv", b'\xef\xbb\xbf"sep=\t"\r\ntext\tlabel\r\none\t1\r\n', ["one"]),
+    "bars": ("a.csv", b"text|label\none, two|1\n", ["one, two"]),
+    "spaces around names": ("a.csv", b"text , label\none, 1\n", ["one"]),
+    "a blank line before the names": ("a.csv", b"\n\ntext;label\none;1\n", ["one"]),
+    "rows of a spreadsheet below the table": ("a.csv", b"text,label,\none,1,\n,,\n,,\n", ["one"]),
+    "spaces alone in a line": ("a.csv", b"text,label\none,1\n  \ntwo,1\n", ["one", "two"]),
+    "UTF-16": ("a.csv", "text\tlabel\r\n\u05e2\t1\r\n".encode("utf-16"), ["\u05e2"]),
+    "packed": ("a.csv.gz", gzip.compress(b"text,label\none,1\n"), ["one"]),
+    "packed under another name": ("a.jsonl", gzip.compress(b'{"text": "one", "label": 1}'), ["one"]),
+    "tabs without quotes": (
+        "a.tsv",
+        b'text\tlabel\n"one" he said\t1\ntwo " more\t0\n',
+        ['"one" he said', 'two " more'],
+    ),
+    "a quote that opens a line": ("a.tsv", b'text\tlabel\n"one\t1\ntwo"\t0\n', ['"one', 'two"']),
+    "a quote that never ends": ("a.tsv", b'text\tlabel\none\t1\n"two\t0\nthree\t1\n', ["one", '"two', "three"]),
+    "tabs with quotes": ("a.tsv", b'text\tlabel\n"one\nmore"\t1\n"t""wo\tmore"\t0\n', ["one\nmore", 't"wo\tmore']),
+    "a list": ("a.json", b'[\n {"text": "one", "label": 1},\n {"text": "two"}]\n', ["one", "two"]),
+    "a list named otherwise": ("a.jsonl", b'[{"text": "one", "label": 1}]', ["one"]),
+    "an object a line": ("a.json", b'{"text": "one", "label": 1}\n{"text": "two", "label": 1}\n', ["one", "two"]),
+    "one object": ("a.json", b'{"text": "one", "label": 1}', ["one"]),
+    "a list in an object": ("a.json", b'{"version": 1, "data": [{"text": "one", "label": 1}]}', ["one"]),
+    "columns": ("a.json", b'{"text": {"0": "one", "3": "two"}, "label": {"0": 1, "3": 0}}', ["one", "two"]),
+    "columns as lists": ("a.json", b'{"text": ["one", "two"], "label": [1, 0]}', ["one", "two"]),
+    "another name for lines": ("a.ndjson", b'{"text": "one", "label": 1}\n', ["one"]),
     "keys in another order": ("a.jsonl", b'{"label": 1, "text": "one"}\n\n{"text": "two", "label": 0}', ["one", "two"]),
 }
 
@@ -176,16 +203,26 @@ REFUSED: dict[str, tuple[str, bytes, list[str]]] = {
     "a number for a text": ("a.jsonl", b'{"text": "a", "label": 1}\n{"text": 5, "label": 1}\n', ["line 2", "is 5"]),
     "null for a text": ("a.jsonl", b'{"text": null, "label": 1}\n', ["line 1", "text is None"]),
     "no key": ("a.jsonl", b'{"text": "a", "label": 1}\n{"label": 1}\n', ["line 2", "text is None"]),
-    "an array": ("a.jsonl", b'[{"text": "a", "label": 1}]\n', ["line 1", "a JSON object a line"]),
+    "a list of texts": ("a.json", b'["a"]', ["object 1 is 'a', wanted: a JSON object"]),
+    "a key twice in a list": (
+        "a.json",
+        b'[{"text": "a", "text": "b", "label": 1}]',
+        ["the key 'text' stands there twice"],
+    ),
+    "a list without an end": ("a.json", b'[{"text": "a",\n "label": 1},\n', ["a.json: ", "line 3"]),
+    "columns of two lengths": ("a.json", b'{"text": ["a", "b"], "label": [1]}', ["line 1: text is ['a', 'b']"]),
+    "a spreadsheet": ("a.csv", b"PK\x03\x04", ["a.csv is a spreadsheet or a .zip file: save it as .csv"]),
+    "parquet under another name": ("a.csv", b"PAR1", ["a.csv is a .parquet file: name it so"]),
+    "cut when packed": ("a.csv.gz", gzip.compress(b"text,label\n" + b"a,1\n" * 99)[:-9], ["is no whole .gz file"]),
+    "half of UTF-16": ("a.csv", "text,label\na,1\n".encode("utf-16")[:-1], ["no whole UTF-16 text"]),
     "an empty cell": ("a.csv", b"text,label\na,1\n,1\n", ["line 3", "wanted: a text"]),
     "backslash and quote": ("a.csv", b'text,label\nfine,1\n"so \\"fine\\" it is",1\nx,0\n', ["line 3:", '("")']),
     "a quote two lines earlier": ("a.csv", b'text,label\na,1\n"b\nc\nd "x" e",1\n', ["line 3 to line 5"]),
     "a quote without an end": ("a.csv", b'text,label\na,1\n"b,1\nc,0\n', ["line 3 to line 4"]),
     "a cell too few": ("a.csv", b'text,label\n"a\nb"\n', ["line 2 to line 3: 1 cells, the first line names 2"]),
     "Latin-1": ("a.csv", b"text,label\na,1\ncaf\xe9,1\n", ["line 3", "0xe9", "not UTF-8"]),
-    "UTF-16": ("a.csv", "text,label\na,1\n".encode("utf-16"), ["line 1", "not UTF-8"]),
     "no parquet": ("a.parquet", b"PAR1 nothing", ["a.parquet is no parquet file"]),
-    "another format": ("a.xlsx", b"", ["allowed: a .parquet, .csv, .tsv, .jsonl file"]),
+    "another format": ("a.xlsx", b"", ["allowed: a .parquet, .csv, .tsv, .jsonl, .ndjson, .json file (.gz too)"]),
 }
 
 
@@ -201,6 +238,21 @@ def test_what_is_no_text_is_named_with_its_line(name: str, tmp_path: Path) -> No
 def test_the_advice_about_quotes_helps(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,label\n"so ""fine"" it is",1\n', encoding="utf-8")
     assert read(tmp_path / "a.csv")[0].sentence == 'so "fine" it is'
+
+
+def test_bytes_that_are_text_are_read_and_a_folder_is_named(tmp_path: Path) -> None:
+    parquet.write_table(pyarrow.table({"text": [b"one"], "label": [b"1"]}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet")[0][:2] == ("one", "1")
+    (tmp_path / "b.parquet").mkdir()
+    with pytest.raises(BenchError, match=r"b\.parquet', a folder, allowed"):
+        read(tmp_path / "b.parquet")
+
+
+def test_a_path_may_begin_with_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write(tmp_path / "a.csv", ["one"])
+    assert Path(str(columns(path="~/a.csv").path)) == tmp_path / "a.csv"
 
 
 PARQUET: dict[str, tuple[pyarrow.Table, str]] = {

@@ -24,6 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.core.errors import run_stage
 from bench.core.params import load_params
 from bench.inputs.batches import IndexedBatch, make_batches
 from bench.inputs.encoded import load_encoded
@@ -122,9 +123,9 @@ def bare_process(job_file: Path) -> None:
         print(f"p50 {bare.block(int(line))}", flush=True)
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variant", nargs="?")
+    parser.add_argument("variant", nargs="?", default="")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("--one-process", action="store_true", help="only the first comparison")
@@ -132,17 +133,18 @@ def main() -> int:
     given = parser.parse_args()
     if given.bare:
         bare_process(given.bare)
-        return 0
+        return
     params = load_params()
-    job = replace(make_job(given.variant, params.all_variants()[given.variant], params), batch_sizes=[given.batch_size])
+    job = replace(make_job(given.variant, params.variant(given.variant), params), batch_sizes=[given.batch_size])
     with timing_lock():
         ratios = {"one process": in_one_process(job, given.blocks)}
         if not given.one_process:
             ratios["processes of their own"] = in_processes(job, given.blocks)
     found = {"variant": given.variant, "batch_size": given.batch_size, "harness_p50_over_bare": ratios}
     print(json.dumps(found, indent=2))
-    return int(any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()))
+    if any(abs(ratio - 1) > ALLOWED for ratio in ratios.values()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_stage(main)

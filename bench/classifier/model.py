@@ -26,6 +26,8 @@ OFFSET_POSITIONS = (
 )  # fmt: skip
 """Kinds whose first position has the number of the padding token and one more."""
 CHUNK = 16
+ATTENTION = (None, "eager", "sdpa")
+"""What a config.json may ask for; other kinds take a GPU and a library of their own, and compute the same."""
 
 
 def load_classifier(folder: Path) -> Any:
@@ -35,12 +37,17 @@ def load_classifier(folder: Path) -> Any:
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForSequenceClassification
+    from transformers import AutoConfig, AutoModelForSequenceClassification
 
     with quiet_transformers():
         try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            config.return_dict = True
+            if config._attn_implementation not in ATTENTION:
+                config._attn_implementation = None
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 folder,
+                config=config,
                 local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,

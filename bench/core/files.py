@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,6 +157,12 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_sha256(names: Iterable[str], folder: Path = Path()) -> str:
+    """Return the SHA-256 of several files of a folder, over their names and contents in order of name."""
+    lines = (f"{name} {file_sha256(folder / name)}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def shortened(text: str, most: int = 200) -> str:

@@ -6,12 +6,14 @@ checked by `bench.runtimes.base.registry.check_variant`, which imports that runt
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -34,6 +36,9 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 Device = Literal["cpu", "cuda"]
 CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
+
+MADE_WITH = {"download": {"model", "dataset"}, "export_onnx": {"export", "sequence_length"}, "convert_onnx": {"int8"}}
+"""By stage: the sections of params.yaml that dvc.yaml lists for it."""
 
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 """A count that some machine can meet: a larger number is a slip of the finger."""
@@ -59,6 +64,10 @@ class Section(BaseModel):
     """A section of params.yaml: no unknown keys, no silent conversions, never changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path on this machine, `~` being the user's home."""
 
 
 class Synthetic(Section):
@@ -87,10 +96,10 @@ class Synthetic(Section):
 class FromHubOrPath(Section):
     """What is taken from the model hub, from the user's own files, or made here."""
 
-    id: str
-    revision: str
+    id: Annotated[str, Field(min_length=1)]
+    revision: Annotated[str, Field(min_length=1)]
     source: str
-    path: str | None = None
+    path: UserPath | None = None
 
     @model_validator(mode="after")
     def path_fits_the_source(self) -> Self:
@@ -124,14 +133,22 @@ class Dataset(FromHubOrPath):
     """The sentences that are classified."""
 
     config: Annotated[str, Field(min_length=1)] | None = None
-    split: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=100)]
+    split: Annotated[str, Field(max_length=100)]
     source: Literal["auto", "hub", "local", "builtin"]
     text_column: Annotated[str, Field(min_length=1)] = "sentence"
     text_pair_column: Annotated[str, Field(min_length=1)] | None = None
     label_column: Annotated[str, Field(min_length=1)] | None = "label"
     labels: LabelReading | LabelMeanings | None = None
-    calibration_path: str | None = None
+    calibration_path: UserPath | None = None
     calibration_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @field_validator("split")
+    @classmethod
+    def split_is_one(cls, split: str) -> str:
+        """Refuse what no split is called."""
+        if not re.fullmatch(r"[\w.-]+", split):
+            raise ValueError("allowed: the name of one split: no slices, no sums")
+        return split
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -345,6 +362,10 @@ class Params(Section):
             of_runtime = f" of {runtime}" if runtime else ""
             raise ParameterError(f"params.yaml: no variant {key!r}{of_runtime}, allowed: {', '.join(variants)}")
         return variants[key]
+
+    def made_with(self, stage: str) -> dict[str, Any]:
+        """Return what a stage before the timing was given, which it writes down: `dvc commit` changes that not."""
+        return self.model_dump(mode="json", include=MADE_WITH[stage])
 
     def sizes(self, device: str) -> list[int]:
         """Return the batch sizes of a device."""

@@ -68,6 +68,7 @@ def load_tokenizer(folder: Path) -> Any:
             if has_own_file:
                 _check_version(folder / TOKENIZER)
             elif any(folder.glob("*.model")):
+                _check_pieces(folder)
                 raise _from_sentencepiece() from None
             way_out = (
                 f"a folder that `save_pretrained` of a fast tokenizer wrote holds a {TOKENIZER}, which always does"
@@ -95,6 +96,20 @@ def _from_sentencepiece() -> ModelError:
         "`from transformers import AutoTokenizer` and "
         '`AutoTokenizer.from_pretrained("FOLDER").save_pretrained("FOLDER")` write one; set model.path to that folder'
     )
+
+
+def _check_pieces(folder: Path) -> None:
+    """Raise ModelError if sentencepiece itself cannot read a file that should be its."""
+    from sentencepiece import SentencePieceProcessor
+
+    for path in sorted(folder.glob("*.model")):
+        try:
+            SentencePieceProcessor(model_file=str(path))
+        except Exception as problem:  # whatever its C++ code raises
+            raise ModelError(
+                f"the model's {path.name} is no SentencePiece model, or damaged ({shortened(_one_line(problem))}): "
+                f"take the {path.name} of the model that it was fine-tuned from"
+            ) from None
 
 
 def _check_version(path: Path) -> None:

@@ -196,6 +196,7 @@ class ServingRow(VariantRow):
     requests_per_s_high: NotRequired[Latency]
     process_per_s: NotRequired[Numbers]
     budget_ms: NotRequired[Latency]
+    requests: NotRequired[Amount]
 
 
 def _columns(names: str, kind: Any) -> dict[str, Any]:

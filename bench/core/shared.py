@@ -3,11 +3,10 @@
 Graphs and engines are not in it, nor how the rows that are served were timed.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from bench.core.files import file_sha256, read_yaml
+from bench.core.files import file_sha256, files_sha256, read_yaml
 from bench.core.params import load_params
 from bench.core.paths import CLONE, INPUTS, PIPELINE
 from bench.core.schemas import read_environment, read_provenance
@@ -27,7 +26,7 @@ def timed_with(device: str) -> dict[str, Any]:
         "sequence_length": params.sequence_length,
         "timing": params.timing.model_dump(),
         "machine": {name: environment.get(name) for name in ("cpu", device, "os", "python", "variables")},
-        "model": read_provenance(),
+        "model": {name: value for name, value in read_provenance().items() if name != "made_with"},
         "clone": CLONE.read_text(encoding="utf-8").strip() if CLONE.is_file() else "",
         "inputs": {path.name: file_sha256(path) for path in sorted(INPUTS.iterdir())},
     }
@@ -49,13 +48,8 @@ def code_of(stage: str) -> dict[str, str]:
     definition = read_yaml(PIPELINE)["stages"][stage]
     own = definition.get("do", definition)["cmd"].split()[1]
     names = [name for name in definition.get("do", definition)["deps"] if name.startswith(("bench/", "stages/"))]
-    return {name: _sha256_of(_files_of(Path(name))) for name in names if name != own}
+    return {name: files_sha256(_files_of(Path(name))) for name in names if name != own}
 
 
-def _files_of(path: Path) -> list[Path]:
-    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
-
-
-def _sha256_of(files: list[Path]) -> str:
-    lines = (f"{path.as_posix()} {file_sha256(path)}\n" for path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+def _files_of(path: Path) -> list[str]:
+    return [path.as_posix()] if path.suffix == ".py" else [each.as_posix() for each in path.rglob("*.py")]

@@ -23,7 +23,7 @@ from bench.machine.gpus import ask, chosen_gpu, driver_fault, handle_of, is_cut,
 from bench.machine.versions import library_version
 
 VERSIONED_LIBRARIES = (
-    *("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
+    *("torch", "transformers", "tokenizers", "sentencepiece", "onnx", "onnxscript", "onnxruntime"),
     *("openvino", "tensorrt", "numpy", "mlcommons_loadgen"),
 )
 ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"), Path("/proc/sys/kernel/random/boot_id"))

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from bench.core.reports import Report, Served
 from bench.core.schemas import read_machine_id
 from bench.core.shared import shared_by_rows
 from bench.runs.recorded_runs import MEASURED_WITH, README, RecordedRun, pack_samples, write_manifest
-from bench.summary.table_file import read_summary
+from bench.summary.build import read_tables
+from bench.summary.table_file import read_summary, write_table
 from bench.timing.repro import served_place, timed_place
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
@@ -104,10 +106,16 @@ def check_unchanged() -> None:
 
 
 def check_made_with(params: Params) -> None:
-    """Raise DataError unless rows were timed with what is here: `dvc commit` writes into dvc.lock that they were."""
+    """Raise DataError unless all was made with what is here: `dvc commit` writes into dvc.lock that it was."""
+    made = {paths.PROVENANCE: "download", paths.EXPORT: "export_onnx"}
+    made |= dict.fromkeys(sorted(paths.CONVERSIONS.glob("*.json")), "convert_onnx")
+    written = [
+        path for path, stage in made.items() if read_json(path, MEND).get("made_with") != params.made_with(stage)
+    ]
     timed = [timed_place(key, row) for key, row in params.all_variants().items()]
     served = [served_place(key, params.variant(key)) for key in params.serving.variants]
-    changed = [path.as_posix() for path in sorted(paths.BARRIERS.glob("*.json")) if _is_of_others(path)]
+    written += [path for path in sorted(paths.BARRIERS.glob("*.json")) if _is_of_others(path)]
+    changed = [path.as_posix() for path in (*written, *_other_tables(params))]
     changed += [f"{place.stage}@{place.key}" for place in timed if place.is_changed()]
     changed += [f"{place.stage}@{place.key}" for place in served if place.is_changed()]
     if changed:
@@ -119,6 +127,16 @@ def check_made_with(params: Params) -> None:
 
 def _is_of_others(path: Path) -> bool:
     return bool(read_json(path, MEND) != json.loads(json.dumps(shared_by_rows(path.stem))))
+
+
+def _other_tables(params: Params) -> list[Path]:
+    """Return the tables in results/ that these parameters make otherwise."""
+    tables = read_tables(params)
+    with tempfile.TemporaryDirectory() as folder:
+        made = {paths.SUMMARY_CSV: tables.summary, paths.SERVING_CSV: tables.serving}
+        for path, table in made.items():
+            write_table(table, Path(folder, path.name))
+        return [path for path in made if path.read_bytes() != Path(folder, path.name).read_bytes()]
 
 
 def machine_of(params: Params) -> str:

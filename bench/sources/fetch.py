@@ -13,7 +13,7 @@ from bench.core.progress import log
 from bench.core.schemas import read_sentences, write_sentences
 from bench.sources.builtin import NAMES, builtin_sentences
 from bench.sources.hub import HubSource, download_model, fetch_file, list_files
-from bench.sources.hub_datasets import choose_files, names_on_card, read_card
+from bench.sources.hub_datasets import choose_files, names_in_infos, names_on_card, read_card, separator
 from bench.sources.labels import Column, ModelLabels, Row, read_labels
 from bench.sources.model_files import check_content, check_size, copy_model, read_config, task_of
 from bench.sources.synthetic import write_synthetic_model
@@ -24,6 +24,7 @@ TRAIN_FILES = 4
 """Of a split in many files, which may be sorted: from the first to the last, so that not all are downloaded."""
 BUILTIN = "built-in sentences"
 README = "README.md"
+INFOS = "dataset_infos.json"
 TRAIN = "train"
 SHOWN_DIGITS = 12
 Sentences = tuple[str, list[Row], list[Row]]
@@ -167,22 +168,27 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
         raise DownloadError(
             f"{source}: has no split {dataset.split!r}: set dataset.split to one that it has: {', '.join(splits)}"
         )
+    mark = separator(card, chosen)
 
     def read(names: list[str], columns: Dataset, limit: int | None = None) -> list[Row]:
         files = ((fetch_file(source, name, downloads), f"{source}: {name}") for name in names)
-        return read_tables(files, columns, limit)
+        return read_tables(files, columns, limit, mark)
 
     rows = read(splits[dataset.split], dataset)
-    own_names = names_in(downloads / splits[dataset.split][0], dataset.label_column) or names_on_card(
-        card, dataset.config or chosen, dataset.label_column
-    )
+    config, column = dataset.config or chosen, dataset.label_column
+    own_names = names_in(downloads / splits[dataset.split][0], column) or names_on_card(card, config, column)
+    if not own_names and INFOS in files:
+        own_names = names_in_infos(fetch_file(source, INFOS, downloads), config, column)
     title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
-    if dataset.split == TRAIN or TRAIN not in splits:
-        return _set_aside(title, rows, dataset.calibration_share), own_names
-    some = spread_over(splits[TRAIN], TRAIN_FILES)
-    calibration = read(some, dataset.without_labels(), TRAIN_SENTENCES)
-    share = f" ({len(some)} of {len(splits[TRAIN])} files)" if len(some) < len(splits[TRAIN]) else ""
-    return (f"{title}, calibrated with {TRAIN}{share}", rows, calibration), own_names
+    if dataset.split != TRAIN and TRAIN in splits:
+        some = spread_over(splits[TRAIN], TRAIN_FILES)
+        share = f" ({len(some)} of {len(splits[TRAIN])} files)" if len(some) < len(splits[TRAIN]) else ""
+        try:
+            calibration = read(some, dataset.without_labels(), TRAIN_SENTENCES)
+            return (f"{title}, calibrated with {TRAIN}{share}", rows, calibration), own_names
+        except (DataError, ParameterError) as problem:
+            log(f"NOTE: {problem}: a share of {dataset.split} calibrates instead")
+    return _set_aside(title, rows, dataset.calibration_share), own_names
 
 
 def spread_over(names: list[str], most: int) -> list[str]:

@@ -4,6 +4,7 @@ Only data formats are fetched: safetensors, JSON, tokenizer files and parquet; n
 hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, as usual.
 """
 
+import os
 import shutil
 import ssl
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from bench.sources.model_files import take_model
 
 COMMIT_DIGITS = 40
 TEMPORARY = (408, 425)
-"""HTTP statuses of a hub that does not answer, beside all from 500 on."""
+"""HTTP statuses that another hour may change, beside all from 500 on."""
 ANSWERS: dict[str | int, str] = {
     "RevisionNotFoundError": "it has no such revision: check `revision`",
     "GatedRepoError": "gated: accept its terms on its page, and set HF_TOKEN to a token of that account",
@@ -35,6 +36,9 @@ CLOCK, HOST = "correct this machine's clock", "check HF_ENDPOINT"
 CERTIFICATES = {9: CLOCK, 10: CLOCK, 62: HOST, 64: HOST}
 """What to do by OpenSSL's code, where it is not `TRUST`: not valid yet, not any more, of another host."""
 NO_HUB = "what answers is no hub: check HF_ENDPOINT, and whether a proxy or a login page is in between"
+INSTEAD = {"model": "model.source to synthetic", "dataset": "dataset.source to builtin"}
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+IN_CACHE = " in the cache (HF_HUB_OFFLINE is set)"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ def download_model(source: HubSource, folder: Path) -> HubSource:
 
     Raises HubUnreachable if the hub does not answer, DownloadError for what it answers, ModelError for an unfit model.
     """
+    from huggingface_hub import constants
+
     source, names = list_files(source)
-    take_model(names, folder, str(source), lambda name: fetch_file(source, name, folder))
+    where = f"{source}{IN_CACHE if constants.HF_HUB_OFFLINE else ''}"
+    take_model(names, folder, where, lambda name: fetch_file(source, name, folder))
     return source
 
 
@@ -70,13 +77,13 @@ def list_files(source: HubSource) -> tuple[HubSource, set[str]]:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if constants.HF_HUB_OFFLINE:
-        with _hub_errors(source, "its files in the cache (HF_HUB_OFFLINE is set)"):
+        with _hub_errors(source, f"its files{IN_CACHE}"):
             folder = Path(snapshot_download(source.repo_id, **source.version, local_files_only=True))
         names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         return replace(source, revision=folder.name), names
     with _hub_errors(source, "its list of files"):
         info: Any = HfApi().repo_info(source.repo_id, **source.version, timeout=source.timeout_seconds)
-    return replace(source, revision=info.sha), {sibling.rfilename for sibling in info.siblings or []}
+        return replace(source, revision=str(info.sha)), {sibling.rfilename for sibling in info.siblings}
 
 
 def fetch_file(source: HubSource, name: str, folder: Path) -> Path:
@@ -91,7 +98,7 @@ def fetch_file(source: HubSource, name: str, folder: Path) -> Path:
         return target
     constants.HF_HUB_DOWNLOAD_TIMEOUT = max(1, round(source.timeout_seconds))
     constants.HF_HUB_DISABLE_XET = True
-    with _hub_errors(source, name):
+    with _hub_errors(source, name, has_answered=True):
         return Path(
             hf_hub_download(
                 source.repo_id, name, **source.version, local_dir=folder, etag_timeout=source.timeout_seconds
@@ -100,48 +107,78 @@ def fetch_file(source: HubSource, name: str, folder: Path) -> Path:
 
 
 @contextmanager
-def _hub_errors(source: HubSource, what: str) -> Iterator[None]:
-    """Raise HubUnreachable where another hour may give another answer, DownloadError for an answer that stays."""
+def _hub_errors(source: HubSource, what: str, *, has_answered: bool = False) -> Iterator[None]:
+    """Raise HubUnreachable where the hub has given no answer at all, DownloadError for whatever else goes wrong."""
     import httpx
     from huggingface_hub import errors
 
     try:
         yield
     except errors.HFValidationError as problem:
+        kind = source.repo_type
         raise DownloadError(
-            f"{source.repo_id!r} is no repository's name: {shortened(first_line(problem))}; what lies on this machine "
-            f"belongs into {source.repo_type}.path"
+            f"params.yaml: {kind}.id: got {source.repo_id!r}, allowed: OWNER/NAME, as the hub's page of it says; what "
+            f"lies on this machine belongs into {kind}.path ({shortened(first_line(problem))})"
         ) from None
-    except (httpx.HTTPError, ConnectionError, errors.EntryNotFoundError) as problem:
-        raise _explained(source, what, problem) from None
-    except (ValueError, TypeError, KeyError) as problem:
+    except UnicodeEncodeError:
+        raise DownloadError("HF_TOKEN holds letters that no token has: copy it anew, or take it away") from None
+    except (ssl.SSLError, FileNotFoundError) as problem:
+        if isinstance(problem, errors.EntryNotFoundError) or "SSL_CERT_FILE" not in os.environ:
+            raise _explained(source, what, problem, has_answered) from None
+        raise DownloadError(
+            f"SSL_CERT_FILE: got {os.environ['SSL_CERT_FILE']!r} ({problem.strerror or problem}), allowed: a file of "
+            "certificates (PEM)"
+        ) from None
+    except (httpx.HTTPError, httpx.InvalidURL, ConnectionError, errors.EntryNotFoundError, ImportError) as problem:
+        raise _explained(source, what, problem, has_answered) from None
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:
         raise DownloadError(f"{source}: {what}: {NO_HUB} ({shortened(first_line(problem))})") from None
 
 
-def _explained(source: HubSource, what: str, problem: Exception) -> DownloadError:
-    """Return the error for a call that failed: by the status of the answer if there was one, else by its cause."""
+def _explained(source: HubSource, what: str, problem: Exception, has_answered: bool) -> DownloadError:
+    """Return the error for a call that failed: by what was answered, else by whether anything was."""
     import httpx
     from huggingface_hub import errors
 
-    for cause in _causes(problem):
-        reason = shortened(first_line(cause))
-        if isinstance(cause, errors.HfHubHTTPError):
-            status = cause.response.status_code
-            advice = ANSWERS.get(type(cause).__name__) or ANSWERS.get(status, reason)
-            kind = HubUnreachable if status in TEMPORARY or status >= 500 else DownloadError
-            return kind(f"{source}: {what} could not be fetched: the hub answers {status}: {advice}")
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            advice = CERTIFICATES.get(cause.verify_code, TRUST)
-            return DownloadError(
-                f"{source}: {what}: the hub's certificate is not taken ({cause.verify_message}): {advice}"
-            )
-        if isinstance(cause, httpx.ProxyError):
-            return DownloadError(f"{source}: {what}: the proxy refuses ({reason}): correct HTTPS_PROXY")
-        if isinstance(cause, errors.FileMetadataError):
-            return DownloadError(f"{source}: {what}: {NO_HUB} ({reason})")
-    silent = f"the hub was silent for {source.timeout_seconds:g} s"
-    reason = f"the hub cannot be reached: {shortened(first_line(problem))}"
-    return HubUnreachable(f"{source}: {what}: {silent if any(map(_is_timeout, _causes(problem))) else reason}")
+    causes = list(_causes(problem))
+    answer = next(filter(None, (_answer(source, cause) for cause in causes)), None)
+    if answer:
+        return DownloadError(f"{source}: {what}: {answer}")
+    reason = shortened(first_line(problem))
+    if any(map(_is_timeout, causes)):
+        reason = f"the hub was silent for {source.timeout_seconds:g} s"
+    if has_answered:
+        return DownloadError(
+            f"{source}: {what}: the download broke off ({reason}): run it again, or with a longer "
+            "model.hub_timeout_seconds"
+        )
+    silence = (httpx.TimeoutException, httpx.NetworkError, ConnectionError, errors.EntryNotFoundError)
+    if not any(isinstance(cause, silence) for cause in causes):
+        return DownloadError(f"{source}: {what}: {NO_HUB} ({reason})")
+    proxies = "".join(f"; {name} is set" for name in PROXIES if name in os.environ or name.lower() in os.environ)
+    return HubUnreachable(f"{source}: {what}: the hub cannot be reached: {reason}{proxies}")
+
+
+def _answer(source: HubSource, cause: BaseException) -> str:
+    """Return what one cause says about the hub, or about the way to it, with what to do; empty for silence."""
+    import httpx
+    from huggingface_hub import constants, errors
+
+    reason = shortened(first_line(cause))
+    if isinstance(cause, errors.HfHubHTTPError):
+        status = cause.response.status_code
+        advice = ANSWERS.get(type(cause).__name__) or ANSWERS.get(status, reason)
+        if status in TEMPORARY or status >= 500:
+            advice = f"a fault of its own: run it again later, or set {INSTEAD[source.repo_type]}"
+        return f"the hub answers {status}: {advice}"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        advice = CERTIFICATES.get(cause.verify_code, TRUST)
+        return f"the hub's certificate is not taken ({cause.verify_message}): {advice}"
+    if isinstance(cause, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return f"HF_ENDPOINT: got {constants.ENDPOINT!r} ({reason}), allowed: an address as https://huggingface.co"
+    if isinstance(cause, httpx.ProxyError | ImportError):
+        return f"the proxy cannot be used ({reason}): correct HTTPS_PROXY"
+    return f"{NO_HUB} ({reason})" if isinstance(cause, ssl.SSLError | errors.FileMetadataError) else ""
 
 
 def _causes(problem: BaseException | None) -> Iterator[BaseException]:

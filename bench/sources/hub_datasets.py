@@ -4,13 +4,14 @@ The metadata at the head of its README.md decides (`configs`), else the hub's ru
 ("File names and splits" in its documentation); only that files which may be of several configurations are no one table.
 """
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, NotRequired
 
 from fsspec.utils import glob_translate
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ConfigDict, Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from typing_extensions import TypedDict
@@ -18,7 +19,7 @@ from typing_extensions import TypedDict
 from bench.core.errors import DownloadError
 from bench.core.files import checked, damaged, shortened
 from bench.core.params_faults import describe_yaml_fault
-from bench.sources.tables import READERS
+from bench.sources.tables import READERS, kind_of
 
 FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
 ALL = "default"
@@ -33,11 +34,19 @@ KEYWORDS = {
 """What stands for a split in the name of a folder or a file."""
 SHARD_NUMBERS = re.compile(r"\d+-of-\d+|\d+")
 NOTHING = re.compile("(?!)")
+DESCRIPTIONS = ("config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files of a data set that hold none of its rows."""
+OTHERWISE = {
+    *("names", "column_names", "header", "skiprows", "skipfooter", "nrows", "quoting", "quotechar", "escapechar"),
+    *("doublequote", "comment", "field", "filters"),
+}
+"""Keys of `configs` with which the hub reads other rows or cells than are read here."""
 WAYS_OUT = "set dataset.revision to refs/convert/parquet, where the hub keeps a copy, or dataset.path to a file of it"
 
 Splits = dict[str, list[str]]
 """The files of each split, in order."""
 Text = Annotated[str, BeforeValidator(str)]
+Mark = Annotated[str, Field(pattern=r"^(.|\\t)$")]
 Paths = str | list[str]
 
 
@@ -49,8 +58,12 @@ class SplitFiles(TypedDict):
 
 
 class Configuration(TypedDict):
-    """An entry of `configs`."""
+    """An entry of `configs`; `sep` and `delimiter`: what separates the cells of its files."""
 
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    sep: NotRequired[Mark | None]
+    delimiter: NotRequired[Mark | None]
     config_name: NotRequired[Text]
     data_files: NotRequired[Paths | list[SplitFiles] | dict[str, Paths] | None]
     data_dir: NotRequired[str | None]
@@ -85,7 +98,10 @@ def choose_files(names: Collection[str], card: Card, wanted: str | None, where: 
     described, infos = card.get("configs") or [], card.get("dataset_info")
     if described:
         found = {each.get("config_name", ALL): _described(sorted(names), each) for each in described}
-        default = next((each.get("config_name", ALL) for each in described if each.get("default")), ALL)
+        defaults = [each.get("config_name", ALL) for each in described if each.get("default")] or [ALL]
+        default = defaults[0] if len(defaults) == 1 else ""
+        if len(found) < len(described):
+            raise DownloadError(f"{where}: its configs have a name twice ({', '.join(found)}): {WAYS_OUT}")
     else:
         is_one = isinstance(infos, dict) or (isinstance(infos, list) and len(infos) == 1)
         found, default = _by_folder(sorted(names), is_one), ""
@@ -96,7 +112,23 @@ def choose_files(names: Collection[str], card: Card, wanted: str | None, where: 
         raise DownloadError(f"{where}: dataset.config: {got} {shortened(', '.join(found), 1000)}{note}")
     if not found[chosen]:
         raise DownloadError(f"{where}: has no {', '.join(READERS)} file: {WAYS_OUT}")
+    other = OTHERWISE & set(_entry(card, chosen))
+    if other:
+        raise DownloadError(f"{where}: its configs set {', '.join(sorted(other))}, which is not read here: {WAYS_OUT}")
     return chosen if len(found) > 1 else "", found[chosen]
+
+
+def separator(card: Card, config: str) -> str | None:
+    """Return what separates the cells of a configuration's tables, where the metadata says it; empty: the only one."""
+    entry = _entry(card, config)
+    found: str | None = entry.get("sep") or entry.get("delimiter")
+    return found.replace("\\t", "\t") if found else None
+
+
+def _entry(card: Card, config: str) -> dict[str, Any]:
+    """Return the entry of `configs` of a configuration, the first for the only one; empty if it has none."""
+    described: Any = card.get("configs") or []
+    return next((each for each in described if config in ("", each.get("config_name", ALL))), {})
 
 
 def _described(names: list[str], entry: Configuration) -> Splits:
@@ -166,7 +198,7 @@ def _part(name: str, word: re.Pattern[str]) -> str:
 
 
 def _kind(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+    return "" if PurePosixPath(name).name in DESCRIPTIONS else kind_of(PurePosixPath(name))
 
 
 def _readable(splits: Splits) -> Splits:
@@ -196,5 +228,15 @@ def names_on_card(card: Mapping[str, Any], config: str, column: str | None) -> l
             if feature["name"] == column
         ]
         return [*map(str, names)] if isinstance(names, list) else [str(names[key]) for key in sorted(names, key=int)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+
+
+def names_in_infos(infos: Path, config: str, column: str | None) -> list[str]:
+    """Return such names from dataset_infos.json, where older data sets have them; none if it has none."""
+    try:
+        content = json.loads(infos.read_text(encoding="utf-8-sig"))
+        [info] = [content[config]] if config in content else content.values()
+        return list(map(str, info["features"][column]["names"]))
     except (AttributeError, KeyError, TypeError, ValueError):
         return []

@@ -1,6 +1,5 @@
 """Which models can be measured, and which of their files are taken: no pickled weights and no code."""
 
-import hashlib
 import json
 import math
 import shutil
@@ -9,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bench.core.errors import ModelError, ParameterError
-from bench.core.files import file_sha256, shortened
+from bench.core.files import file_sha256, files_sha256, shortened
 from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.pretrained import CONFIG, check_config, load_config, load_tokenizer
@@ -200,7 +199,7 @@ def copy_model(source: Path, folder: Path) -> str:
         check_content(path, where)
         shutil.copyfile(path, folder / name)
 
-    return _content_hash(folder, take_model(_local_files(source), folder, where, take))
+    return files_sha256(take_model(_local_files(source), folder, where, take), folder)
 
 
 def check_content(path: Path, where: str) -> None:
@@ -231,11 +230,6 @@ def _inside(source: Path, name: str) -> Path:
     return path
 
 
-def _content_hash(folder: Path, names: list[str]) -> str:
-    lines = (f"{name} {file_sha256(folder / name)}\n" for name in sorted(names))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def user_input_hashes(params: Params) -> dict[str, str | None]:
     """Return the SHA-256 of the files at each path of params.yaml, None for a path that is not set.
 
@@ -245,7 +239,7 @@ def user_input_hashes(params: Params) -> dict[str, str | None]:
     found: dict[str, str | None] = {"model": None}
     if params.model.chosen_source == "local":
         folder = Path(str(params.model.path))
-        found["model"] = _content_hash(folder, [name for name in _local_files(folder) if name.endswith(TAKEN)])
+        found["model"] = files_sha256([name for name in _local_files(folder) if name.endswith(TAKEN)], folder)
     for name in ("path", "calibration_path"):
         path = getattr(params.dataset, name) if params.dataset.chosen_source == "local" else None
         found[name] = file_sha256(Path(path)) if path is not None and Path(path).is_file() else None

@@ -42,7 +42,7 @@ def check_compiler() -> None:
     """Raise Unavailable where there is no C++ compiler: torch.compile writes C++ for the CPU."""
     from torch._inductor import cpp_builder, exc
 
-    quote_library_folders()
+    quote_folders()
     try:
         cpp_builder.get_cpp_compiler()
     except (exc.InvalidCxxCompiler, RuntimeError, OSError) as problem:
@@ -53,16 +53,26 @@ def check_compiler() -> None:
 
 
 @cache
-def quote_library_folders() -> None:
-    """Quote the folders of libraries for the linker.
+def quote_folders() -> None:
+    """Quote the folders of libraries, and those that code is built in, for the compiler and the linker.
 
-    PyTorch 2.13 does it for headers alone: a folder whose path has a space becomes two.  On Windows it quotes both.
+    PyTorch 2.13 does it for headers alone: a folder whose path has a space becomes two.  On Windows it quotes them.
     """
-    from torch._inductor.cpp_builder import BuildOptionsBase
+    from torch._inductor.cpp_builder import BuildOptionsBase, CppBuilder
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    unquoted = BuildOptionsBase.get_libraries_dirs
-    if os.name == "posix":
-        BuildOptionsBase.get_libraries_dirs = lambda self: [shlex.quote(folder) for folder in unquoted(self)]
+    if os.name != "posix":
+        return
+    libraries, command = BuildOptionsBase.get_libraries_dirs, CppBuilder.get_command_line
+
+    def quoted_command(self: Any) -> str:
+        text = str(command(self))
+        for folder in (cache_dir(), tempfile.gettempdir()):
+            text = text.replace(folder, re.sub(r"([^\w/.-])", r"\\\1", folder))
+        return text
+
+    BuildOptionsBase.get_libraries_dirs = lambda self: [shlex.quote(folder) for folder in libraries(self)]
+    CppBuilder.get_command_line = quoted_command
 
 
 @contextmanager
@@ -97,8 +107,6 @@ def describe_build_failure(text: str) -> str:
         packages = f"Debian and Ubuntu: python{version}-dev; Fedora: python3-devel"
         return f"Python's headers are missing ({header}): install them ({packages})"
     variable = "TEMP" if os.name == "nt" else "TMPDIR"
-    if " " in temporary:
-        return f"the folder of temporary files has a space in its path ({temporary}): set {variable} to one without"
     if "failed to map" in text:
         return f"no code may run from the folder of temporary files ({temporary}): set {variable} to another"
     said = BUILD_ERROR.search(text)
