@@ -45,6 +45,10 @@ class WorkerError(BenchError):
         return f"{first.split(';')[0]}: {(own or more)[-1].strip()}" if more else first
 
 
+class MemoryShortage(WorkerError):
+    """The system ended a measuring process because memory ran out."""
+
+
 class EngineError(BenchError):
     """A TensorRT engine was not built, or not used as it was built."""
 

@@ -1,5 +1,6 @@
 """How much memory is free: the host's, within the limits of a container, and a GPU's."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,19 @@ def free_host_mib() -> float:
     free = float(psutil.virtual_memory().available)
     left = [rest for folder in own_groups("memory") if (rest := _left(folder)) is not None]
     return min([free, *left]) / 2**20
+
+
+def oom_kills() -> int:
+    """Return how many processes Linux has ended for want of memory so far, 0 where it does not tell.
+
+    Those of this process's control group where that counts them, else of the system (/proc/vmstat).
+    """
+    for path in (*(folder / "memory.events" for folder in own_groups("memory")), Path("/proc/vmstat")):
+        with suppress(OSError, ValueError):
+            counters = dict(line.split() for line in path.read_text().splitlines())
+            if "oom_kill" in counters:
+                return int(counters["oom_kill"])
+    return 0
 
 
 def _left(folder: Path) -> float | None:

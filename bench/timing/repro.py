@@ -30,8 +30,10 @@ R = TypeVar("R", Report, Served)
 LEFT_OUT = ("__pycache__", ".pyc", ".tmp")
 """What .dvcignore leaves out, too."""
 PLACE = re.compile(r"\$\{([a-z_.]+)\}")
-FORCE = ("-f", "--force")
+FORCE = re.compile(r"--force(-downstream)?|-[a-zA-Z]*f[a-zA-Z]*")
 SUBCOMMANDS = ("repro", "reproduce")
+OF_EXPERIMENTS = re.compile(r"(exp|experiments) (run|r)")
+WITH_VALUE = ("-S", "--set-param", "-n", "--name", "-j", "--jobs", "-C", "--copy-paths", "-m", "--message")
 WILDCARDS = {*"*?["}
 AFTER = ("summarize", "render", "check_rows")
 """Stages that need all rows."""
@@ -121,11 +123,18 @@ def current_request() -> Request:
 def parse(words: Sequence[str]) -> tuple[tuple[str, ...], bool] | None:
     """Return (targets, is forced) of the command line of a `dvc repro`, None for any other."""
     for place, word in enumerate(words):
-        # Windows' rules split both kinds of paths.
-        is_dvc = PureWindowsPath(words[place - 1]).stem == "dvc" if place else False
-        if word in SUBCOMMANDS and is_dvc:
-            rest = words[place + 1 :]
-            return tuple(item for item in rest if not item.startswith("-")), any(item in FORCE for item in rest)
+        if PureWindowsPath(word).stem != "dvc":  # Windows' rules split both kinds of paths
+            continue
+        after = words[place + 1 :]
+        after = after[2:] if after[:1] == ["--cd"] else after
+        length = (
+            1 if after[:1] and after[0] in SUBCOMMANDS else 2 if OF_EXPERIMENTS.fullmatch(" ".join(after[:2])) else 0
+        )
+        if length:
+            rest = after[length:]
+            named = zip(("", *rest), rest, strict=False)
+            targets = (item for before, item in named if not item.startswith("-") and before not in WITH_VALUE)
+            return tuple(targets), any(FORCE.fullmatch(item) for item in rest)
     return None
 
 
@@ -198,7 +207,9 @@ class Place(Generic[R]):
         report = known or self._find(digest, request.id if request.is_forced or not self.is_changed() else None)
         if report is None:
             run()
-            report = self._find(digest, None)
+            _read.cache_clear()
+            _content_hash.cache_clear()
+            report = self._find(digest, None) if self.digest == digest else None
         if report is None:
             does, done = ("serves", "served") if self.kind is Served else ("times", "timed")
             reason = f"what it is {done} with changed while it was {done}: `dvc repro` {does} it again"

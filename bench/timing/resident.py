@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from bench.core.errors import WorkerError
+from bench.core.errors import MemoryShortage, WorkerError
 from bench.core.interrupt import CUT_SHORT
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
@@ -54,6 +54,11 @@ class Fault:
 
     status: Status
     reason: str
+
+
+def fault_of(problem: WorkerError) -> Fault:
+    """Return what a worker's end makes of its row."""
+    return Fault("out_of_memory" if isinstance(problem, MemoryShortage) else "failed", str(problem))
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
@@ -144,7 +149,7 @@ class Resident(ABC, Generic[AnyRow]):
             else:
                 fault = Fault(answer["status"], answer.get("reason", ""))
         except WorkerError as problem:
-            fault = Fault("skipped", CUT_SHORT) if self.is_cut() else Fault("failed", str(problem))
+            fault = Fault("skipped", CUT_SHORT) if self.is_cut() else fault_of(problem)
         if fault is None:
             log(f"  {name} is ready{f' (process {process + 1})' if process else ''}")
         elif process == 0:
@@ -182,7 +187,7 @@ class Resident(ABC, Generic[AnyRow]):
         try:
             answer = self.workers[name][process].ask(request, limit_seconds, **given)
         except WorkerError as problem:
-            self.fail(name, Fault("failed", str(problem)))
+            self.fail(name, fault_of(problem))
             return None
         if answer["status"] != "measured":
             self.fail(name, Fault(answer["status"], answer.get("reason", "")))

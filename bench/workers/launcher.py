@@ -18,8 +18,9 @@ from typing import Any
 
 import psutil
 
-from bench.core.errors import WorkerError
+from bench.core.errors import MemoryShortage, WorkerError
 from bench.core.variables import chosen_variables
+from bench.machine.memory import oom_kills
 from bench.workers.protocol import ANSWER, Job, parse_event
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -34,18 +35,19 @@ COLOUR = re.compile(r"\x1b\[[\d;]*m")
 """What libraries put around their errors for a terminal."""
 WINDOWS_ERRORS = {
     0xC0000005: "an access violation",
-    0xC0000017: "too little memory",
     0xC000001D: "an illegal instruction (a library built for another CPU)",
     0xC00000FD: "a stack overflow",
     0xC0000135: "a missing DLL",
     0xC0000139: "a DLL of another version",
     0xC000013A: "Ctrl-C",
     0xC0000142: "a DLL that could not be started",
-    0xC000012D: "too little memory (the page file is full)",
     0xC0000374: "a damaged heap",
     0xC0000409: "a stack overrun, or abort()",
 }
 """NTSTATUS codes that processes end with (Microsoft's [MS-ERREF] 2.3.1)."""
+NO_MEMORY = (0xC0000017, 0xC000012D)
+KILLED = 9
+"""SIGKILL, which Windows' Python does not name."""
 
 
 def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict[str, str]:
@@ -91,6 +93,7 @@ class WorkerProcess:
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._timed_out = threading.Event()
         self._usage = psutil.Process(self._process.pid)
+        self._oom_kills = oom_kills()
 
     def wait_until_ready(self, limit_seconds: float) -> None:
         """Return when the libraries are imported, or the worker has ended."""
@@ -152,10 +155,16 @@ class WorkerProcess:
                 f"lower {self.job.shortened_by}"
             )
         else:
-            ended = describe_exit(self._process.wait())
+            code = self._process.wait()
+            if self._is_for_memory(code):
+                return MemoryShortage(f"{self.job.key}: the system ended the worker, because memory ran out")
+            ended = describe_exit(code)
         said = "".join(f"\n         {line}" for line in self._last_words)
         words = f"its last words:{said}" if said else "it said nothing"
         return WorkerError(f"{self.job.key}: the worker {ended}; {words}")
+
+    def _is_for_memory(self, code: int) -> bool:
+        return code % 2**32 in NO_MEMORY or (code == -KILLED and oom_kills() > self._oom_kills)
 
     def end(self) -> None:
         """End the worker and all that it started, whatever it is doing."""
