@@ -78,14 +78,14 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
     "artifacts/samples/ort_cpu_fp32.csv": (
         "render",
         {
-            "a text for a number": (r"^0,1,1,.*$", "0,1,1,quick", "latency_ms"),
-            "infinity": (r"^0,1,1,.*$", "0,1,1,inf", "latency_ms"),
-            "a negative latency": (r"^0,1,1,", "0,1,1,-", "latency_ms"),
-            "an empty cell": (r"^0,1,1,.*$", "0,1,1,", "latency_ms"),
-            "a cell too many": (r"^(0,1,1,.*)$", r"\1,5", "more cells"),
-            "another first line": (r"^process,", "worker,", "process"),
-            "a run that is missing": (r"^0,1,1,.*\n", "", "runs at batch size 1"),
-            "no rows": (r"(?s)^(process,[^\n]*\n).*", r"\1", "0 runs"),
+            "a text for a number": (r"^0,0,1,0,.*$", "0,0,1,0,quick", "latency_ms"),
+            "infinity": (r"^0,0,1,0,.*$", "0,0,1,0,inf", "latency_ms"),
+            "a negative latency": (r"^0,0,1,0,", "0,0,1,0,-", "latency_ms"),
+            "an empty cell": (r"^0,0,1,0,.*$", "0,0,1,0,", "latency_ms"),
+            "a cell too many": (r"^(0,0,1,0,.*)$", r"\1,5", "more cells"),
+            "another first line": (r"^pass,", "round,", "pass"),
+            "a run that is missing": (r"^0,0,1,0,.*\n", "", "runs at batch size 1"),
+            "no rows": (r"(?s)^(pass,[^\n]*\n).*", r"\1", "0 runs"),
             "not CSV": (r"(?s)\A.*", '"open', "end of data"),
         },
     ),
@@ -118,7 +118,8 @@ def test_a_damaged_table_is_named_with_the_row_and_what_renews_it(name: str, fau
 
 CONTRADICTIONS: dict[str, tuple[str, Any]] = {
     "measured without a latency": ("p50_ms", None),
-    "a process too few": ("process_p50_ms", [1.0, 2.0]),
+    "a block too few": ("block_p50_ms", [1.0, 2.0]),
+    "a pass as text": ("passes", ["0"]),
     "another count of runs": ("runs", 1),
     "a number as text": ("p50_ms", "1.5"),
 }
@@ -138,7 +139,7 @@ def cut_to(text: str, lines: int) -> str:
         ("results/serving.csv", lambda text: cut_to(text, 1), "no row of ort_cpu_fp32"),
         (
             "artifacts/samples/ort_cpu_fp32.csv",
-            lambda text: re.sub(r"(?m)^(0,1,\d+,)(.*)$", r"\g<1>9\2", text),
+            lambda text: re.sub(r"(?m)^(\d+,\d+,1,\d+,)(.*)$", r"\g<1>9\2", text),
             "ms at batch size 1, results/summary.csv has",
         ),
     ],

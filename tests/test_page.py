@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 import test_serving_report as made_up
 from conftest import ROOT, Project
+from made_blocks import in_passes, params_of
 
-from bench.core.params import Params
 from bench.report.charts.write import CHARTS, make_charts
 from bench.report.columns import proof_text
 from bench.report.document import plain
@@ -39,10 +39,10 @@ class Report:
     """A recorded run's rows with made-up loads: what the page is made of, and the page."""
 
     def __init__(self, folder: Path) -> None:
-        run = RecordedRun.read(ROOT / "runs" / RUN)
+        run = in_passes(RecordedRun.read(ROOT / "runs" / RUN), ("torch_compile_cpu_fp32", 1))
         content = {**run.params, "baselines": {"cpu": "torch_cpu_fp32"}}
         content["serving"] = {**content["serving"], "variants": list(ROWS)}
-        params = Params.model_validate(content)
+        params = params_of(replace(run, params=content))
         for number, (name, rate) in enumerate(ROWS.items()):
             spread = [1.0, 1.01, 0.99] if number else [1.0, 1.02, 0.98]
             points = [self._process(rate * each, number) for each in spread]

@@ -12,24 +12,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, Project, copy_of, in_front
+from made_blocks import params_of
 from scipy import stats
 from test_report import row, table
 
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import write_json
-from bench.core.params import Params, load_params
+from bench.core.params import load_params
 from bench.core.reports import Report, Served
 from bench.runs.hardware import render_hardware, write_hardware_plot
 from bench.runs.record import check_made_with, machine_of, record
 from bench.runs.recorded_runs import (
     MANIFEST,
-    MEASURED_WITH,
     PARTS,
+    TIMED_IN_ROUNDS,
     RecordedRun,
     comparable,
+    is_in_rounds,
     manifest_id,
     unpack_samples,
 )
@@ -37,7 +40,7 @@ from bench.summary.build import build_summary
 from bench.summary.costs import Recorded
 from bench.summary.serving import build_serving, read_serving
 from bench.summary.table_file import read_summary, write_table
-from bench.timing.results import summarize_latencies
+from bench.timing.results import MIN_RUNS_FOR_P95, Block, figures_of
 
 RECORD = "bench/runs/record.py"
 
@@ -78,6 +81,24 @@ def test_a_tie_is_not_called_another_winner() -> None:
 def test_the_same_row_stands_side_by_side_on_all_machines() -> None:
     rendered = render_hardware([machine("large", *FAST_ORT), machine("small", *FAST_TORCH)])
     assert "| 1 | ort_cuda_fp16 | 0.301 | 9.100 |" in rendered
+
+
+def in_rounds(run: RecordedRun) -> RecordedRun:
+    """Return a run as an earlier version timed it: without levels, with its rounds."""
+    return replace(run, table=run.table.assign(rounds="0 1 2", p50_level=None, mean_level=None))
+
+
+def test_runs_in_rounds_stand_marked_and_take_no_part_in_verdicts() -> None:
+    runs = [in_rounds(machine("old", *FAST_ORT)), machine("new", *FAST_TORCH)]
+    rendered = render_hardware(runs)
+    assert "- Timed in rounds, by an earlier version: `old`; " in rendered
+    assert "| batch | `old` (in rounds) | `new` |" in rendered
+    assert "| 1 | `ort_cuda_fp16` 0.301 ms, 3322/s | `torch_cuda_fp16` 4.100 ms, 244/s |" in rendered
+    assert "| 1 | ort_cuda_fp16 | 0.301 | 9.100 |" in rendered
+    assert "No row is the fastest everywhere" not in rendered
+    assert "one row is the fastest on all" not in rendered
+    three = render_hardware([*runs, machine("newer", *FAST_ORT)])
+    assert "- Batch 1: `torch_cuda_fp16` on `new`, `ort_cuda_fp16` on `newer`." in three
 
 
 def test_a_run_of_other_work_is_named_with_the_reason_and_not_compared() -> None:
@@ -211,24 +232,43 @@ def kept(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield project
 
 
+def figures_in_rounds(processes_ms: list[list[float]], batch_size: int) -> dict[str, Any]:
+    """Return the figures of a cell as an earlier version made them: geometric means of the processes' own."""
+    figures: dict[str, Any] = {
+        "p50_ms": float(stats.gmean([np.median(own) for own in processes_ms])),
+        "mean_ms": float(stats.gmean([np.mean(own) for own in processes_ms])),
+    }
+    if min(map(len, processes_ms)) >= MIN_RUNS_FOR_P95:
+        figures["p95_ms"] = float(stats.gmean([np.percentile(own, 95) for own in processes_ms]))
+    return {**figures, "samples_per_s": batch_size * 1000 / figures["mean_ms"]}
+
+
+def figures_in_passes(blocks_ns: list[list[int]], cell: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    """Return the figures of a cell from its blocks, which stand in the order of its report."""
+    places = zip(cell["passes"], cell["processes"], blocks_ns, strict=True)
+    figures = figures_of(
+        [Block(number=number, process=process, latencies_ns=ns) for number, process, ns in places], batch_size
+    )
+    for name in ("block_p50_ms", "block_mean_ms", "part_p95_ms"):
+        assert cell.get(name, []) == pytest.approx(figures[name], rel=1e-9)
+    return figures
+
+
 def check_figures(folder: Path) -> None:
     """Compute p50, p95, mean and throughput of every measured row of a kept run anew."""
     content = unpack_samples(folder)
     table = read_summary(folder / "summary.csv")
     for measured_row in table[table["status"] == "measured"].itertuples():
-        runs_ms = [
-            [ns / 1e6 for ns in own]
-            for own in content[measured_row.variant]["latency_ns"][str(measured_row.batch_size)]
-        ]
-        for figure, value in summarize_latencies(runs_ms, measured_row.batch_size).items():
+        size, kept = str(measured_row.batch_size), content[measured_row.variant]
+        runs_ns = kept["latency_ns"][size]
+        if is_in_rounds(table):
+            figures = figures_in_rounds([[ns / 1e6 for ns in own] for own in runs_ns], measured_row.batch_size)
+        else:
+            figures = figures_in_passes(runs_ns, kept["report"]["cells"][size], measured_row.batch_size)
+        for figure, value in figures.items():
             if isinstance(value, float):
                 assert getattr(measured_row, figure) == pytest.approx(value, rel=1e-9), figure
-        assert measured_row.runs == sum(map(len, runs_ms))
-
-
-def params_of(folder: Path) -> Params:
-    """Return the parameters of a kept run."""
-    return Params.model_validate(json.loads((folder / MEASURED_WITH).read_text(encoding="utf-8"))["params"])
+        assert measured_row.runs == sum(map(len, runs_ns))
 
 
 RECORDED = sorted(path.name for path in (ROOT / "runs").iterdir() if path.is_dir())
@@ -242,12 +282,24 @@ def test_every_latency_of_the_recorded_runs_is_of_their_single_runs(name: str) -
     check_figures(ROOT / "runs" / name)
 
 
+def test_the_page_of_a_run_in_rounds_stays_and_says_first_that_it_is(tmp_path: Path) -> None:
+    name = next(name for name in RECORDED if is_in_rounds(read_summary(ROOT / "runs" / name / "summary.csv")))
+    folder = tmp_path / name
+    shutil.copytree(ROOT / "runs" / name, folder)
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert page.split("\n\n")[1] == TIMED_IN_ROUNDS
+    assert RecordedRun.read(folder).readme() == page
+    unmarked = page.replace(f"{TIMED_IN_ROUNDS}\n\n", "")
+    (folder / "README.md").write_text(unmarked, encoding="utf-8")
+    assert RecordedRun.read(folder).readme() == page
+
+
 @pytest.mark.parametrize("name", SERVED_IN)
 def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: str, tmp_path: Path) -> None:
     folder = ROOT / "runs" / name
     content = unpack_samples(folder)
     served = {key: Served.model_validate(each["served"]) for key, each in content.items() if "served" in each}
-    again = build_serving(params_of(folder), read_summary(folder / "summary.csv"), served)
+    again = build_serving(params_of(RecordedRun.read(folder)), read_summary(folder / "summary.csv"), served)
     write_table(again, tmp_path / "serving.csv")
     pd.testing.assert_frame_equal(
         read_serving(tmp_path / "serving.csv"), read_serving(folder / "serving.csv"), check_dtype=False, rtol=1e-9
@@ -263,11 +315,17 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
     check_figures(folder)
     content = unpack_samples(folder)
     monkeypatch.chdir(kept.folder)
-    params = params_of(folder)
+    params = load_params()
     reports = {key: Report.model_validate(content[key]["report"]) for key in params.all_variants()}
     again = build_summary(params, reports, Recorded.read())
     write_table(again, tmp_path / "summary.csv")
     assert (tmp_path / "summary.csv").read_text() == (folder / "summary.csv").read_text()
+    read = RecordedRun.read(folder)
+    for name in ("p50", "mean"):
+        levels = [level and level.value for level in read.table[f"{name}_level"]]
+        assert levels == [level and level.value for level in again[f"{name}_level"]]
+    limits = [name for name in again.columns if name.endswith(("_low_ms", "_high_ms"))]
+    pd.testing.assert_frame_equal(read.table[limits], again[limits], check_dtype=False)
 
 
 def test_the_same_run_is_kept_in_the_same_bytes(kept: Project) -> None:
@@ -317,8 +375,8 @@ HAND_MADE: dict[str, tuple[str, Callable[[str], str], str]] = {
     "a figure outside its interval": (
         "summary.csv",
         lambda _text: (
-            "variant,runtime,device,precision,batch_size,status,p50_ms,mean_ms,samples_per_s,runs,process_p50_ms,"
-            "p50_low_ms\na,b,cpu,fp32,1,measured,1,1,1,1,1,2\n"
+            "variant,runtime,device,precision,batch_size,status,p50_ms,mean_ms,samples_per_s,runs,"
+            "p50_low_ms\na,b,cpu,fp32,1,measured,1,1,1,1,2\n"
         ),
         "p50_ms",
     ),
