@@ -77,8 +77,8 @@ FAULTS: dict[str, tuple[Change, str]] = {
     ),
     "no batch size": (lambda p: p.update(batch_sizes=[]), "batch_sizes: got []"),
     "text for a number": (
-        lambda p: p["timing"].update(processes="three"),
-        "timing.processes: got 'three', allowed: a valid integer",
+        lambda p: p["timing"].update(warmup_runs="three"),
+        "timing.warmup_runs: got 'three', allowed: a valid integer",
     ),
     "number as text": (lambda p: p.update(sequence_length="16"), "sequence_length: got '16', allowed: a valid integer"),
     "missing key": (lambda p: p["timing"].pop("minutes"), "timing.minutes: missing"),
