@@ -132,6 +132,12 @@ class TimedCell(BlockTimes, Cell):
     operators: dict[str, Amount] = {}
     latencies_ms: list[list[float]] = []
 
+    @model_validator(mode="after")
+    def a_run_a_block(self) -> Self:
+        if self.runs < len(self.passes):
+            raise ValueError(f"{self.runs} runs in {len(self.passes)} blocks")
+        return self
+
 
 def _kind(cell: Any) -> str:
     if isinstance(cell, dict):
