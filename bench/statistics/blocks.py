@@ -284,6 +284,6 @@ def _groups(panel: Panel, twin: tuple[int, int] | None) -> Iterable[_Group]:
         known = [own for own in pairs if len(own) >= LEAST_PASSES]
         if known:
             squares = [float(own.mean()) ** 2 for own in known]
-            noise = [panel.noise(own)[0] for own in known]
+            noise = [float(np.var(own, ddof=1)) * panel.inflation / len(own) for own in known]
             among = (1 + math.sqrt(1 + 8 * len(known))) / 2
             yield _Group(place, among - 1, float(np.mean(squares)), float(np.mean(noise)))
