@@ -30,7 +30,7 @@ from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "runs"
-VALIDATED = ROOT / "validation/recorded/repeatability.json"
+VALIDATED = ROOT / "validation/recorded/verdicts_on_equal_rows.json"
 PADDINGS = ("fixed", "longest", "none")
 
 
@@ -130,29 +130,26 @@ def served(run: RecordedRun) -> list[str]:
     return [to_markdown(served_blocks(shown, panel)).strip()]
 
 
-def two_runs(_run: None) -> list[str]:
-    """Return what of one run held in a second one."""
-    inside = ("p50 inside", "p95 inside", "called different from themselves")
-    names = ("machine", *inside, "pairs decided", "the same again", "turned round", "median difference of p50")
-    rows = []
-    for title, by_device in json.loads(VALIDATED.read_text(encoding="utf-8"))["summary"].items():
-        [found] = by_device.values()
-        p50, p95 = (found["in_the_interval_for_another_run"][each] for each in ("p50", "p95"))
-        figures = [
-            f"{p50['inside']} of {p50['known']}",
-            f"{p95['inside']} of {p95['known']}" if p95["known"] else "unknown",
-            f"{found['cells_called_faster_or_slower_than_themselves']} of {found['cells']}",
-            f"{found['pairs_faster_or_slower']} of {found['pairs']}",
-            str(found["the_same_again"]),
-            str(found["turned_round"]),
-            f"{found['median_difference_of_p50']:.1%}",
-        ]
-        rows.append([title, *figures])
+def simulated(_run: None) -> list[str]:
+    """Return what the simulation of verdicts gave."""
+    worlds = {
+        name: found
+        for name, found in json.loads(VALIDATED.read_text(encoding="utf-8")).items()
+        if isinstance(found, dict)
+    }
+    names = ("made-up machine", "tables with a false verdict", "1.2× told", "1.5× told", "second p50 inside")
+    shares = (
+        "tables_of_equal_rows_with_a_false_verdict",
+        "pairs_1.2_apart_found",
+        "pairs_1.5_apart_found",
+        "p50_of_another_run_in_its_interval",
+    )
+    rows = [[name, *(f"{found[share]:.0%}" for share in shares)] for name, found in worlds.items()]
     return list(table_lines(names, names[:1], rows))
 
 
 BLOCKS: dict[str, Callable[[Any], list[str]]] = {
-    make.__name__: make for make in (summary, served, accuracy_of_fixed, padding, two_runs)
+    make.__name__: make for make in (summary, served, accuracy_of_fixed, padding, simulated)
 }
 """What makes the content of each kind of block: of a kept run, or of what validation/ recorded."""
 

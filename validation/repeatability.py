@@ -1,46 +1,32 @@
-"""How far does this machine repeat itself?  From two recorded runs of it, or from its CPU alone.
+"""Does what a run says hold in another run of the same machine?
 
-    python run.py python validation/repeatability.py runs runs/FIRST runs/SECOND [--record TITLE]
-    python run.py python validation/repeatability.py host [--rounds N]
+    python run.py python validation/repeatability.py runs/FIRST runs/SECOND
 
-`runs`: does what the first run says hold in the second?  Counts its p50, p95, means and rates that lie in the first
-one's intervals for another run, and the pairs of rows that the first run decides and the second turns round.  Exits
-with 1 if fewer than 90% of p50, or 85% of p95 or rates, lie inside, or if a pair is turned round.  --record keeps what
-was found for the docs.
-
-`host`: is the CPU steady?  A fixed Python loop, timed again and again on every CPU while nothing else runs.  It fits
-into a core's own caches and waits for nothing, so only the core's speed changes its time: its clock, or whoever shares
-it (on a virtual machine, other guests).  Rows whose GPU waits for the host vary as much.
+Counts the second run's p50, p95, means and rates that lie in the first one's intervals for another run, and the pairs of
+rows that the first run decides and the second turns round.  Exits with 1 if fewer than 90% of p50, or 85% of p95 or
+rates, lie inside, or if a pair is turned round.
 """
 
 import argparse
 import json
 import math
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.core.files import read_json, write_json
-from bench.machine.lock import timing_lock
 from bench.runs.recorded_runs import RecordedRun
 from bench.summary.comparisons import compare
 from bench.summary.serving import compare_served
-from bench.timing.monitors import calibration_loop_ms
 
-RECORDED = Path(__file__).with_name("recorded") / "repeatability.json"
-"""By what was compared and by title: what docs/statistics.md cites."""
 WANTED_INSIDE = {"p50": 0.9, "p95": 0.85, "requests_per_s": 0.85}
 DECIDED = ("faster", "slower")
-PAUSE_SECONDS = 0.25
 
 
 def held(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
@@ -125,55 +111,11 @@ def is_good(found: Mapping[str, Any]) -> bool:
     return keeps and not found["turned_round"]
 
 
-def host_speed(rounds: int) -> dict[str, Any]:
-    """Return how long the fixed loop takes, and how far its times on one CPU differ."""
-    times = []
-    with timing_lock():
-        for _ in range(rounds):
-            times += [{"cpu": cpu, "ms": calibration_loop_ms()} for cpu in on_each_cpu(psutil.Process())]
-            time.sleep(PAUSE_SECONDS)
-    every = pd.DataFrame(times)
-    spread = every.groupby("cpu", sort=False)["ms"].agg(lambda of_one: of_one.max() / of_one.min())
-    return {
-        "fastest_ms": every["ms"].min(),
-        "median_ms": every["ms"].median(),
-        "slowest_ms": every["ms"].max(),
-        "slowest_over_fastest_of_one_cpu": {"median": spread.median(), "cpus": spread.to_dict()},
-    }
-
-
-def on_each_cpu(process: psutil.Process) -> Iterator[str]:
-    """Move this process to one CPU after the other, and back to all; `any` where the system does not allow it."""
-    if not hasattr(process, "cpu_affinity"):
-        yield "any"
-        return
-    everywhere = process.cpu_affinity() or []
-    try:
-        for cpu in everywhere:
-            process.cpu_affinity([cpu])
-            yield str(cpu)
-    finally:
-        process.cpu_affinity(everywhere)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ways = parser.add_subparsers(dest="what", required=True)
-    runs = ways.add_parser("runs")
-    runs.add_argument("runs", type=Path, nargs=2, metavar="FOLDER")
-    runs.add_argument("--record", metavar="TITLE", help=f"keep what was found in {RECORDED.name} as well")
-    ways.add_parser("host").add_argument("--rounds", type=int, default=20)
-    given = parser.parse_args()
-    if given.what == "host":
-        print(json.dumps(host_speed(given.rounds), indent=2))
-        return 0
-    found = of_two_runs(given.runs)
+    parser.add_argument("runs", type=Path, nargs=2, metavar="FOLDER")
+    found = of_two_runs(parser.parse_args().runs)
     print(json.dumps(found, indent=2))
-    if given.record:
-        content = read_json(RECORDED, "restore it with git")
-        for name, of_devices in found.items():
-            content[name] |= {given.record: of_devices} if of_devices else {}
-        write_json(RECORDED, content)
     return int(not all(is_good(each) for of_devices in found.values() for each in of_devices.values()))
 
 
