@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.core.model_inputs import reference_spread
 from bench.core.params import Export, Variant, load_params
 from bench.core.reports import Evidence
 from bench.graphs.export import allowed_difference
@@ -24,7 +23,7 @@ def outputs(logits: Any) -> list[tuple[Any, Any]]:
 
 
 def verdict(logits: Any, precision: Any = "fp32") -> tuple[dict[str, Any], str]:
-    return gate_verdict([compare(outputs(logits), REFERENCE)], reference_spread(REFERENCE), QUALITY[precision])
+    return gate_verdict([compare(outputs(logits), REFERENCE)], QUALITY[precision])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
@@ -103,6 +102,36 @@ def test_a_regression_is_judged_output_by_output(logits: Any) -> None:
     assert of_task("regression", logits.astype(np.float32), TWO) < 0.5
 
 
+@pytest.mark.parametrize("change", [lambda small: small + 5, lambda small: small * 3, lambda small: 1.1 * small])
+def test_an_output_of_small_numbers_is_judged_by_its_own_spread(change: Any) -> None:
+    wanted = np.random.default_rng(4).normal([0, 0], [1, 1000], size=(200, 2)).astype(np.float32)
+    row = wanted.copy()
+    row[:, 0] = change(row[:, 0])
+    assert (
+        "relative error" in gate_verdict([compare([(np.arange(200), row)], wanted, "regression")], QUALITY["fp16"])[1]
+    )
+
+
+@pytest.mark.parametrize(("rows", "value"), [(9, -0.02), (200, 0.02)])
+def test_a_rare_label_of_small_logits_that_moves_rejects_a_row(rows: int, value: float) -> None:
+    wanted = rare(60, 10) * np.where(np.arange(60) < 59, 3, 0.02).astype(np.float32)
+    row = wanted.copy()
+    row[:rows, -1] = value
+    found = gate_verdict([compare([(np.arange(200), row)], wanted, "multi_label")], QUALITY["int8"])
+    assert "the label 59 is given to" in found[1]
+
+
+@pytest.mark.parametrize("masked", [-1e4, -1e9])
+def test_a_masked_label_hides_no_error_of_the_others_and_is_none_by_its_rounding(masked: float) -> None:
+    wanted = np.random.default_rng(5).normal(0, 0.6, size=(100, 3)).astype(np.float32)
+    wanted[:, 2] = masked
+    off = wanted + np.array([0.3, 0, 0], dtype=np.float32)
+    rounded = wanted * np.array([1, 1, 1 + 1e-7], dtype=np.float32)
+    verdicts = [gate_verdict([compare([(np.arange(100), row)], wanted)], QUALITY["fp32"])[1] for row in (off, rounded)]
+    assert "relative error" in verdicts[0]
+    assert not verdicts[1]
+
+
 def of_task(task: Any, logits: Any, reference: Any) -> float:
     return agreement_of([compare([(np.arange(len(reference)), logits)], reference, task)])
 
@@ -133,7 +162,7 @@ def test_a_rare_label_that_is_lost_rejects_a_row(given: int, is_rejected: bool) 
     lost = wanted.copy()
     lost[:, -1] = -1
     comparison = compare([(np.arange(200), lost)], wanted, "multi_label")
-    _, reason = gate_verdict([comparison], reference_spread(wanted), QUALITY["int8"])
+    _, reason = gate_verdict([comparison], QUALITY["int8"])
     assert bool(reason) == is_rejected
     assert not is_rejected or reason == "the label 59 is given to no sentence, by the reference to about 8 of 200"
 
@@ -144,14 +173,14 @@ def test_a_rare_class_that_is_lost_rejects_a_row() -> None:
     lost = wanted.copy()
     lost[:9, 2] = 0
     comparison = compare([(np.arange(200), lost)], wanted)
-    assert "label 2" in gate_verdict([comparison], reference_spread(wanted), QUALITY["int8"])[1]
+    assert "label 2" in gate_verdict([comparison], QUALITY["int8"])[1]
 
 
 @pytest.mark.parametrize("reference", [REFERENCE[:1], np.zeros((3, 1), np.float32), np.full((3, 2), 4, np.float32)])
 @pytest.mark.parametrize("task", ["single_label", "multi_label", "regression"])
 def test_figures_are_finite_where_logits_have_no_spread(task: Any, reference: Any) -> None:
     comparison = compare([(np.arange(len(reference)), reference)], reference, task)
-    figures, reason = gate_verdict([comparison], reference_spread(reference), QUALITY["fp32"])
+    figures, reason = gate_verdict([comparison], QUALITY["fp32"])
     assert reason == ""
     assert np.isfinite(list(figures.values())).all()
 

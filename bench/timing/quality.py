@@ -5,7 +5,9 @@ error of a logit means little without the spread of the logits (0.01 is nothing 
 
     relative error = largest absolute difference / standard deviation of the reference logits
 
-where the standard deviation is over sentences, averaged over labels.  What agreement is depends on the model's task:
+where the standard deviation is over sentences, averaged over the labels that differ from sentence to sentence; each
+output of a regression, and each label that never differs (a masked one), has its own scale (`scales`), and the largest
+error counts.  What agreement is depends on the model's task:
 
     single_label  share of sentences whose most likely label is the reference's
     multi_label   of each label that is on either side of the threshold (logit 0, probability ½): the smaller of the
@@ -13,7 +15,8 @@ where the standard deviation is over sentences, averaged over labels.  What agre
                   Feinstein 1990), which rare labels move; the mean over these labels
     regression    Pearson's correlation of an output with the reference's; the lowest of all outputs
 
-A label that the reference gives to several sentences and the row to none rejects the row, however rare it is.
+A label that the reference gives to several sentences and the row to none rejects the row, however rare it is; of a
+multi_label model also one that it gives to less than half of these, or to more than twice as many others.
 """
 
 import math
@@ -24,20 +27,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.core.model_inputs import IntArray, Task, largest_difference
+from bench.core.model_inputs import IntArray, Task
 from bench.core.params import Gate, Tolerances
 from bench.core.reports import Labels
+from bench.statistics.intervals import mcnemar_p
 
 Logits = NDArray[np.float32]
 CONSTANT = 1e-12
 """Largest share of its mean square that the variance of a constant is off by in float64."""
+CONSTANT_SPREAD = 1e-6
+"""A label whose spread is a smaller share of its size is constant in float32."""
+CHANCE = 0.05
 SEVERAL = 5
 """Sentences that have a label, from which on it is no chance if a row gives it to none."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far the logits of some runs are from the reference.
+    """How far the logits of some runs are from the reference; `relative`: each label by its own scale.
 
     `sums`: for each output those of x, y, x², y² and xy, x the row's and y the reference's: numbers, or for labels 1
     where the label is given, else 0.
@@ -50,13 +57,14 @@ class Comparison:
     fault: str = ""
     sums: list[list[float]] = field(default_factory=list)
     task: Task = "single_label"
+    relative: float = math.inf
     seen: list[int] = field(default_factory=list)
     """The numbers of those sentences."""
 
 
 def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
     """Compare logits `[batch, labels]` of each run with the reference rows of its sentences, by their numbers."""
-    differences: list[float] = []
+    largest = np.zeros(reference.shape[1])
     agreeing, compared = 0, 0
     sums = np.zeros((reference.shape[1], 5))
     seen: set[int] = set()
@@ -64,7 +72,7 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         wanted = reference[indices]
         if fault := _fault_of(logits, wanted):
             return Comparison(float("inf"), agreeing, compared, len(seen), fault)
-        differences.append(largest_difference(logits, wanted))
+        largest = np.maximum(largest, np.abs(logits.astype(np.float64) - wanted).max(axis=0))
         same = _same_decisions(logits, wanted, task)
         agreeing += int(same.sum())
         compared += same.size
@@ -72,8 +80,19 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         seen.update(indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
-    numbers = sorted(seen)
-    return Comparison(max(differences), agreeing, compared, len(seen), sums=sums.tolist(), task=task, seen=numbers)
+    relative = float((largest / scales(reference, task)).max())
+    figures = (float(largest.max()), agreeing, compared, len(seen))
+    return Comparison(*figures, sums=sums.tolist(), task=task, relative=relative, seen=sorted(seen))
+
+
+def scales(reference: Logits, task: Task) -> NDArray[np.float64]:
+    """Return what an error of each label is measured by, `[labels]`."""
+    values = reference.astype(np.float64)
+    spread, size = values.std(axis=0), np.abs(values).mean(axis=0)
+    moves = spread > CONSTANT_SPREAD * size
+    if task != "regression" and moves.any():
+        spread[moves] = spread[moves].mean()
+    return np.where(moves, spread, np.where(size > 0, size, 1.0))
 
 
 def together(comparisons: list[Comparison]) -> Comparison:
@@ -87,6 +106,7 @@ def together(comparisons: list[Comparison]) -> Comparison:
         next((each.fault for each in comparisons if each.fault), ""),
         np.sum(sums, axis=0).tolist() if sums else [],
         comparisons[0].task,
+        max(each.relative for each in comparisons),
         seen,
     )
 
@@ -144,14 +164,16 @@ def _specific_agreement(sums: NDArray[np.float64], count: float) -> float | None
 
 
 def _lost_label(comparisons: list[Comparison]) -> str:
-    """Return which label the reference gives to several sentences and the row to none; empty if there is none."""
+    """Return which label the row takes from most sentences that have it, or gives to many others; empty for none."""
     task, sums = comparisons[0].task, np.sum([comparison.sums for comparison in comparisons], axis=0)
     sentences = max(comparison.sentences for comparison in comparisons)
     runs = sum(comparison.compared for comparison in comparisons) / (1 if task == "single_label" else len(sums))
-    for label, (row, reference, *_) in enumerate(sums if task != "regression" else []):
-        count = round(reference * sentences / runs)
-        if not row and count >= SEVERAL:
-            return f"the label {label} is given to no sentence, by the reference to about {count} of {sentences}"
+    for label, (row, reference, _, _, both) in enumerate(sums if task != "regression" else []):
+        given, wanted, right = (round(count * sentences / runs) for count in (row, reference, both))
+        is_lost = 2 * right < wanted or given - right > 2 * wanted if task == "multi_label" else not row
+        if wanted >= SEVERAL and is_lost:
+            who = f"about {given} sentences, {right} of them rightly" if row else "no sentence"
+            return f"the label {label} is given to {who}, by the reference to about {wanted} of {sentences}"
     return ""
 
 
@@ -170,14 +192,14 @@ def tolerances(gate: Gate, is_real: bool) -> Tolerances:
     return gate if is_real or gate.synthetic is None else gate.synthetic
 
 
-def gate_verdict(comparisons: list[Comparison], spread: float, gate: Tolerances) -> tuple[dict[str, Any], str]:
+def gate_verdict(comparisons: list[Comparison], gate: Tolerances) -> tuple[dict[str, Any], str]:
     """Return (figures of a cell, reason for rejection or an empty string)."""
     fault = next((comparison.fault for comparison in comparisons if comparison.fault), "")
     if fault:
         return {}, fault
     largest = max(comparison.max_abs_diff for comparison in comparisons)
     agreement = agreement_of(comparisons)
-    relative = largest / spread
+    relative = max(comparison.relative for comparison in comparisons)
     figures = {
         "max_abs_diff": largest,
         "relative_error": relative,
@@ -208,10 +230,13 @@ def compare_labels(predicted: NDArray[np.int64], reference: NDArray[np.int64], l
 
 
 def accuracy_fault(counts: Labels | None, gate: Gate) -> str:
-    """Return why a row's accuracy is too far below the reference's; empty if it is not, or is not known."""
+    """Return why a row's accuracy is too far below the reference's; empty if it is not, may be chance, or is not known.
+
+    One sentence of 32 is 3%: a loss counts where McNemar's test finds it.
+    """
     if not counts or gate.max_accuracy_loss is None:
         return ""
     loss = (counts.reference_right - counts.right) / counts.labelled
-    if loss <= gate.max_accuracy_loss:
+    if loss <= gate.max_accuracy_loss or mcnemar_p(counts.only_reference, counts.only_row) >= CHANCE:
         return ""
     return f"accuracy is {loss:.2%} of the sentences below fp32's, allowed: {gate.max_accuracy_loss:.2%}"

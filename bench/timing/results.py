@@ -12,9 +12,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.core.files import write_json, write_text
-from bench.core.model_inputs import reference_spread
 from bench.core.params import Params, Tolerances, Variant
-from bench.core.paths import EVALUATION, SAMPLES
+from bench.core.paths import SAMPLES
 from bench.core.progress import log
 from bench.core.reports import (
     AnyCell,
@@ -29,7 +28,6 @@ from bench.core.reports import (
     Work,
 )
 from bench.core.schemas import Status
-from bench.inputs.encoded import load_reference
 from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.timing.quality import Comparison, accuracy_fault, gate_verdict, tolerances
 
@@ -82,11 +80,10 @@ class Taken:
 
 def combine(variant: Variant, params: Params, taken: Taken, is_real: bool) -> Report:
     """Put a row's blocks and its processes together and pass every batch size through the gate."""
-    spread = reference_spread(load_reference(EVALUATION))
     gate = params.quality[variant.precision]
     limits = tolerances(gate, is_real)
     every = taken.processes
-    cells = {str(size): _combine_cell(variant, limits, size, taken, spread) for size in params.sizes(variant.device)}
+    cells = {str(size): _combine_cell(variant, limits, size, taken) for size in params.sizes(variant.device)}
     accuracy = next((result.accuracy for result in reversed(every) if result.accuracy), None)
     fault = accuracy_fault(accuracy, gate)
     if fault:
@@ -95,7 +92,7 @@ def combine(variant: Variant, params: Params, taken: Taken, is_real: bool) -> Re
     return Report(cells=cells, evidence=every[-1].evidence, accuracy=accuracy, processes=[*every])
 
 
-def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken, spread: float) -> AnyCell:
+def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken) -> AnyCell:
     blocks, every = taken.blocks.get(size, []), taken.processes
     first = every[0].cells[size]
     if first.status != "measured":
@@ -104,7 +101,7 @@ def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken,
         return Cell(status="skipped", reason="no block of it was run in timing.minutes")
     cells = [cell for result in every if (cell := result.cells.get(size)) and cell.status == "measured"]
     last = cells[-1]
-    figures, reason = gate_verdict([cell.comparison for cell in cells if cell.comparison], spread, limits)
+    figures, reason = gate_verdict([cell.comparison for cell in cells if cell.comparison], limits)
     evidence = every[-1].evidence
     contradicted = next((fault for result in every if (fault := contradiction(variant, result.evidence))), "")
     reason = contradicted or kernel_contradiction(variant, last.profile) or reason
