@@ -157,7 +157,11 @@ def accuracy(counts: Labels | None) -> Row:
 
 def _process_figures(processes: list[Process]) -> Row:
     alone = next((process for process in processes if process.is_alone), None)
-    figures: Row = {"processes": sum(not process.is_alone for process in processes)}
+    own_mib = present(process.peak_host_mib for process in processes)  # a process's own, whatever runs beside it
+    figures: Row = {
+        "processes": sum(not process.is_alone for process in processes),
+        "peak_host_mib": max(own_mib, default=None),
+    }
     if alone:
         figures |= {"cold_start_seconds": alone.start_seconds, **_filled(alone, ALONE)}
     return {name: value for name, value in figures.items() if value is not None}
