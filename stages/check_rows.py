@@ -44,13 +44,22 @@ def main() -> None:
 
 def forget_cut_rows() -> None:
     """Let the next `dvc repro` time again what Ctrl-C cut short; the results stay as they are."""
-    rows = read_csv(SUMMARY_CSV, "`dvc repro -f summarize` writes it anew", SummaryRow)
-    cut = list(dict.fromkeys(row["variant"] for row in rows if row.get("cut_short")))
-    for key in cut:
+    timed, served = cut_rows(SUMMARY_CSV, SummaryRow), cut_rows(SERVING_CSV, ServingRow)
+    for key in timed:
         remove(SAMPLES / f"{key}.json")
         remove(SAMPLES / f"{key}.csv")
-    if cut:
-        print(f"cut short, and timed again by the next `dvc repro`: {', '.join(cut)}")
+    for key in served:
+        remove(SERVED / f"{key}.json")
+    if timed:
+        print(f"cut short, and timed again by the next `dvc repro`: {', '.join(timed)}")
+    if served:
+        print(f"cut short, and served again by the next `dvc repro`: {', '.join(served)}")
+
+
+def cut_rows(path: Path, schema: Any) -> list[str]:
+    """Return the variants of a table of results/ whose measuring was cut short."""
+    rows = read_csv(path, "`dvc repro -f summarize` writes it anew", schema)
+    return list(dict.fromkeys(row["variant"] for row in rows if row.get("cut_short")))
 
 
 def failed_rows(path: Path, schema: Any) -> dict[str, str]:

@@ -100,10 +100,9 @@ def tiny_params() -> dict[str, Any]:
     params["timing"] |= {"minutes": 0.05, "warmup_runs": 1, "cpu_threads": 1}
     params["serving"] |= {
         "variants": ["ort_cpu_fp32"],
-        "p99_ms": {"cpu": 500, "cuda": 10},  # kept on a busy machine too
+        "p99_ms": {"cpu": 250, "cuda": 10},  # kept on a busy machine too
         "max_batch": {"cpu": 2, "cuda": 2},
-        "processes": 1,
-        "points": 6,
+        "minutes": 0.15,
         "seconds": 0.1,
     }
     params["int8"]["calibration_sentences"] = 4

@@ -59,9 +59,10 @@ def report_of(cells: Mapping[int, Blocks], session: TimingSession, **more: Any) 
 
 
 def params_of(run: RecordedRun) -> Params:
-    """Return the parameters of a kept run, with today's section `timing`."""
+    """Return the parameters of a kept run, with today's section `timing`, and today's keys of `serving`."""
     own = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return Params.model_validate({**run.params, "timing": own["timing"]})
+    serving = {key: run.params["serving"].get(key, value) for key, value in own["serving"].items()}
+    return Params.model_validate({**run.params, "timing": own["timing"], "serving": serving})
 
 
 PASSES = 16

@@ -146,7 +146,7 @@ def test_a_worker_that_hangs_is_ended_at_the_limit(faulty: Project, tmp_path: Pa
         served = json.loads(copied.read(f"artifacts/served/{HANGS}.json"))["failure"]
         for failure in (copied.report("faulty_hang")["failure"], served):
             assert "the worker took longer than timing.worker_limit_seconds = 5 and was ended; raise" in failure
-        assert "or lower serving.max_seconds" in served
+        assert "or lower serving.seconds" in served
 
 
 def test_rows_that_failed_are_named_at_the_end_with_all_that_is_known(faulty: Project) -> None:

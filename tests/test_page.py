@@ -44,9 +44,7 @@ class Report:
         content["serving"] = {**content["serving"], "variants": list(ROWS)}
         params = params_of(replace(run, params=content))
         for number, (name, rate) in enumerate(ROWS.items()):
-            spread = [1.0, 1.01, 0.99] if number else [1.0, 1.02, 0.98]
-            points = [self._process(rate * each, number) for each in spread]
-            (folder / f"{name}.json").write_text(json.dumps(self._served(points, 600.0)), encoding="utf-8")
+            (folder / f"{name}.json").write_text(json.dumps(self._served(rate, number)), encoding="utf-8")
         self.table = run.table
         loads = read_served(ROWS, folder)
         tables = Tables(run.table, build_serving(params, run.table, loads), curves_of(loads))
@@ -61,20 +59,21 @@ class Report:
         self.path.write_text(self.html, encoding="utf-8")
 
     @staticmethod
-    def _process(rate: float, number: int) -> dict[str, Any]:
-        steep = (0.5, 2.0, 8.0) if number == 2 else (0.2, 1.0, 4.0)
-        shares = zip((0.5, 1.0, 1.2), steep, strict=True)
-        points = [made_up.point(rate * share, made_up.BUDGET_MS * late) for share, late in shares]
-        return {
-            **made_up.report([rate], 600.0)["processes"][0],
-            "points": points,
-            "peak_host_mib": 200.0 + 300 * number,
-        }
-
-    @staticmethod
-    def _served(processes: list[dict[str, Any]], closed_loop_per_s: float) -> dict[str, Any]:
-        numbered = [{**process, "process": number} for number, process in enumerate(processes)]
-        return {**made_up.report([1.0], closed_loop_per_s), "processes": numbered}
+    def _served(rate: float, number: int) -> dict[str, Any]:
+        """Return trials at half of a rate, then around it, in turn."""
+        spread = 0.01 if number else 0.02
+        low, high, far = (0.5, 2.0, 8.0) if number == 2 else (0.2, 1.0, 4.0)
+        made = made_up.report([rate] * 2, 600.0)
+        trials = [made_up.point(rate / 2, made_up.BUDGET_MS * low)]
+        for turn in range(10):
+            share, late = ((1.0, high), (1.1, high * (far / high) ** 0.5))[turn % 2]
+            sent = rate * share * (1 + spread * (turn % 3 - 1))
+            trials.append(made_up.point(rate * share, made_up.BUDGET_MS * late) | {"sent_per_s": sent})
+        trials.append(made_up.point(rate * 1.2, made_up.BUDGET_MS * far))
+        numbered = [{**each, "number": place + 1} for place, each in enumerate(trials)]
+        for turn, process in enumerate(made["processes"]):
+            process.update(points=numbered[turn::2], peak_host_mib=200.0 + 300 * number)
+        return made
 
     def render(self, context: Context | None = None, is_incomplete: bool = False) -> str:
         shown = replace(self.shown, context=context or self.context)

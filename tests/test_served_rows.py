@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import pytest
 from conftest import Project, shim
 
 from bench.core.params import load_params
-from bench.core.progress import Steps
 from bench.serving import coordinator
-from bench.serving.coordinator import ServingRounds, served_report
+from bench.serving.coordinator import served_report
+from bench.serving.passes import LoadPasses
 from bench.timing.repro import UNKNOWN, Place
 
 KEY = "ort_cpu_fp32"
@@ -41,7 +42,7 @@ def test_the_first_table_says_how_many_requests_a_second_a_row_holds(measured: P
     assert float(row["requests_per_s"]) > 0
     assert float(row["null_per_s"]) > 0
     assert float(row["mean_batch"]) >= 1
-    assert int(float(row["requests"])) > 459
+    assert int(float(row["requests"])) > 153
     titles = [line for line in measured.read("results/summary_table.md").splitlines() if line.startswith("## ")]
     assert titles[0] == "## Requests per second within the latency budget"
     metrics = json.loads(measured.read(f"metrics/variants/{KEY}.json"))
@@ -55,15 +56,25 @@ def test_the_first_table_says_how_many_requests_a_second_a_row_holds(measured: P
 
 def test_what_was_sent_is_kept_with_every_rate(measured: Project) -> None:
     report = json.loads(measured.read(f"artifacts/served/{KEY}.json"))
-    [process] = report["processes"]
-    assert process["single_stream"]["queries"] >= 10
-    assert process["offline"]["per_s"] > 0
-    for point in process["points"]:
-        assert point["queries"] >= 459 or point["is_overloaded"]
+    first, *others = report["processes"]
+    assert first["single_stream"]["queries"] >= 10
+    assert first["offline"]["per_s"] > 0
+    assert not any("offline" in each for each in others)
+    points = [point for process in report["processes"] for point in process["points"]]
+    for point in points:
+        assert point["queries"] >= 153 or point["is_overloaded"]
         assert point["keeps"] == (not point["is_overloaded"] and point["p99_ms"] <= report["budget_ms"])
         assert 1 <= point["mean_batch"] <= report["max_batch"]
     assert report["replayed_batches"] > 0
-    assert process["late_captures"] == 0
+    assert all(process["late_captures"] == 0 for process in report["processes"])
+    passes = {each["number"] for each in report["session"]["passes"]}
+    assert {point["number"] for point in points} <= passes
+
+
+def test_the_processes_of_a_row_take_turns(measured: Project) -> None:
+    report = json.loads(measured.read(f"artifacts/served/{KEY}.json"))
+    turns = {point["number"]: each["process"] for each in report["processes"] for point in each["points"]}
+    assert [turns[number] for number in sorted(turns)] == [number % 2 for number in range(len(turns))]
 
 
 def test_a_budget_that_no_request_can_meet_is_said_to_be_over_it_without_a_try(measured_copy: Project) -> None:
@@ -76,10 +87,10 @@ def test_a_budget_that_no_request_can_meet_is_said_to_be_over_it_without_a_try(m
 
 
 def test_a_rate_that_would_take_too_long_is_not_tried(measured_copy: Project) -> None:
-    measured_copy.set_params(changed(max_seconds=0.001))
+    measured_copy.set_params(changed(minutes=0.00001))
     row = serve(measured_copy)
     assert row["status"] == "skipped"
-    assert "more than serving.max_seconds = 0.001" in row["reason"]
+    assert "6 trials more than serving.minutes = 1e-05" in row["reason"]
 
 
 def test_without_loadgen_rows_are_skipped_with_the_reason(measured_copy: Project) -> None:
@@ -105,11 +116,11 @@ def test_no_row_need_be_served(measured_copy: Project) -> None:
     assert not (measured_copy.folder / "artifacts/served" / f"{KEY}.json").exists()
 
 
-def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
+def test_ctrl_c_ends_the_load_and_what_was_cut_short_is_reported_and_served_again(
     measured_copy: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = "torch_cpu_fp32"
-    measured_copy.set_params(changed(variants=[KEY, other]))
+    other = "ort_cpu_int8"
+    measured_copy.set_params(changed(variants=[KEY, other], minutes=5))
     monkeypatch.chdir(measured_copy.folder)
     for name, value in measured_copy.environment.items():
         monkeypatch.setenv(name, value)
@@ -117,17 +128,25 @@ def test_an_interrupt_keeps_the_rows_whose_rounds_were_complete(
     monkeypatch.setattr(coordinator, "current_request", lambda: UNKNOWN)
     monkeypatch.setattr(Place, "is_due", lambda *_arguments: True)
 
-    class Interrupted(ServingRounds):
-        def run(self) -> Any:
-            with Steps("round 1", total=1) as self.steps:
-                for _key, result in self.run_round(0, [KEY]):
-                    assert result.is_measured()
-            raise KeyboardInterrupt
+    class Interrupted(LoadPasses):
+        def _run_pass(self, number: int, began: float) -> None:
+            super()._run_pass(number, began)
+            if number == 2:
+                signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(coordinator, "ServingRounds", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        served_report(other, params)
-    assert not Path(f"artifacts/rounds/serve/{other}.json").exists()
+    monkeypatch.setattr(coordinator, "LoadPasses", Interrupted)
+    taken = served_report(other, params)
     kept = json.loads(Path(f"artifacts/rounds/serve/{KEY}.json").read_text(encoding="utf-8"))["report"]
-    assert kept["status"] == "measured"
-    assert kept["processes"][0]["points"]
+    for report in (taken.as_dict(), kept):
+        assert report["status"] == "measured"
+        assert [point["number"] for each in report["processes"] for point in each["points"]] == [1, 2]
+        assert report["session"]["cut_short"] == "cut short by Ctrl-C"
+        assert "null" not in report["session"]
+    for key, report in ((other, taken.as_dict()), (KEY, kept)):
+        Path(f"artifacts/served/{key}.json").write_text(json.dumps(report), encoding="utf-8")
+    for stage in ("summarize", "render"):
+        measured_copy.script(f"stages/{stage}.py")
+    assert "cut short by Ctrl-C" in measured_copy.read("results/summary_table.md")
+    told = measured_copy.script("stages/check_rows.py").stdout
+    assert f"cut short, and served again by the next `dvc repro`: {KEY}, {other}" in told
+    assert not Path(f"artifacts/served/{KEY}.json").exists()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,18 @@ import pytest
 
 from bench.core.errors import WorkerError
 from bench.core.model_inputs import AnyBatch, Padding
-from bench.core.reports import LoadedProcess
+from bench.core.reports import RatePoint
 from bench.inputs.encoded import Encoded
 from bench.runtimes.base.session import Logits
 from bench.serving import load as load_generator
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
 from bench.serving.load import Load, answer, read_log, send
-from bench.serving.search import HIGHEST, LOWEST, Grid, expected_rate, search
-from bench.statistics.rate_curve import Crossing, Point, crossing, latency_at, shows_p99
-from bench.summary.serving import confirmed, points_of
+from bench.serving.passes import LoadPasses, LoadPlan
+from bench.serving.search import FARTHEST, Search, expected_rate, place_of, rate_at
+from bench.statistics.blocks import Panel
+from bench.statistics.rate_curve import Crossing, Point, Straddle, crossing, curve_of, latency_at, shows_p99, straddles
+from bench.summary.serving import confirmed
 
 
 class Arriving:
@@ -93,30 +97,187 @@ def test_requests_that_waited_while_a_batch_ran_wait_no_longer_than_the_delay() 
     ]
 
 
+def tried(search: Search, meets: Callable[[int], bool], most: int = 100) -> list[int]:
+    """Return the places of a search until two neighbours are known, of which one meets the SLO."""
+    places: list[int] = []
+    while not search.is_bracketed and len(places) < most:
+        places.append(search.place)
+        search.tell(meets(search.place))
+    return places
+
+
 @pytest.mark.parametrize("edge", [-30, -3, 0, 1, 2, 5, 30])
 @pytest.mark.parametrize("start", [-8, 0, 6])
-def test_a_search_ends_between_the_last_rate_that_keeps_the_budget_and_the_next(edge: int, start: int) -> None:
-    tried = search(lambda place: place <= edge, start, most=100)
-    assert {edge, edge + 1} <= set(tried)
-    assert len(tried) == len(set(tried)) <= 14
+def test_a_search_finds_the_last_rate_that_meets_the_slo_and_the_next(edge: int, start: int) -> None:
+    found = tried(Search(start), lambda place: place <= edge)
+    assert {edge, edge + 1} <= set(found)
+    assert len(found) == len(set(found)) <= 14
+
+
+def test_after_it_a_search_goes_up_and_down() -> None:
+    search = Search(0)
+    tried(search, lambda place: place <= 3)
+    later = []
+    for _ in range(6):
+        later.append(search.place)
+        search.tell(search.place <= 3)
+    assert set(later) == {3, 4}
+
+
+def test_a_search_begins_anew_where_what_a_row_holds_has_moved_far_away() -> None:
+    search = Search(0)
+    tried(search, lambda place: place <= 3)
+    later = []
+    for _ in range(14):
+        later.append(search.place)
+        search.tell(search.place <= -20)
+    assert set(later[-2:]) == {-20, -19}
 
 
 def test_a_search_that_never_finds_an_edge_ends_at_the_ends_of_the_grid() -> None:
-    assert min(search(lambda _: False, 0, most=100)) == LOWEST
-    assert max(search(lambda _: True, 0, most=100)) == HIGHEST
-    assert max(search(lambda _: True, 3, most=100, highest=3)) == 3
+    never, always, up_to_three = Search(0), Search(0), Search(0, highest=3)
+    assert tried(never, lambda _: False)[-1] == -FARTHEST
+    assert tried(always, lambda _: True)[-1] == FARTHEST
+    assert tried(up_to_three, lambda _: True)[-1] == 3
+    assert never.is_over
+    assert always.is_over
+    assert up_to_three.is_over
 
 
-def test_a_search_in_a_hurry_goes_on_until_a_rate_keeps_the_budget() -> None:
-    tried = search(lambda place: place <= -10, 0, most=100, may_go_on=lambda is_kept: not is_kept)
-    assert [place <= -10 for place in tried] == [False] * (len(tried) - 1) + [True]
-    assert len(search(lambda _: False, 0, most=4, may_go_on=lambda is_kept: not is_kept)) == 4
+def test_places_of_the_grid_lie_a_tenth_apart_and_are_the_same_for_all_rows() -> None:
+    assert rate_at(place_of(100.0) + 1) / rate_at(place_of(100.0)) == pytest.approx(1.1)
+    assert [place_of(rate_at(place)) for place in (-20, 0, 7)] == [-20, 0, 7]
 
 
-def test_places_of_a_grid_lie_a_tenth_apart() -> None:
-    grid = Grid(100.0)
-    assert grid.rate(1) == pytest.approx(110)
-    assert [grid.place(grid.rate(place)) for place in (-20, 0, 7)] == [-20, 0, 7]
+@dataclass
+class MadeUp:
+    """Rows whose p99 rises steeply with the rate, on a machine whose state and clock are made up.
+
+    `holds`: the rate of each at which p99 is the budget.  A rate a third above it is overload.
+    """
+
+    holds: dict[str, float]
+    budget_ms: float = 10.0
+    noise: float = 0.1
+    trial_seconds: float = 1.0
+    unable: set[str] = field(default_factory=set)
+    not_whole: set[int] = field(default_factory=set)
+    now: float = 0.0
+    sent: list[tuple[int, str, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(1)
+
+    def begin_pass(self) -> None:
+        self.state = 0.03 * self.rng.standard_normal()
+
+    def is_whole(self, number: int) -> bool:
+        return number not in self.not_whole
+
+    def ends(self, _name: str, per_s: float, _seed: int) -> dict[str, Any]:
+        return {"single_stream": {}, "offline": {"per_s": 3 * per_s}}
+
+    def rate(self, name: str, number: int, per_s: float, seed: int) -> dict[str, Any] | None:
+        self.now += self.trial_seconds
+        self.sent.append((number, name, seed))
+        if name in self.unable:
+            return None
+        beyond = math.log(per_s / self.holds[name]) + self.state + self.noise / 6 * self.rng.standard_normal()
+        p99_ms = self.budget_ms * math.exp(6 * beyond)
+        made = point(per_s, p99_ms=p99_ms, is_overloaded=beyond > math.log(4 / 3)).model_dump()
+        return made | {"keeps": p99_ms <= self.budget_ms}
+
+    def passes(self, seconds: float, **more: Any) -> LoadPasses:
+        expected = {name: 1.6 * rate for name, rate in self.holds.items()}
+        plan = LoadPlan(expected, self.budget_ms, seconds, margin=0.02, target=0.05, seed=3)
+        return LoadPasses(plan, self, clock=lambda: self.now, **more)
+
+
+def point(rate: float, number: int = 0, **more: Any) -> RatePoint:
+    """Return a trial of a rate that met its budget."""
+    common = {"is_overloaded": False, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "keeps": True, "late": 0}
+    common |= {"mean_batch": 1.0, "busy_share": 0.5, "queries": 153, "sent_per_s": rate}
+    return RatePoint.model_validate({**common, "rate": rate, "number": number, **more})
+
+
+def test_up_and_down_gives_the_rate_that_rows_hold_and_their_ratio_within_its_interval() -> None:
+    inside = ratios = 0
+    for seed in range(20):
+        machine = MadeUp({"a": 100.0 * 1.03**seed, "b": 77.0})
+        machine.rng = np.random.default_rng(seed)
+        passes = machine.passes(seconds=60.0)
+        passes._look = lambda: None  # type: ignore[method-assign]  # whatever is decided early
+        passes.run()
+        found = [straddles(passes.rows[name].points, 10.0) for name in "ab"]
+        panel = Panel([{0: {number: 1 / each.per_s for number, each in own.items()}} for own in found])
+        ours, _ = panel.levels()
+        again, ratio = ours.of_another_run(), panel.compared(1, 0)
+        assert again
+        assert ratio
+        inside += again.low <= 1 / machine.holds["a"] <= again.high
+        limits = ratio.interval()
+        ratios += limits.low <= machine.holds["a"] / 77.0 <= limits.high
+        assert 1 / ours.value == pytest.approx(machine.holds["a"], rel=0.04)
+    assert inside >= 19
+    assert ratios >= 17
+
+
+def test_all_rows_of_a_pass_get_the_same_arrivals_in_random_order() -> None:
+    machine = MadeUp({"a": 50.0, "b": 70.0, "c": 90.0})
+    machine.passes(seconds=30.0).run()
+    by_pass: dict[int, list[tuple[str, int]]] = {}
+    for number, name, seed in machine.sent:
+        by_pass.setdefault(number, []).append((name, seed))
+    assert len({seed for own in by_pass.values() for _, seed in own}) == len(by_pass)
+    assert all(len({seed for _, seed in own}) == 1 for own in by_pass.values())
+    assert len({tuple(name for name, _ in own) for own in by_pass.values() if len(own) == 3}) > 1
+
+
+def test_a_row_that_is_surely_not_the_best_stops_and_all_stop_once_it_is_decided() -> None:
+    machine = MadeUp({"a": 100.0, "b": 98.0, "slow": 30.0}, noise=0.3)
+    passes = machine.passes(seconds=300.0)
+    passes.run()
+    trials = {name: len(row.points) for name, row in passes.rows.items()}
+    assert len(straddles(passes.rows["slow"].points, 10.0)) >= 4
+    assert trials["slow"] < trials["a"]
+    lonely = MadeUp({"a": 100.0, "slow": 30.0})
+    lonely.passes(seconds=300.0).run()
+    assert lonely.now < 60
+
+
+def test_a_row_that_gives_nothing_more_leaves_the_others() -> None:
+    machine = MadeUp({"a": 50.0, "broken": 70.0}, unable={"broken"})
+    passes = machine.passes(seconds=20.0)
+    passes.run()
+    assert len(passes.rows["a"].points) > 4
+    assert passes.rows["broken"].points == []
+
+
+def test_a_pass_in_which_the_clock_was_set_is_sent_again() -> None:
+    machine = MadeUp({"a": 50.0}, not_whole={2, 3})
+    passes = machine.passes(seconds=20.0)
+    passes.run()
+    numbers = [each.number for each in passes.rows["a"].points]
+    assert numbers[:3] == [1, 4, 5]
+    assert {number for number, _, _ in machine.sent} > {2, 3}
+    never = MadeUp({"a": 50.0}, not_whole={0})
+    none = never.passes(seconds=20.0)
+    none.run()
+    assert none.rows["a"].points == []
+
+
+def test_time_and_ctrl_c_end_the_passes_and_patience_lasts_until_a_rate_met_the_slo() -> None:
+    machine = MadeUp({"a": 50.0, "b": 50.0})
+    machine.passes(seconds=8.0).run()
+    assert machine.now == pytest.approx(8.0, abs=2)
+    cut = MadeUp({"a": 50.0, "b": 50.0})
+    cut.passes(seconds=300.0, is_cut=lambda: cut.now >= 5).run()
+    assert cut.now == 5
+    far = MadeUp({"a": 50.0})
+    passes = far.passes(seconds=3.0)
+    far.holds["a"] = 1.0
+    passes.run()
+    assert [each.keeps for each in passes.rows["a"].points] == [False] * 6 + [True]
 
 
 def test_the_first_rate_is_below_what_the_batches_can_do_and_grows_with_the_budget() -> None:
@@ -355,31 +516,33 @@ def test_a_latency_is_told_only_between_rates_that_were_tried() -> None:
     assert latency_at(points, 90.0, "p99_ms", alone_ms=1.0) is None
 
 
-def process(*points: tuple[float, float, int, int]) -> LoadedProcess:
-    """Return a serving process of (rate asked for, rate sent, requests, late ones)."""
-    common = {"is_overloaded": False, "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "keeps": True}
-    common |= {"mean_batch": 1.0, "busy_share": 0.5}
-    names = ("rate", "sent_per_s", "queries", "late")
-    made = [{**common, **dict(zip(names, point, strict=True))} for point in points]
-    return LoadedProcess.model_validate({"process": 0, "points": made, "late_captures": 0})
+def test_two_trials_in_a_row_at_neighbouring_rates_straddle_what_a_row_holds() -> None:
+    late = {"keeps": False, "p99_ms": 20.0}
+    trials = [point(100.0, 1, p99_ms=5.0), point(110.0, 2, **late), point(100.0, 3, p99_ms=10.0)]
+    found = straddles(trials, 10.0)
+    assert {number: round(each.per_s, 6) for number, each in found.items()} == {2: round(math.sqrt(11000), 6), 3: 100.0}
+    assert not any(each.is_cliff for each in found.values())
+    assert straddles([trials[0], point(130.0, 2, **late)], 10.0) == {}, "too far apart"
+    assert straddles([trials[0], point(110.0, 2)], 10.0) == {}
+    overloaded = point(110.0, 2, keeps=False, is_overloaded=True, p99_ms=1.0)
+    assert straddles([point(100.0, 1, sent_per_s=101.0), overloaded], 10.0) == {2: Straddle(101.0, True)}
 
 
-def test_requests_of_all_processes_together_show_a_p99() -> None:
-    three = [process((100.0, 100.0, 153, 0)), process((100.0, 110.0, 153, 0)), process((110.0, 120.0, 153, 0))]
+def test_all_trials_of_a_rate_are_one_point_of_the_curve() -> None:
+    trials = [point(100.0, 1, sent_per_s=90.0, p99_ms=2.0), point(100.0, 4, sent_per_s=111.0, p99_ms=8.0)]
+    stall = point(100.0, 5, is_overloaded=True, p99_ms=1e4)
+    [one] = curve_of([*trials, stall])
+    assert (one.rate, one.p99_ms) == pytest.approx((math.sqrt(90 * 111), 4.0))
+    assert not one.is_overloaded
+    [two] = curve_of([trials[0], stall, stall])
+    assert two.is_overloaded
+
+
+def test_requests_of_all_trials_at_a_rate_show_a_p99() -> None:
+    three = [point(100.0, sent_per_s=sent) for sent in (100.0, 110.0, 120.0)]
     assert confirmed(three) == pytest.approx(459 / (153 / 100 + 153 / 110 + 153 / 120))
     assert confirmed(three[:2]) is None
-    three[0].points[0].late = 1
-    assert confirmed(three) is None
-
-
-def test_a_process_that_was_tried_at_lower_rates_alone_shows_nothing_of_a_higher_one() -> None:
-    far = process((100.0, 100.0, 459, 0), (110.0, 110.0, 1000, 0))
-    near = process((100.0, 100.0, 459, 0))
-    assert confirmed([far, far]) == pytest.approx(110.0)
-    assert confirmed([far, near]) == pytest.approx(100.0)
-    near.points[0].is_overloaded = True
-    assert confirmed([far, near]) is None
-
-
-def test_a_rate_counts_as_it_was_sent() -> None:
-    assert [point.rate for point in points_of(process((100.0, 113.0, 153, 0)))] == [113.0]
+    assert confirmed([*three, point(110.0)]) == confirmed(three), "too few at the higher rate"
+    assert confirmed([*three, point(110.0, queries=1000)]) == pytest.approx(110.0)
+    assert confirmed([*three, point(100.0, late=1)]) is None
+    assert confirmed([*three, point(100.0, is_overloaded=True)]) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,8 @@ from bench.findings.models import Served
 from bench.findings.served import served
 from bench.report.document import plain
 from bench.report.words import serve_with
-from bench.summary.serving import build_serving, compare_served, read_served, read_serving
+from bench.runs.recorded_runs import RecordedRun
+from bench.summary.serving import build_serving, compare_served, read_served, read_serving, with_rates
 from bench.summary.table_file import write_table
 
 BUDGET_MS = 10.0
@@ -55,23 +57,31 @@ def point(rate: float, p99_ms: float, **more: Any) -> dict[str, Any]:
     }
 
 
-def around(rate: float) -> list[dict[str, Any]]:
-    """Return points whose p99 is the budget at `rate`."""
-    return [point(rate * 0.9, BUDGET_MS / 2), point(rate / 0.9, BUDGET_MS * 2)]
+def around(rates: list[float], steep: float = 2.0) -> list[dict[str, Any]]:
+    """Return trials, one met and one missed in turn, of which each two straddle a rate: p99 is the budget there."""
+    edge = geometric_mean(rates)
+    met, missed = edge / 1.05, edge * 1.05
+    points = []
+    for number, rate in enumerate(rates):
+        moved = (met if number % 2 else missed) * (rate / edge)
+        own = point(met if number % 2 else missed, BUDGET_MS / steep if number % 2 else BUDGET_MS * steep)
+        points.append({**own, "sent_per_s": moved, "number": number + 1})
+    return points
 
 
 def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6, **more: Any) -> dict[str, Any]:
+    points = around(rates)
+    ends = {
+        "single_stream": {**point(1.0, 2.0), "p50_ms": 1.0, "p95_ms": 1.5},
+        "offline": {**point(rates[0], 1.0), "per_s": geometric_mean(rates)},
+    }
     processes = [
-        {
-            "process": number,
-            "points": around(rate),
-            "single_stream": {**point(1.0, 2.0), "p50_ms": 1.0, "p95_ms": 1.5},
-            "offline": {**point(rate, 1.0), "per_s": rate},
-            "late_captures": 0,
-        }
-        for number, rate in enumerate(rates)
+        {"process": turn, "points": points[turn::2], "late_captures": 0, **(ends if turn == 0 else {})}
+        for turn in range(2)
     ]
-    null = {"status": "measured", "points": around(null_per_s)}
+    null = {"status": "measured", "points": around([null_per_s] * 2)}
+    condition = {"seconds": 1.0, "other_load_cores": 0.0, "quota_throttled_seconds": 0.0, "host_loop_ms": 1.0}
+    passes = [{"number": each["number"], **condition} for each in points]
     return {
         "status": "measured",
         "processes": processes,
@@ -80,10 +90,16 @@ def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6
         "max_delay_ms": 0,
         "instances": 1,
         "closed_loop_per_s": closed_loop_per_s,
-        "session": {"id": "1.000", "seed": 1, "null": null},
+        "session": {"id": "1.000", "seed": 1, "null": null, "passes": passes},
         "requests": 5000,
         **more,
     }
+
+
+def trials(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the trials of a report in their order, to be changed."""
+    found = [each for process in content["processes"] for each in process["points"]]
+    return sorted(found, key=lambda each: int(each["number"]))
 
 
 def table(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
@@ -92,8 +108,9 @@ def table(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> pd.Dat
     return build_serving(params(), SUMMARY, read_served([FIRST, SECOND], folder))
 
 
-STEADY = [1000.0, 1010.0, 990.0, 1005.0]
+STEADY = [1000.0, 1010.0, 990.0, 1005.0, 995.0, 1008.0, 992.0, 1000.0]
 HALF = [each / 2 for each in STEADY]
+RESTLESS = [1000.0, 600.0, 1500.0, 700.0, 1400.0, 800.0, 1300.0, 900.0]
 
 
 def seen(rows: pd.DataFrame) -> Served:
@@ -114,28 +131,64 @@ def claimed(rows: pd.DataFrame) -> str:
     return str(results[CLAIM])
 
 
-def test_the_rate_is_the_mean_of_the_processes_with_an_interval_for_another_run(tmp_path: Path) -> None:
+def test_the_rate_is_the_mean_of_what_trials_straddle_with_an_interval_for_another_run(tmp_path: Path) -> None:
     rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0)).set_index("variant")
     first = rows.loc[FIRST]
-    assert first.requests_per_s == pytest.approx(1001.2, rel=1e-3)
+    assert first.estimates == len(STEADY) - 1
+    assert first.requests_per_s == pytest.approx(1000, rel=5e-3)
     assert first.requests_per_s_low < first.requests_per_s < first.requests_per_s_high
     assert first.closed_loop_peak_share == pytest.approx(1.0, rel=0.01)
     assert first.cost_per_million_requests == pytest.approx(1.0, rel=0.01)
-    assert first.confirmed_per_s == pytest.approx(0.9 * 990, rel=0.03)
+    assert first.confirmed_per_s == pytest.approx(1000 / 1.05, rel=0.02)
 
 
-def test_the_first_row_holds_surely_more_where_processes_agree_and_not_where_they_do_not(tmp_path: Path) -> None:
+def test_the_first_row_holds_surely_more_where_passes_agree_and_not_where_they_do_not(tmp_path: Path) -> None:
     sure = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
     first, second = sure.itertuples()
     assert compare_served(first, second).verdict == "faster"
+    assert compare_served(first, second).value == pytest.approx(2.0, rel=0.01)
     assert [row.vs_best.verdict for row in seen(sure).rows if row.vs_best] == ["slower"]
-    unsure = table(tmp_path, report([1000.0, 600.0, 1500.0], 2000.0), report([500.0, 1100.0, 800.0], 1000.0))
+    unsure = table(tmp_path, report(RESTLESS, 2000.0), report([each * 0.8 for each in reversed(RESTLESS)], 1000.0))
     first, second = unsure.itertuples()
     assert compare_served(first, second).verdict == "inconclusive"
     assert [row.vs_best.verdict for row in seen(unsure).rows if row.vs_best] == ["inconclusive"]
 
 
-def test_rows_of_other_rounds_are_not_compared(tmp_path: Path) -> None:
+def test_what_a_whole_pass_met_does_not_count_against_a_ratio(tmp_path: Path) -> None:
+    half = [each / 2 for each in RESTLESS]
+    first, second = table(tmp_path, report(RESTLESS, 2000.0), report(half, 1000.0)).itertuples()
+    assert compare_served(first, second).verdict == "faster"
+
+
+def test_a_row_of_few_trials_has_a_rate_and_no_interval(tmp_path: Path) -> None:
+    first, second = table(tmp_path, report(STEADY[:3], 2000.0), report(HALF, 1000.0)).itertuples()
+    assert first.requests_per_s == pytest.approx(1000, rel=0.02)
+    assert pd.isna(first.requests_per_s_low)
+    assert compare_served(first, second).reason == "too few trials"
+
+
+def test_a_row_whose_trials_straddle_nothing_has_the_rate_of_its_curve(tmp_path: Path) -> None:
+    wide = report(STEADY, 2000.0)
+    for number, each in enumerate(trials(wide)):
+        each.update(point(500.0, 2.5) if number % 2 else point(2000.0, 40.0), number=number + 1)
+    row = table(tmp_path, wide, report(HALF, 1000.0)).set_index("variant").loc[FIRST]
+    assert row.estimates == 0
+    assert row.requests_per_s == pytest.approx(1000, rel=0.01)
+
+
+def test_rows_that_were_served_in_rounds_keep_their_figures_and_are_not_compared() -> None:
+    kept = RecordedRun.read(ROOT / "runs/cpu-2")
+    first, second, *_ = sorted(kept.serving[kept.serving["status"] == "measured"].itertuples(), key=_per_s)
+    assert first.requests_per_s_low < first.requests_per_s < first.requests_per_s_high
+    found = compare_served(first, second)
+    assert (found.verdict, found.reason) == ("inconclusive", "served in rounds, by an earlier version")
+
+
+def _per_s(row: Any) -> float:
+    return -float(row.requests_per_s)
+
+
+def test_rows_of_other_passes_are_not_compared(tmp_path: Path) -> None:
     apart = report(HALF, 1000.0)
     apart["session"]["id"] = "2.000"
     first, second = table(tmp_path, report(STEADY, 2000.0), apart).itertuples()
@@ -166,8 +219,7 @@ def test_a_row_near_the_generator_ceiling_is_marked(tmp_path: Path) -> None:
 
 def test_closed_loop_peak_is_that_of_the_same_processes(tmp_path: Path) -> None:
     faster = report(STEADY, 500.0)
-    for process in faster["processes"]:
-        process["offline"]["per_s"] *= 1.25
+    faster["processes"][0]["offline"]["per_s"] *= 1.25
     rows = table(tmp_path, faster, report(HALF, 1000.0)).set_index("variant")
     assert rows.loc[FIRST].closed_loop_peak_share == pytest.approx(0.8, rel=0.01)
     assert rows.loc[FIRST].requests_per_s > rows.loc[FIRST].closed_loop_per_s
@@ -175,8 +227,7 @@ def test_closed_loop_peak_is_that_of_the_same_processes(tmp_path: Path) -> None:
 
 def test_a_queue_before_a_request_alone_is_remarked() -> None:
     slow = report(STEADY, 2000.0)
-    for process in slow["processes"]:
-        process["single_stream"]["p50_ms"] = 3.3
+    slow["processes"][0]["single_stream"]["p50_ms"] = 3.3
     batch_1 = summary_table(row(FIRST, 1, (1.0, 1.1, 1.2)))
     served_rows = {key: Report.model_validate(each) for key, each in ((FIRST, slow), (SECOND, report(HALF, 1000.0)))}
     rows = build_serving(params(), batch_1, served_rows)
@@ -185,45 +236,47 @@ def test_a_queue_before_a_request_alone_is_remarked() -> None:
     assert value == pytest.approx(3.0)
 
 
-def test_a_process_that_keeps_the_budget_nowhere_leaves_the_row_without_a_rate(tmp_path: Path) -> None:
-    lost = report(STEADY, 2000.0)
-    lost["processes"][1]["points"] = [point(300.0, 50.0), point(30.0, 11.0)]
+def test_a_row_that_meets_the_budget_nowhere_says_down_to_which_rate_it_was_tried(tmp_path: Path) -> None:
+    lost = report(STEADY[:2], 2000.0)
+    for each, (rate, p99_ms) in zip(trials(lost), ((300.0, 50.0), (30.0, 11.0)), strict=True):
+        each.update(point(rate, p99_ms))
     rows = table(tmp_path, lost, report(HALF, 1000.0)).set_index("variant")
     assert rows.loc[FIRST].status == "over_budget"
-    assert rows.loc[FIRST].reason == (
-        "holds no rate within 10 ms: 1 of 4 processes kept it at none that was tried, down to 30.0/s"
-    )
+    assert rows.loc[FIRST].reason == "holds no rate within 10 ms: it was kept at none that was tried, down to 30.0/s"
     assert rows.loc[SECOND].status == "measured"
 
 
-def test_a_budget_that_is_kept_above_a_rate_that_misses_it_is_told_with_both(tmp_path: Path) -> None:
-    mixed = report(STEADY, 2000.0)
-    mixed["processes"][0]["points"] = [point(2000.0, 12.0), point(4000.0, 9.0)]
-    mixed["processes"][1]["points"] = [point(3000.0, 12.0)]
-    mixed["processes"][2]["points"] = [point(2000.0, 50.0, is_overloaded=True), point(5000.0, 9.0)]
+@pytest.mark.parametrize(("more", "seen_there"), [({}, "p99 12.00 ms"), ({"is_overloaded": True}, "overloaded")])
+def test_a_budget_that_is_kept_above_a_rate_that_misses_it_is_told_with_both(
+    more: dict[str, Any], seen_there: str, tmp_path: Path
+) -> None:
+    mixed = report(STEADY[:2], 2000.0)
+    low, high = trials(mixed)
+    low.update(point(2000.0, 12.0, **more))
+    high.update(point(4000.0, 9.0))
     reason = table(tmp_path, mixed, report(HALF, 1000.0)).set_index("variant").loc[FIRST].reason
-    assert "1 of 4 processes kept it at 4000/s (p99 9.00 ms), not at 2000/s (p99 12.00 ms)" in reason
-    assert "1 of 4 processes kept it at 5000/s (p99 9.00 ms), not at 2000/s (overloaded)" in reason
-    assert "1 of 4 processes kept it at none that was tried, down to 3000/s" in reason
+    assert f"it was kept at 4000/s (p99 9.00 ms), not at 2000/s ({seen_there})" in reason
 
 
 def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path) -> None:
     cliff, least = report(STEADY, 2000.0), report(HALF, 1000.0)
-    for process in cliff["processes"]:
-        process["points"][1]["is_overloaded"] = True
-    least["processes"][0]["points"].pop()
+    for each in trials(cliff):
+        each["is_overloaded"] = not each["keeps"]
     for process in least["processes"]:
         process["late_captures"] = 2
+    for number, each in enumerate(trials(least)):
+        each.update(point(500.0 * 1.1**number, 5.0))
     assert kinds(seen(table(tmp_path, cliff, least))) == {
-        FIRST: [("saturates", None)],
         SECOND: [("lower bound", None), ("late captures", 2.0)],
+        FIRST: [("saturates", None)],
     }
 
 
 def test_the_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0))
     write_table(rows, tmp_path / "serving.csv")
-    again = read_serving(tmp_path / "serving.csv")
+    served_rows = read_served([FIRST, SECOND], tmp_path)
+    again = with_rates(read_serving(tmp_path / "serving.csv"), served_rows, 0.02)
     assert seen(again) == seen(rows)
 
 

@@ -43,7 +43,6 @@ MADE_WITH = {"download": {"model", "dataset"}, "export_onnx": {"export", "sequen
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 """A count that some machine can meet: a larger number is a slip of the finger."""
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
-Processes = Annotated[int, Field(ge=1, le=1_000)]
 DAY_SECONDS = 86_400
 Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]
@@ -200,10 +199,8 @@ class Serving(Section):
     max_batch: dict[Device, BatchSize]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
     instances: Annotated[int, Field(ge=1, le=64)]
-    processes: Processes
-    points: Annotated[int, Field(ge=2, le=1000)]
+    minutes: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
     seconds: PositiveSeconds
-    max_seconds: PositiveSeconds
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 

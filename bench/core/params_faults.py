@@ -10,14 +10,14 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from bench.core.files import shortened
 
-MINUTES = "timing.minutes says how long a device is timed"
+TIMING = ("processes", "max_processes", "more_rounds_seconds", "min_runs", "min_seconds", "max_seconds")
+SERVING = ("processes", "points", "max_seconds")
 GONE = {
     "int8_by": "graph: onnx/int8_qdq.onnx makes an INT8 engine",
-    **dict.fromkeys(
-        ("processes", "max_processes", "more_rounds_seconds", "min_runs", "min_seconds", "max_seconds"), MINUTES
-    ),
+    **{f"timing.{name}": "timing.minutes says how long a device is timed" for name in TIMING},
+    **{f"serving.{name}": "serving.minutes says how long the rows of a device are tried" for name in SERVING},
 }
-"""Keys of older versions, by their last part, and what took their place."""
+"""Keys of older versions, or their last part, and what took their place."""
 
 ALLOWED = ", allowed: "
 EMPTY = {"dict_type": "a mapping, {} for an empty one", "list_type": "a list, [] for an empty one"}
@@ -28,8 +28,8 @@ SCALARS = {"str": "a text", "bool": "true, false", "int": "a whole number"}
 
 def successor(key: str) -> str:
     """Return what took the place of a key that an older params.yaml may hold, ; empty for any other."""
-    name = key.rpartition(".")[2]
-    return f" of an older version ({GONE[name]})" if name in GONE else ""
+    found = GONE.get(key) or GONE.get(key.rpartition(".")[2])
+    return f" of an older version ({found})" if found else ""
 
 
 def each_once(what: str) -> AfterValidator:

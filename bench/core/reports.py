@@ -237,15 +237,12 @@ class Report(Stored):
 
 
 class LoadFigures(Stored):
-    """What came of one load: requests, batches, and how busy the sessions and the machine were."""
+    """What came of one load: requests, batches, and how busy the sessions and the GPU were."""
 
     queries: Annotated[int, Field(ge=1)]
     mean_batch: Amount
     busy_share: Amount
     tokens_computed: Amount | None = None
-    other_load_cores: Amount | None = None
-    quota_throttled_seconds: Number | None = None
-    host_loop_ms: list[Latency] = []
     gpu: GpuReading | None = None
 
 
@@ -265,11 +262,12 @@ class SingleStream(LoadFigures):
 
 
 class RatePoint(SingleStream):
-    """What a serving process did at one rate; `keeps`: its p99 was within the budget.
+    """One trial of a rate; `number`: of its pass, `keeps`: its p99 was within the budget.
 
     `rate` was asked for, `sent_per_s` came of it: requests at random times, not all of them.
     """
 
+    number: Count = 0
     rate: Latency
     keeps: bool
     late: Count
@@ -277,8 +275,8 @@ class RatePoint(SingleStream):
     answered_per_s: Amount | None = None
 
 
-class LoadedProcess(Stored):
-    """What one serving process did at the rates that it tried."""
+class ServingProcess(Stored):
+    """What one serving process of a row did; both ends of the curve are of the first one."""
 
     process: Count
     points: Annotated[list[RatePoint], Field(min_length=1)]
@@ -286,14 +284,8 @@ class LoadedProcess(Stored):
     late_captures: int
     peak_host_mib: Amount | None = None
     gpu_mib: Number | None = None
-    turn_ns: list[int] = []
-
-
-class ServingProcess(LoadedProcess):
-    """What one serving process of a row did, both ends of the curve with it."""
-
-    single_stream: SingleStream
-    offline: Offline
+    single_stream: SingleStream | None = None
+    offline: Offline | None = None
 
 
 class NoopProcess(Stored):
@@ -302,16 +294,20 @@ class NoopProcess(Stored):
     status: ServingStatus
     reason: str = ""
     points: list[RatePoint] = []
-    first_rate: Latency | None = None
 
 
 class ServingSession(Stored):
-    """The rounds that a row was served in; `null`: the no-op backend beside it, None where it was not run."""
+    """The passes that a row was served in; rounds of an earlier version have none.
+
+    `null`: the no-op backend beside it, None where it was not run.  `cut_short`: why they ended early.
+    """
 
     id: str
     machine: str = ""
     seed: int
     null: NoopProcess | None = None
+    passes: list[PassConditions] = []
+    cut_short: str = ""
 
 
 class Served(Stored):
@@ -335,6 +331,21 @@ class Served(Stored):
     instances: Annotated[int, Field(ge=1)]
     failure: str = ""
     fingerprint: str = ""
+
+    @model_validator(mode="after")
+    def both_ends_are_known(self) -> Self:
+        if self.processes and not any(each.single_stream and each.offline for each in self.processes):
+            raise ValueError("processes: none with single_stream and offline")
+        return self
+
+    def ends(self) -> tuple[SingleStream, Offline]:
+        """Return what came of requests one after another, and of all at once; StopIteration if nothing was."""
+        found = [(each.single_stream, each.offline) for each in self.processes]
+        return next((single, offline) for single, offline in found if single and offline)
+
+    def is_in_passes(self) -> bool:
+        """Tell whether it was served in passes, not in rounds of processes, as by an earlier version."""
+        return self.session is not None and bool(self.session.passes)
 
 
 def rate_text(per_s: float) -> str:

@@ -197,6 +197,7 @@ class ServingRow(VariantRow):
     process_per_s: NotRequired[Numbers]
     budget_ms: NotRequired[Latency]
     requests: NotRequired[Amount]
+    cut_short: NotRequired[str]
 
 
 def _columns(names: str, kind: Any) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def _sustained(row: Any, best: Any) -> Sustained:
 def _remarks(row: Any) -> Iterator[Remark]:
     if (known(row, "generator_share") or 0.0) > GENERATOR_BOUND:
         yield Remark(kind="generator-bound", value=float(row.null_per_s))
+    if cut := known(row, "cut_short"):
+        yield Remark(kind="cut short", value=cut)
     if known(row, "is_cliff"):
         yield Remark(kind="saturates")
     if known(row, "is_least"):

@@ -29,8 +29,8 @@ PADDED = {"longest": "padded to the longest sentence of the batch", "none": "wit
 LOAD_LEGEND = (
     "Requests arrive at random times (Poisson), each with one sentence; latency counts from the scheduled arrival. "
     "A batch is what waits when the last one ends. Requests/s: where the 99th percentile crosses the budget, a mean of "
-    "the processes' own; its 95% interval is for another run. Confirmed: the highest rate whose requests show with 99% "
-    "confidence that at most 1% is over latency. % of closed-loop peak: of what the same processes answer with all "
+    "what trials say; its 95% interval is for another run. Confirmed: the highest rate whose requests show with 99% "
+    "confidence that at most 1% is over latency. % of closed-loop peak: of what the same process answers with all "
     "requests at once (Offline). Vs best: the ratio with its interval, for all pairs of rows together."
 )
 ALONE = (

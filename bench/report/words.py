@@ -93,8 +93,8 @@ MORE = {"faster": "more", "slower": "fewer", "tie": "as many", "inconclusive": "
 """What a verdict on two rates is called."""
 REMARKS: dict[str, Callable[[Any], str]] = {
     "generator-bound": lambda rate: f"generator-bound: the no-op backend sustains {per_second(rate)}/s here",
-    "saturates": lambda _: "saturates: a process was overloaded at its next rate",
-    "lower bound": lambda _: "lower bound: a process met the SLO at every rate that it tried",
+    "saturates": lambda _: "saturates: overloaded at the next rate",
+    "lower bound": lambda _: "lower bound: the SLO was met at every rate that was tried",
     "late captures": lambda shapes: f"{shapes:.0f} shapes captured while serving",
     "queue": lambda times: f"SingleStream takes {ratio(times)} the batch-1 row's p50",
     "cut short": str,

@@ -27,7 +27,7 @@ from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, read_pins, shown_of
 from bench.report.texts import table_blocks
 from bench.summary.comparisons import with_levels
-from bench.summary.serving import Curves, Tables, curves_of, read_serving
+from bench.summary.serving import Curves, Tables, curves_of, read_serving, with_rates
 from bench.summary.table_file import read_summary
 
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
@@ -106,7 +106,7 @@ class RecordedRun:
         else:
             reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}
             table = with_levels(table, reports, params["baselines"])
-        serving = read_serving(folder / SERVING_CSV.name, MEND)
+        serving = with_rates(read_serving(folder / SERVING_CSV.name, MEND), served, params["report"]["margin"])
         lengths, curves = found["lengths"] or {}, curves_of(served)
         return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves, page)
 

@@ -1,46 +1,40 @@
-"""Serve rows together: the first serving stage of a `dvc repro` runs the rounds, the later ones take their report.
-
-In every round each row gets one process.  A row whose processes were all run keeps its report if the rest is
-interrupted.
-"""
+"""Serve rows together: the first serving stage of a `dvc repro` runs the passes, the later ones take their report."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.core.errors import BenchError
 from bench.core.files import shortened, write_json
+from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
 from bench.core.model_inputs import reference_spread
 from bench.core.params import Params, Variant
 from bench.core.paths import EVALUATION, SAMPLES, SERVED
-from bench.core.progress import Steps, log
+from bench.core.progress import log
 from bench.core.reports import NoopProcess, Report, Served, ServingProcess, ServingSession, rate_text
 from bench.core.schemas import ServingStatus, Status, read_environment, read_machine_id, read_provenance
 from bench.inputs.encoded import load_reference
 from bench.machine.lock import timing_lock
-from bench.serving.jobs import NOOP, ServeJob, ServingResult, least_queries
-from bench.serving.rounds import Plan, WorkerRounds, run_in_rounds
-from bench.serving.search import LOWEST, STEP, Grid, expected_rate
+from bench.serving.jobs import LEAST_QUERIES, NOOP, ServingResult
+from bench.serving.passes import LoadPasses, LoadPlan
+from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
+from bench.serving.search import expected_rate
+from bench.statistics.rate_curve import crossing, curve_of
 from bench.timing.coordinator import REASON
 from bench.timing.evidence import contradiction
 from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, current_request, read_report, served_place
-from bench.timing.resident import Row
-from bench.workers.launcher import WorkerProcess
-from bench.workers.protocol import make_job
 
 LOADGEN = "mlcommons_loadgen"
 NO_LOADGEN = (
     "mlcommons-loadgen is not installed; there are wheels for Linux and Windows on x86-64 and macOS on arm64, "
     "for Python 3.11 to 3.13"
 )
-ABOVE_ALL = 1.25
-"""Of the most that a row does, with and without load: a no-op backend that sustains this much is no row's limit."""
+TRIALS = 6
+"""A row of which not even so many trials, one after another, would fit into `serving.minutes` is not tried."""
 LOWEST_STATUS: tuple[Status, ...] = ("measured", "out_of_memory", "rejected", "failed", "skipped", "off")
 """Of the batch sizes of a row, the first of these that one has says why it is not served."""
 
@@ -79,15 +73,15 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
     if not rate:
         reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.2f} ms"
         return without_load(variant, params, "over_budget", reason)
-    seconds = least_queries(serving) / rate
-    if seconds > serving.max_seconds:
+    seconds = LEAST_QUERIES / rate
+    if seconds * TRIALS > 60 * serving.minutes:
         reason = (
-            f"too slow to be tried: it should hold about {rate_text(rate)} requests/s, of which a process needs "
-            f"{least_queries(serving)}: {seconds:.0f} s, more than serving.max_seconds = {serving.max_seconds:g}"
+            f"too slow to be tried: it should hold about {rate_text(rate)} requests/s, of which a trial needs "
+            f"{LEAST_QUERIES}: {seconds:.0f} s, and {TRIALS} trials more than serving.minutes = {serving.minutes:g}"
         )
         return without_load(variant, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= params.max_batch(device))
-    return ServedVariant(key, key, variant, Grid(rate), most)
+    return ServedVariant(key, key, variant, rate, most)
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:
@@ -100,20 +94,18 @@ def _why_not_timed(report: Report | None) -> tuple[Status, str]:
 def _run(asked: str, params: Params, request: Request) -> None:
     """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's report."""
     rows = _rows(asked, params, request)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, timing_lock():
-        began = time.time()
-        rounds = ServingRounds(rows, params, read_provenance(), Path(scratch), int(began))
-        noop: NoopProcess | None = None
-        try:
-            noop = rounds.run()
-        finally:
-            session = ServingSession(id=f"{began:.3f}", machine=read_machine_id(), seed=int(began), null=noop)
-            for row in rows:
-                results = rounds.results[row.name]
-                if len(results) == params.serving.processes or any(not result.is_measured() for result in results):
-                    closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.grid.first}
-                    report = rounds.outcome(row).model_copy(update={**closed_loop, "session": session})
-                    served_place(row.key, row.variant).leave(report, request)
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        timing_lock(),
+        ended_by_ctrl_c() as interrupt,
+    ):
+        waiting = list(rows)
+        while waiting:
+            group = ServedGroup(waiting, params, Path(scratch), interrupt, share=len(waiting) / len(rows))
+            waiting = group.run()
+            for row in group.rows:
+                if row not in waiting:
+                    served_place(row.key, row.variant).leave(group.outcome(row), request)
 
 
 def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
@@ -127,86 +119,96 @@ def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
     return [row for row in found if isinstance(row, ServedVariant)]
 
 
-@dataclass(frozen=True)
-class ServedVariant(Row):
-    """A variant that is served: the rates that it may be tried at, and the most that it did in the closed loop."""
+class ServedGroup:
+    """Rows of one device that are served in the same passes; as many of those that wait as fit into memory."""
 
-    grid: Grid
-    closed_loop_per_s: float
+    def __init__(
+        self, rows: Sequence[ServedVariant], params: Params, scratch: Path, interrupt: Interrupt, share: float
+    ) -> None:
+        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
+        self.began = time.time()
+        provenance = read_provenance()
+        self.is_real = bool(provenance["model_is_real"])
+        folder = scratch / f"{self.began:.3f}"
+        folder.mkdir()
+        self.bench = ServedRows(rows, params, provenance.get("task", "single_label"), folder, interrupt.is_cut)
+        self.noop: NoopProcess | None = None
 
+    def run(self) -> list[ServedVariant]:
+        """Serve the rows; return those that found no memory beside the others."""
+        names = [row.name for row in self.rows]
+        log(f"  serving {len(names)} rows together: {', '.join(names)}")
+        try:
+            late = self.bench.start([*names, NOOP])
+            self.bench.add_processes(names)
+            waiting = [row for row in self.rows if row.name in late]
+            if waiting:
+                log(f"  no memory for {len(waiting)} of them beside the others: they are served after these")
+                self.share *= 1 - len(waiting) / len(self.rows)
+            self.passes = LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+            self.passes.run()
+            if not self.interrupt.is_cut():
+                log("  the no-op backend at the rates of these rows")
+                self.noop = self.bench.run_noop(self._held(), self.params.serving.seed)
+            tried = self.passes.rows
+            points = {name: row.points for name, row in tried.items()}
+            self.bench.hand_over(points, {name: row.ends for name, row in tried.items()})
+        finally:
+            self.bench.close()
+        return [] if self.interrupt.is_cut() else waiting
 
-class ServingRounds(WorkerRounds[ServedVariant, ServingResult]):
-    """The processes of rows that are served together."""
-
-    module = "bench.serving.worker"
-    kind = ServingResult
-
-    def run(self) -> NoopProcess:
-        """Serve every row in every round, then the no-op backend; return what that did."""
-        count, names = self.params.serving.processes, list(self.by_name)
-        log(f"  serving {len(names)} rows together in {count} rounds: {', '.join(names)}")
-        with Steps("round 1", count * len(names) + 1) as self.steps:
-            run_in_rounds(names, self.run_round, lambda _results: [], Plan(count, count, 0.0, self.seed))
-            return self._run_noop()
-
-    def run_round(self, number: int, order: list[str]) -> Iterator[tuple[str, ServingResult]]:
-        """Run one process of each named row in this order; each is a step."""
-        for name, found in super().run_round(number, order):
-            self.steps.done()
-            yield name, found
-
-    def job(self, row: ServedVariant, number: int) -> ServeJob:
-        """Return the job of a row's process in a round."""
-        start = start_of(row.grid, self.results[row.name])
-        return replace(self._job(row.key, row.variant, row.grid), process=number, start=start)
-
-    def _job(self, key: str, variant: Variant, grid: Grid) -> ServeJob:
-        serving, device = self.params.serving, variant.device
-        job = replace(make_job(key, variant, self.params, self.engines.get(key)), task=self.task)
-        budget_ms, max_batch = serving.p99_ms[device], self.params.max_batch(device)
-        return ServeJob(**vars(job), serving=serving, budget_ms=budget_ms, max_batch=max_batch, grid=grid)
-
-    def _run_noop(self) -> NoopProcess:
-        """Return what the no-op backend sustains, tried at the rates that the rows sustained and above all of them."""
-        rates = [row.grid.rate(start_of(row.grid, self.results[row.name])) for row in self.rows]
-        grid = Grid(ABOVE_ALL * STEP * max(*rates, *(row.closed_loop_per_s for row in self.rows)))
-        job = replace(
-            self._job(NOOP, self.rows[0].variant, grid),
-            runtime=NOOP,
-            padding="fixed",
-            serving=self.params.serving.model_copy(update={"instances": 1}),
-            highest=0,
-            rates=sorted(rates),
+    def _plan(self) -> LoadPlan:
+        serving, device = self.params.serving, self.rows[0].variant.device
+        running = self.bench.running()
+        return LoadPlan(
+            expected_per_s={row.name: row.expected_per_s for row in self.rows if row.name in running},
+            budget_ms=serving.p99_ms[device],
+            seconds=60 * serving.minutes * self.share,
+            margin=self.params.report.margin,
+            target=self.params.timing.target_interval,
+            seed=serving.seed,
         )
-        worker = partial(WorkerProcess, job, self.folder(NOOP), self.module)
-        found = ServingResult.model_validate(next(self.run_workers([[worker]], [NOOP])))
-        return NoopProcess(status=found.status, reason=found.reason, points=found.points, first_rate=grid.first)
+
+    def _tell(self, number: int, left_seconds: float) -> None:
+        last = {name: row.points[-1] for name, row in self.passes.rows.items() if row.points}
+        own = {name: point for name, point in last.items() if point.number == number}
+        said = [f"{name} {rate_text(point.rate)}/s {'met' if point.keeps else 'missed'}" for name, point in own.items()]
+        log(f"  pass {number}: {', '.join(said)} ({max(0.0, left_seconds):.0f} s left)")
+
+    def _held(self) -> list[float]:
+        """Return about what the rows hold."""
+        budget_ms = self.params.serving.p99_ms[self.rows[0].variant.device]
+        curves = [curve_of(row.points) for row in self.passes.rows.values()]
+        return [found.rate for curve in curves if (found := crossing(curve, budget_ms))]
 
     def outcome(self, row: ServedVariant) -> Served:
-        """Return the report of a row; `failed` if a process of it died, or an engine was built."""
-        results = self.results[row.name]
-        last = results[-1]
-        if last.status in ("skipped", "rejected", "out_of_memory"):
-            return without_load(row.variant, self.params, last.status, last.reason)
-        if failure := self.failure(row):
-            reason = shortened(" ".join(failure.split()), REASON)
-            return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
-        return combine(row.variant, self.params, results, self.is_real)
+        """Return the report of a row: `failed` if a process of it died or built an engine."""
+        session = ServingSession(
+            id=f"{self.began:.3f}",
+            machine=read_machine_id(),
+            seed=self.params.serving.seed,
+            null=self.noop,
+            passes=self.bench.conditions,
+            cut_short=CUT_SHORT if self.interrupt.is_cut() else "",
+        )
+        closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.expected_per_s}
+        return self._outcome(row).model_copy(update={**closed_loop, "session": session})
 
+    def _outcome(self, row: ServedVariant) -> Served:
+        fault, results = self.bench.faults.get(row.name), self.bench.results.get(row.name)
+        if fault and fault.status == "failed":
+            return self._failed(row, fault.reason)
+        if fault:
+            return without_load(row.variant, self.params, fault.status, fault.reason)
+        if results:
+            return combine(row.variant, self.params, results, self.is_real)
+        if self.interrupt.is_cut():
+            return without_load(row.variant, self.params, "skipped", CUT_SHORT)
+        return self._failed(row, CLOCK_SET)
 
-def start_of(grid: Grid, results: list[ServingResult]) -> int:
-    """Return where on its grid a row's next process begins: the highest place that its earlier ones kept, in the
-    middle of them."""
-    kept = sorted(kept_place(grid, result) for result in results if result.is_measured())
-    return kept[len(kept) // 2] if kept else 0
-
-
-def kept_place(grid: Grid, result: ServingResult) -> int:
-    """Return the highest place below the first missed one at which a process met the SLO."""
-    places = {grid.place(point.rate): point.keeps for point in result.points}
-    first_missed = min((place for place, keeps in places.items() if not keeps), default=max(places) + 1)
-    kept = [place for place, keeps in places.items() if keeps and place < first_missed]
-    return max(kept, default=max(LOWEST, min(places) - 1))
+    def _failed(self, row: ServedVariant, failure: str) -> Served:
+        reason = shortened(" ".join(failure.split()), REASON)
+        return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
 
 
 def without_load(variant: Variant, params: Params, status: ServingStatus, reason: str = "") -> Served:
@@ -227,7 +229,7 @@ def combine(variant: Variant, params: Params, results: list[ServingResult], is_r
     """Put the processes' results together; `rejected` if an answer under load was wrong, missing or another's."""
     checks = [check for result in results for check in result.checks]
     processes = [ServingProcess.model_validate(result.model_dump()) for result in results]
-    loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points)]
+    loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points) if load]
     spread = reference_spread(load_reference(EVALUATION))
     limits = tolerances(params.quality[variant.precision], is_real)
     figures, reason = gate_verdict([check.comparison for check in checks], spread, limits)

@@ -1,50 +1,37 @@
 """What a serving process is asked to do, and what it hands back."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from bench.core.params import Serving
-from bench.core.reports import Evidence, LoadedProcess, Offline, RatePoint, SingleStream
-from bench.core.schemas import Count, ServingStatus
-from bench.serving.search import HIGHEST, Grid
+from bench.core.reports import Evidence, ServingProcess
 from bench.timing.quality import Comparison
 from bench.workers.protocol import Job
 
 NOOP = "no-op"
 """Name of the no-op backend, in place of a runtime's."""
-LEAST_QUERIES = 459
-"""Requests, none of them late, that show with 99% confidence that at most 1% is: 0.99^459 < 0.01 (exact binomial)."""
-BUDGETS_LONG = 20
-"""A rate lasts for so many budgets: one that is 5% above what a row can do is then late by the end."""
+LEAST_QUERIES = 153
+"""Requests of a trial: three trials at a rate, none of them late, show with 99% confidence that at most 1% is."""
+BUDGETS_LONG = 10
+"""A trial lasts for so many budgets: at a rate a tenth above what a row can do, requests are then a budget late."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeJob(Job):
-    """All that one serving process does."""
+    """What one serving process serves, and within which limits."""
 
-    shortened_by: ClassVar[str] = "serving.max_seconds"
+    shortened_by: ClassVar[str] = "serving.seconds"
     serving: Serving
     budget_ms: float
     max_batch: int
-    grid: Grid
-    start: int = 0
-    """Where on the grid its search begins."""
-    highest: int = HIGHEST
-    rates: list[float] = field(default_factory=list)
-    """Rates to try beside those of the search."""
 
     def queries(self, rate: float) -> int:
-        """Return how many requests are sent at a rate: enough for the time, and for a p99 of all processes."""
-        seconds = max(self.serving.seconds, BUDGETS_LONG * self.budget_ms / 1000)
-        return max(least_queries(self.serving), math.ceil(rate * seconds))
-
-
-def least_queries(serving: Serving) -> int:
-    """Return the fewest requests of a process at a rate: those of all processes are then enough for a p99."""
-    return math.ceil(LEAST_QUERIES / serving.processes)
+        """Return how many requests are sent in a trial of a rate."""
+        budgets = 0 if self.runtime == NOOP else BUDGETS_LONG
+        return max(LEAST_QUERIES, math.ceil(rate * max(self.serving.seconds, budgets * self.budget_ms / 1000)))
 
 
 class Replay(BaseModel):
@@ -63,21 +50,10 @@ class Check(BaseModel):
     replayed: Replay
 
 
-class ServingResult(LoadedProcess):
-    """What one serving process did; `single_stream`, `offline` and `checks` are no part of the no-op backend's."""
+class ServingResult(ServingProcess):
+    """What one serving process says of itself at its end; its trials are put beside it by the coordinator."""
 
     model_config = ConfigDict(strict=False)
 
-    status: ServingStatus
-    reason: str = ""
-    process: Count = 0
-    points: list[RatePoint] = Field(default_factory=list)
-    single_stream: SingleStream | None = None
-    offline: Offline | None = None
-    late_captures: int = 0
     evidence: Evidence = Evidence()
     checks: list[Check] = Field(default_factory=list)
-
-    def is_measured(self) -> bool:
-        """Tell whether the process ran to its end."""
-        return self.status == "measured"

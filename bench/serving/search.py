@@ -1,70 +1,90 @@
-"""The rates that a process tries: around the highest that meets the SLO, on one grid for all processes of a row.
+"""The rates that a row is tried at: around the highest that meets the SLO, on one grid for all rows.
 
-On a grid the processes try equal rates, so that their requests can be counted together.  It begins at what the row
-should sustain by its closed-loop latencies alone.  For that a queue is played through: requests at random times, one
-server that takes all that waits up to a limit, and for a batch as long as the row took for one of that size in the
-closed loop.  What really disturbs a server is missing from it.
+On a grid rows are tried at equal rates, so that the requests of all trials can be counted together, and of two rows the
+one that holds more is never taken for the other.  A row begins at what it should sustain by its closed-loop latencies
+alone.  For that a queue is played through: requests at random times, one server that takes all that waits up to a
+limit, and for a batch as long as the row took for one of that size in the closed loop.  What really disturbs a server
+is missing from it.
 """
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 STEP = 1.1
 """Ratio of neighbouring rates: between two of them the latency is interpolated."""
-LOWEST = -48
-"""A hundredth of the first rate: a row that does not keep the budget there holds no rate."""
-HIGHEST = 48
+LOST = 4
+"""Trials in a row that all met the SLO, or all missed it: what the row holds has moved away, and is searched anew."""
+FARTHEST = 48
+"""Places from the first: a row that does not meet the SLO at a hundredth of the first rate holds none."""
 PLAYED = 2000
 """Requests of one trial: their 99th percentile is then good to some percent, which a first guess needs no better."""
 HALVINGS = 12
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The rates that a row may be tried at: `rate(0)` is the first, each is 1.1 times the one before."""
-
-    first: float
-
-    def rate(self, place: int) -> float:
-        """Return the rate, requests a second, at a place."""
-        return self.first * STEP**place
-
-    def place(self, rate: float) -> int:
-        """Return the place whose rate is closest."""
-        return round(math.log(rate / self.first) / math.log(STEP))
+def rate_at(place: int) -> float:
+    """Return the rate, requests a second, at a place of the grid."""
+    return float(STEP**place)
 
 
-def search(
-    keeps_budget: Callable[[int], bool],
-    start: int,
-    most: int,
-    may_go_on: Callable[[bool], bool] = lambda _is_kept: True,
-    highest: int = HIGHEST,
-) -> list[int]:
-    """Try places, the first at `start`, until two neighbours are known of which one keeps the budget; return them.
+def place_of(rate: float) -> int:
+    """Return the place whose rate is closest."""
+    return round(math.log(rate) / math.log(STEP))
 
-    Away from the start in steps that double, then halving what is in between; at most `most` places, and after the
-    second none that `may_go_on` forbids, which is told whether a place keeps the budget; never above `highest`.
+
+@dataclass
+class Search:
+    """The places that a row is tried at, one after another, each by what came of the one before.
+
+    Away from the first in steps that double, then halving what is in between, until two neighbours are known of which
+    one meets the SLO.  From then on one place up after a rate that met it, one down after one that did not (Dixon and
+    Mood 1948): so the trials straddle the rate that the row holds, and follow it where the machine changes.
     """
-    tried: list[int] = []
-    kept, missed = LOWEST - 1, highest + 1
-    place, stride = start, 1
-    while missed - kept > 1 and len(tried) < most and (len(tried) < 2 or may_go_on(kept >= LOWEST)):
-        tried.append(place)
-        if keeps_budget(place):
-            kept = max(kept, place)
+
+    first: int
+    highest: int | None = None
+
+    def __post_init__(self) -> None:
+        self.place = self.first
+        self._lowest = self.first - FARTHEST
+        self._highest = self.first + FARTHEST if self.highest is None else self.highest
+        self._begin()
+
+    def _begin(self) -> None:
+        self._met, self._missed, self._stride = self._lowest - 1, self._highest + 1, 1
+        self._latest: list[bool] = []
+
+    @property
+    def is_bracketed(self) -> bool:
+        """Whether two neighbouring places are known, the lower of which met the SLO, or the grid's end was reached."""
+        return self._missed - self._met == 1
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next place lies beyond the grid: a row holds no rate, or every one."""
+        return not self._lowest <= self.place <= self._highest
+
+    def tell(self, keeps: bool) -> None:
+        """Take whether the SLO was met at `place`, and choose the next one."""
+        if self.is_bracketed:
+            self._latest = [*self._latest, keeps][-LOST:]
+            if self._latest == [keeps] * LOST:
+                self._begin()
+        if not self.is_bracketed and keeps:
+            self._met = self.place
+        elif not self.is_bracketed:
+            self._missed = self.place
+        if self.is_bracketed:
+            self.place += 1 if keeps else -1
+        elif self._met >= self._lowest and self._missed <= self._highest:
+            self.place = (self._met + self._missed) // 2
+        elif keeps:
+            self.place, self._stride = min(self.place + self._stride, self._highest), 2 * self._stride
         else:
-            missed = min(missed, place)
-        if kept >= LOWEST and missed <= highest:
-            place = (kept + missed) // 2
-        else:
-            place = min(kept + stride, highest) if kept >= LOWEST else max(missed - stride, LOWEST)
-            stride *= 2
-    return tried
+            self.place, self._stride = max(self.place - self._stride, self._lowest), 2 * self._stride
 
 
 def expected_rate(mean_ms: Mapping[int, float], max_batch: int, budget_ms: float, seed: int = 0) -> float:

@@ -10,7 +10,7 @@ Half of the 5% is for the verdicts at the end, half for the looks before it, in 
 end the timing of a row (Pocock 1977 shares out the error in this way).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -43,6 +43,12 @@ class Decisions:
     verdicts: dict[Pair, Verdict]
     open: dict[Pair, float]
     """Half of the interval of each, as a logarithm; infinite where there is none yet."""
+
+
+def beaten(verdicts: Mapping[Pair, Verdict]) -> set[int]:
+    """Return the places of rows that another one surely beats."""
+    decided = {pair: said for pair, said in verdicts.items() if said in ("faster", "slower")}
+    return {second if said == "faster" else first for (first, second), said in decided.items()}
 
 
 class _Pairs:
@@ -78,15 +84,11 @@ class _Pairs:
     def open(self, verdicts: Sequence[Verdict]) -> list[Pair]:
         """Return the open pairs of what is asked: those of its family, and of two rows that may both be the best."""
         said = dict(zip(self.pairs, verdicts, strict=True))
-        beaten = {
-            second if verdict == "faster" else first
-            for (first, second), verdict in said.items()
-            if verdict in ("faster", "slower")
-        }
+        lost = beaten(said)
         return [
             pair
             for pair, verdict in said.items()
-            if verdict == "inconclusive" and (pair in self.family.asked or beaten.isdisjoint(pair))
+            if verdict == "inconclusive" and (pair in self.family.asked or lost.isdisjoint(pair))
         ]
 
 

@@ -1,19 +1,29 @@
-"""Latency against offered load, of one process: where it crosses a budget, and what it is below.
+"""Latency against offered load: where it crosses a budget, trial by trial, and what it is below.
 
-Latency does not fall when more requests come, so a curve that never falls is fitted through the noisy points (isotonic
-regression), and interpolated on logarithms by monotone cubics (PCHIP; Fritsch and Butland 1984).  All points have their
-say in where the budget is crossed, not only the two around it.
+Of two trials that follow each other at neighbouring rates, one met the budget and the other did not: where log p99,
+interpolated over log rate, crosses the budget is one estimate of the rate that a row holds (`straddles`).
+
+For every other budget and latency there is one curve through all trials.  Latency does not fall when more requests
+come, so it never falls (isotonic regression), and is interpolated on logarithms by monotone cubics (PCHIP; Fritsch and
+Butland 1984).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter
+from statistics import geometric_mean
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, stats
 
+from bench.core.reports import RatePoint
+
+NEIGHBOURS = 1.15
+"""Rates that lie no further apart straddle what a row holds."""
 Quantile = Literal["p50_ms", "p95_ms", "p99_ms"]
 CONFIDENCE = 0.99
 ALLOWED_SHARE = 0.01
@@ -32,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Crossing:
-    """The highest rate within a budget.
+    """The highest rate within a budget, by the curve through all trials.
 
     `is_cliff`: at the next rate that was tried the row was overloaded, so the rate is the last one before; it is not
     interpolated.  `is_least`: every rate that was tried keeps the budget.
@@ -41,6 +51,55 @@ class Crossing:
     rate: float
     is_cliff: bool = False
     is_least: bool = False
+
+
+@dataclass(frozen=True)
+class Straddle:
+    """The rate that two trials say a row holds; `is_cliff`: the lower one's, since the row was overloaded above."""
+
+    per_s: float
+    is_cliff: bool
+
+
+def straddles(trials: Iterable[RatePoint], budget_ms: float) -> dict[int, Straddle]:
+    """Return what each two trials in a row say that a row holds, by the later one's pass."""
+    found: dict[int, Straddle] = {}
+    for before, after in pairwise(sorted(trials, key=attrgetter("number"))):
+        if before.keeps == after.keeps or not 1 / NEIGHBOURS < before.rate / after.rate < NEIGHBOURS:
+            continue
+        met, missed = (before, after) if before.keeps else (after, before)
+        share = 0.0
+        if not missed.is_overloaded:
+            share = math.log(budget_ms / met.p99_ms) / math.log(missed.p99_ms / met.p99_ms)
+        per_s = met.sent_per_s * (missed.sent_per_s / met.sent_per_s) ** share
+        found[after.number] = Straddle(per_s, missed.is_overloaded)
+    return found
+
+
+def at_each_rate(trials: Iterable[RatePoint]) -> dict[float, list[RatePoint]]:
+    """Return the trials at each rate that was asked for, the lowest first."""
+    found: dict[float, list[RatePoint]] = {}
+    for trial in sorted(trials, key=attrgetter("rate")):
+        found.setdefault(trial.rate, []).append(trial)
+    return found
+
+
+def curve_of(trials: Iterable[RatePoint]) -> list[Point]:
+    """Return a point for each rate that was tried: geometric means of its trials, overloaded if most of them were.
+
+    A rate counts as it was sent: of a few hundred requests at random times some percent more or fewer come than were
+    asked for; MLPerf's result of the Server scenario is the scheduled rate for the same reason.
+    """
+    found: list[Point] = []
+    for own in at_each_rate(trials).values():
+        is_overloaded = 2 * sum(trial.is_overloaded for trial in own) > len(own)
+        counted = [trial for trial in own if trial.is_overloaded == is_overloaded]
+        rate, p50_ms, p95_ms, p99_ms = (
+            geometric_mean(getattr(trial, name) for trial in counted)
+            for name in ("sent_per_s", "p50_ms", "p95_ms", "p99_ms")
+        )
+        found.append(Point(rate, p50_ms, p95_ms, p99_ms, is_overloaded))
+    return found
 
 
 def crossing(points: Sequence[Point], budget_ms: float) -> Crossing | None:

@@ -1,7 +1,7 @@
 """What each row sustained under load, a row a variant (results/serving.csv), and within other latency budgets."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -15,12 +15,23 @@ from bench.core import schemas
 from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING_CSV
-from bench.core.reports import LoadedProcess, NoopProcess, RatePoint, Served, ServingProcess, rate_text
+from bench.core.reports import RatePoint, Served, rate_text
+from bench.statistics.blocks import Level, Panel, estimate
+from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import smallest_difference, verdict
-from bench.statistics.rate_curve import Crossing, Point, Quantile, crossing, latency_at, shows_p99
-from bench.statistics.rounds import Level, levels, ratio
+from bench.statistics.rate_curve import (
+    Crossing,
+    Point,
+    Quantile,
+    at_each_rate,
+    crossing,
+    curve_of,
+    latency_at,
+    shows_p99,
+    straddles,
+)
 from bench.summary.comparisons import Comparison
-from bench.summary.table_file import MEND, Row, Rows, identity, present, read_table
+from bench.summary.table_file import MEND, Row, Rows, identity, known, present, read_table
 
 SHARES = (25, 50, 75, 90)
 """Percent of the rate that a row holds, at which its latencies are told."""
@@ -37,17 +48,18 @@ REPORTED = (
 COLUMNS = (
     *("variant", "runtime", "device", "precision", "padding", "options", "status", "reason", "budget_ms", "max_batch"),
     *("max_delay_ms", "instances", "session", "requests_per_s", "requests_per_s_low", "requests_per_s_high"),
-    *("process_per_s", "confirmed_per_s", "is_cliff", "is_least", "doubled_budget_per_s", "closed_loop_per_s"),
+    *("estimates", "confirmed_per_s", "is_cliff", "is_least", "doubled_budget_per_s", "closed_loop_per_s"),
     *("closed_loop_peak_share", "expected_per_s", "offline_per_s", "single_stream_p50_ms", "batch_1_p50_ms"),
     *(f"{quantile}_at_{share}" for share in SHARES for quantile in (*QUANTILES, "mean_batch")),
     *("mean_batch", "tokens_per_request", "session_busy", "gpu_busy_percent", "energy_mj_per_request", "gpu_mib"),
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
-    *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests"),
+    *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short"),
 )
+IN_ROUNDS = "served in rounds, by an earlier version"
 
 
 Curves = Mapping[str, Sequence[Sequence[Point]]]
-"""The points of each served row, process by process."""
+"""The curve of each served row, one of each process where it was served in rounds."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
 LEAST, MOST = 0.1, 5.0
@@ -77,142 +89,112 @@ def build_serving(params: Params, summary: pd.DataFrame, served: Mapping[str, Se
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["margin"] = params.report.margin
-    return with_intervals(table)
+    return with_rates(table, served, params.report.margin)
 
 
 def read_serving(path: Path = SERVING_CSV, mend: str = MEND) -> pd.DataFrame:
-    """Read results/serving.csv, each row with its level; DataError if it is missing or damaged."""
+    """Read results/serving.csv; DataError if it is missing or damaged."""
     table, _ = read_table(path, schemas.ServingRow, mend)
-    return with_intervals(table.reindex(columns=list(dict.fromkeys([*table.columns, *COLUMNS]))))
+    return table.reindex(columns=list(dict.fromkeys([*table.columns, *COLUMNS])))
 
 
 def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
+    session = report.session
     row: Row = {
         "variant": key,
         **identity(variant),
-        "session": report.session.id if report.session else None,
+        "session": session.id if session else None,
         **{name: getattr(report, name) for name in REPORTED},
         "reason": report.reason or None,
+        "cut_short": (session.cut_short or None) if session else None,
     }
-    processes, budget_ms = report.processes, report.budget_ms
-    if report.status != "measured" or not processes:
+    trials = _trials(report)
+    if report.status != "measured" or not trials:
         return row
-    curves = {process.process: points_of(process) for process in processes}
-    held = {number: found for number, points in curves.items() if (found := crossing(points, budget_ms))}
-    if len(held) < len(curves):
-        return {**row, "status": "over_budget", "reason": _none_held(budget_ms, processes, held)}
-    rate = geometric_mean(found.rate for found in held.values())
-    offline_per_s = geometric_mean(process.offline.per_s for process in processes)
+    curve, found = curve_of(trials), straddles(trials, report.budget_ms)
+    crossed = crossing(curve, report.budget_ms)
+    if not found and crossed is None:
+        return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
+    by_curve = crossed or Crossing(math.nan)
+    rate = geometric_mean(each.per_s for each in found.values()) if found else by_curve.rate
+    cliffs = sum(each.is_cliff for each in found.values())
+    _, offline = report.ends()
+    doubled = crossing(curve, 2 * report.budget_ms)
+    processes = report.processes
     return {
         **row,
         "requests_per_s": rate,
-        "process_per_s": " ".join(f"{held[number].rate:.6g}" for number in sorted(held)),
-        "is_cliff": any(found.is_cliff for found in held.values()),
-        "is_least": any(found.is_least for found in held.values()),
-        "confirmed_per_s": confirmed(processes),
-        "doubled_budget_per_s": _doubled(curves, budget_ms),
-        "closed_loop_peak_share": rate / offline_per_s,
-        **_latencies(processes, curves, held),
-        **_at_load(processes),
+        "estimates": len(found),
+        "is_cliff": 2 * cliffs > len(found) if found else by_curve.is_cliff,
+        "is_least": all(trial.keeps for trial in trials),
+        "confirmed_per_s": confirmed(trials),
+        "doubled_budget_per_s": doubled.rate if doubled and not doubled.is_least else None,
+        "closed_loop_peak_share": rate / offline.per_s,
+        **_latencies(report, curve, rate),
+        **_at_load(trials),
         "gpu_mib": max(present(process.gpu_mib for process in processes), default=None),
         "host_mib": max(present(process.peak_host_mib for process in processes), default=None),
         **_generator(report, rate),
         "late_captures": max(process.late_captures for process in processes),
-        "offline_per_s": offline_per_s,
+        "offline_per_s": offline.per_s,
         "cost_per_million_requests": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
     }
 
 
-def _none_held(budget_ms: float, processes: Sequence[ServingProcess], held: Collection[int]) -> str:
-    without = [process.points for process in processes if process.process not in held]
-    of = f"of {len(processes)} processes"
-    kept = [points for points in without if any(point.keeps for point in points)]
-    parts = [_kept_above_a_miss(points, of) for points in kept]
-    never = [points for points in without if points not in kept]
-    if never:
-        lowest = min(point.sent_per_s for points in never for point in points)
-        parts.append(f"{len(never)} {of} kept it at none that was tried, down to {rate_text(lowest)}/s")
-    return f"holds no rate within {budget_ms:g} ms: {'; '.join(parts)}"
+def _trials(report: Served) -> list[RatePoint]:
+    return [trial for process in report.processes for trial in process.points]
 
 
-def _kept_above_a_miss(points: Sequence[RatePoint], of: str) -> str:
-    """Return at which rate a process kept the budget, and at which lower one it did not.
-
-    The lowest rate of such a process is missed: else the curve, which never falls, would begin within the budget.
-    """
-    kept, missed = _last_kept(points), min(points, key=attrgetter("rate"))
-    seen = "overloaded" if missed.is_overloaded else f"p99 {missed.p99_ms:.2f} ms"
+def _none_held(budget_ms: float, trials: Sequence[RatePoint]) -> str:
+    """Return why a row holds no rate; one that met the budget at a rate missed it at a lower one."""
+    lowest = min(trials, key=attrgetter("rate"))
+    met = [trial for trial in trials if trial.keeps]
+    if not met:
+        tried = f"none that was tried, down to {rate_text(lowest.sent_per_s)}/s"
+        return f"holds no rate within {budget_ms:g} ms: it was kept at {tried}"
+    kept = max(met, key=attrgetter("rate"))
+    seen = "overloaded" if lowest.is_overloaded else f"p99 {lowest.p99_ms:.2f} ms"
     return (
-        f"1 {of} kept it at {rate_text(kept.sent_per_s)}/s (p99 {kept.p99_ms:.2f} ms), not at "
-        f"{rate_text(missed.sent_per_s)}/s ({seen}), so that its p99 does not follow the rate"
+        f"holds no rate within {budget_ms:g} ms: it was kept at {rate_text(kept.sent_per_s)}/s (p99 {kept.p99_ms:.2f} "
+        f"ms), not at {rate_text(lowest.sent_per_s)}/s ({seen}), so that its p99 does not follow the rate"
     )
 
 
-def points_of(process: LoadedProcess | NoopProcess) -> list[Point]:
-    """Return the points of a serving process, at the rates that were really sent.
+def confirmed(trials: Sequence[RatePoint]) -> float | None:
+    """Return the highest rate, as it was sent, at which all requests of all trials show a p99 within the budget.
 
-    Of a few hundred requests at random times some percent more or fewer come than were asked for; MLPerf's result of
-    the Server scenario is the scheduled rate for the same reason.
+    None where no rate shows it.  A rate at which a trial was overloaded shows nothing.
     """
-    return [
-        Point(each.sent_per_s, each.p50_ms, each.p95_ms, each.p99_ms, each.is_overloaded) for each in process.points
-    ]
-
-
-def confirmed(processes: Sequence[LoadedProcess]) -> float | None:
-    """Return the highest rate whose requests, of all processes together, show a p99 within the budget; None without.
-
-    Of each process the requests at the lowest rate that is not below count: they are late at least as often.  A process
-    that was tried at lower rates alone shows nothing of this one, so that nothing is shown there.
-    """
-    curves = [sorted(process.points, key=attrgetter("rate")) for process in processes]
-    for rate in sorted({point.rate for points in curves for point in points}, reverse=True):
-        chosen = [next((point for point in points if point.rate >= rate), None) for points in curves]
-        known = [point for point in chosen if point and not point.is_overloaded]
-        if len(known) < len(curves):
-            continue
-        queries = sum(point.queries for point in known)
-        if shows_p99(sum(point.late for point in known), queries):
-            return float(queries / sum(point.queries / point.sent_per_s for point in known))
+    for own in reversed(at_each_rate(trials).values()):
+        queries = sum(trial.queries for trial in own)
+        is_overloaded = any(trial.is_overloaded for trial in own)
+        if not is_overloaded and shows_p99(sum(trial.late for trial in own), queries):
+            return float(queries / sum(trial.queries / trial.sent_per_s for trial in own))
     return None
 
 
-def _doubled(curves: dict[int, list[Point]], budget_ms: float) -> float | None:
-    """Return the rate within twice the budget, where every process was tried far enough to tell."""
-    found = [crossing(points, 2 * budget_ms) for points in curves.values()]
-    known = [each.rate for each in found if each and not each.is_least]
-    return geometric_mean(known) if len(known) == len(found) else None
-
-
-def _latencies(processes: Sequence[ServingProcess], curves: dict[int, list[Point]], held: dict[int, Crossing]) -> Row:
+def _latencies(report: Served, curve: Sequence[Point], rate: float) -> Row:
+    single, _ = report.ends()
+    steady = [
+        (own[0].rate, own)
+        for own in at_each_rate(_trials(report)).values()
+        if not any(trial.is_overloaded for trial in own)
+    ]
+    rates = [0.0, *(rate for rate, _ in steady)]
+    batches = [1.0, *(fmean(trial.mean_batch for trial in own) for _, own in steady)]
     row: Row = {}
     for share in SHARES:
-        rates = [held[process.process].rate * share / 100 for process in processes]
         for quantile in QUANTILES:
-            known = present(
-                latency_at(curves[process.process], rate, quantile, _alone_ms(process, quantile))
-                for process, rate in zip(processes, rates, strict=True)
-            )
-            row[f"{quantile}_at_{share}"] = geometric_mean(known) if known else None
-        row[f"mean_batch_at_{share}"] = fmean(map(_mean_batch, processes, rates))
+            alone_ms = float(getattr(single, quantile)) if single.queries >= LEAST_ALONE[quantile] else None
+            row[f"{quantile}_at_{share}"] = latency_at(curve, rate * share / 100, quantile, alone_ms)
+        row[f"mean_batch_at_{share}"] = float(np.interp(rate * share / 100, rates, batches))
     return row
 
 
-def _alone_ms(process: ServingProcess, quantile: Quantile) -> float | None:
-    single = process.single_stream
-    return float(getattr(single, quantile)) if single.queries >= LEAST_ALONE[quantile] else None
-
-
-def _mean_batch(process: ServingProcess, rate: float) -> float:
-    """Return the mean batch at a rate, between 1 at none and what formed at the rates that were tried."""
-    known = sorted((point.sent_per_s, point.mean_batch) for point in process.points if not point.is_overloaded)
-    rates, batches = zip((0.0, 1.0), *known, strict=True)
-    return float(np.interp(rate, rates, batches))
-
-
-def _at_load(processes: Sequence[ServingProcess]) -> Row:
-    """Return what was seen at the highest rate of each process that keeps the budget, medians over the processes."""
-    points = [_last_kept(process.points) for process in processes]
+def _at_load(trials: Sequence[RatePoint]) -> Row:
+    """Return what was seen at the highest rate that met the budget, medians over its trials there."""
+    kept = list(at_each_rate(trial for trial in trials if trial.keeps).values())
+    points = kept[-1] if kept else [min(trials, key=attrgetter("rate"))]
     gpus = [(point.queries, point.gpu) for point in points if point.gpu]
     energies = [1000 * gpu.energy_j / queries for queries, gpu in gpus if gpu.energy_j is not None]
     busy = present(gpu.busy_percent for _, gpu in gpus)
@@ -225,16 +207,12 @@ def _at_load(processes: Sequence[ServingProcess]) -> Row:
     }
 
 
-def _last_kept(points: Sequence[RatePoint]) -> RatePoint:
-    return max([point for point in points if point.keeps] or points, key=attrgetter("rate"))
-
-
 def _generator(report: Served, rate: float) -> Row:
     """Return what the null session held, its p99 at about the row's rate, and the row's share of what it held."""
     null = report.session.null if report.session else None
     if null is None or null.status != "measured":
         return {}
-    points = points_of(null)
+    points = curve_of(null.points)
     most = crossing(points, report.budget_ms)
     p99_ms = latency_at(points, rate, "p99_ms") if len(points) > 1 else None
     close = min(null.points, key=lambda point: abs(math.log(point.rate / rate)))
@@ -254,42 +232,61 @@ def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
     if not report.processes:
         return {}
     rows = summary[(summary["variant"] == key) & (summary["batch_size"] == 1) & (summary["status"] == "measured")]
-    single = geometric_mean(process.single_stream.p50_ms for process in report.processes)
-    return {"single_stream_p50_ms": single, "batch_1_p50_ms": None if rows.empty else float(rows.iloc[0]["p50_ms"])}
+    single, _ = report.ends()
+    alone_ms = None if rows.empty else float(rows.iloc[0]["p50_ms"])
+    return {"single_stream_p50_ms": single.p50_ms, "batch_1_p50_ms": alone_ms}
 
 
-def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the interval of each rate for another run of the same row, what comparisons need, and the column `level`."""
-    table["level"] = None
-    measured = table[table["status"] == "measured"]
-    for _, rows in measured.groupby("device"):
-        table.loc[rows.index, "comparisons"] = max(1, len(rows) * (len(rows) - 1) // 2)
-    for _, together in measured.groupby(["device", "session"]):
-        rates = [dict(enumerate(map(float, text.split()))) for text in together["process_per_s"]]
-        for row, level in zip(together.itertuples(), levels(rates), strict=True):
-            _put_level(table, row, level)
+def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float) -> pd.DataFrame:
+    """Add the interval of each rate for another run of the same row, and what comparisons need.
+
+    The column `level`, in memory alone, is where a row stands in seconds a request; None where it was served in rounds,
+    or holds a rate by too few trials.
+    """
+    table = table.assign(level=None)
+    for _, rows in table[table["status"] == "measured"].groupby(["device", "session"]):
+        seconds = {row.Index: _seconds(served[row.variant]) for row in rows.itertuples()}
+        counted = [index for index, own in seconds.items() if own]
+        if counted:
+            levels = Panel([{0: seconds[index]} for index in counted]).levels()
+            table.loc[counted, "comparisons"] = decide([Family(levels, frozenset())], margin, AT_THE_END)[0]
+            for index, level in zip(counted, levels, strict=True):
+                _put_level(table, index, level)
     return table
 
 
-def _put_level(table: pd.DataFrame, row: Any, level: Level) -> None:
-    rounds = frozenset(f"{row.session} {number}" for number in level.rounds)  # another session's are others
-    table.at[row.Index, "level"] = replace(level, log_level=math.log(row.requests_per_s), rounds=rounds)
+def _seconds(report: Served) -> dict[int, float]:
+    """Return the seconds a request of each estimate, by its pass; none of a row that was served in rounds."""
+    if not report.is_in_passes():
+        return {}
+    return {number: 1 / each.per_s for number, each in straddles(_trials(report), report.budget_ms).items()}
+
+
+def _put_level(table: pd.DataFrame, index: Any, level: Level) -> None:
+    table.at[index, "level"] = level
     if promised := level.of_another_run():
-        table.loc[row.Index, ["requests_per_s_low", "requests_per_s_high"]] = promised.low, promised.high
+        table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = 1 / promised.high, 1 / promised.low
 
 
 def compare_served(first: Any, second: Any) -> Comparison:
     """Return how many times the requests of the second row the first one sustains: more is `faster`.
 
-    Rows that were not served in the same rounds are not compared: `inconclusive`.
+    Rows that were not served in the same passes are not compared: `inconclusive`.
     """
     value = float(first.requests_per_s / second.requests_per_s)
     if first.session != second.session:
         return Comparison(value, None, "inconclusive", is_apart=True, reason="served in different sessions")
-    found = ratio(first.level, second.level, int(first.comparisons))
+    if known(first, "process_per_s") or known(second, "process_per_s"):
+        return Comparison(value, None, "inconclusive", reason=IN_ROUNDS)
+    ours, theirs = known(first, "level"), known(second, "level")
+    found = estimate(theirs, ours) if ours and theirs else None
+    if found is None:
+        return Comparison(value, None, "inconclusive", reason="too few trials")
+    moved = math.log(value) - (theirs.log_level - ours.log_level)  # within another budget than the configured one
+    interval = replace(found, value=found.value + moved).interval(int(first.comparisons))
     margin = float(first.margin)
-    smallest = smallest_difference(found, margin) if found else None
-    return Comparison(value, found, verdict(found, margin), smallest=smallest)
+    smallest = smallest_difference(interval, margin)
+    return Comparison(interval.value, interval, verdict(interval, margin), smallest=smallest)
 
 
 def budgets_around(configured_ms: float) -> list[float]:
@@ -301,32 +298,41 @@ def budgets_around(configured_ms: float) -> list[float]:
 
 
 def curves_of(reports: Mapping[str, Served]) -> Curves:
-    """Return the points of the rows that were served, process by process, from their reports under load."""
-    return {
-        key: [points_of(process) for process in report.processes] for key, report in reports.items() if report.processes
-    }
+    """Return the curves of the rows that were served, from their reports under load."""
+    return {key: _curves(report) for key, report in reports.items() if report.processes}
+
+
+def _curves(report: Served) -> list[list[Point]]:
+    if report.is_in_passes():
+        return [curve_of(_trials(report))]
+    return [curve_of(process.points) for process in report.processes]
 
 
 def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
-    """Yield each budget with a row for each served variant of which every process sustains a rate within it.
+    """Yield each budget with a row for each served variant that sustains a rate within it.
 
     `tried`: the rows of one device in results/serving.csv; the rows have what a comparison of rates needs.
     """
     served = [row for row in tried if curves.get(str(row.variant)) and row.budget_ms]
     for budget_ms in budgets_around(float(served[0].budget_ms)) if served else ():
-        found = [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
-        table = pd.DataFrame(found, columns=served[0]._fields).drop(columns="Index")
-        yield budget_ms, list(with_intervals(table).itertuples())
+        yield budget_ms, [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
 
 
-def _within(row: Any, processes: Sequence[Sequence[Point]], budget_ms: float) -> Any:
-    """Return a row with its figures within a budget; None where a process of it sustains no rate."""
-    found = [each for each in (crossing(points, budget_ms) for points in processes) if each]
-    if len(found) < len(processes):
+def _within(row: Any, curves: Sequence[Sequence[Point]], budget_ms: float) -> Any:
+    """Return a row with its figures within a budget; None where a curve of it sustains no rate.
+
+    Its interval is as wide, as a share, as within the budget that it was tried for.
+    """
+    if budget_ms == row.budget_ms:
+        return row if row.status == "measured" else None
+    found = [each for each in (crossing(points, budget_ms) for points in curves) if each]
+    if len(found) < len(curves):
         return None
+    rate = geometric_mean(each.rate for each in found)
+    limits = {name: known(row, name) for name in ("requests_per_s_low", "requests_per_s_high")}
     return row._replace(
         status="measured",
-        requests_per_s=geometric_mean(each.rate for each in found),
-        process_per_s=" ".join(f"{each.rate:.6g}" for each in found),
+        requests_per_s=rate,
+        **{name: limit and limit * rate / row.requests_per_s for name, limit in limits.items()},
         is_least=any(each.is_least for each in found),
     )

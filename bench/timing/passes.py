@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
-from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Decisions, Family, Pair, decide
+from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Decisions, Family, Pair, beaten, decide
 
 LOOKS = (5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
 """After so many passes there is a look, ten at most: they share the error that looks have."""
@@ -182,12 +182,8 @@ class Passes:
 
     @staticmethod
     def _may_be_best(family: Family, decided: Decisions) -> list[int]:
-        beaten = {
-            second if said == "faster" else first
-            for (first, second), said in decided.verdicts.items()
-            if said in ("faster", "slower")
-        }
-        return [place for place in range(len(family.levels)) if place not in beaten]
+        lost = beaten(decided.verdicts)
+        return [place for place in range(len(family.levels)) if place not in lost]
 
     def _to_be_narrowed(self, levels: Sequence[Level], best: Sequence[int]) -> list[Pair]:
         """Return the pairs of the baseline or the best with a row that may be the best whose interval is wide."""

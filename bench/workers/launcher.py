@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ OWN_GROUP: dict[str, Any] = (
     {"creationflags": CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"process_group": 0}
 )
 """Of a process group of its own: a terminal sends Ctrl-C to the whole group of what it runs."""
+SHORT = {"block": "a block", "rate": "a trial under load"}
+"""Requests whose limit is of what they usually take, and no parameter."""
 COLOUR = re.compile(r"\x1b\[[\d;]*m")
 """What libraries put around their errors for a terminal."""
 WINDOWS_ERRORS = {
@@ -147,8 +149,8 @@ class WorkerProcess:
 
     def _problem(self, limit_seconds: float, request: str = "") -> WorkerError:
         """Return how the worker ended, and its last words."""
-        if self._timed_out.is_set() and request == "block":
-            ended = f"hung in a block for {limit_seconds:g} s and was ended"
+        if self._timed_out.is_set() and request in SHORT:
+            ended = f"hung in {SHORT[request]} for {limit_seconds:g} s and was ended"
         elif self._timed_out.is_set():
             ended = (
                 f"took longer than timing.worker_limit_seconds = {limit_seconds:g} and was ended; raise the limit, or "
@@ -204,31 +206,6 @@ class WorkerProcess:
             elif line.strip():
                 self._last_words.append(COLOUR.sub("", line).rstrip())
         return None
-
-
-Group = Sequence[Callable[[], WorkerProcess]]
-"""What starts the workers that import side by side."""
-
-
-def run_workers(groups: Iterable[Group], limit_seconds: float, on_event: OnEvent) -> Iterator[Answer]:
-    """Run workers one after another; yield the result of each, `failed` with the error that it ended with.
-
-    The workers of a group import their libraries side by side and then sleep until it is their turn.
-    """
-    for starts in groups:
-        workers = [start() for start in starts]
-        try:
-            if len(workers) > 1:
-                for worker in workers:
-                    worker.wait_until_ready(limit_seconds)
-            for worker in workers:
-                try:
-                    yield worker.run(limit_seconds, on_event)
-                except WorkerError as problem:
-                    yield {"status": "failed", "reason": str(problem)}
-        finally:
-            for worker in workers:
-                worker.end()
 
 
 def _kill_tree(pid: int) -> None:

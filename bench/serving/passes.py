@@ -1,0 +1,165 @@
+"""Which row is tried at which rate, and when: passes in which every active row gets one trial, in random order.
+
+All rows of a pass are sent requests with the same seed, so that what the arrivals do to a pass, and what the machine
+does to it, falls on all of them (Abedi and Brecht 2017).  Each row goes its own way over one grid of rates
+(`bench.serving.search`).  Looks after some passes end what is surely not the best, and the passes once everything that
+is asked, each row against the best, is decided or narrow.
+
+Nothing here sends anything: trials come from a `LoadBench`, the time from a clock.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bench.core.reports import RatePoint
+from bench.serving.search import Search, place_of, rate_at
+from bench.statistics.blocks import LEAST_PASSES, Panel
+from bench.statistics.decisions import AT_A_LOOK, Family, beaten, decide
+from bench.statistics.rate_curve import straddles
+from bench.timing.passes import LOOKS
+
+PATIENCE = 3
+"""A row of which no rate has met the SLO may be tried for so many times the time: without one there is no figure."""
+OF_ALL_AT_ONCE = 0.8
+"""Of the rate at which requests are answered that wait from the beginning: more is hardly held."""
+
+TRIES = 3
+"""So often both ends are sent while the clock is set meanwhile."""
+Figures = dict[str, Any]
+
+
+class LoadBench(Protocol):
+    """What sends loads to rows."""
+
+    def begin_pass(self) -> None:
+        """Note the state of the machine before a pass."""
+
+    def ends(self, name: str, per_s: float, seed: int) -> Figures | None:
+        """Send both ends of the curve; None where the row gives nothing any more."""
+
+    def rate(self, name: str, number: int, per_s: float, seed: int) -> Figures | None:
+        """Try a rate in a pass; None where the row gives nothing any more."""
+
+    def is_whole(self, number: int) -> bool:
+        """Tell whether a pass that ended may count: the clock was not set in it, nor was the machine suspended."""
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """The rows by the rate that each should hold, and for how long they are tried.
+
+    `target`: half of an interval that is narrow enough, as a share.
+    """
+
+    expected_per_s: Mapping[str, float]
+    budget_ms: float
+    seconds: float
+    margin: float
+    target: float
+    seed: int
+
+
+@dataclass
+class Tried:
+    """What a row did so far."""
+
+    search: Search
+    points: list[RatePoint] = field(default_factory=list)
+    ends: Figures = field(default_factory=dict)
+
+    def has_met(self) -> bool:
+        """Tell whether a rate met the SLO."""
+        return any(point.keeps for point in self.points)
+
+
+@dataclass
+class LoadPasses:
+    """The passes of one device's rows."""
+
+    plan: LoadPlan
+    bench: LoadBench
+    clock: Callable[[], float] = time.monotonic
+    is_cut: Callable[[], bool] = lambda: False
+    on_pass: Callable[[int, float], None] = lambda _number, _left: None
+    """Is told the number of a pass that ended, and the seconds that are left."""
+
+    def __post_init__(self) -> None:
+        expected = self.plan.expected_per_s
+        self.rows = {name: Tried(Search(place_of(per_s))) for name, per_s in expected.items()}
+        self.active = set(self.rows)
+
+    def run(self) -> None:
+        """Run passes until everything asked is decided or narrow enough, the time is over, or they are cut short."""
+        self._send_ends()
+        began, number = self.clock(), 0
+        while not self.is_cut() and self.active:
+            number += 1
+            self._run_pass(number, began if number > 1 else math.inf)
+            self.on_pass(number, began + self.plan.seconds - self.clock())
+            if number in LOOKS:
+                self._look()
+            self.active -= {name for name in self.active if self._is_over(name, began)}
+
+    def _is_over(self, name: str, began: float) -> bool:
+        row = self.rows[name]
+        seconds = self.plan.seconds * (1 if row.has_met() else PATIENCE)
+        return row.search.is_over or self.clock() - began >= seconds
+
+    def _in_order(self, number: int) -> list[str]:
+        names = sorted(self.active)
+        return random.Random(f"{self.plan.seed} {number}").sample(names, len(names))
+
+    def _send_ends(self) -> None:
+        """Send both ends of each row's curve; begin no row above what it answers with no time to lose."""
+        given: dict[str, Figures] = {}
+        for _ in range(TRIES):
+            self.bench.begin_pass()
+            for name in self._in_order(0):
+                found = None if self.is_cut() else self.bench.ends(name, self.plan.expected_per_s[name], self.plan.seed)
+                if found is None:
+                    self.active.discard(name)
+                else:
+                    given[name] = found
+            if self.bench.is_whole(0):
+                break
+        else:
+            self.active.clear()
+        for name in self.active:
+            self.rows[name].ends = given[name]
+            most = OF_ALL_AT_ONCE * given[name]["offline"]["per_s"]
+            self.rows[name].search = Search(place_of(min(self.plan.expected_per_s[name], most)))
+
+    def _run_pass(self, number: int, began: float) -> None:
+        given: dict[str, Figures] = {}
+        self.bench.begin_pass()
+        for name in self._in_order(number):
+            if self.is_cut() or self._is_over(name, began):
+                continue
+            per_s = rate_at(self.rows[name].search.place)
+            found = self.bench.rate(name, number, per_s, self.plan.seed + number)
+            if found is None:
+                self.active.discard(name)
+            else:
+                given[name] = found
+        if self.bench.is_whole(number):
+            for name, figures in given.items():
+                self.rows[name].points.append(RatePoint.model_validate({**figures, "number": number}))
+                self.rows[name].search.tell(figures["keeps"])
+
+    def _look(self) -> None:
+        """Leave active what has too few estimates, and what may be the best and is not told from others that may."""
+        found = {name: straddles(row.points, self.plan.budget_ms) for name, row in self.rows.items()}
+        names = [name for name, own in found.items() if len(own) >= LEAST_PASSES]
+        few = self.active - set(names)
+        if not names:
+            return
+        panel = Panel([{0: {number: 1 / each.per_s for number, each in found[name].items()}} for name in names])
+        _, [decided] = decide([Family(panel.levels(), frozenset())], self.plan.margin, AT_A_LOOK)
+        narrow = math.log1p(self.plan.target)
+        wide = {place for pair, half in decided.open.items() if half > narrow for place in pair}
+        beside = set(range(len(names))) - beaten(decided.verdicts) if few else set[int]()
+        self.active &= few | {names[place] for place in wide | beside}

@@ -1,0 +1,132 @@
+"""The rows that are served together, each by two workers that take turns, and the no-op backend beside them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.core.model_inputs import Task
+from bench.core.params import Params
+from bench.core.reports import NoopProcess, RatePoint
+from bench.serving.jobs import NOOP, ServeJob, ServingResult
+from bench.serving.passes import Figures
+from bench.serving.search import STEP, Search, place_of, rate_at
+from bench.timing.monitors import ClockCheck
+from bench.timing.resident import Resident, Row
+from bench.workers.launcher import Answer
+from bench.workers.protocol import Job, make_job
+
+TRIAL_LIMIT_SECONDS = 60.0
+LONGER_THAN_PLANNED = 10.0
+"""A trial that takes a minute more than so many times as long as it was planned hangs."""
+ABOVE_ALL = 1.25
+"""Of the most that a row does, with and without load: a no-op backend that sustains this much is no row's limit."""
+
+
+CLOCK_SET = (
+    "the system's clock was set while requests were sent, each time that they were: LoadGen takes latencies by it; end "
+    "what sets it, then `dvc repro` serves the row again"
+)
+
+
+@dataclass(frozen=True)
+class ServedVariant(Row):
+    """A variant that is served: the rate that it should hold, and the most that it did in the closed loop."""
+
+    expected_per_s: float
+    closed_loop_per_s: float
+
+
+class ServedRows(Resident[ServedVariant]):
+    """Workers that answer loads; what the passes call a bench."""
+
+    module = "bench.serving.worker"
+
+    def __init__(
+        self, rows: Sequence[ServedVariant], params: Params, task: Task, scratch: Path, is_cut: Callable[[], bool]
+    ) -> None:
+        noop = rows[0].variant.model_copy(update={"runtime": NOOP, "padding": "fixed", "options": {}})
+        no_op = ServedVariant(NOOP, NOOP, noop, 0.0, 0.0, is_reported=False)
+        super().__init__([*rows, no_op], params, task, scratch, is_cut)
+        self.results: dict[str, list[ServingResult]] = {}
+        self.gpu_mib: dict[str, float] = {}
+        self.served_by: dict[tuple[str, int], int] = {}
+        """Which process a row's trial of a pass was of."""
+
+    def job(self, row: ServedVariant, process: int, engine: Path | None) -> Job:
+        """Return the job of a row's process."""
+        job, device = make_job(row.key, row.variant, self.params, engine), row.variant.device
+        serving = self.params.serving
+        if row.name == NOOP:
+            serving = serving.model_copy(update={"instances": 1})
+        return ServeJob(
+            **{**vars(job), "task": self.task, "process": process},
+            serving=serving,
+            budget_ms=serving.p99_ms[device],
+            max_batch=self.params.max_batch(device),
+        )
+
+    def opened(self, row: ServedVariant, process: int, answer: Answer) -> None:
+        """A session that is open can be served: there is nothing else to know."""
+
+    def ends(self, name: str, per_s: float, seed: int) -> Figures | None:
+        """Send both ends of a row's curve to its first process."""
+        return self.ask(name, 0, self.params.timing.worker_limit_seconds, "ends", per_s=per_s, seed=seed)
+
+    def rate(self, name: str, number: int, per_s: float, seed: int) -> Figures | None:
+        """Try a rate; the row's processes take turns by pass."""
+        turns = len(self.workers.get(name, ()))
+        if not turns:
+            return None
+        process = (number - 1) % turns
+        job = self.workers[name][process].job
+        assert isinstance(job, ServeJob)
+        planned = job.queries(per_s) / per_s
+        limit = min(self.params.timing.worker_limit_seconds, TRIAL_LIMIT_SECONDS + LONGER_THAN_PLANNED * planned)
+        self.served_by[name, number] = process
+        return self.ask(name, process, limit, "rate", per_s=per_s, seed=seed)
+
+    def run_noop(self, rates: Sequence[float], seed: int) -> NoopProcess:
+        """Return what the no-op backend does at the rates that rows hold, and above all that they ever did."""
+        rows = self.by_name.values()
+        top = place_of(ABOVE_ALL * STEP * max(*rates, *(row.closed_loop_per_s for row in rows)))
+        search, clock, given = Search(top, highest=top), ClockCheck(), list[Figures]()
+        waiting = sorted({place_of(rate) for rate in rates})
+        while not self.is_cut() and (waiting or not search.is_bracketed):
+            found = self.rate(NOOP, 0, rate_at(waiting[0] if waiting else search.place), seed)
+            if found is None:
+                break
+            given.append(found)
+            if waiting:
+                waiting.pop(0)
+            else:
+                search.tell(found["keeps"])
+        if fault := self.faults.get(NOOP):
+            return NoopProcess(status=fault.status, reason=fault.reason)
+        if clock.was_set() or not given:
+            return NoopProcess(status="skipped", reason=CLOCK_SET if given else "not run")
+        return NoopProcess(status="measured", points=[RatePoint.model_validate(each) for each in given])
+
+    def end_workers(self, name: str) -> None:
+        """End a row's workers, and note what GPU memory that frees for each."""
+        count = len(self.workers.get(name, ()))
+        before = self.gpu.used_memory_mib() if self.gpu else None
+        super().end_workers(name)
+        after = self.gpu.used_memory_mib() if self.gpu else None
+        if count and before is not None and after is not None:
+            self.gpu_mib[name] = max(0.0, before - after) / count
+
+    def hand_over(self, points: Mapping[str, Sequence[RatePoint]], ends: Mapping[str, Figures]) -> None:
+        """End every process, and put what it says of itself beside its trials, the ends beside the first's."""
+        for name, answers in self.finish().items():
+            own = {process: list[RatePoint]() for process in range(len(answers))}
+            for point in points.get(name, ()):
+                own[self.served_by[name, point.number]].append(point)
+            said = [
+                {**answer, "process": process, "points": own[process], "gpu_mib": self.gpu_mib.get(name)}
+                for process, answer in enumerate(answers)
+                if own[process]
+            ]
+            self.results[name] = [
+                ServingResult.model_validate(each | (ends.get(name, {}) if number == 0 else {}))
+                for number, each in enumerate(said)
+            ]
