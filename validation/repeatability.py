@@ -2,8 +2,8 @@
 
     python run.py python validation/repeatability.py runs/FIRST runs/SECOND
 
-Counts the second run's p50, p95, means and rates that lie in the first one's intervals for another run, and the pairs of
-rows that the first run decides and the second turns round.  Exits with 1 if fewer than 90% of p50, or 85% of p95 or
+Counts the second run's p50, p95, means and rates that lie in the first one's intervals for another run, and the pairs
+of rows that the first run decides and the second turns round.  Exits with 1 if fewer than 90% of p50, or 85% of p95 or
 rates, lie inside, or if a pair is turned round.
 """
 

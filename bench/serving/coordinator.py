@@ -10,13 +10,11 @@ from pathlib import Path
 from bench.core.errors import BenchError
 from bench.core.files import shortened, write_json
 from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
-from bench.core.model_inputs import reference_spread
 from bench.core.params import Params, Variant
-from bench.core.paths import EVALUATION, SAMPLES, SERVED
+from bench.core.paths import SAMPLES, SERVED
 from bench.core.progress import log
 from bench.core.reports import NoopProcess, Report, Served, ServingProcess, ServingSession, rate_text
 from bench.core.schemas import ServingStatus, Status, read_environment, read_machine_id, read_provenance
-from bench.inputs.encoded import load_reference
 from bench.machine.lock import timing_lock
 from bench.serving.jobs import LEAST_QUERIES, NOOP, ServingResult
 from bench.serving.passes import LoadPasses, LoadPlan
@@ -230,9 +228,8 @@ def combine(variant: Variant, params: Params, results: list[ServingResult], is_r
     checks = [check for result in results for check in result.checks]
     processes = [ServingProcess.model_validate(result.model_dump()) for result in results]
     loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points) if load]
-    spread = reference_spread(load_reference(EVALUATION))
     limits = tolerances(params.quality[variant.precision], is_real)
-    figures, reason = gate_verdict([check.comparison for check in checks], spread, limits)
+    figures, reason = gate_verdict([check.comparison for check in checks], limits)
     mixed_up = next((fault for check in checks if (fault := check.unanswered or check.replayed.fault)), "")
     reason = contradiction(variant, results[0].evidence) or reason or mixed_up
     found = {
