@@ -3,8 +3,8 @@
 In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes.  After some
 passes a look decides who goes on: two rows whose comparison somebody asks for and that is open, and the rows that may
 be the best, with the baseline and its A/A row beside them, until their intervals are narrow enough.  Rows that may be
-the best get a second process at the first look, and a third where the two differ; the baseline and its A/A row get
-three each: what belongs to a process is then seen, too, even where one row is soon the best.
+the best, and the quickest of the others if these are few, get a second process at the first look, and a third where the
+two differ: what belongs to a process is then seen, too, even where one row is soon the best.
 
 Nothing here runs anything: blocks come from a `Bench`, the time from a clock.
 """
@@ -25,8 +25,10 @@ MOST_OF_THE_TIME = 0.05
 """A cell gets no further block once its blocks took this share of the time, or an equal one where fewer cells are
 active; the baseline's always go on."""
 MOST_PROCESSES = 3
+LEAST_TWICE = 4
+"""Rows of two processes, beside the baseline and its A/A row: the variance between processes is made of them."""
 PROCESSES_SEEN = LOOKS[2]
-"""Until this look the baseline and its A/A row are run whatever is decided: their last processes gave blocks enough."""
+"""Until this look these rows go on whatever is decided: their second processes then gave blocks enough."""
 
 
 @dataclass(frozen=True, order=True)
@@ -144,12 +146,15 @@ class Passes:
             pairs = [pair for pair, half in decided.open.items() if half > math.log1p(self.plan.target)]
             opened += len(pairs)
             wanted |= {Cell(names[place], size) for pair in (*pairs, *close) for place in pair}
-        beside = {cell.size for cell in wanted} if number >= PROCESSES_SEEN else set(sizes)
+        twice = self._to_be_seen_twice(contenders)
+        if number < PROCESSES_SEEN:
+            wanted |= {Cell(row, size) for row in twice for size in sizes}
+        beside = {cell.size for cell in wanted}
         wanted |= {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in beside}
         self.active &= wanted | {cell for cell in self.active if self._passes(cell) < LEAST_PASSES}
         self.on_look(number, opened, end - self.clock())
         if self.active:
-            self._add_processes(contenders)
+            self._add_processes(twice)
 
     def contenders(self) -> list[str]:
         """Return the baseline and the rows that may be the best at some batch size, by what there is."""
@@ -199,22 +204,23 @@ class Passes:
         comparisons = AT_A_LOOK * len(levels)
         return found.half_width(comparisons) if found else math.inf
 
-    def _add_processes(self, contenders: set[str]) -> None:
-        """Give the baseline, its A/A row and rows that may be the best a further process, if they need it."""
-        of_controls = {row for row in self.plan.sizes if self._is_control(row)}
-        rows = [
-            row
-            for row in sorted(contenders | of_controls)
-            if any(cell.row == row for cell in self.active) and self._needs_process(row)
-        ]
+    def _to_be_seen_twice(self, contenders: set[str]) -> set[str]:
+        """Return the rows that may be the best, and the quickest others where these are few."""
+        found = {row for row in contenders if not self._is_control(row)}
+        others = [row for row in self.plan.sizes if row not in found and not self._is_control(row)]
+        others.sort(key=lambda row: sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row]))
+        return found | set(others[: max(0, LEAST_TWICE - len(found))])
+
+    def _add_processes(self, twice: set[str]) -> None:
+        """Give rows a further process, if they need it."""
+        active = {cell.row for cell in self.active}
+        rows = [row for row in sorted(twice & active) if self._needs_process(row)]
         for row in self.bench.add_processes(rows) if rows else ():
             self.processes[row] += 1
 
     def _needs_process(self, row: str) -> bool:
-        """Rows that may be the best need a second one, and a third where the two differ; controls three."""
-        if self.processes[row] == MOST_PROCESSES:
-            return False
-        return self.processes[row] == 1 or self._is_control(row) or self._differ(row)
+        """Tell whether a row lacks a second process, or a third where the two differ."""
+        return self.processes[row] == 1 or (self.processes[row] < MOST_PROCESSES and self._differ(row))
 
     def _differ(self, row: str) -> bool:
         """Tell whether two processes of a row differ by more than the margin, and more than their blocks explain."""
