@@ -207,6 +207,7 @@ class Passes:
     def _to_be_seen_twice(self, contenders: set[str]) -> set[str]:
         """Return the rows that may be the best, and the quickest others where these are few."""
         found = {row for row in contenders if not self._is_control(row)}
+        found |= {row for row, count in self.processes.items() if count > 1}
         others = [row for row in self.plan.sizes if row not in found and not self._is_control(row)]
         others.sort(key=lambda row: sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row]))
         return found | set(others[: max(0, LEAST_TWICE - len(found))])
