@@ -35,6 +35,7 @@ FAULTS = (
     "memory_in_a_block",
     "dies_under_load",
     "hangs_under_load",
+    "memory_under_load",
     "wrong_under_load",
     "mixed_up_under_load",
 )
@@ -103,6 +104,8 @@ class Faulty(Session):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hangs_under_load":
             time.sleep(600)
+        if self.fault == "memory_under_load":
+            np.empty(2**60, dtype=np.int8)
 
     def _broken_under_load(self, input_ids: IntArray, logits: Logits) -> Logits:
         """Return what is wrong under load alone: too large, or for a batch that is new the answers of each other."""

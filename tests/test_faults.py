@@ -44,6 +44,7 @@ TIMED = {
 SERVED = {
     "none": ("measured", ""),
     "dies_under_load": ("failed", "the worker was ended by SIGKILL"),
+    "memory_under_load": ("out_of_memory", "Unable to allocate"),
     "wrong_under_load": ("rejected", "relative error"),
     "mixed_up_under_load": ("rejected", "relative error"),
 }

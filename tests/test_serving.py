@@ -26,8 +26,18 @@ from bench.serving.instances import Answers, Instances, NoopSession, check, furt
 from bench.serving.load import Load, answer, read_log, send
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.search import FARTHEST, Search, expected_rate, place_of, rate_at
-from bench.statistics.blocks import Panel
-from bench.statistics.rate_curve import Crossing, Point, Straddle, crossing, curve_of, latency_at, shows_p99, straddles
+from bench.statistics.rate_curve import (
+    Crossing,
+    Point,
+    Straddle,
+    crossing,
+    curve_of,
+    latency_at,
+    panel_of,
+    seconds_a_request,
+    shows_p99,
+    straddles,
+)
 from bench.summary.serving import confirmed
 
 
@@ -149,6 +159,9 @@ def test_places_of_the_grid_lie_a_tenth_apart_and_are_the_same_for_all_rows() ->
     assert [place_of(rate_at(place)) for place in (-20, 0, 7)] == [-20, 0, 7]
 
 
+SEED = 3
+
+
 @dataclass
 class MadeUp:
     """Rows whose p99 rises steeply with the rate, on a machine whose state and clock are made up.
@@ -159,6 +172,7 @@ class MadeUp:
     holds: dict[str, float]
     budget_ms: float = 10.0
     noise: float = 0.1
+    of_process: float = 0.0
     trial_seconds: float = 1.0
     unable: set[str] = field(default_factory=set)
     not_whole: set[int] = field(default_factory=set)
@@ -177,19 +191,27 @@ class MadeUp:
     def ends(self, _name: str, per_s: float, _seed: int) -> dict[str, Any]:
         return {"single_stream": {}, "offline": {"per_s": 3 * per_s}}
 
-    def rate(self, name: str, number: int, per_s: float, seed: int) -> dict[str, Any] | None:
+    def processes(self, _name: str) -> int:
+        return 2
+
+    def rate(self, name: str, process: int, per_s: float, seed: int) -> dict[str, Any] | None:
         self.now += self.trial_seconds
-        self.sent.append((number, name, seed))
+        self.sent.append((seed - SEED, name, process))
         if name in self.unable:
             return None
-        beyond = math.log(per_s / self.holds[name]) + self.state + self.noise / 6 * self.rng.standard_normal()
+        beyond = (
+            math.log(per_s / self.holds[name])
+            + self.state
+            + self.of_process * (process - 0.5)
+            + self.noise / 6 * self.rng.standard_normal()
+        )
         p99_ms = self.budget_ms * math.exp(6 * beyond)
         made = point(per_s, p99_ms=p99_ms, is_overloaded=beyond > math.log(4 / 3)).model_dump()
         return made | {"keeps": p99_ms <= self.budget_ms}
 
     def passes(self, seconds: float, **more: Any) -> LoadPasses:
         expected = {name: 1.6 * rate for name, rate in self.holds.items()}
-        plan = LoadPlan(expected, self.budget_ms, seconds, margin=0.02, target=0.05, seed=3)
+        plan = LoadPlan(expected, self.budget_ms, seconds, margin=0.02, target=0.05, seed=SEED)
         return LoadPasses(plan, self, clock=lambda: self.now, **more)
 
 
@@ -208,8 +230,7 @@ def test_up_and_down_gives_the_rate_that_rows_hold_and_their_ratio_within_its_in
         passes = machine.passes(seconds=60.0)
         passes._look = lambda: None  # type: ignore[method-assign]  # whatever is decided early
         passes.run()
-        found = [straddles(passes.rows[name].points, 10.0) for name in "ab"]
-        panel = Panel([{0: {number: 1 / each.per_s for number, each in own.items()}} for own in found])
+        panel = panel_of([seconds_a_request(passes.rows[name].trials, 10.0) for name in "ab"])
         ours, _ = panel.levels()
         again, ratio = ours.of_another_run(), panel.compared(1, 0)
         assert again
@@ -222,15 +243,30 @@ def test_up_and_down_gives_the_rate_that_rows_hold_and_their_ratio_within_its_in
     assert ratios >= 17
 
 
+def test_processes_that_differ_make_intervals_wider() -> None:
+    halves = []
+    for of_process in (0.0, 0.1):
+        machine = MadeUp({"a": 100.0, "b": 77.0}, of_process=of_process)
+        passes = machine.passes(seconds=100.0)
+        passes._look = lambda: None  # type: ignore[method-assign]
+        passes.run()
+        panel = panel_of([seconds_a_request(passes.rows[name].trials, 10.0) for name in "ab"])
+        found = panel.compared(0, 1)
+        assert found
+        halves.append(found.half_width())
+    assert halves[1] > 2 * halves[0]
+
+
 def test_all_rows_of_a_pass_get_the_same_arrivals_in_random_order() -> None:
     machine = MadeUp({"a": 50.0, "b": 70.0, "c": 90.0})
     machine.passes(seconds=30.0).run()
-    by_pass: dict[int, list[tuple[str, int]]] = {}
-    for number, name, seed in machine.sent:
-        by_pass.setdefault(number, []).append((name, seed))
-    assert len({seed for own in by_pass.values() for _, seed in own}) == len(by_pass)
-    assert all(len({seed for _, seed in own}) == 1 for own in by_pass.values())
-    assert len({tuple(name for name, _ in own) for own in by_pass.values() if len(own) == 3}) > 1
+    by_seed: dict[int, list[str]] = {}
+    for number, name, process in machine.sent:
+        by_seed.setdefault(number, []).append(name)
+        assert process == (number - 1) % 2, "the processes of a row take turns"
+    whole = [tuple(own) for own in by_seed.values() if len(own) == 3]
+    assert all(set(own) == {"a", "b", "c"} for own in whole)
+    assert len(set(whole)) > 1
 
 
 def test_a_row_that_is_surely_not_the_best_stops_and_all_stop_once_it_is_decided() -> None:
@@ -238,7 +274,8 @@ def test_a_row_that_is_surely_not_the_best_stops_and_all_stop_once_it_is_decided
     passes = machine.passes(seconds=300.0)
     passes.run()
     trials = {name: len(row.points) for name, row in passes.rows.items()}
-    assert len(straddles(passes.rows["slow"].points, 10.0)) >= 4
+    slow = seconds_a_request(passes.rows["slow"].trials, 10.0)
+    assert len(set().union(*slow.values())) >= 4
     assert trials["slow"] < trials["a"]
     lonely = MadeUp({"a": 100.0, "slow": 30.0})
     lonely.passes(seconds=300.0).run()
@@ -520,6 +557,7 @@ def test_two_trials_in_a_row_at_neighbouring_rates_straddle_what_a_row_holds() -
     late = {"keeps": False, "p99_ms": 20.0}
     trials = [point(100.0, 1, p99_ms=5.0), point(110.0, 2, **late), point(100.0, 3, p99_ms=10.0)]
     found = straddles(trials, 10.0)
+    assert seconds_a_request({1: trials}, 10.0) == {1: pytest.approx({2: 1 / math.sqrt(11000), 3: 0.01})}
     assert {number: round(each.per_s, 6) for number, each in found.items()} == {2: round(math.sqrt(11000), 6), 3: 100.0}
     assert not any(each.is_cliff for each in found.values())
     assert straddles([trials[0], point(130.0, 2, **late)], 10.0) == {}, "too far apart"

@@ -58,14 +58,14 @@ def point(rate: float, p99_ms: float, **more: Any) -> dict[str, Any]:
 
 
 def around(rates: list[float], steep: float = 2.0) -> list[dict[str, Any]]:
-    """Return trials, one met and one missed in turn, of which each two straddle a rate: p99 is the budget there."""
+    """Return trials of two processes in turn, each two of one of which straddle a rate: p99 is the budget there."""
     edge = geometric_mean(rates)
     met, missed = edge / 1.05, edge * 1.05
     points = []
     for number, rate in enumerate(rates):
-        moved = (met if number % 2 else missed) * (rate / edge)
-        own = point(met if number % 2 else missed, BUDGET_MS / steep if number % 2 else BUDGET_MS * steep)
-        points.append({**own, "sent_per_s": moved, "number": number + 1})
+        is_met = number // 2 % 2
+        own = point(met if is_met else missed, BUDGET_MS / steep if is_met else BUDGET_MS * steep)
+        points.append({**own, "sent_per_s": own["rate"] * rate / edge, "number": number + 1})
     return points
 
 
@@ -79,7 +79,7 @@ def report(rates: list[float], closed_loop_per_s: float, null_per_s: float = 1e6
         {"process": turn, "points": points[turn::2], "late_captures": 0, **(ends if turn == 0 else {})}
         for turn in range(2)
     ]
-    null = {"status": "measured", "points": around([null_per_s] * 2)}
+    null = {"status": "measured", "points": around([null_per_s] * 4)}
     condition = {"seconds": 1.0, "other_load_cores": 0.0, "quota_throttled_seconds": 0.0, "host_loop_ms": 1.0}
     passes = [{"number": each["number"], **condition} for each in points]
     return {
@@ -108,9 +108,9 @@ def table(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> pd.Dat
     return build_serving(params(), SUMMARY, read_served([FIRST, SECOND], folder))
 
 
-STEADY = [1000.0, 1010.0, 990.0, 1005.0, 995.0, 1008.0, 992.0, 1000.0]
+STEADY = [1000.0, 1010.0, 990.0, 1005.0, 995.0, 1008.0, 992.0, 1000.0, 1004.0, 997.0, 1003.0, 996.0]
 HALF = [each / 2 for each in STEADY]
-RESTLESS = [1000.0, 600.0, 1500.0, 700.0, 1400.0, 800.0, 1300.0, 900.0]
+RESTLESS = [1000.0, 990.0, 600.0, 610.0, 1500.0, 1480.0, 700.0, 690.0, 1400.0, 1420.0, 800.0, 810.0]
 
 
 def seen(rows: pd.DataFrame) -> Served:
@@ -134,7 +134,7 @@ def claimed(rows: pd.DataFrame) -> str:
 def test_the_rate_is_the_mean_of_what_trials_straddle_with_an_interval_for_another_run(tmp_path: Path) -> None:
     rows = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1000.0)).set_index("variant")
     first = rows.loc[FIRST]
-    assert first.estimates == len(STEADY) - 1
+    assert first.estimates == len(STEADY) - 2
     assert first.requests_per_s == pytest.approx(1000, rel=5e-3)
     assert first.requests_per_s_low < first.requests_per_s < first.requests_per_s_high
     assert first.closed_loop_peak_share == pytest.approx(1.0, rel=0.01)
@@ -161,7 +161,7 @@ def test_what_a_whole_pass_met_does_not_count_against_a_ratio(tmp_path: Path) ->
 
 
 def test_a_row_of_few_trials_has_a_rate_and_no_interval(tmp_path: Path) -> None:
-    first, second = table(tmp_path, report(STEADY[:3], 2000.0), report(HALF, 1000.0)).itertuples()
+    first, second = table(tmp_path, report(STEADY[:5], 2000.0), report(HALF, 1000.0)).itertuples()
     assert first.requests_per_s == pytest.approx(1000, rel=0.02)
     assert pd.isna(first.requests_per_s_low)
     assert compare_served(first, second).reason == "too few trials"

@@ -148,9 +148,7 @@ class ServedGroup:
             if not self.interrupt.is_cut():
                 log("  the no-op backend at the rates of these rows")
                 self.noop = self.bench.run_noop(self._held(), self.params.serving.seed)
-            tried = self.passes.rows
-            points = {name: row.points for name, row in tried.items()}
-            self.bench.hand_over(points, {name: row.ends for name, row in tried.items()})
+            self.bench.hand_over(self.passes.rows)
         finally:
             self.bench.close()
         return [] if self.interrupt.is_cut() else waiting

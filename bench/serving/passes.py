@@ -12,14 +12,16 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Protocol
 
 from bench.core.reports import RatePoint
 from bench.serving.search import Search, place_of, rate_at
-from bench.statistics.blocks import LEAST_PASSES, Panel
+from bench.statistics.blocks import LEAST_PASSES
 from bench.statistics.decisions import AT_A_LOOK, Family, beaten, decide
-from bench.statistics.rate_curve import straddles
+from bench.statistics.rate_curve import panel_of, seconds_a_request
 from bench.timing.passes import LOOKS
 
 PATIENCE = 3
@@ -38,11 +40,14 @@ class LoadBench(Protocol):
     def begin_pass(self) -> None:
         """Note the state of the machine before a pass."""
 
+    def processes(self, name: str) -> int:
+        """Return how many processes of a row are ready."""
+
     def ends(self, name: str, per_s: float, seed: int) -> Figures | None:
         """Send both ends of the curve; None where the row gives nothing any more."""
 
-    def rate(self, name: str, number: int, per_s: float, seed: int) -> Figures | None:
-        """Try a rate in a pass; None where the row gives nothing any more."""
+    def rate(self, name: str, process: int, per_s: float, seed: int) -> Figures | None:
+        """Let a process try a rate; None where the row gives nothing any more."""
 
     def is_whole(self, number: int) -> bool:
         """Tell whether a pass that ended may count: the clock was not set in it, nor was the machine suspended."""
@@ -65,15 +70,40 @@ class LoadPlan:
 
 @dataclass
 class Tried:
-    """What a row did so far."""
+    """What a row did so far, by process.
+
+    Its processes look for the rate that it holds together; from then on each goes up and down by itself, so that what
+    it says is its own.
+    """
 
     search: Search
-    points: list[RatePoint] = field(default_factory=list)
     ends: Figures = field(default_factory=dict)
+    trials: dict[int, list[RatePoint]] = field(default_factory=dict)
+    own: dict[int, Search] = field(default_factory=dict)
+
+    @property
+    def points(self) -> list[RatePoint]:
+        """All trials, in their order."""
+        return sorted((point for own in self.trials.values() for point in own), key=attrgetter("number"))
 
     def has_met(self) -> bool:
         """Tell whether a rate met the SLO."""
-        return any(point.keeps for point in self.points)
+        return any(point.keeps for own in self.trials.values() for point in own)
+
+    def search_of(self, process: int) -> Search:
+        """Return what chooses the next rate of a process."""
+        if not self.search.is_bracketed or self.search.is_over:
+            return self.search
+        return self.own.setdefault(process, copy(self.search))
+
+    def put(self, process: int, point: RatePoint) -> None:
+        """Take a trial of a process."""
+        self.search_of(process).tell(point.keeps)
+        self.trials.setdefault(process, []).append(point)
+
+    def is_over(self) -> bool:
+        """Tell whether a row holds no rate, or every one."""
+        return self.search.is_over or any(search.is_over for search in self.own.values())
 
 
 @dataclass
@@ -107,7 +137,7 @@ class LoadPasses:
     def _is_over(self, name: str, began: float) -> bool:
         row = self.rows[name]
         seconds = self.plan.seconds * (1 if row.has_met() else PATIENCE)
-        return row.search.is_over or self.clock() - began >= seconds
+        return row.is_over() or self.clock() - began >= seconds
 
     def _in_order(self, number: int) -> list[str]:
         names = sorted(self.active)
@@ -134,30 +164,30 @@ class LoadPasses:
             self.rows[name].search = Search(place_of(min(self.plan.expected_per_s[name], most)))
 
     def _run_pass(self, number: int, began: float) -> None:
-        given: dict[str, Figures] = {}
+        given: list[tuple[str, int, Figures]] = []
         self.bench.begin_pass()
         for name in self._in_order(number):
             if self.is_cut() or self._is_over(name, began):
                 continue
-            per_s = rate_at(self.rows[name].search.place)
-            found = self.bench.rate(name, number, per_s, self.plan.seed + number)
+            process = (number - 1) % max(1, self.bench.processes(name))
+            per_s = rate_at(self.rows[name].search_of(process).place)
+            found = self.bench.rate(name, process, per_s, self.plan.seed + number)
             if found is None:
                 self.active.discard(name)
             else:
-                given[name] = found
+                given.append((name, process, found))
         if self.bench.is_whole(number):
-            for name, figures in given.items():
-                self.rows[name].points.append(RatePoint.model_validate({**figures, "number": number}))
-                self.rows[name].search.tell(figures["keeps"])
+            for name, process, figures in given:
+                self.rows[name].put(process, RatePoint.model_validate({**figures, "number": number}))
 
     def _look(self) -> None:
         """Leave active what has too few estimates, and what may be the best and is not told from others that may."""
-        found = {name: straddles(row.points, self.plan.budget_ms) for name, row in self.rows.items()}
-        names = [name for name, own in found.items() if len(own) >= LEAST_PASSES]
+        found = {name: seconds_a_request(row.trials, self.plan.budget_ms) for name, row in self.rows.items()}
+        names = [name for name, own in found.items() if len(set().union(*own.values())) >= LEAST_PASSES]
         few = self.active - set(names)
         if not names:
             return
-        panel = Panel([{0: {number: 1 / each.per_s for number, each in found[name].items()}} for name in names])
+        panel = panel_of([found[name] for name in names])
         _, [decided] = decide([Family(panel.levels(), frozenset())], self.plan.margin, AT_A_LOOK)
         narrow = math.log1p(self.plan.target)
         wide = {place for pair, half in decided.open.items() if half > narrow for place in pair}

@@ -8,7 +8,7 @@ from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.reports import NoopProcess, RatePoint
 from bench.serving.jobs import NOOP, ServeJob, ServingResult
-from bench.serving.passes import Figures
+from bench.serving.passes import Figures, Tried
 from bench.serving.search import STEP, Search, place_of, rate_at
 from bench.timing.monitors import ClockCheck
 from bench.timing.resident import Resident, Row
@@ -49,8 +49,6 @@ class ServedRows(Resident[ServedVariant]):
         super().__init__([*rows, no_op], params, task, scratch, is_cut)
         self.results: dict[str, list[ServingResult]] = {}
         self.gpu_mib: dict[str, float] = {}
-        self.served_by: dict[tuple[str, int], int] = {}
-        """Which process a row's trial of a pass was of."""
 
     def job(self, row: ServedVariant, process: int, engine: Path | None) -> Job:
         """Return the job of a row's process."""
@@ -72,17 +70,18 @@ class ServedRows(Resident[ServedVariant]):
         """Send both ends of a row's curve to its first process."""
         return self.ask(name, 0, self.params.timing.worker_limit_seconds, "ends", per_s=per_s, seed=seed)
 
-    def rate(self, name: str, number: int, per_s: float, seed: int) -> Figures | None:
-        """Try a rate; the row's processes take turns by pass."""
-        turns = len(self.workers.get(name, ()))
-        if not turns:
+    def processes(self, name: str) -> int:
+        """Return how many processes of a row are ready."""
+        return len(self.workers.get(name, ()))
+
+    def rate(self, name: str, process: int, per_s: float, seed: int) -> Figures | None:
+        """Let a process of a row try a rate."""
+        if process >= self.processes(name):
             return None
-        process = (number - 1) % turns
         job = self.workers[name][process].job
         assert isinstance(job, ServeJob)
         planned = job.queries(per_s) / per_s
         limit = min(self.params.timing.worker_limit_seconds, TRIAL_LIMIT_SECONDS + LONGER_THAN_PLANNED * planned)
-        self.served_by[name, number] = process
         return self.ask(name, process, limit, "rate", per_s=per_s, seed=seed)
 
     def run_noop(self, rates: Sequence[float], seed: int) -> NoopProcess:
@@ -115,18 +114,18 @@ class ServedRows(Resident[ServedVariant]):
         if count and before is not None and after is not None:
             self.gpu_mib[name] = max(0.0, before - after) / count
 
-    def hand_over(self, points: Mapping[str, Sequence[RatePoint]], ends: Mapping[str, Figures]) -> None:
-        """End every process, and put what it says of itself beside its trials, the ends beside the first's."""
+    def hand_over(self, tried: Mapping[str, Tried]) -> None:
+        """End every process, and put what it says of itself beside its trials, the row's ends beside the first's."""
         for name, answers in self.finish().items():
-            own = {process: list[RatePoint]() for process in range(len(answers))}
-            for point in points.get(name, ()):
-                own[self.served_by[name, point.number]].append(point)
+            if name == NOOP:
+                continue
+            own = tried[name]
             said = [
-                {**answer, "process": process, "points": own[process], "gpu_mib": self.gpu_mib.get(name)}
+                {**answer, "process": process, "points": own.trials[process], "gpu_mib": self.gpu_mib.get(name)}
                 for process, answer in enumerate(answers)
-                if own[process]
+                if process in own.trials
             ]
             self.results[name] = [
-                ServingResult.model_validate(each | (ends.get(name, {}) if number == 0 else {}))
+                ServingResult.model_validate(each | (own.ends if number == 0 else {}))
                 for number, each in enumerate(said)
             ]

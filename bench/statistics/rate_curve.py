@@ -1,7 +1,7 @@
 """Latency against offered load: where it crosses a budget, trial by trial, and what it is below.
 
-Of two trials that follow each other at neighbouring rates, one met the budget and the other did not: where log p99,
-interpolated over log rate, crosses the budget is one estimate of the rate that a row holds (`straddles`).
+Of two trials of a process that follow each other at neighbouring rates, one met the budget and the other did not: where
+log p99, interpolated over log rate, crosses the budget is one estimate of the rate that a row holds (`straddles`).
 
 For every other budget and latency there is one curve through all trials.  Latency does not fall when more requests
 come, so it never falls (isotonic regression), and is interpolated on logarithms by monotone cubics (PCHIP; Fritsch and
@@ -9,7 +9,7 @@ Butland 1984).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from scipy import interpolate, optimize, stats
 
 from bench.core.reports import RatePoint
+from bench.statistics.blocks import Panel, pool_processes
 
+TURNS = 2
+"""Processes of a row, which take turns by pass."""
+USUAL, USUAL_FREEDOM = 0.03, 4.0
+"""How far two processes of one row usually are from their mean, as a share; counted as sure as from so many."""
 NEIGHBOURS = 1.15
 """Rates that lie no further apart straddle what a row holds."""
 Quantile = Literal["p50_ms", "p95_ms", "p99_ms"]
@@ -62,7 +67,7 @@ class Straddle:
 
 
 def straddles(trials: Iterable[RatePoint], budget_ms: float) -> dict[int, Straddle]:
-    """Return what each two trials in a row say that a row holds, by the later one's pass."""
+    """Return what each two trials of a process in a row say that it holds, by the later one's pass."""
     found: dict[int, Straddle] = {}
     for before, after in pairwise(sorted(trials, key=attrgetter("number"))):
         if before.keeps == after.keeps or not 1 / NEIGHBOURS < before.rate / after.rate < NEIGHBOURS:
@@ -74,6 +79,35 @@ def straddles(trials: Iterable[RatePoint], budget_ms: float) -> dict[int, Stradd
         per_s = met.sent_per_s * (missed.sent_per_s / met.sent_per_s) ** share
         found[after.number] = Straddle(per_s, missed.is_overloaded)
     return found
+
+
+def seconds_a_request(trials: Mapping[int, Sequence[RatePoint]], budget_ms: float) -> dict[int, dict[int, float]]:
+    """Return what the trials of each process say of the time that a row needs for a request, by pass."""
+    found = {process: straddles(own, budget_ms) for process, own in trials.items()}
+    return {process: {number: 1 / each.per_s for number, each in own.items()} for process, own in found.items() if own}
+
+
+def panel_of(rows: Sequence[Mapping[int, Mapping[int, float]]]) -> Panel:
+    """Return the panel of rows that were served in the same passes, from what `seconds_a_request` gave of each.
+
+    A row's processes take turns by pass, so that no pass has two of them: how they differ is seen in pairs of passes.
+    Few rows show it, so that it is shrunk towards what is usual.
+    """
+    panel = Panel(rows)
+    by_turn = Panel([{process: _by_turn(own) for process, own in row.items()} for row in rows])
+    by_turn.process_freedom = 0.0
+    pool_processes([by_turn], [None])
+    freedom = USUAL_FREEDOM + by_turn.process_freedom
+    squares = USUAL_FREEDOM * USUAL**2 + by_turn.process_freedom * by_turn.process_variance
+    panel.process_variance, panel.process_freedom = squares / freedom, freedom
+    return panel
+
+
+def _by_turn(own: Mapping[int, float]) -> dict[int, float]:
+    found: dict[int, list[float]] = {}
+    for number, seconds in own.items():
+        found.setdefault((number - 1) // TURNS, []).append(seconds)
+    return {turn: geometric_mean(values) for turn, values in found.items()}
 
 
 def at_each_rate(trials: Iterable[RatePoint]) -> dict[float, list[RatePoint]]:

@@ -16,7 +16,7 @@ from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import RatePoint, Served, rate_text
-from bench.statistics.blocks import Level, Panel, estimate
+from bench.statistics.blocks import Level, estimate
 from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import smallest_difference, verdict
 from bench.statistics.rate_curve import (
@@ -27,6 +27,8 @@ from bench.statistics.rate_curve import (
     crossing,
     curve_of,
     latency_at,
+    panel_of,
+    seconds_a_request,
     shows_p99,
     straddles,
 )
@@ -111,13 +113,15 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     trials = _trials(report)
     if report.status != "measured" or not trials:
         return row
-    curve, found = curve_of(trials), straddles(trials, report.budget_ms)
+    curve = curve_of(trials)
+    found = [each for process in report.processes for each in straddles(process.points, report.budget_ms).values()]
     crossed = crossing(curve, report.budget_ms)
     if not found and crossed is None:
         return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
     by_curve = crossed or Crossing(math.nan)
-    rate = geometric_mean(each.per_s for each in found.values()) if found else by_curve.rate
-    cliffs = sum(each.is_cliff for each in found.values())
+    seconds = seconds_a_request({each.process: each.points for each in report.processes}, report.budget_ms)
+    rate = 1 / panel_of([seconds]).levels()[0].value if seconds else by_curve.rate
+    cliffs = sum(each.is_cliff for each in found)
     _, offline = report.ends()
     doubled = crossing(curve, 2 * report.budget_ms)
     processes = report.processes
@@ -248,18 +252,18 @@ def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float)
         seconds = {row.Index: _seconds(served[row.variant]) for row in rows.itertuples()}
         counted = [index for index, own in seconds.items() if own]
         if counted:
-            levels = Panel([{0: seconds[index]} for index in counted]).levels()
+            levels = panel_of([seconds[index] for index in counted]).levels()
             table.loc[counted, "comparisons"] = decide([Family(levels, frozenset())], margin, AT_THE_END)[0]
             for index, level in zip(counted, levels, strict=True):
                 _put_level(table, index, level)
     return table
 
 
-def _seconds(report: Served) -> dict[int, float]:
-    """Return the seconds a request of each estimate, by its pass; none of a row that was served in rounds."""
+def _seconds(report: Served) -> dict[int, dict[int, float]]:
+    """Return the seconds a request by process and pass; none of a row that was served in rounds."""
     if not report.is_in_passes():
         return {}
-    return {number: 1 / each.per_s for number, each in straddles(_trials(report), report.budget_ms).items()}
+    return seconds_a_request({each.process: each.points for each in report.processes}, report.budget_ms)
 
 
 def _put_level(table: pd.DataFrame, index: Any, level: Level) -> None:
