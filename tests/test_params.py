@@ -255,6 +255,14 @@ def test_a_key_of_an_older_version_is_refused_with_its_successor(project: Projec
     assert "tensorrt_variants.old.options.int8_by: unknown key of an older version (graph: onnx/int8_qdq.onnx" in told
 
 
+@pytest.mark.parametrize(("section", "key"), [("timing", "processes"), ("serving", "processes"), ("serving", "points")])
+def test_a_gone_key_names_what_says_it_now(section: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ParameterError, match=rf"{section}\.{key}: unknown key of an older version \({section}\.minutes "
+    ):
+        loaded(tmp_path, lambda p: p[section].update({key: 3}))
+
+
 def test_a_row_that_is_left_out_makes_nothing_stale_and_is_in_no_table(measured_copy: Project) -> None:
     measured_copy.set_params(lambda p: p["serving"].update(variants=["torch_cuda_fp32", *p["serving"]["variants"]]))
     told = measured_copy.script("stages/probe.py").stdout
