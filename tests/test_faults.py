@@ -269,14 +269,15 @@ def _waits(project: Project, told: str) -> Callable[[], bool]:
 
 def _start_in_a_terminal(project: Project) -> subprocess.Popen[bytes]:
     """Start a `dvc repro` in a group of its own; what it says is in told.txt."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=project.folder,
-        env=project.environment,
-        stdout=(project.folder / "told.txt").open("wb"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with (project.folder / "told.txt").open("wb") as told:
+        return subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=project.folder,
+            env=project.environment,
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 @posix_only
@@ -303,6 +304,7 @@ def test_a_second_ctrl_c_aborts_and_leaves_no_worker(measured_copy: Project) -> 
     _wait_for(_waits(project, "pass 1: p50 in ms"))
     workers = _children(running.pid, "bench.timing.worker")
     _press_ctrl_c(running)
+    _wait_for(_waits(project, "Ctrl-C: measuring ends here"))
     _press_ctrl_c(running)
     assert running.wait(60) != 0
     assert workers

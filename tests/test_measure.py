@@ -172,7 +172,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     ("worker", "reason"),
     [
         ("dies", r"ended with code 3; .*\n +no memory for the block"),
-        ("hangs", r"took longer than 2 s and was ended: raise timing.worker_limit_seconds"),
+        ("hangs", r"the worker hung in a block for 2 s and was ended"),
     ],
     indirect=["worker"],
 )

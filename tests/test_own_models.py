@@ -97,7 +97,10 @@ def test_the_three_lines_of_the_documentation_give_rows_with_accuracy(
     summary = pd.read_csv(project.folder / "results/summary.csv")
     rows = summary[summary["status"] == "measured"]
     assert set(rows["variant"]) == {"torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"}
-    assert (rows["labelled_sentences"] == 16).all()
+    alone = rows["cold_start_seconds"].notna()
+    assert alone.any()
+    assert (rows[alone]["labelled_sentences"] == 16).all()
+    assert rows["labelled_sentences"].between(1, 16).all(), "of the others those of their blocks"
     assert ((rows["accuracy_low"] <= rows["accuracy"]) & (rows["accuracy"] <= rows["accuracy_high"])).all()
     assert (rows[rows["precision"] == "fp32"]["accuracy_loss"] == 0).all()
     page = project.read("results/summary_table.md")
@@ -422,6 +425,8 @@ def test_accuracy_is_compared_on_the_same_sentences() -> None:
 
 def test_a_row_that_loses_too_much_accuracy_is_rejected() -> None:
     gate = Gate(max_relative_error=1.0, min_agreement=0.5, max_accuracy_loss=0.02)
-    counts = Labels(labelled=100, right=84, reference_right=87, only_reference=5, only_row=2)
-    assert accuracy_fault(counts, gate) == "accuracy is 3.00% of the sentences below fp32's, allowed: 2.00%"
+    counts = Labels(labelled=100, right=79, reference_right=87, only_reference=9, only_row=1)
+    assert accuracy_fault(counts, gate) == "accuracy is 8.00% of the sentences below fp32's, allowed: 2.00%"
     assert accuracy_fault(counts.model_copy(update={"right": 86}), gate) == ""
+    chance = Labels(labelled=32, right=27, reference_right=28, only_reference=1, only_row=0)
+    assert accuracy_fault(chance, gate) == "", "one sentence of 32 may be chance"

@@ -198,6 +198,7 @@ def pad_less(params: dict[str, Any]) -> None:
     params["tensorrt_variants"] = {}
     params["sequence_length"] = 64
     params["serving"]["variants"] = ["openvino_cpu_int8_longest"]
+    params["quality"]["int8"]["synthetic"]["min_agreement"] = 0.5  # so small a random model is often in doubt
 
 
 @pytest.fixture(scope="session")
@@ -291,7 +292,7 @@ def test_one_pass_gives_a_complete_table_and_no_verdict(measured: Project, tmp_p
         copied.set_params(set_in("timing", "minutes", value=0.0))
         copied.repro("render")
         timed = [row for row in copied.rows() if row["device"] == "cpu"]
-        assert {(row["status"], row["passes"]) for row in timed} == {("measured", "1")}
+        assert {(row["status"], row["passes"]) for row in timed} == {("measured", "1.0")}
         assert {row["verdict"] for row in timed if row["variant"] != "ort_cpu_fp32"} == {"inconclusive"}
         assert "too few passes" in copied.read("results/summary_table.md")
 

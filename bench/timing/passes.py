@@ -225,12 +225,12 @@ class Passes:
 
     def _differ(self, row: str) -> bool:
         """Tell whether two processes of a row differ by more than the margin, and more than their blocks explain."""
-        for cell, processes in self.blocks.items():
-            if cell.row == row and len(processes) > 1:
-                panel = Panel([{0: processes[0]}, {0: processes[1]}])
-                found = panel.compared(0, 1)
-                if found and abs(found.value) > max(math.log1p(self.plan.margin), found.half_width()):
-                    return True
+        cells = [(cell, own) for cell, own in self.blocks.items() if len(own) > 1]
+        for cell, processes in cells:
+            found = Panel([{0: processes[0]}, {0: processes[1]}]).compared(0, 1) if cell.row == row else None
+            half = found.half_width(AT_A_LOOK * len(cells)) if found else 0.0
+            if found and abs(found.value) > max(math.log1p(self.plan.margin), half):
+                return True
         return False
 
 

@@ -61,6 +61,12 @@ def fault_of(problem: WorkerError) -> Fault:
     return Fault("out_of_memory" if isinstance(problem, MemoryShortage) else "failed", str(problem))
 
 
+def refused(row: Row, answer: Answer) -> Fault:
+    """Return what a worker's answer makes of its row that did not measure."""
+    reason = answer.get("reason", "")
+    return Fault(answer["status"], f"{row.key}: {reason}" if answer["status"] == "failed" else reason)
+
+
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
@@ -147,7 +153,7 @@ class Resident(ABC, Generic[AnyRow]):
             if answer["status"] == "measured":
                 self.opened(row, process, answer)
             else:
-                fault = Fault(answer["status"], answer.get("reason", ""))
+                fault = refused(row, answer)
         except WorkerError as problem:
             fault = Fault("skipped", CUT_SHORT) if self.is_cut() else fault_of(problem)
         if fault is None:
@@ -190,7 +196,7 @@ class Resident(ABC, Generic[AnyRow]):
             self.fail(name, fault_of(problem))
             return None
         if answer["status"] != "measured":
-            self.fail(name, Fault(answer["status"], answer.get("reason", "")))
+            self.fail(name, refused(self.by_name[name], answer))
             return None
         return answer
 

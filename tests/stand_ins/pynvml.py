@@ -13,7 +13,7 @@ class NVMLError(Exception):
 
 
 class Memory:
-    total = used = 4096 * 2**20
+    total = used = free = 4096 * 2**20
 
 
 def nvmlInit() -> None: ...
