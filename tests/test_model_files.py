@@ -89,10 +89,6 @@ SHAPES: dict[str, tuple[dict[str, Any], str]] = {
         {"id2label": None, "label2id": {"bad": 0, "good": 1, "so": 2}},
         """id2label: got None, allowed: the names of label2id by their numbers, {"0": "bad", "1": "good", "2": "so"}""",
     ),
-    "other attention": (
-        {"attn_implementation": "flash_attention_2"},
-        "attn_implementation: got 'flash_attention_2', allowed: none: take the key away",
-    ),
     "an unknown task": ({"problem_type": "Regression"}, "Field 'problem_type' with value 'Regression'"),
     "a size as a text": ({"hidden_size": "32"}, "'hidden_size' expected int, got str"),
     "pad beyond": ({"pad_token_id": 9999}, "pad_token_id: got 9999, allowed: the number of its tokenizer's, below"),

@@ -30,9 +30,6 @@ def check_config(config: dict[str, Any]) -> None:
     if isinstance(turned, dict) and len(turned) > count and all(type(number) is int for number in turned.values()):
         wanted = json.dumps({str(number): name for name, number in turned.items()}, ensure_ascii=False)
         raise _unfit("id2label", names, f"the names of label2id by their numbers, {shortened(wanted)}")
-    for key in ("attn_implementation", "_attn_implementation"):
-        if "flash" in str(config.get(key)):
-            raise _unfit(key, config[key], "none: take the key away, and the model loads without FlashAttention")
 
 
 def load_config(folder: Path) -> Any:
