@@ -97,7 +97,7 @@ def test_another_gpu_makes_the_gpu_rows_alone_stale(shared: Project) -> None:
 
 EDITS: dict[str, set[str]] = {
     "bench/report/charts/write.py": DRAWING,
-    "bench/statistics/intervals.py": INFER | TENSORRT | SERVE | REPORT,
+    "bench/statistics/intervals.py": INFER | TENSORRT | SERVE | REPORT | DRAWING,
     "bench/summary/comparisons.py": {"summarize"} | DRAWING,
     "bench/runtimes/pytorch.py": {"infer@torch_cpu_fp32"} | REPORT,
 }
