@@ -176,12 +176,20 @@ class Environment:
         return Path(sysconfig.get_path("purelib", "nt" if os.name == "nt" else "posix_prefix", places))
 
     def put_programs_first(self) -> None:
-        """Let its Python find its programs first, so that `.venv/bin/dvc repro` runs its stages with it too."""
-        line = (
+        """Let its Python find its programs first, so that `.venv/bin/dvc repro` runs its stages with it too.
+
+        And let DVC run them in bash in place of a plain sh, which dies of a Ctrl-C that a stage has heard.
+        """
+        programs = (
             "import os, sysconfig; programs, path = sysconfig.get_path('scripts'), os.environ.get('PATH', ''); "
             "path.startswith(programs) or os.environ.update(PATH=programs + os.pathsep + path)"
         )
-        (self.site_packages() / "programs_first.pth").write_text(f"{line}\n", encoding="utf-8")
+        shell = (
+            "import os, shutil; bash = os.name != 'nt' and shutil.which('bash'); "
+            "bash and os.path.basename(os.environ.get('SHELL', '')) in ('', 'sh', 'dash') "
+            "and os.environ.update(SHELL=bash)"
+        )
+        (self.site_packages() / "programs_first.pth").write_text(f"{programs}\n{shell}\n", encoding="utf-8")
 
     def install(self, lock: str) -> int:
         """Install what one lock pins; uv does it, after pip got it where it is missing, or else pip."""

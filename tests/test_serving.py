@@ -237,6 +237,7 @@ def test_up_and_down_gives_the_rate_that_rows_hold_and_their_ratio_within_its_in
         assert ratio
         inside += again.low <= 1 / machine.holds["a"] <= again.high
         limits = ratio.interval()
+        assert limits
         ratios += limits.low <= machine.holds["a"] / 77.0 <= limits.high
         assert 1 / ours.value == pytest.approx(machine.holds["a"], rel=0.04)
     assert inside >= 19

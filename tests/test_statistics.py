@@ -69,7 +69,19 @@ def test_a_sum_of_variances_has_the_degrees_of_welch_and_satterthwaite() -> None
     wanted = stats.ttest_ind(first, second, equal_var=False)
     assert found.freedom == pytest.approx(wanted.df)
     low, high = wanted.confidence_interval(0.95)
-    assert [math.log(end) for end in (found.interval().low, found.interval().high)] == pytest.approx([low, high])
+    assert _log_limits(found) == pytest.approx([low, high])
+
+
+def _log_limits(found: Estimate) -> list[float]:
+    interval = found.interval()
+    assert interval
+    return [math.log(interval.low), math.log(interval.high)]
+
+
+def test_a_thousandfold_either_way_is_no_interval() -> None:
+    found = Estimate(0.5, variance=1.0, freedom=5.0)
+    assert found.interval(1)
+    assert found.interval(200) is None
 
 
 def test_two_rows_alone_have_students_interval_of_pairs() -> None:
@@ -79,8 +91,7 @@ def test_two_rows_alone_have_students_interval_of_pairs() -> None:
     assert found is not None
     assert panel.inflation == 1.0, "neighbours that differ more than others make nothing surer"
     low, high = stats.ttest_rel(logs[1], logs[0]).confidence_interval(0.95)
-    assert math.log(found.interval().low) == pytest.approx(low)
-    assert math.log(found.interval().high) == pytest.approx(high)
+    assert _log_limits(found) == pytest.approx([low, high])
     assert found.half_width(100) == pytest.approx((high - low) / 2 * stats.t.ppf(1 - 2.5e-4, 5) / stats.t.ppf(0.975, 5))
 
 

@@ -42,7 +42,7 @@ def load_classifier(folder: Path) -> Any:
     with quiet_transformers():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            config.return_dict = True
+            config.return_dict = True  # else a checkpoint's own setting has it give tuples
             if config._attn_implementation not in ATTENTION:
                 config._attn_implementation = None
             model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -65,7 +65,6 @@ def load_classifier(folder: Path) -> Any:
                 "AutoModelForSequenceClassification loads"
             ) from None
     _check_whole(report)
-    model.config.return_dict = True  # else a checkpoint's own setting has it give tuples
     return model.eval()
 
 

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from bench.core.schemas import Amount, Count, Latency, Number, ServingStatus, Status
 
+AA_ROW = "a/a"
+"""The name of the A/A row, the baseline's second one in the passes: no variant's key can hold a slash."""
+
 
 class Stored(BaseModel):
     """A part of a JSON file: a text is no number."""

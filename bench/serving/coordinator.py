@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.core.errors import BenchError
-from bench.core.files import shortened, write_json
-from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
+from bench.core.files import write_json
+from bench.core.interrupt import CUT_SHORT, Interrupt
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES, SERVED
 from bench.core.progress import log
 from bench.core.reports import NoopProcess, Report, Served, ServingProcess, ServingSession, rate_text
 from bench.core.schemas import ServingStatus, Status, read_environment, read_machine_id, read_provenance
-from bench.machine.lock import timing_lock
 from bench.serving.jobs import LEAST_QUERIES, NOOP, ServingResult
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
 from bench.serving.search import expected_rate
 from bench.statistics.rate_curve import crossing, curve_of
-from bench.timing.coordinator import REASON
 from bench.timing.evidence import contradiction
 from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, current_request, read_report, served_place
+from bench.timing.resident import in_groups, in_one_line
 
 LOADGEN = "mlcommons_loadgen"
 NO_LOADGEN = (
@@ -92,18 +91,8 @@ def _why_not_timed(report: Report | None) -> tuple[Status, str]:
 def _run(asked: str, params: Params, request: Request) -> None:
     """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's report."""
     rows = _rows(asked, params, request)
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
-        timing_lock(),
-        ended_by_ctrl_c() as interrupt,
-    ):
-        waiting = list(rows)
-        while waiting:
-            group = ServedGroup(waiting, params, Path(scratch), interrupt, share=len(waiting) / len(rows))
-            waiting = group.run()
-            for row in group.rows:
-                if row not in waiting:
-                    served_place(row.key, row.variant).leave(group.outcome(row), request)
+    for group, row in in_groups(rows, partial(ServedGroup, params=params)):
+        served_place(row.key, row.variant).leave(group.outcome(row), request)
 
 
 def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
@@ -203,7 +192,7 @@ class ServedGroup:
         return self._failed(row, CLOCK_SET)
 
     def _failed(self, row: ServedVariant, failure: str) -> Served:
-        reason = shortened(" ".join(failure.split()), REASON)
+        reason = in_one_line(failure)
         return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
 
 

@@ -25,7 +25,7 @@ from bench.serving.instances import Answers, Instances, NoopSession, check, furt
 from bench.serving.jobs import NOOP, Check, ServeJob
 from bench.serving.load import Load, answer, send
 from bench.timing.monitors import GpuMonitor, peak_host_mib
-from bench.workers.protocol import answer_requests, emit
+from bench.workers.protocol import answer_requests
 from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 WARM_UPS = 3
@@ -112,7 +112,6 @@ class Worker:
             session.prepare(size)
         batches = self.requests.of_every_shape(session, job.max_batch, sizes)
         self.shapes = len(batches)
-        emit("prepare", shapes=len(batches))
         for batch in batches:
             for _ in range(WARM_UPS):
                 session.run(batch.inputs)

@@ -5,9 +5,9 @@ With y the mean over a row's processes of the logarithm of what its blocks of a 
     d[pass]      y[a, pass] - y[b, pass]: what the machine did to the whole pass cancels out
     ratio        exp(mean of d), the geometric mean of what each pass says: a host that has a fast and a slow state and
                  changes between them does not flip it, as it flips a median of all calls
-    variance     s² · (1 + ρ) / (1 - ρ) / passes  +  p² · (Σ w² of a's processes + Σ w² of b's)
-    s²           of d, shrunk towards the other pairs' of the panel (`shrunk`, Smyth 2004)
-    ρ            correlation of neighbouring passes, of all pairs together: neighbours say less than they are many
+    variance     s² · (1 + 2 Σ ρ) / passes  +  p² · (Σ w² of a's processes + Σ w² of b's)
+    s²           of d, shrunk towards the other pairs' of the panel (`prior`, Smyth 2004)
+    ρ            correlation of passes so and so far apart, of all pairs together (`inflation`)
     p²           variance between processes of one row (memory layout, compiled code), from the rows that have several
                  processes, all batch sizes of a device together; w is the share of a process in its row's blocks
     another run  exp(level ± t · √(2 · (s²/passes + p² Σ w²) + 2 · m²)), m² the variance of the passes themselves:
@@ -50,8 +50,11 @@ class Estimate:
     variance: float
     freedom: float
 
-    def interval(self, comparisons: int = 1, more: float = 0.0) -> Interval:
-        """Return it as a ratio with its 95% interval, one of `comparisons` that share the error; `more` widens it."""
+    def interval(self, comparisons: int = 1, more: float = 0.0) -> Interval | None:
+        """Return it as a ratio with its 95% interval, one of `comparisons` that share the error; `more` widens it.
+
+        None where it says nothing.
+        """
         return around(self.value, self.half_width(comparisons) + more)
 
     def half_width(self, comparisons: int = 1) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bench.statistics.blocks import Level, estimate
-from bench.statistics.intervals import CONFIDENCE, Verdict
+from bench.statistics.intervals import CONFIDENCE, Verdict, around, verdict
 
 AT_THE_END = 2
 """The verdicts at the end have the error's half: each is one of twice as many comparisons."""
@@ -68,18 +68,8 @@ class _Pairs:
         return found
 
     def verdicts(self, comparisons: int, margin: float) -> list[Verdict]:
-        half, limit = self.half_widths(comparisons), np.log1p(margin)
-        low, high = self.values - half, self.values + half
-        return [
-            "faster"
-            if a > limit
-            else "slower"
-            if b < -limit
-            else "tie"
-            if -limit <= a and b <= limit
-            else "inconclusive"
-            for a, b in zip(low, high, strict=True)
-        ]
+        halves = self.half_widths(comparisons)
+        return [verdict(around(value, half), margin) for value, half in zip(self.values, halves, strict=True)]
 
     def open(self, verdicts: Sequence[Verdict]) -> list[Pair]:
         """Return the open pairs of what is asked: those of its family, and of two rows that may both be the best."""

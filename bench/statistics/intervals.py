@@ -12,6 +12,8 @@ from typing import Literal
 from scipy import special, stats
 
 CONFIDENCE = 0.95
+WIDEST = math.log(1000.0)
+"""Of an interval's half: a thousandfold either way says nothing."""
 Verdict = Literal["faster", "slower", "tie", "inconclusive"]
 
 
@@ -24,8 +26,10 @@ class Interval:
     high: float
 
 
-def around(log_value: float, half: float) -> Interval:
-    """Return the interval of ± `half` around a logarithm, as numbers."""
+def around(log_value: float, half: float) -> Interval | None:
+    """Return the interval of ± `half` around a logarithm, as numbers; None beyond `WIDEST`."""
+    if half > WIDEST:
+        return None
     return Interval(math.exp(log_value), math.exp(log_value - half), math.exp(log_value + half))
 
 

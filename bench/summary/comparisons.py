@@ -16,7 +16,7 @@ import pandas as pd
 
 from bench.core.params import Params, Variant
 from bench.core.partners import partners
-from bench.core.reports import BlockTimes, Report, TimedCell, TimingSession
+from bench.core.reports import AA_ROW, BlockTimes, Report, TimedCell, TimingSession
 from bench.statistics.blocks import Blocks, Level, Panel, estimate, pool_processes
 from bench.statistics.decisions import AT_THE_END, Family, Pair, decide
 from bench.statistics.intervals import Interval, Verdict, smallest_difference, verdict
@@ -86,9 +86,6 @@ class _Session:
         if baseline is None or baseline not in self.variants or AA_ROW not in self.variants:
             return None
         return self.variants.index(baseline), self.variants.index(AA_ROW)
-
-
-AA_ROW = "a/a"
 
 
 def _sessions(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int, str], _Session]:
@@ -209,10 +206,10 @@ def _control(panel: Panel, twins: Pair, comparisons: int, margin: float) -> Row:
     changes = panel.differences(*twins)
     floor = math.expm1(abs(median(changes))) if len(changes) else 0.0
     found = panel.compared(*twins)
-    if found is None:
+    again = found.interval(comparisons) if found else None
+    if again is None:
         value = math.exp(float(changes.mean())) if len(changes) else 1.0
         return {"aa_ratio": value, "aa_verdict": "inconclusive", "noise_floor": floor}
-    again = found.interval(comparisons)
     limits = {"aa_low": again.low, "aa_high": again.high}
     return {"aa_ratio": again.value, **limits, "aa_verdict": verdict(again, margin), "noise_floor": floor}
 
@@ -223,8 +220,10 @@ def _moves(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) 
     That is the largest change, between both sessions, of what a row is against the baseline, as a logarithm; for a
     session with no other row than the baseline timed in both, the change of the baseline itself.
     """
-    main = {device: rows["session"].mode() for device, rows in table[table["status"] == "measured"].groupby("device")}
-    p50 = _p50_by_session(table, reports)
+    sessions = {device: rows["session"] for device, rows in table[table["status"] == "measured"].groupby("device")}
+    main = {device: own.mode() for device, own in sessions.items()}
+    is_apart = any(own.nunique() > 1 for own in sessions.values())
+    p50 = _p50_by_session(table, reports) if is_apart else {}
 
     def move(row: Any) -> float:
         reference = next(iter(main.get(row.device, ())), None)
@@ -323,11 +322,11 @@ def compare(first: Any, second: Any, quantity: Quantity = "latency") -> Comparis
     reason = _reason(first, second, moved)
     found = estimate(theirs, ours) if math.isfinite(moved) else None
     comparisons = int(max(_both(first, second, "comparisons")))
-    interval = None
+    interval: Interval | None = None
     if found:
         value = math.exp(found.value) * scale
         interval = replace(found, value=math.log(value)).interval(comparisons, moved)
-    elif not reason:
+    if not interval and not reason:
         reason = "too few passes"
     margin = max(_both(first, second, "margin"))
     said: Verdict = "inconclusive" if reason else verdict(interval, margin)

@@ -18,7 +18,7 @@ from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import RatePoint, Served, rate_text
 from bench.statistics.blocks import Level, estimate
 from bench.statistics.decisions import AT_THE_END, Family, decide
-from bench.statistics.intervals import smallest_difference, verdict
+from bench.statistics.intervals import Interval, smallest_difference, verdict
 from bench.statistics.rate_curve import (
     Crossing,
     Point,
@@ -283,11 +283,12 @@ def compare_served(first: Any, second: Any) -> Comparison:
     if known(first, "process_per_s") or known(second, "process_per_s"):
         return Comparison(value, None, "inconclusive", reason=IN_ROUNDS)
     ours, theirs = known(first, "level"), known(second, "level")
-    found = estimate(theirs, ours) if ours and theirs else None
-    if found is None:
+    interval: Interval | None = None
+    if ours and theirs and (found := estimate(theirs, ours)):
+        moved = math.log(value) - (theirs.log_level - ours.log_level)  # within another budget than the configured one
+        interval = replace(found, value=found.value + moved).interval(int(first.comparisons))
+    if interval is None:
         return Comparison(value, None, "inconclusive", reason="too few trials")
-    moved = math.log(value) - (theirs.log_level - ours.log_level)  # within another budget than the configured one
-    interval = replace(found, value=found.value + moved).interval(int(first.comparisons))
     margin = float(first.margin)
     smallest = smallest_difference(interval, margin)
     return Comparison(interval.value, interval, verdict(interval, margin), smallest=smallest)

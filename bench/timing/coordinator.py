@@ -1,37 +1,30 @@
 """Time rows together: the first timing stage of a `dvc repro` runs the passes, the later ones take their report."""
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError, WorkerError
-from bench.core.files import shortened
-from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
+from bench.core.interrupt import CUT_SHORT, Interrupt
 from bench.core.params import Params, Variant
 from bench.core.partners import partners
 from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
 from bench.core.progress import log
-from bench.core.reports import BlockTimes, Cell, Report, TimingSession
+from bench.core.reports import AA_ROW, BlockTimes, Cell, Report, TimingSession
 from bench.core.schemas import Status, read_environment, read_machine_id, read_provenance
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.machine.lock import timing_lock
 from bench.timing import passes
 from bench.timing.blocks import TimedRows
 from bench.timing.live import LiveTable
 from bench.timing.passes import Passes, Plan
 from bench.timing.repro import Request, current_request, read_report, timed_place
-from bench.timing.resident import Row
+from bench.timing.resident import Row, in_groups, in_one_line
 from bench.timing.results import ProcessResult, Taken, announce, block_times, combine, write_report
 from bench.workers.engines import misfit, read_record
-
-AA_ROW = "a/a"
-"""The name of the A/A row, the baseline's second one in the passes: no variant's key can hold a slash."""
-REASON = 300
-"""Characters of a failure that its row repeats; all of it is told at the end."""
 
 
 def time_variant(key: str, params: Params) -> None:
@@ -55,7 +48,7 @@ def without_runs(variant: Variant, params: Params, status: Status, reason: str =
 
 def failed(variant: Variant, params: Params, failure: str) -> Report:
     """Return the report of a variant that could not be timed; the reason in its cells is one line."""
-    report = without_runs(variant, params, "failed", shortened(" ".join(failure.split()), REASON))
+    report = without_runs(variant, params, "failed", in_one_line(failure))
     return report.model_copy(update={"failure": failure})
 
 
@@ -87,18 +80,9 @@ def _report_of_engine(key: str, variant: Variant, params: Params, environment: d
 def _run(asked: str, params: Params, request: Request) -> None:
     """Time `asked` and all that goes with it; leave each variant's report where its stage takes it."""
     rows = _choose_rows(asked, params, request)
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
-        timing_lock(),
-        ended_by_ctrl_c() as interrupt,
-    ):
-        waiting = list(rows)
-        while waiting:
-            group = TimedGroup(waiting, params, Path(scratch), interrupt, share=len(waiting) / len(rows))
-            waiting = group.run()
-            for row in group.rows:
-                if row.is_reported and row not in waiting:
-                    timed_place(row.key, row.variant).leave(group.outcome(row), request)
+    for group, row in in_groups(rows, partial(TimedGroup, params=params)):
+        if row.is_reported:
+            timed_place(row.key, row.variant).leave(group.outcome(row), request)
 
 
 def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:

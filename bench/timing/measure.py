@@ -22,6 +22,8 @@ from bench.runtimes.base.session import Session
 Run = Callable[[AnyBatch], NDArray[np.float32]]
 """Returns logits `[batch, labels]`."""
 Clock = Callable[[], int]
+Output = tuple[IntArray, NDArray[np.float32]]
+"""The numbers of a batch's sentences, and its logits."""
 BLOCK_MS = 30.0
 MOST_CALLS = 32
 """Of a block: the median of more calls is hardly surer, and each is kept."""
@@ -36,7 +38,7 @@ class Runs:
     """What a series of runs gave: latencies in nanoseconds, and each run's logits with the numbers of its sentences."""
 
     latencies_ns: list[int] = field(default_factory=list)
-    outputs: list[tuple[IntArray, NDArray[np.float32]]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
 
     def median_ms(self) -> float:
         """Return the median latency; ValueError without any run."""

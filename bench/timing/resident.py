@@ -4,17 +4,19 @@ The passes of the closed loop and those of load share this: starting as many as 
 becomes of a row whose worker fails.
 """
 
+import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from bench.core.errors import MemoryShortage, WorkerError
-from bench.core.interrupt import CUT_SHORT
+from bench.core.files import shortened
+from bench.core.interrupt import CUT_SHORT, ended_by_ctrl_c
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
@@ -23,6 +25,7 @@ from bench.core.reports import PassConditions
 from bench.core.schemas import Status
 from bench.machine.cores import physical_cores, throttled_seconds
 from bench.machine.gpus import gpu_to_time
+from bench.machine.lock import timing_lock
 from bench.machine.memory import free_host_mib
 from bench.timing.monitors import ClockCheck, GpuMonitor, OtherLoad, calibration_loop_ms
 from bench.workers.engines import changed_engine, copy_engine, read_record
@@ -35,6 +38,8 @@ KEPT_FREE_MIB = 1024.0
 REST_SECONDS = 0.004
 """Between requests to different workers: threads of a pool spin on for some milliseconds after a call."""
 END_SECONDS = 60.0
+REASON = 300
+"""Characters of a failure that its row repeats."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,38 @@ def refused(row: Row, answer: Answer) -> Fault:
 
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+AnyGroup = TypeVar("AnyGroup", bound="Group[Any]")
+
+
+class Group(Protocol[AnyRow]):
+    """Rows that are measured side by side, as many of those that wait as find memory."""
+
+    rows: list[AnyRow]
+
+    def run(self) -> list[AnyRow]:
+        """Measure the rows; return those that need another group."""
+
+
+def in_groups(rows: Sequence[AnyRow], make: Callable[..., AnyGroup]) -> Iterator[tuple[AnyGroup, AnyRow]]:
+    """Measure rows, a group after another, with nothing else timed on this machine; yield each that is done.
+
+    `make` takes the rows that wait, and `scratch`, `interrupt` and the `share` of the time that is theirs.
+    """
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        timing_lock(),
+        ended_by_ctrl_c() as interrupt,
+    ):
+        waiting = list(rows)
+        while waiting:
+            group = make(waiting, scratch=Path(scratch), interrupt=interrupt, share=len(waiting) / len(rows))
+            waiting = group.run()
+            yield from ((group, row) for row in group.rows if row not in waiting)
+
+
+def in_one_line(failure: str) -> str:
+    """Return a failure as its row repeats it; all of it is told at the end."""
+    return shortened(" ".join(failure.split()), REASON)
 
 
 class Resident(ABC, Generic[AnyRow]):

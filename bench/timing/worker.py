@@ -22,6 +22,7 @@ from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session
 from bench.timing.measure import (
+    Output,
     Runs,
     block_calls,
     one_of_each_shape,
@@ -34,7 +35,7 @@ from bench.timing.measure import (
 from bench.timing.monitors import GpuMonitor, can_profile, peak_host_mib, profile_runs
 from bench.timing.quality import Comparison, compare, compare_labels, together
 from bench.timing.results import CellResult, ProcessResult
-from bench.workers.protocol import Job, answer_requests, emit
+from bench.workers.protocol import Job, answer_requests
 from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 PROFILED_RUNS = {"cpu": 3, "cuda": 5}
@@ -76,7 +77,6 @@ class Worker:
             self.session.prepare(self.job.batch_sizes[0])  # what cannot be had here shows now
             self.result.load_seconds = time.perf_counter() - began
             for size in self.job.batch_sizes:
-                emit("warm-up", batch_size=size)
                 with self._guarded([size]):
                     self._warm_up(size)
         return {"cells": {size: {"status": cell.status, "reason": cell.reason} for size, cell in self.cells.items()}}
@@ -136,12 +136,17 @@ class Worker:
     def _check(self, size: int, runs: Runs) -> None:
         """Compare what came; how often a sentence agrees counts once, however often its batch is run."""
         seen = set(self.compared[size].seen) if size in self.compared else set[int]()
-        found = [self.compared[size]] if seen else []
+        found = [self.compared[size]] if size in self.compared else []
+        new, again = list[Output](), list[Output]()
         for indices, logits in runs.outputs:
-            own = compare([(indices, logits)], self.reference, self.job.task)
-            is_new = seen.isdisjoint(own.seen)
-            seen.update(own.seen)
-            found.append(own if is_new else replace(own, agreeing=0, compared=0, sums=[]))
+            numbers = indices.tolist()
+            (new if seen.isdisjoint(numbers) else again).append((indices, logits))
+            seen.update(numbers)
+        if new:
+            found.append(compare(new, self.reference, self.job.task))
+        if again:
+            own = compare(again, self.reference, self.job.task)
+            found.append(replace(own, agreeing=0, compared=0, sums=[]))
         self.compared[size] = together(found)
         if self.job.task == "single_label" and not self.compared[size].fault:
             for indices, logits in runs.outputs:
@@ -151,7 +156,6 @@ class Worker:
         """Measure energy and memory, which are the device's; profile; classify what is labelled."""
         for size, cell in self.cells.items():
             if cell.status == "measured":
-                emit("alone", batch_size=size)
                 with self._guarded([size]):
                     self._run_alone(size, cell)
         self._measure_accuracy()
@@ -186,7 +190,6 @@ class Worker:
         missing = drawn[self.predicted[drawn] < 0]
         if job.task != "single_label" or not job.measure_accuracy or not measured:
             return
-        emit("accuracy")
         size, end = max(measured), time.monotonic() + job.accuracy_seconds
         for start in range(0, len(missing), size):
             if time.monotonic() > end:

@@ -138,7 +138,7 @@ def build_engines(
             with_timing_cache(target, TIMING_CACHE),
         ):
             worker = WorkerProcess(job, Path(scratch), "bench.workers.engines")
-            result = worker.run(params.timing.worker_limit_seconds, lambda _event: None)
+            result = worker.run(params.timing.worker_limit_seconds)
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
             reason = f"TensorRT {tensorrt} does not load its builder resource for this GPU: {problem.last_words()}"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from bench.core.variables import chosen_variables
 from bench.machine.memory import oom_kills
 from bench.workers.protocol import ANSWER, Job, parse_event
 
-OnEvent = Callable[[dict[str, Any]], None]
 Answer = dict[str, Any]
 LAST_WORDS = 12
 CREATE_NEW_PROCESS_GROUP = 0x200
@@ -100,23 +99,23 @@ class WorkerProcess:
     def wait_until_ready(self, limit_seconds: float) -> None:
         """Return when the libraries are imported, or the worker has ended."""
         with self._ended_after(limit_seconds):
-            self._listen(lambda _event: None, until="ready")
+            self._listen(until="ready")
 
-    def ask(self, request: str, limit_seconds: float, on_event: OnEvent = lambda _event: None, **given: Any) -> Answer:
+    def ask(self, request: str, limit_seconds: float, **given: Any) -> Answer:
         """Return the answer to a request; WorkerError if the worker dies or takes longer than the limit."""
         with self._ended_after(limit_seconds):
             self._send(json.dumps({"do": request, **given}))
-            answer = self._listen(on_event, until=ANSWER)
+            answer = self._listen(until=ANSWER)
         if answer is None:
             raise self._problem(limit_seconds, request)
         return answer
 
-    def run(self, limit_seconds: float, on_event: OnEvent) -> Answer:
+    def run(self, limit_seconds: float) -> Answer:
         """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long."""
         try:
             with self._ended_after(limit_seconds):
                 self._send("")
-                self._listen(on_event)
+                self._listen()
                 code = self._process.wait()
         finally:
             self.end()
@@ -191,19 +190,14 @@ class WorkerProcess:
         finally:
             timer.cancel()
 
-    def _listen(self, on_event: OnEvent, until: str = "") -> Answer | None:
-        """Hand on events until one is called `until`, which is returned; None if the worker closes its output.
-
-        The last other lines are kept.
-        """
+    def _listen(self, until: str = "") -> Answer | None:
+        """Return the event that is called `until`; None if the worker closes its output.  Keep the last other lines."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             event = parse_event(line)
             if event and event["event"] == until:
                 return event
-            if event:
-                on_event(event)
-            elif line.strip():
+            if event is None and line.strip():
                 self._last_words.append(COLOUR.sub("", line).rstrip())
         return None
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -69,16 +70,7 @@ def do_job(import_libraries: Callable[[], None], work: Callable[[], dict[str, An
     emit("ready")
     lines = _requests()
     next(lines)
-    try:
-        if missing:
-            raise missing
-        result = work()
-    except Exception as problem:
-        status = status_of(problem)
-        if status is None:
-            raise
-        result = status
-    write_text(Path(sys.argv[2]), json.dumps(result))
+    write_text(Path(sys.argv[2]), json.dumps(_outcome(missing, work)))
 
 
 def answer_requests(import_libraries: Callable[[], None], answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
@@ -91,16 +83,7 @@ def answer_requests(import_libraries: Callable[[], None], answers: Mapping[str, 
     for line in _requests():
         request = json.loads(line)
         name = request.pop("do")
-        try:
-            if missing:
-                raise missing
-            answer = {"status": "measured"} | answers[name](**request)
-        except Exception as problem:
-            status = status_of(problem)
-            if status is None:
-                raise
-            answer = status
-        emit(ANSWER, **answer)
+        emit(ANSWER, **{"status": "measured", **_outcome(missing, partial(answers[name], **request))})
         if name == "end":
             return
 
@@ -111,6 +94,19 @@ def _missing(import_libraries: Callable[[], None]) -> ImportError | None:
     except ImportError as problem:
         return problem
     return None
+
+
+def _outcome(missing: ImportError | None, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what work gives, or what a problem makes of the row; one that nobody foresaw is raised."""
+    try:
+        if missing:
+            raise missing
+        return work()
+    except Exception as problem:
+        status = status_of(problem)
+        if status is None:
+            raise
+        return dict(status)
 
 
 def _requests() -> Iterator[str]:
