@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -159,8 +160,8 @@ class Resident(ABC, Generic[AnyRow]):
                 self._learn_sizes()
                 if self.is_cut():
                     waiting.clear()
-                    for name in running.values():
-                        self.end_workers(name)
+                    for worker in chain.from_iterable(self.workers.get(name, []) for name in running.values()):
+                        worker.kill()
         return late
 
     def _fits(self, together: int) -> bool:

@@ -167,9 +167,13 @@ class WorkerProcess:
     def _is_for_memory(self, code: int) -> bool:
         return code % 2**32 in NO_MEMORY or (code == -KILLED and oom_kills() > self._oom_kills)
 
-    def end(self) -> None:
-        """End the worker and all that it started, whatever it is doing."""
+    def kill(self) -> None:
+        """End the worker and all that it started; another thread that asks it gets a WorkerError."""
         _kill_tree(self._process.pid)
+
+    def end(self) -> None:
+        """End the worker, whatever it is doing, and let nobody ask it any more."""
+        self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
