@@ -20,7 +20,7 @@ from tiny_models import write_tiny_model
 from bench.core.params import Gate
 from bench.core.reports import Labels
 from bench.core.schemas import read_sentences
-from bench.statistics.intervals import mcnemar_p, wilson_interval
+from bench.statistics.shares import mcnemar_p, wilson_interval
 from bench.timing.quality import accuracy_fault, agreement_of, compare, compare_labels
 
 MODEL = "someone/own"

@@ -12,7 +12,7 @@ import pytest
 from conftest import Project, shim
 
 from bench.core.params import load_params
-from bench.serving import coordinator
+from bench.serving import coordinator, group
 from bench.serving.coordinator import served_report
 from bench.serving.passes import LoadPasses
 from bench.timing.repro import UNKNOWN, Place
@@ -134,7 +134,7 @@ def test_ctrl_c_ends_the_load_and_what_was_cut_short_is_reported_and_served_agai
             if number == 2:
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(coordinator, "LoadPasses", Interrupted)
+    monkeypatch.setattr(group, "LoadPasses", Interrupted)
     taken = served_report(other, params)
     kept = json.loads(Path(f"artifacts/rounds/serve/{KEY}.json").read_text(encoding="utf-8"))["report"]
     for report in (taken.as_dict(), kept):

@@ -174,3 +174,8 @@ def first_line(problem: BaseException) -> str:
     """Return the first line of a library's message, whole; the error's type if it has none."""
     lines = str(problem).strip().splitlines()
     return lines[0] if lines else type(problem).__name__
+
+
+def in_one_line(failure: str, most: int = 300) -> str:
+    """Return a failure as its row repeats it; all of it is told at the end."""
+    return shortened(" ".join(failure.split()), most)

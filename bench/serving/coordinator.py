@@ -1,29 +1,17 @@
-"""Serve rows together: the first serving stage of a `dvc repro` runs the passes, the later ones take their report."""
+"""Serve a variant: the first serving stage of a `dvc repro` runs the passes, the later ones take their report."""
 
-from __future__ import annotations
-
-import time
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from typing import NamedTuple
 
 from bench.core.errors import BenchError
 from bench.core.files import write_json
-from bench.core.interrupt import CUT_SHORT, Interrupt
 from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES, SERVED
 from bench.core.progress import log
-from bench.core.reports import NoopProcess, Report, Served, ServingProcess, ServingSession, rate_text
-from bench.core.schemas import ServingStatus, Status, read_environment, read_machine_id, read_provenance
-from bench.serving.jobs import LEAST_QUERIES, NOOP, ServingResult
-from bench.serving.passes import LoadPasses, LoadPlan
-from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
+from bench.core.reports import Report, Served, rate_text
+from bench.core.schemas import ServingStatus, Status, read_environment
+from bench.serving.jobs import LEAST_QUERIES
 from bench.serving.search import expected_rate
-from bench.statistics.rate_curve import crossing, curve_of
-from bench.timing.evidence import contradiction
-from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, current_request, read_report, served_place
-from bench.timing.resident import in_groups, in_one_line
 
 LOADGEN = "mlcommons_loadgen"
 NO_LOADGEN = (
@@ -48,13 +36,20 @@ def served_report(key: str, params: Params) -> Served:
 
     WorkerError if what it is served with was edited meanwhile.
     """
-    row, request = row_of(key, params), current_request()
-    known = row if isinstance(row, Served) else None
+    expected, request = expected_of(key, params), current_request()
+    known = expected if isinstance(expected, Served) else None
     return served_place(key, params.variant(key)).take(known, request, lambda: _run(key, params, request))
 
 
-def row_of(key: str, params: Params) -> ServedVariant | Served:
-    """Return a variant as it can be served, or the report of one that, as is known before any load, cannot be."""
+class Expected(NamedTuple):
+    """The requests a second that a row should hold, and the most samples a second of its closed loop."""
+
+    per_s: float
+    closed_loop_per_s: float
+
+
+def expected_of(key: str, params: Params) -> Expected | Served:
+    """Return what a variant should hold, or the report of one that, as is known before any load, cannot be served."""
     variant = params.variant(key)
     serving, device = params.serving, variant.device
     report = read_report(SAMPLES / f"{key}.json", Report)
@@ -78,7 +73,7 @@ def row_of(key: str, params: Params) -> ServedVariant | Served:
         )
         return without_load(variant, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= params.max_batch(device))
-    return ServedVariant(key, key, variant, rate, most)
+    return Expected(rate, most)
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:
@@ -89,111 +84,9 @@ def _why_not_timed(report: Report | None) -> tuple[Status, str]:
 
 
 def _run(asked: str, params: Params, request: Request) -> None:
-    """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's report."""
-    rows = _rows(asked, params, request)
-    for group, row in in_groups(rows, partial(ServedGroup, params=params)):
-        served_place(row.key, row.variant).leave(group.outcome(row), request)
+    from bench.serving.group import serve_together  # what statistics cost to import, no stage pays that only takes
 
-
-def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
-    variants = {key: params.variant(key) for key in params.serving.variants}
-    device = params.variant(asked).device
-    found = [
-        row_of(key, params)
-        for key, variant in variants.items()
-        if variant.device == device and (key == asked or served_place(key, variant).is_due(request))
-    ]
-    return [row for row in found if isinstance(row, ServedVariant)]
-
-
-class ServedGroup:
-    """Rows of one device that are served in the same passes; as many of those that wait as fit into memory."""
-
-    def __init__(
-        self, rows: Sequence[ServedVariant], params: Params, scratch: Path, interrupt: Interrupt, share: float
-    ) -> None:
-        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
-        self.began = time.time()
-        provenance = read_provenance()
-        self.is_real = bool(provenance["model_is_real"])
-        folder = scratch / f"{self.began:.3f}"
-        folder.mkdir()
-        self.bench = ServedRows(rows, params, provenance.get("task", "single_label"), folder, interrupt.is_cut)
-        self.noop: NoopProcess | None = None
-
-    def run(self) -> list[ServedVariant]:
-        """Serve the rows; return those that found no memory beside the others."""
-        names = [row.name for row in self.rows]
-        log(f"  serving {len(names)} rows together: {', '.join(names)}")
-        try:
-            late = self.bench.start([*names, NOOP])
-            self.bench.add_processes(names)
-            waiting = [row for row in self.rows if row.name in late]
-            if waiting:
-                log(f"  no memory for {len(waiting)} of them beside the others: they are served after these")
-                self.share *= 1 - len(waiting) / len(self.rows)
-            self.passes = LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
-            self.passes.run()
-            if not self.interrupt.is_cut():
-                log("  the no-op backend at the rates of these rows")
-                self.noop = self.bench.run_noop(self._held(), self.params.serving.seed)
-            self.bench.hand_over(self.passes.rows)
-        finally:
-            self.bench.close()
-        return [] if self.interrupt.is_cut() else waiting
-
-    def _plan(self) -> LoadPlan:
-        serving, device = self.params.serving, self.rows[0].variant.device
-        running = self.bench.running()
-        return LoadPlan(
-            expected_per_s={row.name: row.expected_per_s for row in self.rows if row.name in running},
-            budget_ms=serving.p99_ms[device],
-            seconds=60 * serving.minutes * self.share,
-            margin=self.params.report.margin,
-            target=self.params.timing.target_interval,
-            seed=serving.seed,
-        )
-
-    def _tell(self, number: int, left_seconds: float) -> None:
-        last = {name: row.points[-1] for name, row in self.passes.rows.items() if row.points}
-        own = {name: point for name, point in last.items() if point.number == number}
-        said = [f"{name} {rate_text(point.rate)}/s {'met' if point.keeps else 'missed'}" for name, point in own.items()]
-        log(f"  pass {number}: {', '.join(said)} ({max(0.0, left_seconds):.0f} s left)")
-
-    def _held(self) -> list[float]:
-        """Return about what the rows hold."""
-        budget_ms = self.params.serving.p99_ms[self.rows[0].variant.device]
-        curves = [curve_of(row.points) for row in self.passes.rows.values()]
-        return [found.rate for curve in curves if (found := crossing(curve, budget_ms))]
-
-    def outcome(self, row: ServedVariant) -> Served:
-        """Return the report of a row: `failed` if a process of it died or built an engine."""
-        session = ServingSession(
-            id=f"{self.began:.3f}",
-            machine=read_machine_id(),
-            seed=self.params.serving.seed,
-            null=self.noop,
-            passes=self.bench.conditions,
-            cut_short=CUT_SHORT if self.interrupt.is_cut() else "",
-        )
-        closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.expected_per_s}
-        return self._outcome(row).model_copy(update={**closed_loop, "session": session})
-
-    def _outcome(self, row: ServedVariant) -> Served:
-        fault, results = self.bench.faults.get(row.name), self.bench.results.get(row.name)
-        if fault and fault.status == "failed":
-            return self._failed(row, fault.reason)
-        if fault:
-            return without_load(row.variant, self.params, fault.status, fault.reason)
-        if results:
-            return combine(row.variant, self.params, results, self.is_real)
-        if self.interrupt.is_cut():
-            return without_load(row.variant, self.params, "skipped", CUT_SHORT)
-        return self._failed(row, CLOCK_SET)
-
-    def _failed(self, row: ServedVariant, failure: str) -> Served:
-        reason = in_one_line(failure)
-        return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
+    serve_together(asked, params, request)
 
 
 def without_load(variant: Variant, params: Params, status: ServingStatus, reason: str = "") -> Served:
@@ -208,21 +101,3 @@ def without_load(variant: Variant, params: Params, status: ServingStatus, reason
         max_delay_ms=serving.max_delay_ms,
         instances=serving.instances,
     )
-
-
-def combine(variant: Variant, params: Params, results: list[ServingResult], is_real: bool) -> Served:
-    """Put the processes' results together; `rejected` if an answer under load was wrong, missing or another's."""
-    checks = [check for result in results for check in result.checks]
-    processes = [ServingProcess.model_validate(result.model_dump()) for result in results]
-    loads = [load for each in processes for load in (each.single_stream, each.offline, *each.points) if load]
-    limits = tolerances(params.quality[variant.precision], is_real)
-    figures, reason = gate_verdict([check.comparison for check in checks], limits)
-    mixed_up = next((fault for check in checks if (fault := check.unanswered or check.replayed.fault)), "")
-    reason = contradiction(variant, results[0].evidence) or reason or mixed_up
-    found = {
-        **figures,
-        "requests": sum(load.queries for load in loads),
-        "replayed_batches": sum(check.replayed.batches for check in checks),
-        "processes": processes,
-    }
-    return without_load(variant, params, "rejected" if reason else "measured", reason).model_copy(update=found)

@@ -1,4 +1,4 @@
-"""Intervals from the values of a few processes, verdicts from them, and how sure a share of sentences is.
+"""Intervals from the values of a few processes, and verdicts from them.
 
 Runs of one process share its memory layout, its threads' places and the state that it was born into; so the process,
 not the run, is the unit that repeats.  All of it is in logarithms: latencies are positive, their spread grows with
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import special, stats
+from scipy import special
 
 CONFIDENCE = 0.95
 WIDEST = math.log(1000.0)
@@ -57,20 +57,3 @@ def verdict(speedup: Interval | None, margin: float) -> Verdict:
 def smallest_difference(found: Interval, margin: float) -> float:
     """Return the smallest ratio that an interval this wide could have shown to be beyond the margin."""
     return found.high / found.value * (1 + margin)
-
-
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """Return the 95% interval of a share (Wilson's score interval, 1927); ValueError without any trial."""
-    if total < 1:
-        raise ValueError("no trials")
-    found = stats.binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
-
-
-def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Return the p-value of McNemar's exact test (1947): the sentences that one of two classifiers alone gets right.
-
-    If both are equally good, each such sentence is either's with probability ½; 1.0 where there is none.
-    """
-    differing = only_first + only_second
-    return float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0

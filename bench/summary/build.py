@@ -15,7 +15,7 @@ from bench.core.params import Params, Variant
 from bench.core.paths import SAMPLES
 from bench.core.reports import Evidence, Labels, PassConditions, Process, Report, Stored, TimedCell
 from bench.proof.kernels import arithmetic_shares
-from bench.statistics.intervals import mcnemar_p, wilson_interval
+from bench.statistics.shares import mcnemar_p, wilson_interval
 from bench.summary import costs
 from bench.summary.comparisons import with_comparisons, with_controls, with_levels
 from bench.summary.serving import Tables, build_serving, curves_of, read_served

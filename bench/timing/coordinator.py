@@ -1,29 +1,16 @@
-"""Time rows together: the first timing stage of a `dvc repro` runs the passes, the later ones take their report."""
+"""Time a variant: the first timing stage of a `dvc repro` runs the passes, the later ones take their report."""
 
-import math
-import time
-from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from bench.core.errors import BenchError, WorkerError
-from bench.core.interrupt import CUT_SHORT, Interrupt
+from bench.core.files import in_one_line
 from bench.core.params import Params, Variant
-from bench.core.partners import partners
-from bench.core.paths import ARTIFACTS, ENGINES, SAMPLES
-from bench.core.progress import log
-from bench.core.reports import AA_ROW, BlockTimes, Cell, Report, TimingSession
-from bench.core.schemas import Status, read_environment, read_machine_id, read_provenance
+from bench.core.paths import ARTIFACTS, ENGINES
+from bench.core.reports import Cell, Report
+from bench.core.schemas import Status, read_environment
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.timing import passes
-from bench.timing.blocks import TimedRows
-from bench.timing.live import LiveTable
-from bench.timing.passes import Passes, Plan
-from bench.timing.repro import Request, current_request, read_report, timed_place
-from bench.timing.resident import Row, in_groups, in_one_line
-from bench.timing.results import ProcessResult, Taken, announce, block_times, combine, write_report
+from bench.timing.repro import Request, current_request, timed_place
+from bench.timing.results import announce, write_report
 from bench.workers.engines import misfit, read_record
 
 
@@ -78,184 +65,6 @@ def _report_of_engine(key: str, variant: Variant, params: Params, environment: d
 
 
 def _run(asked: str, params: Params, request: Request) -> None:
-    """Time `asked` and all that goes with it; leave each variant's report where its stage takes it."""
-    rows = _choose_rows(asked, params, request)
-    for group, row in in_groups(rows, partial(TimedGroup, params=params)):
-        if row.is_reported:
-            timed_place(row.key, row.variant).leave(group.outcome(row), request)
+    from bench.timing.group import time_together  # what statistics cost to import, no stage pays that only takes
 
-
-def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:
-    """Return the rows to time together with `asked`: what this `dvc repro` times anyway, the A/A row, and anchors.
-
-    The A/A row is the device's baseline once more.  Where the baseline itself, or rows that are not timed now, stay as
-    they are, the baseline and the fastest of these at each batch size are timed beside: through them the others can be
-    compared.
-    """
-    device = params.variant(asked).device
-    runnable = {
-        key: variant
-        for key, variant in params.all_variants().items()
-        if variant.device == device and (key == asked or _can_run(key, variant, params))
-    }
-    chosen = [key for key, variant in runnable.items() if key == asked or timed_place(key, variant).is_due(request)]
-    baseline = params.baselines.get(device)
-    others = {key: variant for key, variant in runnable.items() if key not in chosen}
-    anchors = {key for key in (baseline, *_fastest(others)) if key in others}
-    rows = [Row(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
-    if baseline in runnable:
-        rows.append(Row(AA_ROW, baseline, runnable[baseline], is_reported=False))
-    own = sorted((Row(key, key, runnable[key]) for key in chosen), key=lambda row: row.key != baseline)
-    return [*own[:1], *rows, *own[1:]] if own[0].key == baseline else [*rows, *own]
-
-
-def _can_run(key: str, variant: Variant, params: Params) -> bool:
-    """Tell whether a row can be timed beside the one that was asked for; its own stage says what is wrong with it."""
-    try:
-        return report_without_runs(key, variant, params) is None
-    except BenchError:
-        return False
-
-
-def _fastest(variants: dict[str, Variant]) -> set[str]:
-    """Return the variants with the lowest recorded p50 at a batch size."""
-    best: dict[str, tuple[float, str]] = {}
-    for key in variants:
-        report = read_report(SAMPLES / f"{key}.json", Report)
-        for size, cell in (report.measured() if report else {}).items():
-            best[size] = min(best.get(size, (math.inf, "")), (cell.p50_ms, key))
-    return {key for _, key in best.values()}
-
-
-class TimedGroup:
-    """Rows of one device that are timed in the same passes; as many of those that wait as fit into memory."""
-
-    def __init__(self, rows: Sequence[Row], params: Params, scratch: Path, interrupt: Interrupt, share: float) -> None:
-        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
-        self.provenance = read_provenance()
-        self.is_real = bool(self.provenance["model_is_real"])
-        self.began = time.time()
-        self.scratch = scratch / f"{self.began:.3f}"
-        self.scratch.mkdir()
-        task = self.provenance.get("task", "single_label")
-        self.bench = TimedRows(rows, params, task, self.scratch, interrupt.is_cut)
-        self.alone: dict[str, ProcessResult] = {}
-        self.failed_alone: dict[str, str] = {}
-
-    def run(self) -> list[Row]:
-        """Time the rows; return those that need another group, with the rows that others are compared through."""
-        try:
-            began = time.perf_counter()
-            log(f"  starting {len(self.rows)} rows: {', '.join(row.name for row in self.rows)}")
-            late = self.bench.start([row.name for row in self.rows])
-            self.start_seconds = time.perf_counter() - began
-            if late:
-                log(f"  no memory for {len(late)} of them beside the others: they are timed after these")
-                self.share *= 1 - len(late) / len(self.rows)
-            self._run_passes()
-            self.bench.hand_over()
-        finally:
-            self.bench.close()
-        if not self.interrupt.is_cut():
-            self._run_alone()
-        self.session = self._session()
-        return self._rest(late)
-
-    def _run_passes(self) -> None:
-        self.passes = Passes(self._plan(), self.bench, is_cut=self.interrupt.is_cut)
-        began = time.perf_counter()
-        with LiveTable(self.passes) as table:
-            self.passes.on_look = table.show
-            self.passes.run()
-        self.pass_seconds = time.perf_counter() - began
-
-    def _plan(self) -> Plan:
-        timing, running = self.params.timing, self.bench.running()
-        by_key = {row.key: name for name, row in self.bench.by_name.items() if name in running and name != AA_ROW}
-        variants = {key: self.bench.by_name[name].variant for key, name in by_key.items()}
-        baseline = by_key.get(self.params.baselines.get(self.rows[0].variant.device, ""))
-        return Plan(
-            sizes={name: self.bench.sizes(name) for name in running},
-            baseline=baseline,
-            twin=AA_ROW if AA_ROW in running else None,
-            partners=[(by_key[a], by_key[b]) for a, b in partners(variants)],
-            seconds=60 * timing.minutes * self.share,
-            margin=self.params.report.margin,
-            target=timing.target_interval,
-            seed=int(self.began),
-        )
-
-    def _run_alone(self) -> None:
-        """Run the baseline and the rows that may be a pick once more, each alone; see `TimedRows.alone`."""
-        names = [name for name in self.passes.contenders() if self.bench.by_name[name].is_reported]
-        for name in names:
-            row = self.bench.by_name[name]
-            if name in self.bench.faults or self.interrupt.is_cut():
-                continue
-            log(f"  {name} alone: cold start, memory, {'energy, kernels' if self.bench.gpu else 'operators'}, accuracy")
-            try:
-                found = self.bench.alone(row, self.scratch / "alone" / name)
-                self.alone[name] = found.model_copy(update={"is_alone": True, "process": passes.MOST_PROCESSES})
-            except WorkerError as problem:
-                self.failed_alone[name] = problem.last_words()
-
-    def _rest(self, late: Sequence[str]) -> list[Row]:
-        if not late or self.interrupt.is_cut():
-            return []
-        beside = [row for row in self.rows if not row.is_reported or row.key == self._baseline_key()]
-        return [*(self._as_anchor(row) for row in beside), *(self.bench.by_name[name] for name in late)]
-
-    def _baseline_key(self) -> str | None:
-        return self.params.baselines.get(self.rows[0].variant.device)
-
-    @staticmethod
-    def _as_anchor(row: Row) -> Row:
-        return Row(f"anchor/{row.key}", row.key, row.variant, is_reported=False) if row.is_reported else row
-
-    def outcome(self, row: Row) -> Report:
-        """Return the report of a variant: `failed` if a process of it died or built an engine."""
-        return self._outcome(row).model_copy(update={"session": self.session, "remark": self._remark(row)})
-
-    def _outcome(self, row: Row) -> Report:
-        fault = self.bench.faults.get(row.name)
-        engine = read_record(ENGINES / row.key) if row.variant.runtime == "tensorrt" else None
-        if fault and fault.status == "failed" and engine and row.variant.precision == "int8":
-            reason = f"its INT8 engine does not run: {WorkerError(fault.reason).last_words()}"
-            report = without_runs(row.variant, self.params, "rejected", reason)
-        elif fault and fault.status == "failed":
-            report = failed(row.variant, self.params, fault.reason)
-        elif fault:
-            report = without_runs(row.variant, self.params, fault.status, fault.reason)
-        elif not self.bench.results.get(row.name):
-            report = without_runs(row.variant, self.params, "skipped", CUT_SHORT)
-        else:
-            blocks = {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == row.name}
-            alone = [self.alone[row.name]] if row.name in self.alone else []
-            taken = Taken(blocks, [*self.bench.results[row.name], *alone])
-            report = combine(row.variant, self.params, taken, self.is_real)
-        return report.model_copy(update={"engine": engine})
-
-    def _remark(self, row: Row) -> str:
-        alone = self.failed_alone.get(row.name)
-        parts = (self.bench.remarks.get(row.name), f"not taken alone: {alone}" if alone else None)
-        return "; ".join(part for part in parts if part)
-
-    def _session(self) -> TimingSession:
-        """Return what all reports of these passes share."""
-        kept = {row.name: self._times(row.name) for row in self.rows if not row.is_reported}
-        twin = kept.pop(AA_ROW, {})
-        anchors = {self.bench.by_name[name].key: cells for name, cells in kept.items()}
-        return TimingSession(
-            id=f"{self.began:.3f}",
-            machine=read_machine_id(),
-            seed=int(self.began),
-            passes=self.bench.conditions,
-            seconds={"start": self.start_seconds, "passes": self.pass_seconds, "calls": self.bench.busy_seconds},
-            cut_short=CUT_SHORT if self.interrupt.is_cut() else "",
-            twin=twin,
-            anchors=anchors,
-        )
-
-    def _times(self, name: str) -> dict[str, BlockTimes]:
-        own = {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == name and blocks}
-        return {} if name in self.bench.faults else {str(n): BlockTimes(**block_times(each)) for n, each in own.items()}
+    time_together(asked, params, request)

@@ -3,8 +3,8 @@
 In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes.  After some
 passes a look decides who goes on: two rows whose comparison somebody asks for and that is open, and the rows that may
 be the best, with the baseline and its A/A row beside them, until their intervals are narrow enough.  Rows that may be
-the best, and the quickest of the others if these are few, get a second process at the first look, and a third where the
-two differ: what belongs to a process is then seen, too, even where one row is soon the best.
+the best, and the quickest of the others if these are few, get a second process, and a third where the two differ: what
+belongs to a process is then seen, too, even where one row is soon the best.
 
 Nothing here runs anything: blocks come from a `Bench`, the time from a clock.
 """
@@ -26,7 +26,8 @@ MOST_OF_THE_TIME = 0.05
 active; the baseline's always go on."""
 MOST_PROCESSES = 3
 LEAST_TWICE = 4
-"""Rows of two processes, beside the baseline and its A/A row: the variance between processes is made of them."""
+"""Rows of two processes after the first look, beside the baseline and its A/A row: the variance between processes is
+made of them."""
 PROCESSES_SEEN = LOOKS[2]
 """Until this look these rows go on whatever is decided: their second processes then gave blocks enough."""
 
@@ -205,12 +206,17 @@ class Passes:
         return found.half_width(comparisons) if found else math.inf
 
     def _to_be_seen_twice(self, contenders: set[str]) -> set[str]:
-        """Return the rows that may be the best, and the quickest others where these are few."""
-        found = {row for row in contenders if not self._is_control(row)}
-        found |= {row for row, count in self.processes.items() if count > 1}
+        """Return the rows that may be the best, and the quickest others where these are few.
+
+        At most `LEAST_TWICE` new ones a look: later looks know better which may be the best, and starting takes time.
+        """
+        found = {row for row, count in self.processes.items() if count > 1}
         others = [row for row in self.plan.sizes if row not in found and not self._is_control(row)]
         others.sort(key=lambda row: sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row]))
-        return found | set(others[: max(0, LEAST_TWICE - len(found))])
+        others.sort(key=lambda row: row not in contenders)
+        lacking = LEAST_TWICE - len(found)
+        new = [row for place, row in enumerate(others) if row in contenders or place < lacking]
+        return found | set(new[:LEAST_TWICE])
 
     def _add_processes(self, twice: set[str]) -> None:
         """Give rows a further process, if they need it."""

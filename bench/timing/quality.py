@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from bench.core.model_inputs import IntArray, Task
 from bench.core.params import Gate, Tolerances
 from bench.core.reports import Labels
-from bench.statistics.intervals import mcnemar_p
 
 Logits = NDArray[np.float32]
 CONSTANT = 1e-12
@@ -236,6 +235,8 @@ def accuracy_fault(counts: Labels | None, gate: Gate) -> str:
     """
     if not counts or gate.max_accuracy_loss is None:
         return ""
+    from bench.statistics.shares import mcnemar_p  # what scipy.stats costs, no measuring process shall pay
+
     loss = (counts.reference_right - counts.right) / counts.labelled
     if loss <= gate.max_accuracy_loss or mcnemar_p(counts.only_reference, counts.only_row) >= CHANCE:
         return ""

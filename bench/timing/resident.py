@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from bench.core.errors import MemoryShortage, WorkerError
-from bench.core.files import shortened
 from bench.core.interrupt import CUT_SHORT, ended_by_ctrl_c
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
@@ -39,8 +38,6 @@ KEPT_FREE_MIB = 1024.0
 REST_SECONDS = 0.004
 """Between requests to different workers: threads of a pool spin on for some milliseconds after a call."""
 END_SECONDS = 60.0
-REASON = 300
-"""Characters of a failure that its row repeats."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +100,6 @@ def in_groups(rows: Sequence[AnyRow], make: Callable[..., AnyGroup]) -> Iterator
             yield from ((group, row) for row in group.rows if row not in waiting)
 
 
-def in_one_line(failure: str) -> str:
-    """Return a failure as its row repeats it; all of it is told at the end."""
-    return shortened(" ".join(failure.split()), REASON)
-
-
 class Resident(ABC, Generic[AnyRow]):
     """The workers of rows."""
 
@@ -140,8 +132,12 @@ class Resident(ABC, Generic[AnyRow]):
         """Take what a worker says of its session once it is open."""
 
     def start(self, names: Sequence[str]) -> list[str]:
-        """Start a process of each row, side by side; return those that found no memory for now."""
-        waiting, late = list(names), list[str]()
+        """Start a process of each row, side by side; return those that found no memory for now.
+
+        Rows that compile come first: they take longest, much of it on one core.
+        """
+        waiting = sorted(names, key=lambda name: "compile" not in self.by_name[name].variant.options)
+        late = list[str]()
         with ThreadPoolExecutor(self._width) as pool:
             running: dict[Future[None], str] = {}
             while waiting or running:

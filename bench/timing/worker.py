@@ -97,7 +97,7 @@ class Worker:
         after = self._gpu_mib()
         if prepared is not None and after is not None:
             self.result.warm_up_gpu_mib = (self.result.warm_up_gpu_mib or 0.0) + after - prepared
-        again = run_for(self.session.run, batches[: len(shapes)], WARM_UP_SECONDS)
+        again = run_for(self.session.run, spread_by_work(self.session, batches, 1), WARM_UP_SECONDS)
         self._check(size, runs)
         self._check(size, again)
         self.call_ms[size] = again.median_ms()
