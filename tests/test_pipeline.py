@@ -358,6 +358,21 @@ def test_the_results_are_shown_on_the_terminal(measured: Project) -> None:
 
 
 @pytest.mark.slow
+def test_a_clone_that_pulls_times_every_row_anew(measured_copy: Project, tmp_path: Path) -> None:
+    measured_copy.dvc("remote", "add", "-d", "storage", str(tmp_path / "storage"))
+    measured_copy.dvc("push")
+    measured_copy.commit("Share")
+    measured_copy.run("git", "clone", "--quiet", str(measured_copy.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    ran = clone.repro("--pull")
+    assert {f"infer@{key}" for key in TINY_VARIANTS} | {"serve@ort_cpu_fp32", "summarize", "render"} <= ran
+    assert not {"download", "prepare_inputs", "export_onnx"} & ran
+    sessions = {project.report("ort_cpu_fp32")["session"]["id"] for project in (measured_copy, clone)}
+    assert len(sessions) == 2
+    assert {row["status"] for row in clone.rows() if row["device"] == "cpu"} == {"measured"}
+
+
+@pytest.mark.slow
 def test_an_experiment_turns_a_precision_off_and_the_diffs_show_it(measured_copy: Project) -> None:
     measured_copy.dvc("exp", "run", "-S", "precisions.int8=false")
     assert json.loads(measured_copy.read("metrics/variants/ort_cpu_int8.json")) == {"status": "off"}
