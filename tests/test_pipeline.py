@@ -278,6 +278,8 @@ def test_rows_are_timed_in_the_same_passes_with_the_baseline_twice(measured: Pro
     [session] = {report["session"]["id"]: report["session"] for report in reports.values()}.values()
     baseline = reports["ort_cpu_fp32"]["cells"]["2"]
     assert set(session["twin"]["2"]["passes"]) == set(baseline["passes"])
+    turns = list(zip(baseline["passes"], baseline["processes"], strict=True))
+    assert len(set(turns)) == len(turns), "parts of a block are one"
     counted = {each["number"] for each in session["passes"]}
     assert all(counted >= set(report["cells"]["1"]["passes"]) for report in reports.values())
     assert min(session["seconds"].values()) > 0

@@ -52,7 +52,10 @@ class TimedRows(Resident[Row]):
         return [size for size in sizes if Cell(name, size) not in self.no_memory]
 
     def block(self, cell: Cell, process: int, number: int) -> float | None:
-        """Run a block; return its median in ms, None where that process gives none of this cell any more."""
+        """Run a block or a further part of it; return the median in ms so far.
+
+        None where that process gives none of this cell any more.
+        """
         began = time.perf_counter()
         usual = BLOCK_LIMIT_SECONDS + LONGER_THAN_USUAL * self._usual.get(cell, 0.0)
         limit = min(self.params.timing.worker_limit_seconds, usual)
@@ -68,9 +71,18 @@ class TimedRows(Resident[Row]):
         if not latencies_ns:
             return None
         self.busy_seconds += sum(latencies_ns) / 1e9
-        block = Block(process=process, number=number, latencies_ns=latencies_ns)
-        self.blocks.setdefault(cell, []).append(block)
-        return float(statistics.median(latencies_ns)) / 1e6
+        block = self._begun(cell, process, number)
+        block.latencies_ns += latencies_ns
+        return float(statistics.median(block.latencies_ns)) / 1e6
+
+    def _begun(self, cell: Cell, process: int, number: int) -> Block:
+        """Return the block of a pass, which may have earlier parts."""
+        blocks = self.blocks.setdefault(cell, [])
+        for block in reversed(blocks):
+            if (block.process, block.number) == (process, number):
+                return block
+        blocks.append(Block(process=process, number=number, latencies_ns=[]))
+        return blocks[-1]
 
     def is_whole(self, number: int) -> bool:
         """Tell whether a pass may count; if not, its blocks are dropped."""

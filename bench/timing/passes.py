@@ -1,6 +1,7 @@
 """What is timed when: passes of short blocks in random order, and looks at what is decided.
 
-In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes.  After some
+In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes, a quick cell
+in up to four parts: what disturbs a host for a moment then falls on a part, not on the cell's pass.  After some
 passes a look decides who goes on: two rows whose comparison somebody asks for and that is open, and the rows that may
 be the best, with the baseline and its A/A row beside them, until their intervals are narrow enough.  Rows that may be
 the best, and the quickest of the others if these are few, get a second process, and a third where the two differ: what
@@ -14,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Protocol
 
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
@@ -24,6 +26,8 @@ LOOKS = (5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
 MOST_OF_THE_TIME = 0.05
 """A cell gets no further block once its blocks took this share of the time, or an equal one where fewer cells are
 active; the baseline's always go on."""
+MOST_PARTS = 4
+"""A cell whose turn takes a quarter of the mean turn gets so many in a pass; of equal time, noise is about equal."""
 MOST_PROCESSES = 3
 LEAST_TWICE = 4
 """Rows of two processes after the first look, beside the baseline and its A/A row: the variance between processes is
@@ -47,7 +51,10 @@ class Bench(Protocol):
         """Note the state of the machine before a pass."""
 
     def block(self, cell: Cell, process: int, number: int) -> float | None:
-        """Run a block in a pass and return its ms; None where that process gives none of this cell any more."""
+        """Run a block in a pass, or a further part of it, and return its ms.
+
+        None where that process gives none of this cell any more.
+        """
 
     def add_processes(self, rows: Sequence[str]) -> list[str]:
         """Start a further process of each row; return the rows of which it runs."""
@@ -88,6 +95,7 @@ class Passes:
     finished: int = 0
     processes: dict[str, int] = field(default_factory=dict)
     took: dict[Cell, float] = field(default_factory=dict)
+    turn_seconds: dict[Cell, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run passes until everything asked is decided or narrow enough, the time is over, or they are cut short."""
@@ -105,29 +113,40 @@ class Passes:
                 self.on_look(number, len(self.active), end - self.clock())
 
     def _run_pass(self, number: int, end: float) -> None:
-        turns = [(cell, process) for cell in sorted(self.active) for process in range(self.processes[cell.row])]
+        parts = self._parts()
+        turns = [turn for cell in sorted(self.active) for turn in self._turns(cell) for _ in range(parts.get(cell, 1))]
         random.Random(f"{self.plan.seed} {number}").shuffle(turns)
-        given: list[tuple[Cell, int, float]] = []
+        given: dict[tuple[Cell, int], float] = {}
         self.bench.begin_pass()
         for cell, process in turns:
             if self.clock() >= end or self.is_cut():
                 break
             began = self.clock()
             ms = self.bench.block(cell, process, number)
-            self.took[cell] = self.took.get(cell, 0.0) + self.clock() - began
+            self.turn_seconds[cell] = self.clock() - began
+            self.took[cell] = self.took.get(cell, 0.0) + self.turn_seconds[cell]
             if ms is not None:
-                given.append((cell, process, ms))
+                given[cell, process] = ms
             elif process == 0:
                 self.active.discard(cell)
                 self.blocks.pop(cell, None)
         if self.bench.is_whole(number):
             self.finished += 1
-            for cell, process, ms in given:
+            for (cell, process), ms in given.items():
                 if cell in self.active:
                     self.blocks.setdefault(cell, {}).setdefault(process, {})[number] = ms
         most = max(MOST_OF_THE_TIME, 1 / max(1, len(self.active))) * self.plan.seconds
         slow = {cell for cell, seconds in self.took.items() if seconds > most and not self._is_control(cell.row)}
         self.active -= slow
+
+    def _turns(self, cell: Cell) -> list[tuple[Cell, int]]:
+        return [(cell, process) for process in range(self.processes[cell.row])]
+
+    def _parts(self) -> dict[Cell, int]:
+        """Return in how many turns of a pass each cell's block is run, by how long its last one took."""
+        known = {cell: seconds for cell in self.active if (seconds := self.turn_seconds.get(cell))}
+        mean = fmean(known.values()) if known else 0.0
+        return {cell: min(MOST_PARTS, max(1, round(mean / seconds))) for cell, seconds in known.items()}
 
     def _is_control(self, row: str) -> bool:
         return row in (self.plan.baseline, self.plan.twin)

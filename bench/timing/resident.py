@@ -37,6 +37,8 @@ WORKER_MIB = 700.0
 KEPT_FREE_MIB = 1024.0
 REST_SECONDS = 0.004
 """Between requests to different workers: threads of a pool spin on for some milliseconds after a call."""
+STARTED_BESIDE = 3
+"""Workers of the CPU that start side by side: of much that they do then, one core does the work, or the disk."""
 END_SECONDS = 60.0
 
 
@@ -119,7 +121,7 @@ class Resident(ABC, Generic[AnyRow]):
         device = rows[0].variant.device
         gpu = gpu_to_time(params.timing.gpu_index) if device == "cuda" else None
         self.gpu = GpuMonitor(gpu) if gpu else None
-        self._width = physical_cores() if device == "cuda" else 2
+        self._width = physical_cores() if device == "cuda" else STARTED_BESIDE
         self._worker_mib = self._worker_gpu_mib = WORKER_MIB
         self._last = ""
 
