@@ -13,8 +13,6 @@ The environment is .venv in this folder.  It is made on the first call, and anew
 is of another Python, or a lock (requirements.lock, requirements-dev.lock) changed.  `fleet` has one of its own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

@@ -73,18 +73,18 @@ BLOCK = re.compile(r"(<!-- (\w+)(?: ([\w.-]+))? -->)\n.*?<!-- end -->", re.DOTAL
 
 
 def drawn_anew(block: re.Match[str]) -> str:
-    """Return a block with other content; verdicts of a run that was timed in rounds stay as they are."""
+    """Return a block with other content; ValueError for a kind that there is none of.
+
+    Verdicts of a run that was timed in rounds stay as they are.
+    """
     kind, name = block[2], block[3]
-    if kind == "summary" and name and RecordedRun.read(RUNS / name).is_in_rounds:
-        return block[0]
-    return f"{block[1]}\n{content_of(kind, name)}\n<!-- end -->"
-
-
-def content_of(kind: str, name: str | None) -> str:
-    """Return the content of a block; ValueError for a kind that there is none of."""
     if kind not in BLOCKS:
         raise ValueError(f"wanted a block of {', '.join(BLOCKS)}, got {kind}")
-    return "\n".join(BLOCKS[kind](RecordedRun.read(RUNS / name) if name else None))
+    run = RecordedRun.read(RUNS / name) if name else None
+    if kind == "summary" and run and run.is_in_rounds:
+        return block[0]
+    lines = BLOCKS[kind](run)
+    return "\n".join([block[1], *lines, "<!-- end -->"])
 
 
 def summary(run: RecordedRun) -> list[str]:
@@ -132,11 +132,8 @@ def served(run: RecordedRun) -> list[str]:
 
 def simulated(_run: None) -> list[str]:
     """Return what the simulation of verdicts gave."""
-    worlds = {
-        name: found
-        for name, found in json.loads(VALIDATED.read_text(encoding="utf-8")).items()
-        if isinstance(found, dict)
-    }
+    recorded = json.loads(VALIDATED.read_text(encoding="utf-8"))
+    worlds = {name: found for name, found in recorded.items() if isinstance(found, dict)}
     names = ("made-up machine", "tables with a false verdict", "1.2× told", "1.5× told", "second p50 inside")
     shares = (
         "tables_of_equal_rows_with_a_false_verdict",

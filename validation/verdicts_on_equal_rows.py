@@ -176,11 +176,6 @@ def decided(panels: list[Panel], plan: Plan) -> Run:
     return Run(panels, found, is_voided)
 
 
-def is_false(said: str, difference: float) -> bool:
-    """Tell whether a verdict on a pair is false; `difference`: the true logarithm of second / first."""
-    return (said == "faster" and difference <= 0) or (said == "slower" and difference >= 0)
-
-
 def true_differences(truth: Mapping[str, float], world: World) -> dict[tuple[int, int], float]:
     """Return the true logarithm of second / first by the places of two rows."""
     logs = [truth.get(row, 0.0) + JUMP * JUMPS * (world.kind == "jump" and row == JUMPING) for row in ROWS]
@@ -189,8 +184,11 @@ def true_differences(truth: Mapping[str, float], world: World) -> dict[tuple[int
 
 def has_false_verdict(found: Run, differences: Mapping[tuple[int, int], float]) -> bool:
     """Tell whether a table says something false; a voided one says nothing."""
-    each = (is_false(said, differences[pair]) for verdicts in found.verdicts for pair, said in verdicts.items())
-    return not found.is_voided and any(each)
+    return not found.is_voided and any(
+        (said == "faster" and differences[pair] <= 0) or (said == "slower" and differences[pair] >= 0)
+        for verdicts in found.verdicts
+        for pair, said in verdicts.items()
+    )
 
 
 def found_apart(found: Run, differences: Mapping[tuple[int, int], float]) -> Counter[str]:

@@ -36,8 +36,6 @@ OpenVINO (FullyConnected).
 
 Fused attention counts as a whole: two matrix products and the softmax between them.
 """
-
-
 OPTIONAL = (
     *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
     *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),

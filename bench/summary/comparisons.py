@@ -244,7 +244,7 @@ def _p50_by_session(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, in
     """Return the logarithm of the p50 of every variant by session and batch size, anchors with it."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for (_, size, session), each in _sessions(table, reports).items():
-        levels = Panel([block_values(cell, "p50") for cell in each.cells]).levels()
+        levels = each.panel("p50", None).levels()
         found[session, size] = {name: level.log_level for name, level in zip(each.variants, levels, strict=True)}
     return found
 

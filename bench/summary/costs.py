@@ -1,12 +1,10 @@
 """What a row costs and how far it is from what the machine could do: limits, energy, and when an export pays."""
 
-from __future__ import annotations
-
 import math
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
-from typing import Literal
+from typing import Literal, Self
 
 from bench.classifier.workload import Workload, limit_ms, loads
 from bench.core.files import read_json
@@ -34,7 +32,7 @@ class Recorded:
     machine: str
 
     @classmethod
-    def read(cls) -> Recorded:
+    def read(cls) -> Self:
         """Read metrics/export.json, convert/ and peaks.json; DataError if one is missing.
 
         Seconds that another machine took (the graphs came with git or `dvc pull`) are not this one's: left out.

@@ -16,7 +16,7 @@ from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVING_CSV
 from bench.core.reports import RatePoint, Served, rate_text
-from bench.statistics.blocks import Level, estimate
+from bench.statistics.blocks import estimate
 from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import Interval, smallest_difference, verdict
 from bench.statistics.rate_curve import (
@@ -58,8 +58,6 @@ COLUMNS = (
     *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short"),
 )
 IN_ROUNDS = "served in rounds, by an earlier version"
-
-
 Curves = Mapping[str, Sequence[Sequence[Point]]]
 """The curve of each served row, one of each process where it was served in rounds."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
@@ -119,7 +117,7 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     if not found and crossed is None:
         return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
     by_curve = crossed or Crossing(math.nan)
-    seconds = seconds_a_request({each.process: each.points for each in report.processes}, report.budget_ms)
+    seconds = _seconds(report)
     rate = 1 / panel_of([seconds]).levels()[0].value if seconds else by_curve.rate
     cliffs = sum(each.is_cliff for each in found)
     _, offline = report.ends()
@@ -249,27 +247,23 @@ def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float)
     """
     table = table.assign(level=None)
     for _, rows in table[table["status"] == "measured"].groupby(["device", "session"]):
-        seconds = {row.Index: _seconds(served[row.variant]) for row in rows.itertuples()}
+        reports = {row.Index: served[row.variant] for row in rows.itertuples()}
+        seconds = {index: _seconds(report) for index, report in reports.items() if report.is_in_passes()}
         counted = [index for index, own in seconds.items() if own]
         if counted:
             levels = panel_of([seconds[index] for index in counted]).levels()
             table.loc[counted, "comparisons"] = decide([Family(levels, frozenset())], margin, AT_THE_END)[0]
             for index, level in zip(counted, levels, strict=True):
-                _put_level(table, index, level)
+                table.at[index, "level"] = level
+                if promised := level.of_another_run():
+                    limits = 1 / promised.high, 1 / promised.low
+                    table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = limits
     return table
 
 
 def _seconds(report: Served) -> dict[int, dict[int, float]]:
-    """Return the seconds a request by process and pass; none of a row that was served in rounds."""
-    if not report.is_in_passes():
-        return {}
+    """Return the seconds a request by process and pass."""
     return seconds_a_request({each.process: each.points for each in report.processes}, report.budget_ms)
-
-
-def _put_level(table: pd.DataFrame, index: Any, level: Level) -> None:
-    table.at[index, "level"] = level
-    if promised := level.of_another_run():
-        table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = 1 / promised.high, 1 / promised.low
 
 
 def compare_served(first: Any, second: Any) -> Comparison:
@@ -304,13 +298,13 @@ def budgets_around(configured_ms: float) -> list[float]:
 
 def curves_of(reports: Mapping[str, Served]) -> Curves:
     """Return the curves of the rows that were served, from their reports under load."""
-    return {key: _curves(report) for key, report in reports.items() if report.processes}
-
-
-def _curves(report: Served) -> list[list[Point]]:
-    if report.is_in_passes():
-        return [curve_of(_trials(report))]
-    return [curve_of(process.points) for process in report.processes]
+    return {
+        key: [curve_of(_trials(report))]
+        if report.is_in_passes()
+        else [curve_of(each.points) for each in report.processes]
+        for key, report in reports.items()
+        if report.processes
+    }
 
 
 def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
