@@ -178,13 +178,6 @@ def test_the_block_of_a_quick_row_is_run_in_parts_spread_over_the_pass() -> None
     assert {0, 1, 2} <= set(passes.blocks[Cell("b", 1)][0])
 
 
-def test_of_many_that_may_be_the_best_a_few_at_a_look_get_a_second_process() -> None:
-    bench = FakeBench({"base": 3.0})
-    passes = run(bench, plan(("base", "a/a", *"bcdefgh"), seconds=600.0, target=0.001))
-    assert [len(added) for added in bench.added] == [4, 3]
-    assert passes.processes == {"base": 1, "a/a": 1} | dict.fromkeys("bcdefgh", 2)
-
-
 def test_the_time_is_kept_to_a_block() -> None:
     bench = FakeBench()
     passes = run(bench, plan(seconds=24.5, target=0.0))

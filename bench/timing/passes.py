@@ -225,17 +225,12 @@ class Passes:
         return found.half_width(comparisons) if found else math.inf
 
     def _to_be_seen_twice(self, contenders: set[str]) -> set[str]:
-        """Return the rows that may be the best, and the quickest others where these are few.
-
-        At most `LEAST_TWICE` new ones a look: later looks know better which may be the best, and starting takes time.
-        """
-        found = {row for row, count in self.processes.items() if count > 1}
+        """Return the rows that may be the best, and the quickest others where these are few."""
+        found = {row for row in contenders if not self._is_control(row)}
+        found |= {row for row, count in self.processes.items() if count > 1}
         others = [row for row in self.plan.sizes if row not in found and not self._is_control(row)]
         others.sort(key=lambda row: sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row]))
-        others.sort(key=lambda row: row not in contenders)
-        lacking = LEAST_TWICE - len(found)
-        new = [row for place, row in enumerate(others) if row in contenders or place < lacking]
-        return found | set(new[:LEAST_TWICE])
+        return found | set(others[: max(0, LEAST_TWICE - len(found))])
 
     def _add_processes(self, twice: set[str]) -> None:
         """Give rows a further process, if they need it."""
