@@ -111,6 +111,7 @@ def test_a_train_split_that_cannot_calibrate_costs_a_share_and_is_named(
     (data / "plain/train.csv").write_text(UNFIT[name], encoding="utf-8")
     (data / "README.md").write_text("---\nconfigs:\n- data_dir: plain\n---\n", encoding="utf-8")
     assert "train.csv" in download(project)
+    assert "its split train cannot be used" in project.read("metrics/model.json")
     assert "1 of 3 sentences set aside for calibration" in project.read("metrics/model.json")
 
 

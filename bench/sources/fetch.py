@@ -188,6 +188,7 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
             return (f"{title}, calibrated with {TRAIN}{share}", rows, calibration), own_names
         except (DataError, ParameterError) as problem:
             log(f"NOTE: {problem}: a share of {dataset.split} calibrates instead")
+            title += f", its split {TRAIN} cannot be used"
     return _set_aside(title, rows, dataset.calibration_share), own_names
 
 
