@@ -269,6 +269,7 @@ def test_every_measured_row_says_how_far_it_is_from_the_limit_and_what_it_waits_
         if row["cold_start_seconds"]:  # ran alone, as a row that may be a pick does
             assert 0 <= float(row["matrix_share"]) <= 1
         assert float(row["host_loop_max_ms"]) >= float(row["host_loop_min_ms"]) > 0
+    assert any(row["cold_start_seconds"] for row in timed if row["variant"] == "ort_cpu_fp32"), "it always did"
     exported = next(row for row in timed if row["variant"] == "ort_cpu_int8")
     assert float(exported["one_off_seconds"]) > 0
 
