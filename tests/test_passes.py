@@ -30,7 +30,7 @@ FOREVER = 1e6
 class FakeBench:
     """Gives blocks what the test says, with noise, by a clock of its own; a block takes a second, if it is not told.
 
-    `disturbed`: passes in which the machine slept.
+    `disturbed`: passes in which the machine slept; `has_room`: for a second process of a row.
     """
 
     ms: Mapping[str, float] = field(default_factory=dict)
@@ -39,6 +39,7 @@ class FakeBench:
     process_ms: Callable[[str, int], float] = lambda _row, _process: 1.0
     gives: Callable[[Cell, int, int], bool] = lambda _cell, _process, _number: True
     disturbed: Sequence[int] = ()
+    has_room: bool = True
     noise: float = 0.01
     now: float = 0.0
     calls: list[tuple[Cell, int, int]] = field(default_factory=list)
@@ -65,7 +66,7 @@ class FakeBench:
 
     def add_processes(self, rows: Sequence[str]) -> list[str]:
         self.added.append(list(rows))
-        return list(rows)
+        return list(rows) if self.has_room else []
 
     def is_whole(self, number: int) -> bool:
         return number not in self.disturbed
@@ -103,7 +104,7 @@ def test_after_one_pass_there_is_a_complete_table_however_little_time_there_is()
 
 
 def test_a_pass_runs_each_cell_once_in_random_order_and_the_same_for_the_same_seed() -> None:
-    first, again, other = (FakeBench() for _ in range(3))
+    first, again, other = (FakeBench(has_room=False) for _ in range(3))
     for bench, seed in ((first, 1), (again, 1), (other, 2)):
         run(bench, plan(seconds=40.0, seed=seed))
         in_passes = [bench.calls[start : start + 10] for start in range(0, 40, 10)]
@@ -124,12 +125,12 @@ def _one_pass_of(seed: int) -> FakeBench:
 
 
 def test_rows_that_are_decided_stop_and_close_ones_go_on() -> None:
-    bench = FakeBench({"b": 3.0, **dict.fromkeys("cdef", 0.3)}, noise=0.05)
+    bench = FakeBench({"b": 3.0, **dict.fromkeys("cdef", 0.3)}, takes={"b": 3.0}, noise=0.05)
     seen: dict[int, int] = {}
     passes = run(bench, plan(MANY, seconds=4000.0), on_look=lambda number, left, _: seen.update({number: left}))
     found = counts(passes)
     assert found[Cell("b", 1)] == LOOKS[0], "clearly slower than the baseline and than the best"
-    assert found[Cell("c", 1)] == found[Cell("d", 1)] > LOOKS[0]
+    assert found[Cell("c", 1)] == found[Cell("d", 1)] >= LOOKS[2]
     assert found[Cell("base", 1)] == found[Cell("a/a", 1)] == found[Cell("c", 1)], "the baseline is in every pass"
     assert seen[1] == 14
     assert list(seen.values())[-1] == 0
@@ -138,11 +139,27 @@ def test_rows_that_are_decided_stop_and_close_ones_go_on() -> None:
 
 def test_two_rows_whose_comparison_is_asked_go_on_though_both_are_slow() -> None:
     slow = {"b": 3.0, "c": 3.1, **dict.fromkeys("defg", 0.3)}
-    alone, asked = FakeBench(slow), FakeBench(slow)
+    alone, asked = FakeBench(slow, has_room=False), FakeBench(slow, has_room=False)
     run(alone, plan([*MANY, "g"], seconds=600.0, target=0.001))
     run(asked, plan([*MANY, "g"], seconds=600.0, target=0.001, partners=[("b", "c")]))
     assert alone.blocks_of("b") == LOOKS[0] * 2
     assert asked.blocks_of("b") > LOOKS[0] * 2
+
+
+def test_comparisons_that_the_time_cannot_decide_leave_it_to_the_others() -> None:
+    rows = {"b": 1.03, "c": 0.97, "d": 0.3, "e": 0.31, "f": 1.3}
+    bench = FakeBench(rows, takes={"b": 6.0, "c": 6.0}, noise=0.1, has_room=False)
+    given = counts(run(bench, plan(MANY, seconds=300.0)))
+    assert max(given[Cell("b", 1)], given[Cell("c", 1)]) <= LOOKS[2], "slow, and hardly other than the baseline"
+    assert given[Cell("d", 1)] == given[Cell("e", 1)] >= LOOKS[4], "either may be the best"
+
+
+def test_a_few_noisy_passes_tell_rows_that_differ_twice() -> None:
+    """With the A/A row's process alone to tell how processes differ, such a table stayed open by chance."""
+    for seed in range(20):
+        bench = FakeBench({"b": 2.0, **dict.fromkeys("cdf", 0.5), "e": 0.25}, noise=0.08)
+        bench.random = np.random.default_rng(seed)
+        assert run(bench, plan(MANY, seconds=160.0)).contenders() == ["base", "e"]
 
 
 def test_the_quickest_rows_get_a_second_process_where_few_may_be_the_best() -> None:
@@ -158,18 +175,18 @@ def test_rows_that_may_be_the_best_get_a_second_process_and_a_third_where_the_tw
     def of_process(row: str, process: int) -> float:
         return 1.2 if row == "d" and process == 1 else 1.0
 
-    bench = FakeBench({"b": 3.0, **dict.fromkeys("cef", 0.3), "d": 0.29}, process_ms=of_process)
+    bench = FakeBench({"b": 3.0, **dict.fromkeys("cef", 0.3), "d": 0.29}, takes={"b": 3.0}, process_ms=of_process)
     passes = run(bench, plan(MANY, seconds=600.0, target=0.001))
     assert bench.added[0] == ["c", "d", "e", "f"]
     assert ["d"] in bench.added[1:]
     assert passes.processes == {"base": 1, "a/a": 1, "b": 1, "c": 2, "d": 3, "e": 2, "f": 2}
     second = min(number for cell, process, number in bench.calls if cell.row == "c" and process == 1)
-    assert second == LOOKS[0], "from the pass after the first look on"
+    assert second == 1, "the quickest rows' from the second pass on"
     assert passes.contenders() == ["base", *"cdef"]
 
 
 def test_the_block_of_a_quick_row_is_run_in_parts_spread_over_the_pass() -> None:
-    bench = FakeBench(takes={"b": 0.1, "c": 0.3})
+    bench = FakeBench(takes={"b": 0.1, "c": 0.3}, has_room=False)
     passes = run(bench, plan(seconds=40.0, target=0.0))
     turns = Counter((cell.row, number) for cell, _, number in bench.calls)
     assert [turns["b", number] for number in range(3)] == [2, 8, 8], "two sizes; the first pass knows no times"
@@ -179,14 +196,14 @@ def test_the_block_of_a_quick_row_is_run_in_parts_spread_over_the_pass() -> None
 
 
 def test_the_time_is_kept_to_a_block() -> None:
-    bench = FakeBench()
+    bench = FakeBench(has_room=False)
     passes = run(bench, plan(seconds=24.5, target=0.0))
     assert (len(bench.calls), passes.finished) == (25, 3), "the pass that the end cuts counts"
     assert sorted(counts(passes).values()) == [2] * 5 + [3] * 5
 
 
 def test_a_row_ten_thousand_times_slower_costs_no_more_than_its_share() -> None:
-    slow = FakeBench({"d": 1e4}, takes=dict.fromkeys(NAMES, 0.03) | {"d": 10.0})
+    slow = FakeBench({"d": 1e4}, takes=dict.fromkeys(NAMES, 0.03) | {"d": 10.0}, has_room=False)
     limit = 360.0
     found = run(slow, plan(seconds=limit, target=0.0))
     assert MOST_OF_THE_TIME < 1 / 10, "of ten cells each may have an equal share"
@@ -208,7 +225,7 @@ def test_a_pass_in_which_the_clock_was_set_is_thrown_away() -> None:
 
 @pytest.mark.parametrize("after", [0, 4, 25])
 def test_cut_short_it_ends_at_once_and_keeps_what_there_is(after: int) -> None:
-    bench = FakeBench()
+    bench = FakeBench(has_room=False)
     passes = run(bench, is_cut=lambda: len(bench.calls) >= after)
     assert len(bench.calls) == after
     assert sum(counts(passes).values()) == after
@@ -218,7 +235,7 @@ def test_a_cell_that_gives_nothing_goes_with_what_it_gave_and_the_others_go_on()
     def gives(cell: Cell, _process: int, number: int) -> bool:
         return cell != Cell("b", 8) or number < 2
 
-    bench = FakeBench(gives=gives)
+    bench = FakeBench(gives=gives, has_room=False)
     found = counts(run(bench, plan(seconds=400.0)))
     assert Cell("b", 8) not in found
     assert min(found.values()) >= LOOKS[0]

@@ -36,6 +36,8 @@ Blocks = Mapping[int, Mapping[int, float]]
 JUMPS = 10.0
 """A row whose slowest block takes so many times as long as its fastest has no one latency."""
 LEAST_PASSES = 4
+LEAST_OF_TWO = 3
+"""Passes that two processes of a row need to tell how they differ."""
 MOST_FREEDOM = 1e4
 SURE_ENOUGH = 1e-4
 """A variance of D below which a cell says no more of processes than another: 1%²."""
@@ -284,7 +286,7 @@ def _groups(panel: Panel, twin: tuple[int, int] | None) -> Iterable[_Group]:
         processes = [*own, *panel.logs[twin[1]]] if twin and place == twin[0] else [*own]
         differences = [one - other for one, other in combinations(processes, 2)]
         pairs = [own[~np.isnan(own)] for own in differences]
-        known = [own for own in pairs if len(own) >= LEAST_PASSES]
+        known = [own for own in pairs if len(own) >= LEAST_OF_TWO]
         if known:
             squares = [float(own.mean()) ** 2 for own in known]
             noise = [float(np.var(own, ddof=1)) * panel.inflation / len(own) for own in known]

@@ -21,7 +21,7 @@ from typing import Protocol
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
 from bench.statistics.decisions import AT_A_LOOK, AT_THE_END, Decisions, Family, Pair, beaten, decide
 
-LOOKS = (5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
+LOOKS = (4, 6, 9, 13, 19, 28, 42, 63, 95, 142)
 """After so many passes there is a look, ten at most: they share the error that looks have."""
 MOST_OF_THE_TIME = 0.05
 """A cell gets no further block once its blocks took this share of the time, or an equal one where fewer cells are
@@ -30,7 +30,7 @@ MOST_PARTS = 4
 """A cell whose turn takes a quarter of the mean turn gets so many in a pass; of equal time, noise is about equal."""
 MOST_PROCESSES = 3
 LEAST_TWICE = 4
-"""Rows of two processes after the first look, beside the baseline and its A/A row: the variance between processes is
+"""Rows of two processes after the first pass, beside the baseline and its A/A row: the variance between processes is
 made of them."""
 PROCESSES_SEEN = LOOKS[2]
 """Until this look these rows go on whatever is decided: their second processes then gave blocks enough."""
@@ -81,6 +81,14 @@ class Plan:
     seed: int
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A comparison that is asked and open, and the further passes that should decide or narrow it."""
+
+    passes: float
+    cells: frozenset[Cell]
+
+
 @dataclass
 class Passes:
     """The passes of one set of rows on one device."""
@@ -111,6 +119,7 @@ class Passes:
                 self._look(number, end)
             elif number == 1:
                 self.on_look(number, len(self.active), end - self.clock())
+                self._add_processes(self._to_be_seen_twice(set()))
 
     def _run_pass(self, number: int, end: float) -> None:
         parts = self._parts()
@@ -157,24 +166,52 @@ class Passes:
         families, decisions = self._decided(rows, AT_A_LOOK)
         wanted: set[Cell] = set()
         contenders: set[str] = set()
-        opened = 0
+        opened: list[_Open] = []
+        count = sum(len(decided.open) for decided in decisions)
         for size, family, decided in zip(sizes, families, decisions, strict=True):
             names = rows[size]
             best = self._may_be_best(family, decided)
             contenders |= {names[place] for place in best}
             close = self._to_be_narrowed(family.levels, best)
+            wanted |= {Cell(names[place], size) for pair in close for place in pair}
             pairs = [pair for pair, half in decided.open.items() if half > math.log1p(self.plan.target)]
-            opened += len(pairs)
-            wanted |= {Cell(names[place], size) for pair in (*pairs, *close) for place in pair}
+            opened += [self._open(family.levels, names, size, pair, AT_THE_END * count) for pair in pairs]
         twice = self._to_be_seen_twice(contenders)
         if number < PROCESSES_SEEN:
             wanted |= {Cell(row, size) for row in twice for size in sizes}
-        beside = {cell.size for cell in wanted}
-        wanted |= {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in beside}
+        wanted = self._with_what_can_be_decided(wanted, opened, end - self.clock())
         self.active &= wanted | {cell for cell in self.active if self._passes(cell) < LEAST_PASSES}
-        self.on_look(number, opened, end - self.clock())
+        self.on_look(number, len(opened), end - self.clock())
         if self.active:
             self._add_processes(twice)
+
+    def _open(self, levels: Sequence[Level], names: Sequence[str], size: int, pair: Pair, comparisons: int) -> _Open:
+        """Return an open comparison with the passes that it lacks, by what its blocks show so far."""
+        cells = frozenset(Cell(names[place], size) for place in pair)
+        found = levels[0].panel.compared(*pair)
+        if found is None:
+            return _Open(0.0, cells)
+        wide_enough = max(abs(found.value) - math.log1p(self.plan.margin), math.log1p(self.plan.target))
+        times = (found.half_width(comparisons) / wide_enough) ** 2 if wide_enough else math.inf
+        return _Open((times - 1) * min(self._passes(cell) for cell in cells), cells)
+
+    def _with_what_can_be_decided(self, wanted: set[Cell], opened: Sequence[_Open], left: float) -> set[Cell]:
+        """Return `wanted`, the cells of comparisons that the time left should decide, and the controls beside all."""
+        parts = self._parts()
+        wanted = self._with_controls(wanted)
+        for each in sorted(opened, key=lambda each: each.passes):
+            together = self._with_controls(wanted | each.cells)
+            seconds = sum(self._pass_seconds(cell, parts) for cell in together)
+            if each.passes * seconds <= left:
+                wanted = together
+        return wanted
+
+    def _with_controls(self, cells: set[Cell]) -> set[Cell]:
+        sizes = {cell.size for cell in cells}
+        return cells | {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in sizes}
+
+    def _pass_seconds(self, cell: Cell, parts: Mapping[Cell, int]) -> float:
+        return self.turn_seconds.get(cell, 0.0) * parts.get(cell, 1) * self.processes[cell.row]
 
     def contenders(self) -> list[str]:
         """Return the baseline and the rows that may be the best at some batch size, by what there is."""
