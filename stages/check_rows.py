@@ -10,8 +10,8 @@ import _project  # noqa: F401
 
 from bench.core.errors import WorkerError, run_stage
 from bench.core.files import read_csv, read_model, remove, write_text
-from bench.core.paths import CHECKED, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV, SUMMARY_TABLE
-from bench.core.reports import Report, Served
+from bench.core.paths import CHECKED, SAMPLES, SERVED, SERVED_TEXT, SERVING_CSV, SUMMARY_CSV, SUMMARY_TABLE
+from bench.core.reports import Report, Served, ServedText
 from bench.core.schemas import ServingRow, SummaryRow
 from bench.core.staleness import renew_retry_token
 
@@ -30,6 +30,7 @@ def main() -> None:
         failure = read_model(path, f"`dvc repro -f serve@{key}` serves it again", Served).failure
         failures[f"{key} under load"] = failure.removeprefix(f"{key}: ")
         remove(path)
+    failures |= failed_from_text()
     forget_cut_rows()
     messages = [message(failures)] if failures else []
     if wrong := wrong_rows():
@@ -40,6 +41,18 @@ def main() -> None:
     if messages:
         raise WorkerError("\n       ".join(messages))
     write_text(CHECKED, "no row failed\n")
+
+
+def failed_from_text() -> dict[str, str]:
+    """Return why rows failed from text; what failed or was cut short is forgotten, so that it is served again."""
+    failures: dict[str, str] = {}
+    for path in sorted(SERVED_TEXT.glob("*.json")):
+        report = read_model(path, f"`dvc repro -f serve_text@{path.stem}` serves it again", ServedText)
+        if report.status == "failed":
+            failures[f"{report.variant} from text"] = report.failure.removeprefix(f"{report.variant}: ")
+        if report.status == "failed" or (report.session and report.session.cut_short):
+            remove(path)
+    return failures
 
 
 def forget_cut_rows() -> None:

@@ -175,7 +175,7 @@ class Project:
 
         Those that `dvc status` names, and all that need what these write; without barriers, which are run here: what
         they write changes only with what all rows share.  One is too many where a stage writes again what was there:
-        `check_rows` after another picture of the same table.
+        `check_rows` after another picture of the same table; one too few is `serve_text` of a row that is served anew.
         """
         from dvc.repo import Repo
 
@@ -183,6 +183,8 @@ class Project:
         self.python("stages/probe.py", **settings)  # what is imported already may state another version
         for name in ("cpu", "cuda", "serving"):
             run("stages/barrier.py", name)
+        for name in ("cpu", "cuda"):
+            run("stages/text_barrier.py", name)
         with pytest.MonkeyPatch.context() as patch, Repo(str(self.folder)) as repo:
             patch.chdir(self.folder)  # which names of stages are relative to
             changed = set(repo.status()) - {"probe"}

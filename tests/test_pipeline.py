@@ -21,6 +21,7 @@ TENSORRT = {"infer_tensorrt@ort_tensorrt_fp16"}
 CONVERT = {f"convert_onnx@{name}" for name in ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")}
 REPORT = {"summarize", "render", "check_rows"}
 SERVE = {"serve@ort_cpu_fp32"}
+TEXT = {"serve_text@cpu", "serve_text@cuda"}
 DRAWING = {"render", "compare_runs", "check_rows"}
 CPU_ROWS = ["torch_cpu_fp32", "ort_cpu_fp32", "ort_cpu_int8"]
 
@@ -97,7 +98,7 @@ def test_another_gpu_makes_the_gpu_rows_alone_stale(shared: Project) -> None:
 
 EDITS: dict[str, set[str]] = {
     "bench/report/charts/write.py": DRAWING,
-    "bench/statistics/intervals.py": INFER | TENSORRT | SERVE | REPORT | DRAWING,
+    "bench/statistics/intervals.py": INFER | TENSORRT | SERVE | TEXT | REPORT | DRAWING,
     "bench/summary/comparisons.py": {"summarize"} | DRAWING,
     "bench/runtimes/pytorch.py": {"infer@torch_cpu_fp32"} | REPORT,
 }
@@ -140,7 +141,7 @@ def changed(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 def test_dvc_runs_what_status_says_and_no_more(changed: Project, measured_copy: Project) -> None:
     measured_copy.set_params(change_much)
     ran = {name for name in stages_run(changed.read("told.txt")) if "barrier" not in name}
-    assert ran == {"probe"} | measured_copy.stale()
+    assert ran == {"probe", "serve_text@cpu"} | measured_copy.stale()
 
 
 def test_a_removed_variant_leaves_nothing_that_would_be_committed(changed: Project) -> None:

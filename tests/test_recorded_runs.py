@@ -24,7 +24,7 @@ from test_report import row, table
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import write_json
 from bench.core.params import load_params
-from bench.core.reports import Report, Served
+from bench.core.reports import Report, Served, ServedText
 from bench.runs.hardware import render_hardware, write_hardware_plot
 from bench.runs.record import check_made_with, machine_of, record
 from bench.runs.recorded_runs import (
@@ -310,7 +310,10 @@ def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: 
             assert rates == pytest.approx([float(each) for each in row.process_per_s.split()], rel=1e-5)
             assert row.requests_per_s == pytest.approx(geometric_mean(rates))
         return
-    again = build_serving(params_of(RecordedRun.read(folder)), read_summary(folder / "summary.csv"), served)
+    texts = {
+        key: ServedText.model_validate(each["served_text"]) for key, each in content.items() if "served_text" in each
+    }
+    again = build_serving(params_of(RecordedRun.read(folder)), read_summary(folder / "summary.csv"), served, texts)
     write_table(again, tmp_path / "serving.csv")
     pd.testing.assert_frame_equal(read_serving(tmp_path / "serving.csv"), table, check_dtype=False, rtol=1e-9)
 

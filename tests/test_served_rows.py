@@ -108,7 +108,7 @@ def test_another_loadgen_serves_again_and_times_nothing(measured_copy: Project) 
 
 def test_no_row_need_be_served(measured_copy: Project) -> None:
     measured_copy.set_params(changed(variants=[]))
-    assert measured_copy.stale() == {"summarize", "render", "check_rows"}
+    assert measured_copy.stale() == {"serve_text@cpu", "summarize", "render", "check_rows"}
     for stage in ("summarize", "render"):
         measured_copy.script(f"stages/{stage}.py")
     assert "Requests per second" not in measured_copy.read("results/summary_table.md")

@@ -22,6 +22,8 @@ ENTRY_POINTS = {
     "serve": ["bench/serving/worker.py"],
     "barrier": ["stages/infer.py", WORKER],
     "serving_barrier": ["stages/serve.py", "bench/serving/worker.py"],
+    "text_barrier": ["stages/serve_text.py", "bench/serving/worker.py"],
+    "serve_text": ["bench/serving/worker.py"],
 }
 """What a stage, or the rows behind a barrier, run besides its script: workers and runtimes, found by name."""
 TIMED = ("infer", "infer_tensorrt", "build_engine")
@@ -29,11 +31,19 @@ EVERY_RUNTIME = "bench/runtimes"
 OWN_RUNTIME = "bench/runtimes/${item.runtime}.py"
 """How `infer` names the one runtime's file that a variant uses."""
 
-BARRIERS = {"artifacts/barriers/${item.device}.json": "barrier", "artifacts/barriers/serving.json": "serving_barrier"}
+BARRIERS = {
+    "artifacts/barriers/${item.device}.json": "barrier",
+    "artifacts/barriers/serving.json": "serving_barrier",
+    "artifacts/best/${item}.json": "text_barrier",
+}
 """The files that hold the code all rows share, and the stages that list it for them."""
 
 
-OF_ROWS = {"barrier": ["stages/infer.py"], "serving_barrier": ["stages/serve.py"]}
+OF_ROWS = {
+    "barrier": ["stages/infer.py"],
+    "serving_barrier": ["stages/serve.py"],
+    "text_barrier": ["stages/serve_text.py"],
+}
 """The rows' scripts, which a barrier lists beside its own."""
 
 

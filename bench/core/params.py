@@ -202,6 +202,8 @@ class Serving(Section):
     minutes: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
     seconds: PositiveSeconds
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    input: Literal["tokens", "text"] = "tokens"
+    tokenizer_threads: Annotated[int, Field(ge=0, le=4096)] = 0
 
 
 class Lengths(Section):

@@ -332,6 +332,8 @@ class Served(Stored):
     max_batch: Annotated[int, Field(ge=1)]
     max_delay_ms: Amount
     instances: Annotated[int, Field(ge=1)]
+    input: Literal["tokens", "text"] = "tokens"
+    tokenizer_threads: Count | None = None
     failure: str = ""
     fingerprint: str = ""
 
@@ -349,6 +351,25 @@ class Served(Stored):
     def is_in_passes(self) -> bool:
         """Tell whether it was served in passes, not in rounds of processes, as by an earlier version."""
         return self.session is not None and bool(self.session.passes)
+
+
+class TokenizingTime(Stored):
+    """How long a tokenizer takes for so many sentences, in one thread and in all that it has."""
+
+    batch_size: Annotated[int, Field(ge=1)]
+    one_thread_ms: Latency
+    ms: Latency
+
+
+class ServedText(Served):
+    """artifacts/served_text/DEVICE.json: the row that sustained most requests, served from text.
+
+    `tokens_per_s`: what it sustained from tokens.
+    """
+
+    variant: str = ""
+    tokens_per_s: Latency | None = None
+    tokenizing: list[TokenizingTime] = []
 
 
 def rate_text(per_s: float) -> str:

@@ -33,10 +33,12 @@ def timed_with(device: str) -> dict[str, Any]:
 
 
 def served_with() -> dict[str, Any]:
-    """Return what all rows are served with."""
+    """Return what all rows are served with; nothing that makes tokens of text where requests bring tokens."""
+    serving, versions = load_params().serving, read_environment()["versions"]
+    from_text = serving.input == "text"
     return {
-        "serving": load_params().serving.model_dump(exclude={"variants"}),
-        "versions": {"mlcommons_loadgen": read_environment()["versions"].get("mlcommons_loadgen")},
+        "serving": serving.model_dump(exclude={"variants"}) | ({} if from_text else {"tokenizer_threads": 0}),
+        "versions": {name: versions.get(name) for name in ("mlcommons_loadgen", *(["tokenizers"] * from_text))},
     }
 
 

@@ -88,14 +88,14 @@ def write_not_made(path: Path, reason: str) -> None:
     write_text(path, NOT_MADE.decode() + " ".join(reason.split()) + "\n")
 
 
-def reason_not_made(path: Path) -> str:
-    """Return for a row why there is no graph in this file; empty if there is one."""
+def reason_not_made(path: Path, what: str = "its graph cannot be made: ") -> str:
+    """Return for a row, behind `what`, why a file was not made; empty if it was."""
     if not path.is_file():
         return ""
     with path.open("rb") as stream:
         if stream.read(len(NOT_MADE)) != NOT_MADE:
             return ""
-        return f"its graph cannot be made: {stream.read().decode('utf-8', errors='replace').strip()}"
+        return what + stream.read().decode("utf-8", errors="replace").strip()
 
 
 def remove_leftovers(params: Params) -> list[str]:

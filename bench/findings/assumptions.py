@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from bench.findings.from_text import from_text
 from bench.findings.models import Assumption, Factors, Pair, Result
 from bench.statistics.intervals import Interval, Verdict
 from bench.summary.comparisons import Quantity, compare, fastest
@@ -31,6 +32,7 @@ def assumptions(rows: Rows, serving: Rows) -> Iterator[Assumption]:
     yield always("The row with the most samples/s serves most requests", _most_samples(serving))
     yield _precision_or_runtime(rows)
     yield _cpu_int8(rows)
+    yield _tokenizing(serving)
 
 
 def always(claim: str, found: Iterable[Pair]) -> Assumption:
@@ -113,6 +115,17 @@ def _most_samples(serving: Rows) -> Iterator[Pair]:
         top = max(group, key=lambda row: known(row, "closed_loop_per_s") or 0.0)
         for row in (row for row in group if row is not top):
             yield Pair(first=str(top.variant), second=str(row.variant), comparison=compare_served(top, row))
+
+
+def _tokenizing(serving: Rows) -> Assumption:
+    """Test whether tokenizing takes no more of a call than decides nothing."""
+    claim = "Tokenizing costs nothing"
+    found = [(each, float(row.margin)) for row in serving if (each := from_text(row)) and each.shares]
+    if not found:
+        return Assumption(claim=claim, result="not tested")
+    is_refuted = any(max(each.shares or ()) > margin for each, margin in found)
+    result = result_of(is_refuted=is_refuted, is_upheld=True)
+    return Assumption(claim=claim, result=result, tested=len(found), from_text=[each for each, _ in found])
 
 
 def _precision_or_runtime(rows: Rows) -> Assumption:

@@ -86,6 +86,24 @@ class Factors(Finding):
     runtime: Interval
 
 
+class FromText(Finding):
+    """What the row that sustains most from tokens sustains from text, and its tokenizer on so many threads.
+
+    `tokenizer_cores`: from so many on the tokenizer is not the bottleneck.  `shares`: of a call that tokenizing takes,
+    in the smallest batch and in the largest.
+    """
+
+    variant: str
+    requests_per_s: float | None
+    reason: str | None
+    of_tokens: float | None
+    threads: int
+    tokenizer_per_s: float | None
+    tokenizer_cores: int | None
+    is_bottleneck: bool
+    shares: tuple[float, float] | None
+
+
 class Assumption(Finding):
     """A common assumption, tested: by `tested` comparisons, of which `deciding` led to the result."""
 
@@ -94,6 +112,7 @@ class Assumption(Finding):
     tested: int = 0
     deciding: list[Pair] = []
     factors: list[Factors] = []
+    from_text: list[FromText] = []
 
 
 class PrecisionSpeedup(Finding):
@@ -262,6 +281,7 @@ class Served(Finding):
     rows: list[Sustained]
     most_samples: str | None
     no_op_per_s: float | None
+    from_text: FromText | None = None
     budgets: list[Budget]
     not_served: list[LeftOut]
 

@@ -112,7 +112,12 @@ def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> En
 
 
 def drawn(encoded: Encoded, seed: int = 0) -> Encoded:
-    """Return all sentences in a random order of which every beginning has the lengths of the whole.
+    """Return all sentences in the order of `draw`."""
+    return encoded.take(draw(encoded, seed))
+
+
+def draw(encoded: Encoded, seed: int = 0) -> IntArray:
+    """Return all sentences' numbers in a random order of which every beginning has the lengths of the whole.
 
     Stratified: each run of 128 holds one sentence of each 128th part of the data by length.  The run whose mean length
     is nearest to that of the data comes first.
@@ -127,7 +132,8 @@ def drawn(encoded: Encoded, seed: int = 0) -> Encoded:
     sizes = np.bincount(run)
     off = np.abs(np.bincount(run, lengths[members]) / sizes - lengths.mean())
     turn = np.where(sizes < strata, np.inf, off).argsort().argsort()
-    return encoded.take(members[np.lexsort((chance.random(count), turn[run]))])
+    order: IntArray = members[np.lexsort((chance.random(count), turn[run]))]
+    return order
 
 
 def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:

@@ -196,6 +196,7 @@ COLUMNS: dict[str, Column] = {
     "requests_interval": Column("95% interval", ("served",), _RATE_LIMITS, rank=1),
     "confirmed": Column("confirmed (99%)", ("served",), _text("{confirmed_per_s:rate}"), rank=5),
     "vs_best": Column("vs best", ("served",), _text("{vs_best}"), is_text=True, rank=6),
+    "from_text": Column("from text/s", ("served",), _text("{text_per_s:rate}"), rank=6),
     "offline": Column("Offline", ("load",), _text("{offline_per_s:rate}"), "/s"),
     "peak_share": Column("% of closed-loop peak", ("served",), _text("{closed_loop_peak_share:share}"), rank=2),
     "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),

@@ -9,6 +9,7 @@ from bench.report.shown import Shown
 from bench.report.words import (
     MISSING,
     comparison,
+    from_text,
     left_out,
     milliseconds,
     pair,
@@ -16,6 +17,7 @@ from bench.report.words import (
     ratio,
     serve_with,
     share,
+    shares_of_tokenizing,
     terms,
     three_digits,
     ties,
@@ -178,6 +180,8 @@ def assumption(found: Assumption) -> str:
         )
         of = "largest factor between precisions against between runtimes"
         return f"{claim}: {found.result} here; {of}: {', '.join(parts)}."
+    if found.from_text:
+        return f"{claim}: {found.result} here: {'; '.join(map(shares_of_tokenizing, found.from_text))}."
     more = len(found.deciding) - SHOWN_PAIRS
     shown = [*map(pair, found.deciding[:SHOWN_PAIRS]), *([f"and {more} more"] if more > 0 else [])]
     return f"{claim}: {found.result} here {_counted(found)}: {'; '.join(shown)}."
@@ -306,4 +310,6 @@ def _load(shown: Shown) -> Iterator[str]:
             rate = f"the no-op backend sustains {per_second(served.no_op_per_s)} requests/s here or more"
             takes = "its p99 at a row's rate is what generator and queue take of the row's"
             lines = [f"Generator ceiling: {rate}; {takes}.", *lines]
+        if served.from_text:
+            lines.append(from_text(served.from_text))
         yield bullets(lines)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core.files import shortened
 from bench.core.reports import rate_text
-from bench.findings.models import Cell, Disturbance, Fastest, LeftOut, Pair, Pick, Remark, Served
+from bench.findings.models import Cell, Disturbance, Fastest, FromText, LeftOut, Pair, Pick, Remark, Served
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import is_missing
 
@@ -248,3 +248,26 @@ def serve_with(served: Served) -> Iterator[str]:
     if named is not None and named != rates[0][0]:
         rate = per_second(dict(rates)[named])
         yield f"The most samples/s without load are `{named}`'s: it sustains {rate}/s."
+    if served.from_text:
+        yield from_text(served.from_text)
+
+
+def from_text(found: FromText) -> str:
+    """Say what the best row sustains where requests bring text, and whether the tokenizer is the bottleneck."""
+    if found.requests_per_s is None:
+        return f"From text `{found.variant}` was not served: {found.reason or 'no rate met the SLO'}."
+    rate, of_tokens = per_second(found.requests_per_s), share(found.of_tokens or 0.0)
+    line = f"From text `{found.variant}` sustains {rate}/s, {of_tokens} of its rate from tokens."
+    if found.tokenizer_per_s is None:
+        return line
+    threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
+    makes = f"{per_second(found.tokenizer_per_s)} texts/s on {threads}"
+    if found.is_bottleneck:
+        return f"{line} The tokenizer is the bottleneck, {makes}; from {found.tokenizer_cores} cores on it is not."
+    return f"{line} The tokenizer by itself is no bottleneck: {makes}."
+
+
+def shares_of_tokenizing(found: FromText) -> str:
+    """Say how much of a call tokenizing takes."""
+    first, last = map(share, found.shares or (0.0, 0.0))
+    return f"{first} of a call of `{found.variant}` in the smallest batch, {last} in the largest"

@@ -27,7 +27,7 @@ from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, read_pins, shown_of
 from bench.report.texts import table_blocks
 from bench.summary.comparisons import with_levels
-from bench.summary.serving import Curves, Tables, curves_of, read_serving, with_rates
+from bench.summary.serving import Curves, Tables, curves_of, read_served_text, read_serving, with_rates
 from bench.summary.table_file import read_summary
 
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
@@ -199,7 +199,8 @@ def manifest_id(content: dict[str, Any]) -> str:
 def pack_samples(params: Params, folder: Path) -> None:
     """Write every variant's report and single calls to one file; the same content gives the same bytes.
 
-    `{variant: {"report": …, "latency_ns": {batch size: [[one block's calls], …]}, "served": …}}`.
+    `{variant: {"report": …, "latency_ns": {batch size: [[one block's calls], …]}, "served": …,
+    "served_text": …}}`.
     """
     content: dict[str, Any] = {}
     for key in params.all_variants():
@@ -210,6 +211,8 @@ def pack_samples(params: Params, folder: Path) -> None:
     for key in params.serving.variants:
         served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)
         content[key]["served"] = served.as_dict()
+    for key, from_text in read_served_text().items():
+        content[key]["served_text"] = from_text.as_dict()
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=9))
 

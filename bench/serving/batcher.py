@@ -10,11 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from bench.core.model_inputs import Padding
+from bench.core.model_inputs import IntArray, Padding
 from bench.inputs.batches import IndexedBatch, pad
 from bench.inputs.encoded import Encoded
 from bench.runtimes.base.session import Session
@@ -103,10 +103,17 @@ class Requests:
 
         Its `indices` are those that were asked for: of what the session returns, the rows behind are nobody's.
         """
-        size = next((size for size in self._sizes if size >= len(sentences)), len(sentences))
         indices = np.array(sentences, dtype=np.int64)
-        filled = np.concatenate([indices, np.repeat(indices[-1:], size - len(sentences))])
-        return IndexedBatch(indices, pad(self._encoded, filled, self._padding, self._multiple_of))
+        return IndexedBatch(indices, pad(self._encoded, self.filled(indices), self._padding, self._multiple_of))
+
+    def of(self, taken: Sequence[Any]) -> IndexedBatch:
+        """Return the batch of requests."""
+        return self.batch([request.index for request in taken])
+
+    def filled(self, indices: IntArray) -> IntArray:
+        """Return the numbers with the last one repeated, up to a size that there is a session for."""
+        size = next((size for size in self._sizes if size >= len(indices)), len(indices))
+        return np.concatenate([indices, np.repeat(indices[-1:], size - len(indices))])
 
     def of_every_shape(self, session: Session, max_batch: int, sizes: list[int]) -> list[IndexedBatch]:
         """Return one batch of each shape that the session can meet, the largest first.

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 from bench.core.errors import BenchError
 from bench.core.files import write_json
-from bench.core.params import Params, Variant
-from bench.core.paths import SAMPLES, SERVED
+from bench.core.params import Device, Params
+from bench.core.paths import FAST_TOKENIZER, SAMPLES, SERVED
 from bench.core.progress import log
 from bench.core.reports import Report, Served, rate_text
 from bench.core.schemas import ServingStatus, Status, read_environment
-from bench.serving.jobs import LEAST_QUERIES
+from bench.inputs.texts import why_not_fast
+from bench.serving.jobs import LEAST_QUERIES, tokenizer_threads
 from bench.serving.search import expected_rate
 from bench.timing.repro import Request, current_request, read_report, served_place
 
@@ -55,23 +56,25 @@ def expected_of(key: str, params: Params) -> Expected | Served:
     report = read_report(SAMPLES / f"{key}.json", Report)
     measured = {int(size): cell for size, cell in report.measured().items()} if report else {}
     if not any(size <= params.max_batch(device) for size in measured):
-        return without_load(variant, params, *_why_not_timed(report))
+        return without_load(device, params, *_why_not_timed(report))
     if read_environment()["versions"].get(LOADGEN) is None:
-        return without_load(variant, params, "skipped", NO_LOADGEN)
+        return without_load(device, params, "skipped", NO_LOADGEN)
+    if serving.input == "text" and (reason := why_not_fast(FAST_TOKENIZER)):
+        return without_load(device, params, "skipped", reason)
     mean_ms = {size: cell.mean_ms for size, cell in measured.items()}
     budget_ms = serving.p99_ms[device]
     rate = expected_rate(mean_ms, params.max_batch(device), budget_ms)
     alone_ms = mean_ms[min(mean_ms)]
     if not rate:
         reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.2f} ms"
-        return without_load(variant, params, "over_budget", reason)
+        return without_load(device, params, "over_budget", reason)
     seconds = LEAST_QUERIES / rate
     if seconds * TRIALS > 60 * serving.minutes:
         reason = (
             f"too slow to be tried: it should hold about {rate_text(rate)} requests/s, of which a trial needs "
             f"{LEAST_QUERIES}: {seconds:.0f} s, and {TRIALS} trials more than serving.minutes = {serving.minutes:g}"
         )
-        return without_load(variant, params, "skipped", reason)
+        return without_load(device, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= params.max_batch(device))
     return Expected(rate, most)
 
@@ -89,9 +92,9 @@ def _run(asked: str, params: Params, request: Request) -> None:
     serve_together(asked, params, request)
 
 
-def without_load(variant: Variant, params: Params, status: ServingStatus, reason: str = "") -> Served:
+def without_load(device: Device, params: Params, status: ServingStatus, reason: str = "") -> Served:
     """Return the report of a row that was not served."""
-    serving, device = params.serving, variant.device
+    serving = params.serving
     return Served(
         status=status,
         reason=reason,
@@ -100,4 +103,6 @@ def without_load(variant: Variant, params: Params, status: ServingStatus, reason
         max_batch=params.max_batch(device),
         max_delay_ms=serving.max_delay_ms,
         instances=serving.instances,
+        input=serving.input,
+        tokenizer_threads=tokenizer_threads(params) if serving.input == "text" else None,
     )

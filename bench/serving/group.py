@@ -119,16 +119,16 @@ class ServedGroup:
         if fault and fault.status == "failed":
             return self._failed(row, fault.reason)
         if fault:
-            return without_load(row.variant, self.params, fault.status, fault.reason)
+            return without_load(row.variant.device, self.params, fault.status, fault.reason)
         if results:
             return combine(row.variant, self.params, results, self.is_real)
         if self.interrupt.is_cut():
-            return without_load(row.variant, self.params, "skipped", CUT_SHORT)
+            return without_load(row.variant.device, self.params, "skipped", CUT_SHORT)
         return self._failed(row, CLOCK_SET)
 
     def _failed(self, row: ServedVariant, failure: str) -> Served:
         reason = in_one_line(failure)
-        return without_load(row.variant, self.params, "failed", reason).model_copy(update={"failure": failure})
+        return without_load(row.variant.device, self.params, "failed", reason).model_copy(update={"failure": failure})
 
 
 def combine(variant: Variant, params: Params, results: list[ServingResult], is_real: bool) -> Served:
@@ -146,4 +146,4 @@ def combine(variant: Variant, params: Params, results: list[ServingResult], is_r
         "replayed_batches": sum(check.replayed.batches for check in checks),
         "processes": processes,
     }
-    return without_load(variant, params, "rejected" if reason else "measured", reason).model_copy(update=found)
+    return without_load(variant.device, params, "rejected" if reason else "measured", reason).model_copy(update=found)

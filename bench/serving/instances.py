@@ -48,7 +48,7 @@ def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: A
     """Answer batch after batch until the queue is closed and empty."""
     served = Answers()
     while taken := batcher.take():
-        batch = requests.batch([request.index for request in taken])
+        batch = requests.of(taken)
         began = time.perf_counter_ns()
         logits = session.run(batch.inputs)
         served.busy_ns += time.perf_counter_ns() - began

@@ -66,6 +66,7 @@ class LoadPlan:
     margin: float
     target: float
     seed: int
+    patience: float = PATIENCE
 
 
 @dataclass
@@ -136,7 +137,7 @@ class LoadPasses:
 
     def _is_over(self, name: str, began: float) -> bool:
         row = self.rows[name]
-        seconds = self.plan.seconds * (1 if row.has_met() else PATIENCE)
+        seconds = self.plan.seconds * (1 if row.has_met() else self.plan.patience)
         return row.is_over() or self.clock() - began >= seconds
 
     def _in_order(self, number: int) -> list[str]:

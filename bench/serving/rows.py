@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.reports import NoopProcess, RatePoint
-from bench.serving.jobs import NOOP, ServeJob, ServingResult
+from bench.serving.jobs import NOOP, ServeJob, ServingResult, tokenizer_threads
 from bench.serving.passes import Figures, Tried
 from bench.serving.search import STEP, Search, place_of, rate_at
 from bench.timing.monitors import ClockCheck
@@ -53,11 +53,13 @@ class ServedRows(Resident[ServedVariant]):
     def job(self, row: ServedVariant, process: int, engine: Path | None) -> Job:
         """Return the job of a row's process."""
         job, device = make_job(row.key, row.variant, self.params, engine), row.variant.device
-        serving = self.params.serving
+        serving, threads = self.params.serving, 1
         if row.name == NOOP:
-            serving = serving.model_copy(update={"instances": 1})
+            serving = serving.model_copy(update={"instances": 1, "input": "tokens"})
+        if serving.input == "text":
+            threads = tokenizer_threads(self.params)
         return ServeJob(
-            **{**vars(job), "task": self.task, "process": process},
+            **{**vars(job), "task": self.task, "process": process, "tokenizer_threads": threads},
             serving=serving,
             budget_ms=serving.p99_ms[device],
             max_batch=self.params.max_batch(device),

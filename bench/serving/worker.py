@@ -12,18 +12,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.core.paths import FAST_TOKENIZER, TEXTS
 from bench.core.reports import Evidence
 from bench.inputs.encoded import load_encoded, load_reference
+from bench.inputs.texts import open_encoder
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
 from bench.serving.jobs import NOOP, Check, ServeJob
 from bench.serving.load import Load, answer, send
+from bench.serving.tokenizing import TextRequests, Tokenizing, times
 from bench.timing.monitors import GpuMonitor, peak_host_mib
 from bench.workers.protocol import answer_requests
 from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
@@ -49,7 +52,7 @@ def main() -> None:
 
     try:
         worker = Worker(job)
-        requests = (worker.open, worker.ends, worker.rate, worker.end)
+        requests = (worker.open, worker.tokenizing, worker.ends, worker.rate, worker.end)
         answer_requests(import_libraries, {request.__name__: _within_memory(request) for request in requests})
     except BaseException:
         traceback.print_exc()
@@ -86,6 +89,8 @@ class Worker:
         self.job = job
         self.encoded = load_encoded(Path(job.inputs))
         self.reference = load_reference(Path(job.inputs))
+        from_text = job.serving.input == "text" and job.runtime != NOOP
+        self.encoder = open_encoder(FAST_TOKENIZER, TEXTS, self.encoded) if from_text else None
         self.monitor = GpuMonitor(job.gpu) if job.gpu is not None else None
         self.shapes = 0
         self.checks: list[Check] = []
@@ -107,7 +112,12 @@ class Worker:
         is_noop = job.runtime == NOOP
         session = NoopSession(self.reference.shape[1]) if is_noop else import_runtime(job.runtime).open_session(job)
         sizes = self._sizes()
-        self.requests = Requests(self.encoded, job.padding, job.multiple_of, sizes if session.is_of_fixed_sizes else [])
+        filled = sizes if session.is_of_fixed_sizes else []
+        self.requests = (
+            TextRequests(self.encoder, job.padding, job.multiple_of, filled)
+            if self.encoder
+            else Requests(self.encoded, job.padding, job.multiple_of, filled)
+        )
         for size in sizes:
             session.prepare(size)
         batches = self.requests.of_every_shape(session, job.max_batch, sizes)
@@ -122,6 +132,12 @@ class Worker:
         ordered = sorted(self.job.batch_sizes)
         holding = next(size for size in ordered if size >= self.job.max_batch)
         return [size for size in ordered if size <= holding]
+
+    def tokenizing(self) -> Figures:
+        """Return how long the tokenizer takes at each batch size, without load."""
+        assert self.encoder
+        sizes = sorted({1, *self._sizes()})
+        return {"times": [each.as_dict() for each in times(self.encoder, sizes, self.job.tokenizer_threads)]}
 
     def ends(self, per_s: float, seed: int) -> Figures:
         """Answer requests one after another, and all at once, as many as come at a rate in the time of a trial."""
@@ -162,8 +178,14 @@ class Worker:
         if self.monitor:
             self.monitor.start_cell()
         began = time.perf_counter_ns()
-        answer_all = partial(self.instances.serve, self.requests, batcher, answer)
-        figures = send(load, len(self.encoded), batcher.put, batcher.close, lambda: served.extend(answer_all()))
+        front = Tokenizing(self.encoder, batcher) if self.encoder else batcher
+
+        def answer_all() -> None:
+            served.extend(self.instances.serve(self.requests, batcher, answer))
+            if isinstance(front, Tokenizing):
+                front.end()
+
+        figures = send(load, len(self.encoded), front.put, front.close, answer_all)
         wall_ns = time.perf_counter_ns() - began
         answered = sum(each.requests() for each in served)
         figures |= {

@@ -87,6 +87,14 @@ def seconds_a_request(trials: Mapping[int, Sequence[RatePoint]], budget_ms: floa
     return {process: {number: 1 / each.per_s for number, each in own.items()} for process, own in found.items() if own}
 
 
+def sustained_per_s(trials: Mapping[int, Sequence[RatePoint]], budget_ms: float) -> float | None:
+    """Return the rate that a row holds by the trials of its processes; None if it holds none."""
+    if seconds := seconds_a_request(trials, budget_ms):
+        return 1 / panel_of([seconds]).levels()[0].value
+    crossed = crossing(curve_of([trial for own in trials.values() for trial in own]), budget_ms)
+    return crossed.rate if crossed else None
+
+
 def panel_of(rows: Sequence[Mapping[int, Mapping[int, float]]]) -> Panel:
     """Return the panel of rows that were served in the same passes, from what `seconds_a_request` gave of each.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, geometric_mean, median
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import pandas as pd
 from bench.core import schemas
 from bench.core.files import read_model
 from bench.core.params import Params, Variant
-from bench.core.paths import SERVED, SERVING_CSV
-from bench.core.reports import RatePoint, Served, rate_text
+from bench.core.paths import SERVED, SERVED_TEXT, SERVING_CSV
+from bench.core.reports import RatePoint, Served, ServedText, rate_text
 from bench.statistics.blocks import estimate
 from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import Interval, smallest_difference, verdict
@@ -31,6 +32,7 @@ from bench.statistics.rate_curve import (
     seconds_a_request,
     shows_p99,
     straddles,
+    sustained_per_s,
 )
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import MEND, Row, Rows, identity, known, present, read_table
@@ -56,6 +58,8 @@ COLUMNS = (
     *("mean_batch", "tokens_per_request", "session_busy", "gpu_busy_percent", "energy_mj_per_request", "gpu_mib"),
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
     *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short"),
+    *("text_per_s", "text_reason", "tokenizer_threads", "tokenizer_per_s", "tokenizer_cores"),
+    *("tokenizing_share", "tokenizing_share_of_largest"),
 )
 IN_ROUNDS = "served in rounds, by an earlier version"
 Curves = Mapping[str, Sequence[Sequence[Point]]]
@@ -81,12 +85,26 @@ def read_served(variants: Iterable[str], folder: Path = SERVED) -> dict[str, Ser
     return {key: read_model(folder / f"{key}.json", mend.format(key), Served) for key in variants}
 
 
-def build_serving(params: Params, summary: pd.DataFrame, served: Mapping[str, Served]) -> pd.DataFrame:
-    """Return the table in the configured order; `served`: what each variant did under load, by its name."""
-    rows = [
-        _row(key, params.all_variants()[key], served[key], params) | _alone(key, served[key], summary)
-        for key in params.serving.variants
+def read_served_text(folder: Path = SERVED_TEXT) -> dict[str, ServedText]:
+    """Return what the best rows did from text, by variant; what is not there yet is left out."""
+    reports = [
+        read_model(path, f"`dvc repro -f serve_text@{path.stem}` serves it again", ServedText)
+        for path in sorted(folder.glob("*.json"))
     ]
+    return {report.variant: report for report in reports if report.variant}
+
+
+def build_serving(
+    params: Params,
+    summary: pd.DataFrame,
+    served: Mapping[str, Served],
+    from_text: Mapping[str, ServedText] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Return the table in the configured order, of what each variant did under load, by its name."""
+    rows = []
+    for key in params.serving.variants:
+        row = _row(key, params.all_variants()[key], served[key], params) | _alone(key, served[key], summary)
+        rows.append(row | (_from_text(from_text[key], summary) if key in from_text and "requests_per_s" in row else {}))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["margin"] = params.report.margin
     return with_rates(table, served, params.report.margin)
@@ -237,6 +255,32 @@ def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
     single, _ = report.ends()
     alone_ms = None if rows.empty else float(rows.iloc[0]["p50_ms"])
     return {"single_stream_p50_ms": single.p50_ms, "batch_1_p50_ms": alone_ms}
+
+
+def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
+    """Return what a row sustains from text, and the tokenizer's part of a call and of the machine.
+
+    A tokenizer needs as many cores as the row sustains requests from tokens over what one thread makes tokens of.
+    """
+    row: Row = {
+        "text_per_s": sustained_per_s({each.process: each.points for each in report.processes}, report.budget_ms)
+        if report.status == "measured"
+        else None,
+        "text_reason": report.reason or None,
+        "tokenizer_threads": report.tokenizer_threads,
+    }
+    if not report.tokenizing:
+        return row
+    cells = summary[(summary["variant"] == report.variant) & (summary["status"] == "measured")]
+    p50_ms = dict(zip(cells["batch_size"], cells["p50_ms"], strict=True))
+    shares = [each.ms / (each.ms + p50_ms[each.batch_size]) for each in report.tokenizing if each.batch_size in p50_ms]
+    most = report.tokenizing[-1]
+    return row | {
+        "tokenizer_per_s": 1000 * most.batch_size / most.ms,
+        "tokenizer_cores": math.ceil((report.tokens_per_s or 0.0) * most.one_thread_ms / 1000 / most.batch_size),
+        "tokenizing_share": shares[0] if shares else None,
+        "tokenizing_share_of_largest": shares[-1] if shares else None,
+    }
 
 
 def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float) -> pd.DataFrame:

@@ -59,7 +59,8 @@ def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict
     """
     environment = chosen_variables(base, job.cpu_threads, job.gpu) | {
         "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        "TOKENIZERS_PARALLELISM": str(job.tokenizer_threads > 1).lower(),
+        "RAYON_NUM_THREADS": str(job.tokenizer_threads),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),

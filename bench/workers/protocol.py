@@ -52,6 +52,7 @@ class Job(SessionSpec):
     measure_accuracy: bool = False
     accuracy_sentences: int = 5000
     accuracy_seconds: float = 600.0
+    tokenizer_threads: int = 1
     task: Task = "single_label"
 
     def write(self, path: Path) -> None:

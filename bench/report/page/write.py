@@ -14,7 +14,7 @@ from bench.report.columns import columns_of, proof_text
 from bench.report.document import bullets, plain, to_html
 from bench.report.shown import Shown
 from bench.report.texts import PANELS, notes_blocks
-from bench.report.words import between, left_out, mebibytes, milliseconds, most_requests, per_second
+from bench.report.words import between, from_text, left_out, mebibytes, milliseconds, most_requests, per_second
 from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
@@ -57,6 +57,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
         "title": PANELS[panel.device],
         "hardware": shown.context.device(panel.device),
         "answers": answers,
+        "from_text": plain(from_text(panel.served.from_text)) if panel.served and panel.served.from_text else "",
         "charts": {name: chart.live() for name, chart in charts.items()},
         "loads": [
             [load["process"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]

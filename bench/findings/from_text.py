@@ -1,0 +1,26 @@
+"""What the best row under load did from text, where its requests must be tokenized first."""
+
+from typing import Any
+
+from bench.findings.models import FromText
+from bench.summary.table_file import known
+
+
+def from_text(row: Any) -> FromText | None:
+    """Return what a row did from text; None where it was not asked to."""
+    rate, threads = known(row, "text_per_s"), known(row, "tokenizer_threads")
+    if threads is None:
+        return None
+    per_s, cores = known(row, "tokenizer_per_s"), known(row, "tokenizer_cores")
+    first, last = known(row, "tokenizing_share"), known(row, "tokenizing_share_of_largest")
+    return FromText(
+        variant=row.variant,
+        requests_per_s=rate,
+        reason=known(row, "text_reason"),
+        of_tokens=rate and rate / row.requests_per_s,
+        threads=int(threads),
+        tokenizer_per_s=per_s,
+        tokenizer_cores=cores and int(cores),
+        is_bottleneck=per_s is not None and per_s < row.requests_per_s,
+        shares=None if first is None or last is None else (first, last),
+    )

@@ -1,0 +1,121 @@
+"""The sentences as text, and the tokenizer's fast form: the Rust library alone makes the same tokens of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import TypedDict
+
+from bench.core.errors import ModelError
+from bench.core.files import damaged, read_json, shortened, write_json, write_text
+from bench.core.model_inputs import IntArray
+from bench.core.schemas import Labelled
+from bench.core.staleness import reason_not_made, write_not_made
+from bench.inputs.encoded import Encoded
+
+CHUNK = 1000
+RENEW = "`dvc repro -f prepare_inputs` renews it"
+Text = str | list[str]
+"""A sentence, or both of a pair."""
+Tokens = tuple[IntArray, ...]
+"""Of one sentence without padding: ids, and token types where the model is given them."""
+
+
+class Texts(TypedDict):
+    """artifacts/inputs/texts.json."""
+
+    texts: list[Text]
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Makes tokens of the sentences of `like`, which it lays out as the arrays there are."""
+
+    rust: Any
+    texts: Sequence[Text]
+    like: Encoded
+
+    def tokens(self, sentences: Iterable[int]) -> list[Tokens]:
+        """Return the tokens of each sentence, by its number."""
+        texts = (self.texts[index] for index in sentences)
+        found = self.rust.encode_batch_fast([text if isinstance(text, str) else tuple(text) for text in texts])
+        if self.like.token_type_ids is None:
+            return [(np.array(each.ids, dtype=np.int64),) for each in found]
+        return [(np.array(each.ids, dtype=np.int64), np.array(each.type_ids, dtype=np.int64)) for each in found]
+
+    def laid_out(self, tokens: Sequence[Tokens]) -> Encoded:
+        """Return sentences padded to the sequence length, as transformers pads them."""
+        shape = (len(tokens), self.like.sequence_length)
+        given = (self.like.input_ids, self.like.token_type_ids)
+        ids, *types = (np.full(shape, self._padding(array)) for array in given if array is not None)
+        mask = np.zeros(shape, dtype=np.int64)
+        for row, own in enumerate(tokens):
+            length = len(own[0])
+            place = slice(shape[1] - length, None) if self.like.is_left_padded else slice(length)
+            mask[row, place] = 1
+            for array, values in zip((ids, *types), own, strict=True):
+                array[row, place] = values
+        return Encoded(ids, mask, np.full(len(tokens), -1), *types)
+
+    def _padding(self, array: IntArray) -> np.int64:
+        corner = 0 if self.like.is_left_padded else -1
+        shortest = int(self.like.lengths.argmin())
+        value: np.int64 = array[shortest, corner]
+        return value
+
+
+def save_texts(path: Path, labelled: Sequence[Labelled]) -> None:
+    """Write the sentences, in their order."""
+    write_json(path, {"texts": [row.sentence if row.pair is None else [row.sentence, row.pair] for row in labelled]})
+
+
+def save_fast_tokenizer(path: Path, tokenizer: Any, texts: Path, encoded: Encoded) -> None:
+    """Write the tokenizer's fast form, or why there is none: it must make of every sentence what transformers made."""
+    if not tokenizer.is_fast:
+        write_not_made(path, f"the model's tokenizer has no fast form: {type(tokenizer).__name__} is Python code")
+        return
+    write_text(path, _bare(tokenizer, encoded.sequence_length))
+    encoder = open_encoder(path, texts, encoded)
+    for first in range(0, len(encoded), CHUNK):
+        sentences = np.arange(first, min(first + CHUNK, len(encoded)))
+        made, wanted = encoder.laid_out(encoder.tokens(sentences)), encoded.take(sentences)
+        same = [(ours == theirs).all(axis=1) for ours, theirs in zip(made.arrays, wanted.arrays, strict=True)]
+        other = np.flatnonzero(~np.logical_and.reduce(same))
+        if other.size:
+            text = shortened(repr(encoder.texts[first + int(other[0])]))
+            write_not_made(path, f"the fast form of the model's tokenizer makes other tokens of {text}")
+            return
+
+
+def _bare(tokenizer: Any, sequence_length: int) -> str:
+    """Return the Rust library's JSON of a tokenizer that cuts to the sequence length and pads nothing."""
+    from tokenizers import Tokenizer
+
+    rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    rust.no_padding()
+    rust.enable_truncation(sequence_length, strategy="longest_first", direction=tokenizer.truncation_side)
+    text: str = rust.to_str()
+    return text
+
+
+def open_encoder(path: Path, texts: Path, like: Encoded) -> TextEncoder:
+    """Return what encodes the sentences; ModelError if the tokenizer has no fast form, DataError for damaged files."""
+    from tokenizers import Tokenizer
+
+    if reason := why_not_fast(path):
+        raise ModelError(reason)
+    try:
+        rust = Tokenizer.from_file(str(path))
+    except Exception as problem:  # the Rust library raises plain ones
+        raise damaged(path, shortened(str(problem)), RENEW) from None
+    found = read_json(texts, RENEW, Texts)["texts"]
+    if len(found) != len(like):
+        raise damaged(texts, f"{len(found)} texts of {len(like)} sentences", RENEW)
+    return TextEncoder(rust, found, like)
+
+
+def why_not_fast(path: Path) -> str:
+    """Return why a tokenizer has no fast form; empty if it has one."""
+    return reason_not_made(path, "")

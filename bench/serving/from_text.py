@@ -1,0 +1,122 @@
+"""Serve each device's best row once more, from text: artifacts/served_text/DEVICE.json."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
+
+from typing_extensions import TypedDict
+
+from bench.core.files import file_sha256, read_json, read_model, write_json
+from bench.core.params import Device, Params
+from bench.core.paths import BEST, FAST_TOKENIZER, SERVED, SERVED_TEXT
+from bench.core.progress import log
+from bench.core.reports import Served, ServedText, TokenizingTime
+from bench.core.schemas import Count, Latency, read_environment
+from bench.core.shared import code_of
+from bench.inputs.texts import why_not_fast
+from bench.serving.coordinator import without_load
+from bench.serving.group import ServedGroup
+from bench.serving.jobs import tokenizer_threads
+from bench.serving.passes import LoadPasses, LoadPlan
+from bench.serving.rows import ServedVariant
+from bench.statistics.rate_curve import sustained_per_s
+from bench.timing.resident import in_groups
+
+SHARE = 1 / 3
+"""Of `serving.minutes`: the row is known already, and so is about what it holds."""
+ALL_TEXT = "serving.input is text: every row is served from text"
+NONE_BEST = "no row sustains a rate from tokens"
+
+
+class Best(TypedDict):
+    """artifacts/best/DEVICE.json; `report`: the SHA-256 of the row's report from tokens."""
+
+    variant: str
+    requests_per_s: Latency | None
+    report: str
+    input: str
+    tokenizer_threads: Count
+    versions: dict[str, str | None]
+    code: dict[str, str]
+
+
+def best_row(device: Device, params: Params) -> Best:
+    """Return which row sustains most requests, and all that serving it from text depends on."""
+    hint = "`dvc repro -f serve@{}` serves it again"
+    rates = {}
+    for key in params.serving.variants:
+        if params.variant(key).device == device:
+            report = read_model(SERVED / f"{key}.json", hint.format(key), Served)
+            rates[key] = _rate(report) if report.status == "measured" else None
+    held = {key: rate for key, rate in rates.items() if rate}
+    best = max(held, key=lambda key: held[key], default="")
+    return {
+        "variant": best,
+        "requests_per_s": held.get(best),
+        "report": file_sha256(SERVED / f"{best}.json") if best else "",
+        "input": params.serving.input,
+        "tokenizer_threads": tokenizer_threads(params),
+        "versions": {"tokenizers": read_environment()["versions"].get("tokenizers")},
+        "code": code_of("text_barrier"),
+    }
+
+
+def _rate(report: Served) -> float | None:
+    return sustained_per_s({each.process: each.points for each in report.processes}, report.budget_ms)
+
+
+def serve_best(device: Device, params: Params) -> None:
+    """Serve the row that `best_row` named, and write artifacts/served_text/DEVICE.json."""
+    best = cast(Best, read_json(BEST / f"{device}.json", "`dvc repro text_barrier` writes it anew", Best))
+    report = _served(device, best, params)
+    write_json(SERVED_TEXT / f"{device}.json", report.as_dict())
+    log(f"  {report.variant or device} from text: {report.status}{': ' + report.reason if report.reason else ''}")
+
+
+def _served(device: Device, best: Best, params: Params) -> ServedText:
+    key, rate = best["variant"], best["requests_per_s"]
+    params = _from_text(params)
+    if best["input"] == "text" or rate is None:
+        return _without_load(device, params, ALL_TEXT if best["input"] == "text" else NONE_BEST)
+    if reason := why_not_fast(FAST_TOKENIZER):
+        return _without_load(device, params, reason, variant=key, tokens_per_s=rate)
+    report = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
+    row = ServedVariant(key, key, params.variant(key), rate, report.closed_loop_per_s or rate)
+    for group, served in in_groups([row], partial(TextGroup, params=params)):
+        found = group.outcome(served).model_dump()
+        return ServedText(**found, variant=key, tokens_per_s=rate, tokenizing=group.tokenizing)
+    raise AssertionError("a row that is asked for is served, or told why not")
+
+
+def _from_text(params: Params) -> Params:
+    minutes = SHARE * params.serving.minutes
+    return params.model_copy(
+        update={"serving": params.serving.model_copy(update={"input": "text", "minutes": minutes})}
+    )
+
+
+def _without_load(device: Device, params: Params, reason: str, **more: Any) -> ServedText:
+    return ServedText(**without_load(device, params, "skipped", reason).model_dump(), **more)
+
+
+class TextGroup(ServedGroup):
+    """One row that is served from text, by one process, without a no-op backend beside it."""
+
+    def run(self) -> list[ServedVariant]:
+        """Serve the row; it needs no other group."""
+        [row] = self.rows
+        self.tokenizing: list[TokenizingTime] = []
+        limit = self.params.timing.worker_limit_seconds
+        try:
+            self.bench.start([row.name])
+            if found := self.bench.ask(row.name, 0, limit, "tokenizing"):
+                self.tokenizing = [TokenizingTime.model_validate(each) for each in found["times"]]
+            self.passes = LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+            self.passes.run()
+            self.bench.hand_over(self.passes.rows)
+        finally:
+            self.bench.close()
+        return []
+
+    def _plan(self) -> LoadPlan:
+        return replace(super()._plan(), patience=1)
