@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from bench.inputs.encoded import Encoded
 from bench.timing.measure import BLOCK_MS, MOST_CALLS, Runs, block_calls, run_block, run_each, run_for
 from bench.timing.results import Block, CellResult, ProcessResult, figures_of
 from bench.timing.worker import Worker
+from bench.workers import protocol
 from bench.workers.launcher import WorkerProcess
 from bench.workers.protocol import make_job
 
@@ -268,3 +270,21 @@ def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, label
     assert counts is not None
     assert (counts.labelled, counts.right) == (labelled, labelled)
     assert bool(worker.result.unfinished) == (seconds < 0)
+
+
+def test_a_worker_rests_until_its_threads_sleep_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of a pool spin on after a call, on a core that the next row needs."""
+    for spins_s, rested_s in ((0.0, 0.004), (0.03, 0.036), (math.inf, 0.2)):
+        now = 0.0
+
+        def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+
+        clock = SimpleNamespace(
+            perf_counter=lambda: now, process_time=lambda spins_s=spins_s: min(now, spins_s), sleep=sleep
+        )
+        monkeypatch.setattr(protocol, "time", clock)
+        monkeypatch.setattr(protocol, "REST_SECONDS", 0.004)
+        protocol.rest()
+        assert now == pytest.approx(rested_s, abs=0.0041)

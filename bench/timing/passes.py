@@ -32,6 +32,8 @@ MOST_PROCESSES = 3
 LEAST_TWICE = 4
 """Rows of two processes after the first pass, beside the baseline and its A/A row: the variance between processes is
 made of them."""
+MOST_TO_START = 0.1
+"""Of the time: once starting second processes took so much, the slower rows wait for the next look."""
 PROCESSES_SEEN = LOOKS[2]
 """Until this look these rows go on whatever is decided: their second processes then gave blocks enough."""
 
@@ -266,15 +268,21 @@ class Passes:
         found = {row for row in contenders if not self._is_control(row)}
         found |= {row for row, count in self.processes.items() if count > 1}
         others = [row for row in self.plan.sizes if row not in found and not self._is_control(row)]
-        others.sort(key=lambda row: sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row]))
+        others.sort(key=self._seconds)
         return found | set(others[: max(0, LEAST_TWICE - len(found))])
 
     def _add_processes(self, twice: set[str]) -> None:
-        """Give rows a further process, if they need it."""
+        """Give rows a further process, if they need it, the quickest first."""
         active = {cell.row for cell in self.active}
-        rows = [row for row in sorted(twice & active) if self._needs_process(row)]
-        for row in self.bench.add_processes(rows) if rows else ():
-            self.processes[row] += 1
+        rows = sorted((row for row in sorted(twice & active) if self._needs_process(row)), key=self._seconds)
+        end = self.clock() + MOST_TO_START * self.plan.seconds
+        while rows and self.clock() < end:
+            together, rows = rows[:LEAST_TWICE], rows[LEAST_TWICE:]
+            for row in self.bench.add_processes(together):
+                self.processes[row] += 1
+
+    def _seconds(self, row: str) -> float:
+        return sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row])
 
     def _needs_process(self, row: str) -> bool:
         """Tell whether a row lacks a second process, or a third where the two differ."""

@@ -35,8 +35,6 @@ from bench.workers.protocol import Job
 WORKER_MIB = 700.0
 """Memory that a worker takes before one is known: PyTorch with its libraries and a small model."""
 KEPT_FREE_MIB = 1024.0
-REST_SECONDS = 0.004
-"""Between requests to different workers: threads of a pool spin on for some milliseconds after a call."""
 STARTED_BESIDE = 3
 """Workers of the CPU that start side by side: of much that they do then, one core does the work, or the disk."""
 END_SECONDS = 60.0
@@ -123,7 +121,6 @@ class Resident(ABC, Generic[AnyRow]):
         self.gpu = GpuMonitor(gpu) if gpu else None
         self._width = physical_cores() if device == "cuda" else STARTED_BESIDE
         self._worker_mib = self._worker_gpu_mib = WORKER_MIB
-        self._last = ""
 
     @abstractmethod
     def job(self, row: AnyRow, process: int, engine: Path | None) -> Job:
@@ -223,9 +220,6 @@ class Resident(ABC, Generic[AnyRow]):
         """Return a worker's answer; None where it fails, which is its row's fault."""
         if process >= len(self.workers.get(name, [])):
             return None
-        if name != self._last:
-            time.sleep(REST_SECONDS)
-        self._last = name
         try:
             answer = self.workers[name][process].ask(request, limit_seconds, **given)
         except WorkerError as problem:
