@@ -272,19 +272,16 @@ def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, label
     assert bool(worker.result.unfinished) == (seconds < 0)
 
 
-def test_a_worker_rests_until_its_threads_sleep_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("spins_s", "rested_s"), [(0.0, 0.004), (0.03, 0.034), (math.inf, 0.2)])
+def test_a_worker_rests_until_its_threads_sleep_but_not_for_ever(
+    spins_s: float, rested_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Threads of a pool spin on after a call, on a core that the next row needs."""
-    for spins_s, rested_s in ((0.0, 0.004), (0.03, 0.036), (math.inf, 0.2)):
-        now = 0.0
-
-        def sleep(seconds: float) -> None:
-            nonlocal now
-            now += seconds
-
-        clock = SimpleNamespace(
-            perf_counter=lambda: now, process_time=lambda spins_s=spins_s: min(now, spins_s), sleep=sleep
-        )
-        monkeypatch.setattr(protocol, "time", clock)
-        monkeypatch.setattr(protocol, "REST_SECONDS", 0.004)
-        protocol.rest()
-        assert now == pytest.approx(rested_s, abs=0.0041)
+    slept: list[float] = []
+    clock = SimpleNamespace(
+        perf_counter=lambda: sum(slept), process_time=lambda: min(sum(slept), spins_s), sleep=slept.append
+    )
+    monkeypatch.setattr(protocol, "time", clock)
+    monkeypatch.setattr(protocol, "REST_SECONDS", 0.004)
+    protocol.rest()
+    assert sum(slept) == pytest.approx(rested_s, abs=0.0041)
