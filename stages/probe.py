@@ -20,7 +20,7 @@ from bench.core.staleness import (
 )
 from bench.core.variables import cleared_variables
 from bench.machine.can_run import required_graphs
-from bench.machine.cores import thread_count
+from bench.machine.cores import thread_count, tokenizer_threads
 from bench.machine.environment import machine_id, probe_environment
 from bench.machine.gpus import VISIBLE
 from bench.runtimes.base.check_params import check_params
@@ -35,6 +35,7 @@ def main() -> None:
     libraries = {name: import_runtime(name).LIBRARIES for name in runtime_names()}
     environment = probe_environment(libraries, params.timing.gpu_index)
     thread_count(params.timing.cpu_threads)
+    tokenizer_threads(params)
     write_json(ENVIRONMENT, environment)
     write_json(MACHINE, {"id": machine_id(params.timing.gpu_index)})
     write_json(USER_INPUTS, user_input_hashes(params))

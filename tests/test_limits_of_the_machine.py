@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from bench.core.errors import ParameterError
-from bench.core.params import Variant
+from bench.core.params import Params, Variant, load_params
 from bench.machine import cores, environment
 from bench.machine.can_run import has_code, reason_to_skip
 from bench.machine.gpus import chosen_gpu, handle_of, visible_gpus
@@ -99,6 +100,25 @@ def test_more_threads_than_the_machine_runs_at_once_are_refused(
     assert cores.thread_count(most) == most
     with pytest.raises(ParameterError, match=f"cpu_threads: got {most + 1}, allowed: physical, or at most {most}, "):
         cores.thread_count(most + 1)
+    allowed = rf"allowed: 0 \(the cores that timing.cpu_threads leaves, at least one\), or at most {most}, "
+    with pytest.raises(ParameterError, match=f"tokenizer_threads: got {most + 1}, {allowed}"):
+        cores.tokenizer_threads(threads(most + 1))
+
+
+def test_a_tokenizer_gets_the_cores_that_rows_leave(system: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    system("own", "0::/\n")
+    four_cpus_of_two_cores(system, monkeypatch, [0, 1, 2, 3])
+    assert cores.tokenizer_threads(threads(0, "physical")) == 1
+    assert cores.tokenizer_threads(threads(0, 1)) == 1
+    assert cores.tokenizer_threads(threads(2, 1)) == 2
+
+
+def threads(of_tokenizer: int, of_rows: int | str = 1) -> Params:
+    """Return the project's parameters with these threads."""
+    params = load_params(ROOT / "params.yaml")
+    serving = params.serving.model_copy(update={"tokenizer_threads": of_tokenizer})
+    timing = params.timing.model_copy(update={"cpu_threads": of_rows})
+    return params.model_copy(update={"serving": serving, "timing": timing})
 
 
 def test_memory_nodes_of_the_usable_cpus_are_counted(system: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,21 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(content | changes), encoding="utf-8")
 
 
+def test_a_sentence_that_the_tokenizer_refuses_is_named_by_file_and_line(
+    project: Project, own: Path, tmp_path: Path
+) -> None:
+    tokenizer = json.loads((own / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["unk_token"] = "[NONE]"
+    (own / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    data = tmp_path / "reviews.csv"
+    data.write_text("text,label\na fine film,good\na dull film,bad\na film 🎬,good\nfine,good\n", encoding="utf-8")
+    use(project, own, data)
+    end_of(project, code=0)
+    told = project.script("stages/prepare_inputs.py", code=1).stderr
+    assert "error: reviews.csv, line 4: the model's tokenizer cannot encode 'a film 🎬' (WordPiece error: " in told
+    assert told.endswith("leave such rows out of the table\n")
+
+
 def test_the_three_lines_of_the_documentation_give_rows_with_accuracy(
     measured_copy: Project, own: Path, tmp_path: Path
 ) -> None:

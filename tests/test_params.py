@@ -99,6 +99,14 @@ FAULTS: dict[str, tuple[Change, str]] = {
         lambda p: p["serving"]["variants"].append("ort_cpu_fp23"),
         "serving.variants: got 'ort_cpu_fp23', allowed: torch_cpu_fp32, ort_cpu_fp32",
     ),
+    "another input": (
+        lambda p: p["serving"].update(input="words"),
+        "serving.input: got 'words', allowed: 'tokens' or 'text'",
+    ),
+    "fewer threads than none": (
+        lambda p: p["serving"].update(tokenizer_threads=-1),
+        "serving.tokenizer_threads: got -1, allowed: greater than or equal to 0",
+    ),
     "infinite time": (lambda p: p["timing"].update(minutes=float("inf")), "timing.minutes: got inf, allowed: "),
     "a negative time": (
         lambda p: p["timing"].update(minutes=-1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,49 @@ def test_what_was_sent_is_kept_with_every_rate(measured: Project) -> None:
     assert all(process["late_captures"] == 0 for process in report["processes"])
     passes = {each["number"] for each in report["session"]["passes"]}
     assert {point["number"] for point in points} <= passes
+
+
+def test_the_best_row_of_a_device_is_served_from_text_too(measured: Project) -> None:
+    report = json.loads(measured.read("artifacts/served_text/cpu.json"))
+    assert (report["variant"], report["status"], report["input"]) == (KEY, "measured", "text")
+    assert report["agreement"] == 1
+    assert report["replayed_batches"] > 0
+    assert [each["batch_size"] for each in report["tokenizing"]] == [1, 2]
+    [row] = measured.rows("results/serving.csv")
+    assert float(row["text_per_s"]) > 0
+    assert 0 < float(row["tokenizing_share"]) < 1
+    for name in ("results/summary_table.md", "notes/engineering_observations.md", "results/report.html"):
+        assert re.search(rf"From text `?{KEY}`? sustains [\d.]+/s", measured.read(name))
+    assert f"From text {KEY} sustains" in measured.python("-m", "bench.report.terminal").stdout
+    none = json.loads(measured.read("artifacts/served_text/cuda.json"))
+    assert (none["status"], none["reason"]) == ("skipped", "no row sustains a rate from tokens")
+
+
+def test_with_text_as_input_every_row_is_served_from_it_and_the_last_stage_says_so(measured_copy: Project) -> None:
+    measured_copy.set_params(changed(input="text", tokenizer_threads=2))
+    assert {f"serve@{KEY}", "serve_text@cpu"} <= measured_copy.stale()
+    row = serve(measured_copy)
+    assert row["status"] == "measured"
+    report = json.loads(measured_copy.read(f"artifacts/served/{KEY}.json"))
+    assert (report["input"], report["tokenizer_threads"]) == ("text", 2)
+    measured_copy.script("stages/text_barrier.py", "cpu")
+    told = measured_copy.script("stages/serve_text.py", "cpu").stdout
+    assert "cpu from text: skipped: serving.input is text: every row is served from text" in told
+
+
+def test_a_tokenizer_without_a_fast_form_skips_what_needs_it_with_that_reason(measured_copy: Project) -> None:
+    reason = "the model's tokenizer has no fast form: SlowTokenizer is Python code"
+    (measured_copy.folder / "artifacts/inputs/tokenizer.json").write_text(f"not made: {reason}\n", encoding="utf-8")
+    told = measured_copy.script("stages/serve_text.py", "cpu").stdout
+    assert f"{KEY} from text: skipped: {reason}" in told
+    measured_copy.set_params(changed(input="text"))
+    assert serve(measured_copy)["reason"] == reason
+
+
+def test_only_what_tokenizes_is_stale_after_a_change_of_its_threads(measured_copy: Project) -> None:
+    measured_copy.set_params(changed(tokenizer_threads=2))
+    text = {"serve_text@cpu", "serve_text@cuda"}
+    assert measured_copy.stale() == text | {"summarize", "render", "check_rows"}
 
 
 def test_the_processes_of_a_row_take_turns(measured: Project) -> None:

@@ -17,10 +17,12 @@ from test_report import table as summary_table
 from bench.core.errors import DataError
 from bench.core.params import Params
 from bench.core.reports import Served as Report
+from bench.core.reports import ServedText
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Served
 from bench.findings.served import served
 from bench.report.document import plain
+from bench.report.texts import assumption
 from bench.report.words import serve_with
 from bench.runs.recorded_runs import RecordedRun
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving, with_rates
@@ -289,3 +291,69 @@ def test_a_damaged_report_names_the_file_the_key_and_what_renews_it(name: str, t
     assert f"{FIRST}.json" in str(raised.value)
     assert name in str(raised.value)
     assert f"dvc repro -f serve@{FIRST}" in str(raised.value)
+
+
+def text_table(per_s: list[float], one_thread_ms: float, ms: float) -> pd.DataFrame:
+    """Return rows of which the first was served from text; its calls take 1 ms at each batch size."""
+    at = [{"batch_size": size, "one_thread_ms": size * one_thread_ms, "ms": size * ms} for size in (1, 4)]
+    more: dict[str, Any] = {
+        "variant": FIRST,
+        "tokens_per_s": 1000.0,
+        "input": "text",
+        "tokenizer_threads": 2,
+        "tokenizing": at,
+    }
+    cells = summary_table(row(FIRST, 1, (1.0, 1.0, 1.0)), row(FIRST, 4, (1.0, 1.0, 1.0)))
+    of_tokens = {
+        FIRST: Report.model_validate(report(STEADY, 2000.0)),
+        SECOND: Report.model_validate(report(HALF, 500.0)),
+    }
+    return build_serving(params(), cells, of_tokens, {FIRST: ServedText.model_validate(report(per_s, 2000.0, **more))})
+
+
+def test_a_tokenizer_that_keeps_up_is_no_bottleneck_and_costs_nothing() -> None:
+    rows = text_table(STEADY, 0.002, 0.001)
+    assert rows["text_per_s"][0] == pytest.approx(1000, rel=5e-3)
+    assert rows["text_per_s"].isna().tolist() == [False, True]
+    *_, line = serve_with(seen(rows))
+    assert plain(line) == (
+        f"From text {FIRST} sustains 1000/s, 100% of its rate from tokens. "
+        "The tokenizer by itself is no bottleneck: 1000000 texts/s on 2 threads."
+    )
+    found = {each.claim: each for each in assumptions([], list(rows.itertuples()))}["Tokenizing costs nothing"]
+    assert found.result == "upheld"
+    assert assumption(found) == (
+        f"“Tokenizing costs nothing”: upheld here: 0.1% of a call of `{FIRST}` in the smallest batch, "
+        "0.4% in the largest."
+    )
+
+
+def test_a_tokenizer_that_is_slower_than_the_row_is_the_bottleneck_until_it_has_cores() -> None:
+    rows = text_table(HALF, 4.0, 2.0)
+    *_, line = serve_with(seen(rows))
+    assert plain(line) == (
+        f"From text {FIRST} sustains 500/s, 50% of its rate from tokens. "
+        "The tokenizer is the bottleneck, 500 texts/s on 2 threads; from 4 cores on it is not."
+    )
+    found = {each.claim: each for each in assumptions([], list(rows.itertuples()))}["Tokenizing costs nothing"]
+    assert found.result == "refuted"
+    assert "67% of a call" in assumption(found)
+
+
+def test_a_row_that_could_not_be_served_from_text_says_why() -> None:
+    skipped = {
+        "status": "skipped",
+        "reason": "the model's tokenizer has no fast form",
+        "processes": [],
+        "variant": FIRST,
+    }
+    limits = {"budget_ms": BUDGET_MS, "max_batch": 4, "max_delay_ms": 0, "instances": 1, "tokenizer_threads": 1}
+    of_tokens = {
+        FIRST: Report.model_validate(report(STEADY, 2000.0)),
+        SECOND: Report.model_validate(report(HALF, 500.0)),
+    }
+    rows = build_serving(params(), SUMMARY, of_tokens, {FIRST: ServedText.model_validate(skipped | limits)})
+    *_, line = serve_with(seen(rows))
+    assert line == f"From text `{FIRST}` was not served: the model's tokenizer has no fast form."
+    found = {each.claim: each for each in assumptions([], list(rows.itertuples()))}["Tokenizing costs nothing"]
+    assert found.result == "not tested"

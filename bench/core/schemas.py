@@ -230,22 +230,25 @@ class SentenceRow(TypedDict):
     sentence: str
     pair: NotRequired[str]
     label: NotRequired[Count]
+    place: NotRequired[str]
 
 
 class Labelled(NamedTuple):
-    """A sentence, the number of its label, and the second sentence of a pair."""
+    """A sentence, the number of its label, the second sentence of a pair, and the file and line that it stands in."""
 
     sentence: str
     label: int | None
     pair: str | None = None
+    place: str = ""
 
 
 def write_sentences(path: Path, labelled: list[Labelled]) -> None:
-    """Write Parquet, which holds any text as it is: `sentence`, `label` and `pair`, null where there is none."""
+    """Write Parquet, which holds any text as it is; null where there is no label, or no second sentence."""
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {"sentence": pyarrow.large_string(), "label": pyarrow.int64(), "pair": pyarrow.large_string()}
+    text = pyarrow.large_string()
+    kinds = {"sentence": text, "label": pyarrow.int64(), "pair": text, "place": text}
     table = pyarrow.Table.from_pylist([row._asdict() for row in labelled], pyarrow.schema(kinds))
     parquet.write_table(table, path)
 
@@ -266,7 +269,7 @@ def read_sentences(path: Path) -> list[Labelled]:
         raise damaged(path, "no sentences", hint)
     rows = [{name: cell for name, cell in row.items() if cell is not None} for row in cells]
     checked(rows, list[SentenceRow], path, hint, is_strict=True)
-    return [Labelled(row["sentence"], row.get("label"), row.get("pair")) for row in rows]
+    return [Labelled(row["sentence"], row.get("label"), row.get("pair"), row.get("place", "")) for row in rows]
 
 
 def read_environment() -> dict[str, Any]:

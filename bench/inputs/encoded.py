@@ -16,6 +16,7 @@ from bench.core.files import damaged, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.schemas import Labelled
 
+LEAVE_OUT = "leave such rows out of the table"
 EPOCH_SENTENCES = 128
 """Sentences of a workload epoch, at least, where the data has them: their mean length is then known to some percent."""
 
@@ -83,25 +84,21 @@ class Encoded:
 
 
 def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> Encoded:
-    """Pad or cut every sentence, or pair of sentences, to `sequence_length` tokens; DataError if it cannot be done."""
-    pairs = [row.pair for row in labelled]
+    """Pad or cut every sentence, or pair of sentences, to `sequence_length` tokens.
+
+    DataError, with file and line, for the first one of which it cannot be done.
+    """
     try:
-        tokens = tokenizer(
-            [row.sentence for row in labelled],
-            text_pair=pairs if any(pair is not None for pair in pairs) else None,
-            padding="max_length",
-            truncation=True,
-            max_length=sequence_length,
-            return_attention_mask=True,
-            return_tensors="np",
-        )
+        tokens = _tokens(tokenizer, labelled, sequence_length)
     except Exception as problem:  # the Rust tokenizers raise plain exceptions
-        reason = shortened(str(problem).strip() or type(problem).__name__)
-        raise DataError(f"the model's tokenizer cannot encode the sentences: {reason}") from None
+        for row in labelled:
+            _check_alone(tokenizer, row, sequence_length)
+        raise DataError(f"the model's tokenizer cannot encode the sentences: {_reason(problem)}") from None
     empty = np.flatnonzero(tokens["attention_mask"].sum(axis=1) == 0)
     if empty.size:
-        text = shortened(repr(labelled[empty[0]].sentence))
-        raise DataError(f"the model's tokenizer makes no token of {text}: leave such rows out of the table")
+        row = labelled[empty[0]]
+        text = shortened(repr(row.sentence))
+        raise DataError(f"{row.place}: the model's tokenizer makes no token of {text}: {LEAVE_OUT}")
     types = tokens.get("token_type_ids")
     return Encoded(
         tokens["input_ids"].astype(np.int64),
@@ -109,6 +106,31 @@ def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> En
         np.array([-1 if row.label is None else row.label for row in labelled], dtype=np.int64),
         None if types is None else types.astype(np.int64),
     )
+
+
+def _tokens(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> Any:
+    pairs = [row.pair for row in labelled]
+    return tokenizer(
+        [row.sentence for row in labelled],
+        text_pair=pairs if any(pair is not None for pair in pairs) else None,
+        padding="max_length",
+        truncation=True,
+        max_length=sequence_length,
+        return_attention_mask=True,
+        return_tensors="np",
+    )
+
+
+def _check_alone(tokenizer: Any, row: Labelled, sequence_length: int) -> None:
+    try:
+        _tokens(tokenizer, [row], sequence_length)
+    except Exception as problem:
+        what = f"the model's tokenizer cannot encode {shortened(repr(row.sentence))} ({_reason(problem)})"
+        raise DataError(f"{row.place}: {what}: {LEAVE_OUT}") from None
+
+
+def _reason(problem: Exception) -> str:
+    return shortened(str(problem).strip() or type(problem).__name__)
 
 
 def drawn(encoded: Encoded, seed: int = 0) -> Encoded:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,21 @@ class TextEncoder:
 
     def laid_out(self, tokens: Sequence[Tokens]) -> Encoded:
         """Return sentences padded to the sequence length, as transformers pads them."""
-        shape = (len(tokens), self.like.sequence_length)
-        given = (self.like.input_ids, self.like.token_type_ids)
-        ids, *types = (np.full(shape, self._padding(array)) for array in given if array is not None)
-        mask = np.zeros(shape, dtype=np.int64)
-        for row, own in enumerate(tokens):
-            length = len(own[0])
-            place = slice(shape[1] - length, None) if self.like.is_left_padded else slice(length)
-            mask[row, place] = 1
-            for array, values in zip((ids, *types), own, strict=True):
-                array[row, place] = values
-        return Encoded(ids, mask, np.full(len(tokens), -1), *types)
+        places, is_left, paddings = self._padding
+        lengths = np.array([len(own[0]) for own in tokens])[:, None]
+        is_token = places >= places.size - lengths if is_left else places < lengths
+        arrays = [np.full(is_token.shape, padding) for padding in paddings]
+        for array, values in zip(arrays, zip(*tokens, strict=True), strict=True):
+            array[is_token] = np.concatenate(values)
+        return Encoded(arrays[0], is_token.astype(np.int64), np.full(len(tokens), -1), *arrays[1:])
 
-    def _padding(self, array: IntArray) -> np.int64:
-        corner = 0 if self.like.is_left_padded else -1
-        shortest = int(self.like.lengths.argmin())
-        value: np.int64 = array[shortest, corner]
-        return value
+    @cached_property
+    def _padding(self) -> tuple[IntArray, bool, list[np.int64]]:
+        """The places of a sentence, whether padding comes first, and what it is in each array but the mask."""
+        is_left, shortest = self.like.is_left_padded, int(self.like.lengths.argmin())
+        given = (self.like.input_ids, self.like.token_type_ids)
+        paddings = [array[shortest, 0 if is_left else -1] for array in given if array is not None]
+        return np.arange(self.like.sequence_length), is_left, paddings
 
 
 def save_texts(path: Path, labelled: Sequence[Labelled]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.core.errors import ParameterError
+from bench.core.params import Params
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 GROUPS = Path("/sys/fs/cgroup")
@@ -73,6 +74,20 @@ def thread_count(setting: int | str) -> int:
             "what this process may use of the CPUs (affinity and a container's quota)"
         )
     return int(setting)
+
+
+def tokenizer_threads(params: Params) -> int:
+    """Return how many threads make tokens of text: as many as `serving.tokenizer_threads` says, or the rows leave.
+
+    ParameterError if it is more than can run at once.
+    """
+    threads, most = params.serving.tokenizer_threads, most_threads()
+    if threads > most:
+        raise ParameterError(
+            f"params.yaml: serving.tokenizer_threads: got {threads}, allowed: 0 (the cores that timing.cpu_threads "
+            f"leaves, at least one), or at most {most}, which is what this process may use of the CPUs"
+        )
+    return threads or max(1, physical_cores() - thread_count(params.timing.cpu_threads))
 
 
 def cpu_quota() -> float | None:

@@ -10,7 +10,8 @@ from bench.core.progress import log
 from bench.core.reports import Report, Served, rate_text
 from bench.core.schemas import ServingStatus, Status, read_environment
 from bench.inputs.texts import why_not_fast
-from bench.serving.jobs import LEAST_QUERIES, tokenizer_threads
+from bench.machine.cores import tokenizer_threads
+from bench.serving.jobs import LEAST_QUERIES
 from bench.serving.search import expected_rate
 from bench.timing.repro import Request, current_request, read_report, served_place
 

@@ -14,9 +14,9 @@ from bench.core.reports import Served, ServedText, TokenizingTime
 from bench.core.schemas import Count, Latency, read_environment
 from bench.core.shared import code_of
 from bench.inputs.texts import why_not_fast
+from bench.machine.cores import tokenizer_threads
 from bench.serving.coordinator import without_load
 from bench.serving.group import ServedGroup
-from bench.serving.jobs import tokenizer_threads
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.rows import ServedVariant
 from bench.statistics.rate_curve import sustained_per_s

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bench.core.params import Params, Serving
+from bench.core.params import Serving
 from bench.core.reports import Evidence, ServingProcess
-from bench.machine.cores import physical_cores, thread_count
 from bench.timing.quality import Comparison
 from bench.workers.protocol import Job
 
@@ -33,12 +32,6 @@ class ServeJob(Job):
         """Return how many requests are sent in a trial of a rate."""
         budgets = 0 if self.runtime == NOOP else BUDGETS_LONG
         return max(LEAST_QUERIES, math.ceil(rate * max(self.serving.seconds, budgets * self.budget_ms / 1000)))
-
-
-def tokenizer_threads(params: Params) -> int:
-    """Return how many threads make tokens of text: as `serving.tokenizer_threads` says, or what rows leave."""
-    left = physical_cores() - thread_count(params.timing.cpu_threads)
-    return params.serving.tokenizer_threads or max(1, left)
 
 
 class Replay(BaseModel):

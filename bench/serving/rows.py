@@ -7,7 +7,8 @@ from pathlib import Path
 from bench.core.model_inputs import Task
 from bench.core.params import Params
 from bench.core.reports import NoopProcess, RatePoint
-from bench.serving.jobs import NOOP, ServeJob, ServingResult, tokenizer_threads
+from bench.machine.cores import tokenizer_threads
+from bench.serving.jobs import NOOP, ServeJob, ServingResult
 from bench.serving.passes import Figures, Tried
 from bench.serving.search import STEP, Search, place_of, rate_at
 from bench.timing.monitors import ClockCheck

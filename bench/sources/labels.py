@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from bench.core.errors import DataError, ParameterError
@@ -182,7 +183,7 @@ class Reading:
 
     def labelled(self, rows: Iterable[Row]) -> list[Labelled]:
         """Return rows of this column with the numbers of their labels."""
-        return [Labelled(row.sentence, self.meanings[text_of(row)], row.pair) for row in rows]
+        return [Labelled(row.sentence, self.meanings[text_of(row)], row.pair, PurePath(row.place).name) for row in rows]
 
     def record(self, rows: list[Row]) -> dict[str, Any]:
         """Return what metrics/model.json says of it, with three of these rows, of as many labels as there are."""
