@@ -286,6 +286,8 @@ def test_a_repro_of_named_stages_times_no_others() -> None:
     assert Request("1", ("infer@a",)).includes(["infer", "infer@a"])
     assert not Request("1", ("infer@b",)).includes(["infer", "infer@a"])
     assert Request("1", ("infer@b", "render")).includes(["infer", "infer@a"])
+    assert Request("1", ("serve_text@cpu",)).includes(["serve", "serve@a"])
+    assert not Request("1", ("serve@b",)).includes(["serve", "serve@a"])
 
 
 @pytest.mark.parametrize(

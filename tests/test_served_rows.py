@@ -82,7 +82,7 @@ def test_the_best_row_of_a_device_is_served_from_text_too(measured: Project) -> 
     assert float(row["text_per_s"]) > 0
     assert 0 < float(row["tokenizing_share"]) < 1
     for name in ("results/summary_table.md", "notes/engineering_observations.md", "results/report.html"):
-        assert re.search(rf"From text `?{KEY}`? sustains [\d.]+/s", measured.read(name))
+        assert re.search(rf"From text `?{KEY}`? sustains (at least )?[\d.]+/s", measured.read(name))
     assert f"From text {KEY} sustains" in measured.python("-m", "bench.report.terminal").stdout
     none = json.loads(measured.read("artifacts/served_text/cuda.json"))
     assert (none["status"], none["reason"]) == ("skipped", "no row sustains a rate from tokens")

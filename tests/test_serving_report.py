@@ -298,6 +298,7 @@ def text_table(per_s: list[float], one_thread_ms: float, ms: float) -> pd.DataFr
     at = [{"batch_size": size, "one_thread_ms": size * one_thread_ms, "ms": size * ms} for size in (1, 4)]
     more: dict[str, Any] = {
         "variant": FIRST,
+        "tokens_session": "1.000",
         "tokens_per_s": 1000.0,
         "input": "text",
         "tokenizer_threads": 2,
@@ -347,7 +348,14 @@ def test_a_row_that_could_not_be_served_from_text_says_why() -> None:
         "processes": [],
         "variant": FIRST,
     }
-    limits = {"budget_ms": BUDGET_MS, "max_batch": 4, "max_delay_ms": 0, "instances": 1, "tokenizer_threads": 1}
+    limits = {
+        "budget_ms": BUDGET_MS,
+        "max_batch": 4,
+        "max_delay_ms": 0,
+        "instances": 1,
+        "tokens_session": "1.000",
+        "tokenizer_threads": 1,
+    }
     of_tokens = {
         FIRST: Report.model_validate(report(STEADY, 2000.0)),
         SECOND: Report.model_validate(report(HALF, 500.0)),
@@ -357,3 +365,19 @@ def test_a_row_that_could_not_be_served_from_text_says_why() -> None:
     assert line == f"From text `{FIRST}` was not served: the model's tokenizer has no fast form."
     found = {each.claim: each for each in assumptions([], list(rows.itertuples()))}["Tokenizing costs nothing"]
     assert found.result == "not tested"
+
+
+def test_what_a_row_did_from_text_in_an_earlier_session_is_not_told_of_this_one() -> None:
+    of_tokens = {key: Report.model_validate(report(own, 2000.0)) for key, own in ((FIRST, STEADY), (SECOND, HALF))}
+    earlier = ServedText.model_validate(report(STEADY, 2000.0, variant=FIRST, tokens_session="0.500"))
+    assert build_serving(params(), SUMMARY, of_tokens, {FIRST: earlier})["text_per_s"].isna().all()
+
+
+def test_a_rate_from_text_that_was_never_too_much_is_a_lower_bound() -> None:
+    met = report(STEADY[:4], 2000.0, variant=FIRST, tokens_session="1.000", tokenizer_threads=1)
+    for each in trials(met):
+        each.update(point(900.0, 5.0))
+    of_tokens = {key: Report.model_validate(report(own, 2000.0)) for key, own in ((FIRST, STEADY), (SECOND, HALF))}
+    rows = build_serving(params(), SUMMARY, of_tokens, {FIRST: ServedText.model_validate(met)})
+    *_, line = serve_with(seen(rows))
+    assert line == f"From text `{FIRST}` sustains at least 900/s, 90% of its rate from tokens."

@@ -364,10 +364,11 @@ class TokenizingTime(Stored):
 class ServedText(Served):
     """artifacts/served_text/DEVICE.json: the row that sustained most requests, served from text.
 
-    `tokens_per_s`: what it sustained from tokens.
+    `tokens_per_s`: what it sustained from tokens, in the session `tokens_session`.
     """
 
     variant: str = ""
+    tokens_session: str = ""
     tokens_per_s: Latency | None = None
     tokenizing: list[TokenizingTime] = []
 

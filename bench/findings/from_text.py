@@ -16,6 +16,7 @@ def from_text(row: Any) -> FromText | None:
     return FromText(
         variant=row.variant,
         requests_per_s=rate,
+        is_lower_bound=bool(known(row, "text_is_least")),
         reason=known(row, "text_reason"),
         of_tokens=rate and rate / row.requests_per_s,
         threads=int(threads),

@@ -95,6 +95,7 @@ class FromText(Finding):
 
     variant: str
     requests_per_s: float | None
+    is_lower_bound: bool
     reason: str | None
     of_tokens: float | None
     threads: int

@@ -257,7 +257,8 @@ def from_text(found: FromText) -> str:
     if found.requests_per_s is None:
         return f"From text `{found.variant}` was not served: {found.reason or 'no rate met the SLO'}."
     rate, of_tokens = per_second(found.requests_per_s), share(found.of_tokens or 0.0)
-    line = f"From text `{found.variant}` sustains {rate}/s, {of_tokens} of its rate from tokens."
+    least = "at least " if found.is_lower_bound else ""
+    line = f"From text `{found.variant}` sustains {least}{rate}/s, {of_tokens} of its rate from tokens."
     if found.tokenizer_per_s is None:
         return line
     threads = f"{found.threads} thread{'s' * (found.threads > 1)}"

@@ -78,13 +78,14 @@ def _served(device: Device, best: Best, params: Params) -> ServedText:
     params = _from_text(params)
     if best["input"] == "text" or rate is None:
         return _without_load(device, params, ALL_TEXT if best["input"] == "text" else NONE_BEST)
-    if reason := why_not_fast(FAST_TOKENIZER):
-        return _without_load(device, params, reason, variant=key, tokens_per_s=rate)
     report = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
+    session = report.session.id if report.session else ""
+    of_tokens: dict[str, Any] = {"variant": key, "tokens_per_s": rate, "tokens_session": session}
+    if reason := why_not_fast(FAST_TOKENIZER):
+        return _without_load(device, params, reason, **of_tokens)
     row = ServedVariant(key, key, params.variant(key), rate, report.closed_loop_per_s or rate)
     for group, served in in_groups([row], partial(TextGroup, params=params)):
-        found = group.outcome(served).model_dump()
-        return ServedText(**found, variant=key, tokens_per_s=rate, tokenizing=group.tokenizing)
+        return ServedText(**group.outcome(served).model_dump(), **of_tokens, tokenizing=group.tokenizing)
     raise AssertionError("a row that is asked for is served, or told why not")
 
 

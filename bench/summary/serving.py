@@ -58,7 +58,7 @@ COLUMNS = (
     *("mean_batch", "tokens_per_request", "session_busy", "gpu_busy_percent", "energy_mj_per_request", "gpu_mib"),
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
     *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short"),
-    *("text_per_s", "text_reason", "tokenizer_threads", "tokenizer_per_s", "tokenizer_cores"),
+    *("text_per_s", "text_is_least", "text_reason", "tokenizer_threads", "tokenizer_per_s", "tokenizer_cores"),
     *("tokenizing_share", "tokenizing_share_of_largest"),
 )
 IN_ROUNDS = "served in rounds, by an earlier version"
@@ -104,7 +104,10 @@ def build_serving(
     rows = []
     for key in params.serving.variants:
         row = _row(key, params.all_variants()[key], served[key], params) | _alone(key, served[key], summary)
-        rows.append(row | (_from_text(from_text[key], summary) if key in from_text and "requests_per_s" in row else {}))
+        text = from_text.get(key)
+        if text and "requests_per_s" in row and text.tokens_session == row["session"]:
+            row |= _from_text(text, summary)
+        rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["margin"] = params.report.margin
     return with_rates(table, served, params.report.margin)
@@ -266,6 +269,7 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
         "text_per_s": sustained_per_s({each.process: each.points for each in report.processes}, report.budget_ms)
         if report.status == "measured"
         else None,
+        "text_is_least": all(trial.keeps for trial in _trials(report)),
         "text_reason": report.reason or None,
         "tokenizer_threads": report.tokenizer_threads,
     }

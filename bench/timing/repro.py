@@ -35,7 +35,7 @@ SUBCOMMANDS = ("repro", "reproduce")
 OF_EXPERIMENTS = re.compile(r"(exp|experiments) (run|r)")
 WITH_VALUE = ("-S", "--set-param", "-n", "--name", "-j", "--jobs", "-C", "--copy-paths", "-m", "--message")
 WILDCARDS = {*"*?["}
-AFTER = ("summarize", "render", "check_rows")
+AFTER = ("serve_text", "text_barrier", "summarize", "render", "check_rows")
 """Stages that need all rows."""
 TIMED = ("infer", "serve")
 """Kinds of stages that time rows, in their order: those of one kind need all of the kind before."""
@@ -90,7 +90,8 @@ class Request:
         kind = stages[0].split("@")[0].split("_")[0]
         before = TIMED[: TIMED.index(kind) + 1]
         asked = [target.removeprefix("stages.") for target in self.targets]
-        named = [target for target in asked if target.startswith(before) or _is_of_other_rows(target)]
+        rows = [target for target in asked if not target.startswith(AFTER)]
+        named = [target for target in rows if target.startswith(before) or _is_of_other_rows(target)]
         is_named = any(fnmatchcase(stage, target) for stage in stages for target in named)
         return len(named) < len(asked) or not named or is_named
 
