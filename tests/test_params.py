@@ -220,7 +220,7 @@ def test_the_defaults_are_those_of_the_projects_own_file() -> None:
 def test_batches_under_load_follow_the_batch_sizes_that_there_are(tmp_path: Path) -> None:
     params = loaded(tmp_path, ONE_KNOB["fewer batch sizes"])
     assert (params.max_batch("cuda"), params.max_batch("cpu")) == (16, 4)
-    assert params.remarks == ("serving.max_batch.cuda: 16 in place of 64, the largest of batch_sizes there",)
+    assert params.remarks == ("serving.max_batch.cuda: 16 in place of 256, the largest of batch_sizes there",)
     params = loaded(tmp_path, lambda p: p["batch_sizes"].update(cpu=[16, 8]))
     assert params.max_batch("cpu") == 8
     assert params.remarks == ("serving.max_batch.cpu: 8 in place of 4, the smallest of batch_sizes there",)

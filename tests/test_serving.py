@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from bench.core.errors import WorkerError
 from bench.core.model_inputs import AnyBatch, Padding
 from bench.core.reports import RatePoint
 from bench.inputs.encoded import Encoded
-from bench.runtimes.base.session import Logits
+from bench.runtimes.base.session import Logits, Pending
 from bench.serving import load as load_generator
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
@@ -367,11 +368,15 @@ def requests(padding: Padding = "fixed", sizes: Sequence[int] = ()) -> Requests:
 
 
 def serve_load(
-    load: Load, *sessions: Answering, max_batch: int = 4, issue: Callable[[Any, Any], None] | None = None
+    load: Load,
+    *sessions: Answering,
+    max_batch: int = 4,
+    in_flight: int = 1,
+    issue: Callable[[Any, Any], None] | None = None,
 ) -> tuple[dict[str, Any], list[Answers]]:
     """Send a load to sessions; return LoadGen's figures and what each session did."""
     waiting = deque(sessions)
-    instances = Instances(waiting.popleft, len(sessions))
+    instances = Instances(waiting.popleft, len(sessions), in_flight)
     batcher: Batcher[Any] = Batcher(max_batch)
     served: list[Answers] = []
     figures = send(
@@ -389,9 +394,10 @@ def load_of(queries: int, **settings: Any) -> Load:
     return Load(queries=queries, **wanted)
 
 
-def test_every_request_is_answered_once_in_every_scenario() -> None:
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+def test_every_request_is_answered_once_in_every_scenario(in_flight: int) -> None:
     for scenario in ("Server", "SingleStream", "Offline"):
-        figures, served = serve_load(load_of(100, scenario=scenario), Answering())
+        figures, served = serve_load(load_of(100, scenario=scenario), Answering(), in_flight=in_flight)
         assert unanswered(100, served) == ""
         assert figures["queries"] == 100
         assert check(served, REFERENCE, "single_label").max_abs_diff == 0
@@ -449,6 +455,65 @@ def test_sessions_side_by_side_share_the_requests() -> None:
     assert len(served) == 2
     assert min(each.requests() for each in served) > 0
     assert unanswered(200, served) == ""
+
+
+class Overlapping(Answering):
+    """Begins a batch when it is submitted, as a GPU does; `mixes_up`: answers one with what the other began."""
+
+    def __init__(self, mixes_up: bool = False) -> None:
+        super().__init__(0.002)
+        self.mixes_up = mixes_up
+        self.begun: list[AnyBatch] = []
+        self.most_begun = 0
+
+    def submit(self, batch: AnyBatch) -> Pending:
+        self.begun.append(batch)
+        self.most_begun = max(self.most_begun, len(self.begun))
+        return SimpleNamespace(result=lambda: self.finish(batch))
+
+    def finish(self, batch: AnyBatch) -> Logits:
+        other = next((each for each in self.begun if each is not batch and len(each) == len(batch)), batch)
+        logits = self.run(other if self.mixes_up else batch)
+        self.begun.remove(batch)
+        return logits
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+def test_so_many_batches_are_in_flight_and_no_more(in_flight: int) -> None:
+    session = Overlapping()
+    _, served = serve_load(load_of(200, scenario="Offline"), session, in_flight=in_flight)
+    assert session.most_begun == in_flight
+    assert check(served, REFERENCE, "single_label").max_abs_diff == 0
+    assert all(0 < each.busy_ns < 60e9 for each in served)
+
+
+def test_two_batches_in_flight_whose_answers_are_swapped_are_found() -> None:
+    session = Overlapping(mixes_up=True)
+    _, served = serve_load(load_of(200, scenario="Offline"), session, in_flight=2)
+    assert unanswered(200, served) == ""
+    assert "differs from the same batch run again" in replay(session, furthest(served, REFERENCE), REFERENCE).fault
+
+
+@pytest.mark.parametrize("fails_in", ["submit", "run"])
+def test_a_session_that_fails_with_two_in_flight_ends_the_load_with_its_error(fails_in: str) -> None:
+    session = Answering(0.002)
+    setattr(session, fails_in, raises_after(getattr(session, fails_in), 5))
+    batcher: Batcher[Any] = Batcher(4)
+    batcher.put([type("Request", (), {"index": number})() for number in range(40)])
+    with pytest.raises(ValueError, match="the sixth call fails"):
+        Instances(lambda: session, 1, in_flight=2).serve(requests(), batcher, lambda _requests: None)
+
+
+def raises_after(call: Callable[[AnyBatch], Any], times: int) -> Callable[[AnyBatch], Any]:
+    calls: list[AnyBatch] = []
+
+    def called(batch: AnyBatch) -> Any:
+        calls.append(batch)
+        if len(calls) > times:
+            raise ValueError("the sixth call fails")
+        return call(batch)
+
+    return called
 
 
 def test_a_session_that_fails_beside_the_first_ends_the_load_with_its_error() -> None:

@@ -199,6 +199,7 @@ class Serving(Section):
     max_batch: dict[Device, BatchSize]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
     instances: Annotated[int, Field(ge=1, le=64)]
+    in_flight: Annotated[int, Field(ge=1, le=8)]
     minutes: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
     seconds: PositiveSeconds
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]

@@ -332,6 +332,7 @@ class Served(Stored):
     max_batch: Annotated[int, Field(ge=1)]
     max_delay_ms: Amount
     instances: Annotated[int, Field(ge=1)]
+    in_flight: Annotated[int, Field(ge=1)] = 1
     input: Literal["tokens", "text"] = "tokens"
     tokenizer_threads: Count | None = None
     failure: str = ""

@@ -279,6 +279,7 @@ class Served(Finding):
     max_batch: int
     max_delay_ms: float
     instances: int
+    in_flight: int = 1
     rows: list[Sustained]
     most_samples: str | None
     no_op_per_s: float | None

@@ -225,8 +225,10 @@ def remark(found: Remark | Disturbance) -> str:
 def terms(served: Served) -> str:
     """Say within which budget, and in which batches, rows were served."""
     delay = f" that wait up to {served.max_delay_ms:g} ms for more" if served.max_delay_ms else ""
+    flight = f", {served.in_flight} in flight" if served.in_flight > 1 else ""
     sessions = f", {served.instances} sessions side by side" if served.instances > 1 else ""
-    return f"p99 within {served.budget_ms:g} ms, batches of at most {served.max_batch} requests{delay}{sessions}"
+    batches = f"batches of at most {served.max_batch} requests{delay}{flight}{sessions}"
+    return f"p99 within {served.budget_ms:g} ms, {batches}"
 
 
 def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budget_ms: float) -> str:

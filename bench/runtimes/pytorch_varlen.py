@@ -1,7 +1,8 @@
 """PyTorch without padding: packed sentences, attention by FlashAttention's kernel for unlike lengths (varlen).
 
 A call is one CUDA graph, copies in and out included, so that its time on the host is that of filling one buffer and of
-one launch.  A graph is made for a bucket: so many tokens and so many sentences at most, whatever their lengths.
+one launch.  A graph is made for a bucket: so many tokens and so many sentences at most, whatever their lengths; of each
+bucket there is one for each batch that may be in flight, with page-locked buffers of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.model_inputs import AnyBatch, PackedBatch, Padding
 from bench.core.reports import Evidence
-from bench.runtimes.base.session import Computed, Logits, Session, SessionSpec, Unavailable
+from bench.runtimes.base.session import Computed, Logits, Pending, Session, SessionSpec, Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,34 +59,45 @@ def open_session(spec: SessionSpec) -> Session:
     torch.set_float32_matmul_precision("highest")
     model = torch_model.load_model(spec)
     packed.join_projections(model)
-    return VarlenSession(packed.PackedClassifier(model, spec.sequence_length, varlen_attn), is_compiled)
+    classifier = packed.PackedClassifier(model, spec.sequence_length, varlen_attn)
+    return VarlenSession(classifier, is_compiled, spec.in_flight)
 
 
 class VarlenSession(Session):
-    """One captured CUDA graph for each bucket of tokens and sentences, captured on its first run."""
+    """Captured CUDA graphs for each bucket of tokens and sentences, captured on its first run."""
 
-    def __init__(self, classifier: packed.PackedClassifier, is_compiled: bool) -> None:
+    def __init__(self, classifier: packed.PackedClassifier, is_compiled: bool, in_flight: int = 1) -> None:
         self._classifier = classifier
+        self._places = range(in_flight)
+        self._submitted = 0
         self._uncompiled_calls = 0
         self._is_compiled = is_compiled
         self._logits: Callable[..., torch.Tensor] = self._counted
         if is_compiled:
             torch._dynamo.config.cache_size_limit = 64
             self._logits = torch.compile(self._counted, dynamic=True, fullgraph=True)
-        self._graphs: dict[tuple[int, int], CapturedRow] = {}
+        self._graphs: dict[tuple[int, int], list[CapturedRow]] = {}
         self._pool = torch.cuda.graph_pool_handle()
         self._capture_bytes = 0
 
     def run(self, batch: AnyBatch) -> Logits:
+        return self.submit(batch).result()
+
+    def submit(self, batch: AnyBatch) -> Pending:
+        """Launch the batch's graph; of two in flight each has a place of its own, in turns."""
         assert isinstance(batch, PackedBatch)
         bucket = bucket_of(*batch.shape)
-        with torch.inference_mode():
-            if bucket not in self._graphs:
-                before = torch.cuda.memory_reserved()
-                with torch_model.compiling("cuda"):
-                    self._graphs[bucket] = CapturedRow(self._logits, bucket, self._classifier, self._pool)
-                self._capture_bytes += torch.cuda.memory_reserved() - before
-            return self._graphs[bucket].run(batch)
+        if bucket not in self._graphs:
+            self._graphs[bucket] = self._captured(bucket)
+        self._submitted += 1
+        return self._graphs[bucket][self._submitted % len(self._places)].submit(batch)
+
+    def _captured(self, bucket: tuple[int, int]) -> list[CapturedRow]:
+        before = torch.cuda.memory_reserved()
+        with torch.inference_mode(), torch_model.compiling("cuda"):
+            rows = [CapturedRow(self._logits, bucket, self._classifier, self._pool) for _ in self._places]
+        self._capture_bytes += torch.cuda.memory_reserved() - before
+        return rows
 
     def computed(self, batch: AnyBatch) -> Computed:
         """Return the bucket; of its unused tokens sentences are made that nothing is taken from."""
@@ -161,13 +173,21 @@ class CapturedRow:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):
             self._logits.copy_(step(), non_blocking=True)
+        self._done = torch.cuda.Event()
+        self._sentences = 0
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Return logits `[sentences, labels]`."""
+    def submit(self, batch: PackedBatch) -> Pending:
+        """Launch the graph on a batch; the one before must have been waited for."""
         self._row.fill(batch)
+        self._sentences = len(batch)
         self._graph.replay()
-        torch.cuda.current_stream().synchronize()
-        host: Logits = self._logits[: len(batch)].numpy().copy()
+        self._done.record()
+        return self
+
+    def result(self) -> Logits:
+        """Wait for logits `[sentences, labels]`, and return them."""
+        self._done.synchronize()
+        host: Logits = self._logits[: self._sentences].numpy().copy()
         return host
 
 

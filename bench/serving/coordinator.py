@@ -104,6 +104,7 @@ def without_load(device: Device, params: Params, status: ServingStatus, reason: 
         max_batch=params.max_batch(device),
         max_delay_ms=serving.max_delay_ms,
         instances=serving.instances,
+        in_flight=serving.in_flight,
         input=serving.input,
         tokenizer_threads=tokenizer_threads(params) if serving.input == "text" else None,
     )

@@ -8,18 +8,20 @@ wide: an answer that belongs to the neighbour may pass it.  So the batches furth
 they were: the session gives the same logits, or they were mixed up.
 """
 
+import queue
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from bench.core.model_inputs import AnyBatch, Task, largest_difference, reference_spread
 from bench.core.reports import Evidence
 from bench.inputs.batches import IndexedBatch
-from bench.runtimes.base.session import Session
+from bench.runtimes.base.session import Pending, Session
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.jobs import Replay
 from bench.timing.quality import Comparison, Logits, compare
@@ -29,6 +31,7 @@ REPLAYED = 8
 SAME = 0.01
 """Of the spread of the logits: by so much a batch may differ from itself, run again (other kernels, other sums)."""
 Answer = Callable[[Sequence[Any]], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -44,25 +47,77 @@ class Answers:
         return sum(len(batch.indices) for batch in self.batches)
 
 
-def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer) -> Answers:
-    """Answer batch after batch until the queue is closed and empty."""
-    served = Answers()
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Requests whose batch was submitted, and when."""
+
+    requests: list[Any]
+    batch: IndexedBatch
+    pending: Pending
+    began_ns: int
+
+
+def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer, in_flight: int = 1) -> Answers:
+    """Answer batch after batch until the queue is closed and empty; `in_flight` are submitted and not yet answered."""
+    served, ended_ns = Answers(), 0
+    begun = _begun(session, requests, batcher)
+    for each in begun if in_flight == 1 else ahead(begun, in_flight):
+        logits = each.pending.result()
+        now_ns = time.perf_counter_ns()
+        served.busy_ns += now_ns - max(each.began_ns, ended_ns)
+        ended_ns = now_ns
+        answer(each.requests)
+        served.batches.append(each.batch)
+        served.logits.append(logits[: len(each.requests)])
+    return served
+
+
+def _begun(session: Session, requests: Requests, batcher: Batcher[Any]) -> Iterator[Begun]:
     while taken := batcher.take():
         batch = requests.of(taken)
-        began = time.perf_counter_ns()
-        logits = session.run(batch.inputs)
-        served.busy_ns += time.perf_counter_ns() - began
-        answer(taken)
-        served.batches.append(batch)
-        served.logits.append(logits[: len(taken)])
-    return served
+        began_ns = time.perf_counter_ns()
+        yield Begun(taken, batch, session.submit(batch.inputs), began_ns)
+
+
+def ahead(source: Iterator[T], most: int) -> Iterator[T]:
+    """Yield what a thread of its own takes from `source`: at most `most` that whoever iterates is not done with.
+
+    Raises what the source raises.
+    """
+    free = threading.Semaphore(most)
+    taken: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
+    is_over = threading.Event()
+
+    def take() -> None:
+        try:
+            free.acquire()
+            for each in source:
+                taken.put((each,))
+                free.acquire()
+                if is_over.is_set():
+                    break
+            taken.put(None)
+        except BaseException as problem:
+            taken.put(problem)
+
+    threading.Thread(target=take, daemon=True).start()
+    try:
+        while (each := taken.get()) is not None:
+            if isinstance(each, BaseException):
+                raise each
+            yield each[0]
+            free.release()
+    finally:
+        is_over.set()
+        free.release()
 
 
 class Instances:
     """Sessions side by side, each in the thread that it was opened in; the first one's is the caller's."""
 
-    def __init__(self, open_one: Callable[[], Session], count: int) -> None:
-        """`open_one` returns a session in which every shape has run."""
+    def __init__(self, open_one: Callable[[], Session], count: int, in_flight: int = 1) -> None:
+        """`open_one` returns a session in which every shape has run; `in_flight`: batches of each, see `serve`."""
+        self._in_flight = in_flight
         self.first = open_one()
         self._threads = [ThreadPoolExecutor(1) for _ in range(count - 1)]
         self._others = [thread.submit(open_one).result() for thread in self._threads]
@@ -70,11 +125,11 @@ class Instances:
     def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer) -> list[Answers]:
         """Answer until the queue is closed; raise what a session raised."""
         others = [
-            thread.submit(serve, session, requests, batcher, answer)
+            thread.submit(serve, session, requests, batcher, answer, self._in_flight)
             for thread, session in zip(self._threads, self._others, strict=True)
         ]
         try:
-            found = [serve(self.first, requests, batcher, answer)]
+            found = [serve(self.first, requests, batcher, answer, self._in_flight)]
         finally:
             batcher.close()
         return found + [other.result() for other in others]

@@ -59,8 +59,9 @@ class ServedRows(Resident[ServedVariant]):
             serving = serving.model_copy(update={"instances": 1, "input": "tokens"})
         if serving.input == "text":
             threads = tokenizer_threads(self.params)
+        more = {"process": process, "in_flight": serving.in_flight, "tokenizer_threads": threads}
         return ServeJob(
-            **{**vars(job), "task": self.task, "process": process, "tokenizer_threads": threads},
+            **{**vars(job), "task": self.task, **more},
             serving=serving,
             budget_ms=serving.p99_ms[device],
             max_batch=self.params.max_batch(device),

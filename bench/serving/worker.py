@@ -97,7 +97,7 @@ class Worker:
 
     def open(self) -> Figures:
         """Open the sessions and run every shape; from here on nothing is collected as garbage."""
-        self.instances = Instances(self._open_one, self.job.serving.instances)
+        self.instances = Instances(self._open_one, self.job.serving.instances, self.job.in_flight)
         self.captures = self._evidence().captures or 0
         gc.collect()
         gc.freeze()

@@ -46,7 +46,7 @@ GENERATOR_BOUND = 0.8
 """Of what the null session holds: above it the generator may be what limits a row."""
 REPORTED = (
     *("status", "budget_ms", "max_batch", "max_delay_ms", "instances", "closed_loop_per_s", "expected_per_s"),
-    *("requests", "relative_error", "agreement", "replayed_batches"),
+    *("in_flight", "requests", "relative_error", "agreement", "replayed_batches"),
 )
 """What the table repeats of a report as it is."""
 COLUMNS = (
@@ -57,7 +57,7 @@ COLUMNS = (
     *(f"{quantile}_at_{share}" for share in SHARES for quantile in (*QUANTILES, "mean_batch")),
     *("mean_batch", "tokens_per_request", "session_busy", "gpu_busy_percent", "energy_mj_per_request", "gpu_mib"),
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
-    *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short"),
+    *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short", "in_flight"),
     *("text_per_s", "text_is_least", "text_reason", "tokenizer_threads", "tokenizer_per_s", "tokenizer_cores"),
     *("tokenizing_share", "tokenizing_share_of_largest"),
 )

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bench.core.model_inputs import AnyBatch, Padding
 from bench.core.reports import Evidence
@@ -41,6 +41,8 @@ class SessionSpec:
     multiple_of: int = 1
     engine: Path | None = None
     engine_options: dict[str, Any] = field(default_factory=dict)
+    in_flight: int = 1
+    """Batches that may be submitted and not waited for yet."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,27 @@ class Computed:
     pairs: int
 
 
+class Pending(Protocol):
+    """A batch that was submitted."""
+
+    def result(self) -> Logits:
+        """Wait for its float32 logits `[batch, labels]`, and return them."""
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """A batch that runs once somebody waits for it, in the thread of who does."""
+
+    session: Session
+    batch: AnyBatch
+
+    def result(self) -> Logits:
+        """Run the batch."""
+        return self.session.run(self.batch)
+
+
 class Session(ABC):
-    """A loaded model: host arrays in, host logits out, synchronous; by default one for all shapes, always ready."""
+    """A loaded model: host arrays in, host logits out; by default one for all shapes, always ready."""
 
     is_for_one_batch_size: bool = False
     """Whether each batch size has a session of its own, whose memory and load time are its own too."""
@@ -72,6 +93,13 @@ class Session(ABC):
     @abstractmethod
     def run(self, batch: AnyBatch) -> Logits:
         """Return float32 logits `[batch, labels]`; with padding `none` the batch is a PackedBatch."""
+
+    def submit(self, batch: AnyBatch) -> Pending:
+        """Begin a batch, from any thread; at most `in_flight` of the spec are begun and not waited for.
+
+        A session that computes nothing unless somebody waits has its batch laid out meanwhile, no more.
+        """
+        return Deferred(self, batch)
 
     def computed(self, batch: AnyBatch) -> Computed:
         """Return what `run` computes for a batch: arrays `[batch, length]` as they are."""
