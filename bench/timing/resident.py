@@ -36,7 +36,7 @@ WORKER_MIB = 700.0
 """Memory that a worker takes before one is known: PyTorch with its libraries and a small model."""
 KEPT_FREE_MIB = 1024.0
 STARTED_BESIDE = 3
-"""Workers of the CPU that start side by side: of much that they do then, one core does the work, or the disk."""
+"""The fewest workers of the CPU that start side by side, where cores are few: else as many as half of the cores."""
 END_SECONDS = 60.0
 
 
@@ -119,7 +119,7 @@ class Resident(ABC, Generic[AnyRow]):
         device = rows[0].variant.device
         gpu = gpu_to_time(params.timing.gpu_index) if device == "cuda" else None
         self.gpu = GpuMonitor(gpu) if gpu else None
-        self._width = physical_cores() if device == "cuda" else STARTED_BESIDE
+        self._width = physical_cores() if device == "cuda" else max(STARTED_BESIDE, physical_cores() // 2)
         self._worker_mib = self._worker_gpu_mib = WORKER_MIB
 
     @abstractmethod
