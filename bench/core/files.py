@@ -176,6 +176,6 @@ def first_line(problem: BaseException) -> str:
     return lines[0] if lines else type(problem).__name__
 
 
-def in_one_line(failure: str, most: int = 300) -> str:
+def in_one_line(failure: str) -> str:
     """Return a failure as its row repeats it; all of it is told at the end."""
-    return shortened(" ".join(failure.split()), most)
+    return shortened(" ".join(failure.split()), 300)

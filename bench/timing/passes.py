@@ -125,7 +125,12 @@ class Passes:
 
     def _run_pass(self, number: int, end: float) -> None:
         parts = self._parts()
-        turns = [turn for cell in sorted(self.active) for turn in self._turns(cell) for _ in range(parts.get(cell, 1))]
+        turns = [
+            (cell, process)
+            for cell in sorted(self.active)
+            for process in range(self.processes[cell.row])
+            for _ in range(parts.get(cell, 1))
+        ]
         random.Random(f"{self.plan.seed} {number}").shuffle(turns)
         given: dict[tuple[Cell, int], float] = {}
         self.bench.begin_pass()
@@ -149,9 +154,6 @@ class Passes:
         most = max(MOST_OF_THE_TIME, 1 / max(1, len(self.active))) * self.plan.seconds
         slow = {cell for cell, seconds in self.took.items() if seconds > most and not self._is_control(cell.row)}
         self.active -= slow
-
-    def _turns(self, cell: Cell) -> list[tuple[Cell, int]]:
-        return [(cell, process) for process in range(self.processes[cell.row])]
 
     def _parts(self) -> dict[Cell, int]:
         """Return in how many turns of a pass each cell's block is run, by how long its last one took."""
