@@ -35,7 +35,7 @@ def main() -> None:
     libraries = {name: import_runtime(name).LIBRARIES for name in runtime_names()}
     environment = probe_environment(libraries, params.timing.gpu_index)
     thread_count(params.timing.cpu_threads)
-    tokenizer_threads(params)
+    tokenizer_threads(params, "cpu")
     write_json(ENVIRONMENT, environment)
     write_json(MACHINE, {"id": machine_id(params.timing.gpu_index)})
     write_json(USER_INPUTS, user_input_hashes(params))

@@ -100,17 +100,20 @@ def test_more_threads_than_the_machine_runs_at_once_are_refused(
     assert cores.thread_count(most) == most
     with pytest.raises(ParameterError, match=f"cpu_threads: got {most + 1}, allowed: physical, or at most {most}, "):
         cores.thread_count(most + 1)
-    allowed = rf"allowed: 0 \(the cores that timing.cpu_threads leaves, at least one\), or at most {most}, "
+    allowed = rf"allowed: 0 \(the cores that the row leaves, at least one\), or at most {most}, "
     with pytest.raises(ParameterError, match=f"tokenizer_threads: got {most + 1}, {allowed}"):
-        cores.tokenizer_threads(threads(most + 1))
+        cores.tokenizer_threads(threads(most + 1), "cpu")
 
 
 def test_a_tokenizer_gets_the_cores_that_rows_leave(system: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     system("own", "0::/\n")
     four_cpus_of_two_cores(system, monkeypatch, [0, 1, 2, 3])
-    assert cores.tokenizer_threads(threads(0, "physical")) == 1
-    assert cores.tokenizer_threads(threads(0, 1)) == 1
-    assert cores.tokenizer_threads(threads(2, 1)) == 2
+    assert cores.tokenizer_threads(threads(0, "physical"), "cpu") == 1
+    assert cores.tokenizer_threads(threads(0, 1), "cpu") == 1
+    assert cores.tokenizer_threads(threads(2, 1), "cpu") == 2
+    monkeypatch.setattr(cores, "physical_cores", lambda: 4)
+    assert cores.tokenizer_threads(threads(0, 2), "cpu") == 2
+    assert cores.tokenizer_threads(threads(0, "physical"), "cuda") == 3
 
 
 def threads(of_tokenizer: int, of_rows: int | str = 1) -> Params:

@@ -181,7 +181,8 @@ def without_gpu(params: dict[str, Any]) -> None:
 
 def no_cuda(params: dict[str, Any]) -> None:
     """Remove what is said for the GPU."""
-    for section in (params["batch_sizes"], params["serving"]["p99_ms"], params["serving"]["max_batch"]):
+    by_device = (params["serving"][name] for name in ("p99_ms", "max_batch", "in_flight"))
+    for section in (params["batch_sizes"], *by_device):
         section.pop("cuda")
 
 
@@ -219,11 +220,11 @@ def test_the_defaults_are_those_of_the_projects_own_file() -> None:
 
 def test_batches_under_load_follow_the_batch_sizes_that_there_are(tmp_path: Path) -> None:
     params = loaded(tmp_path, ONE_KNOB["fewer batch sizes"])
-    assert (params.max_batch("cuda"), params.max_batch("cpu")) == (16, 4)
+    assert (params.max_batch("cuda"), params.max_batch("cpu")) == (16, 8)
     assert params.remarks == ("serving.max_batch.cuda: 16 in place of 256, the largest of batch_sizes there",)
-    params = loaded(tmp_path, lambda p: p["batch_sizes"].update(cpu=[16, 8]))
-    assert params.max_batch("cpu") == 8
-    assert params.remarks == ("serving.max_batch.cpu: 8 in place of 4, the smallest of batch_sizes there",)
+    params = loaded(tmp_path, lambda p: p["batch_sizes"].update(cpu=[32, 16]))
+    assert params.max_batch("cpu") == 16
+    assert params.remarks == ("serving.max_batch.cpu: 16 in place of 8, the smallest of batch_sizes there",)
 
 
 def test_defaults_that_are_not_there_are_left_out_with_a_remark(tmp_path: Path) -> None:

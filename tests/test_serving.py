@@ -458,11 +458,14 @@ def test_sessions_side_by_side_share_the_requests() -> None:
 
 
 class Overlapping(Answering):
-    """Begins a batch when it is submitted, as a GPU does; `mixes_up`: answers one with what the other began."""
+    """Begins a batch when it is submitted, as a GPU does; `mixes_up`: answers one with what another began.
 
-    def __init__(self, mixes_up: bool = False) -> None:
-        super().__init__(0.002)
-        self.mixes_up = mixes_up
+    The first answer waits until `awaited` batches are begun.
+    """
+
+    def __init__(self, awaited: int, mixes_up: bool = False) -> None:
+        super().__init__(0.001)
+        self.awaited, self.mixes_up = awaited, mixes_up
         self.begun: list[AnyBatch] = []
         self.most_begun = 0
 
@@ -472,15 +475,17 @@ class Overlapping(Answering):
         return SimpleNamespace(result=lambda: self.finish(batch))
 
     def finish(self, batch: AnyBatch) -> Logits:
-        other = next((each for each in self.begun if each is not batch and len(each) == len(batch)), batch)
-        logits = self.run(other if self.mixes_up else batch)
+        ends = time.monotonic() + 60
+        while self.most_begun < self.awaited and time.monotonic() < ends:
+            time.sleep(0.001)
+        logits = self.run(self.begun[-1] if self.mixes_up else batch)
         self.begun.remove(batch)
         return logits
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3])
 def test_so_many_batches_are_in_flight_and_no_more(in_flight: int) -> None:
-    session = Overlapping()
+    session = Overlapping(in_flight)
     _, served = serve_load(load_of(200, scenario="Offline"), session, in_flight=in_flight)
     assert session.most_begun == in_flight
     assert check(served, REFERENCE, "single_label").max_abs_diff == 0
@@ -488,7 +493,7 @@ def test_so_many_batches_are_in_flight_and_no_more(in_flight: int) -> None:
 
 
 def test_two_batches_in_flight_whose_answers_are_swapped_are_found() -> None:
-    session = Overlapping(mixes_up=True)
+    session = Overlapping(2, mixes_up=True)
     _, served = serve_load(load_of(200, scenario="Offline"), session, in_flight=2)
     assert unanswered(200, served) == ""
     assert "differs from the same batch run again" in replay(session, furthest(served, REFERENCE), REFERENCE).fault

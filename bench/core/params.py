@@ -199,7 +199,7 @@ class Serving(Section):
     max_batch: dict[Device, BatchSize]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
     instances: Annotated[int, Field(ge=1, le=64)]
-    in_flight: Annotated[int, Field(ge=1, le=8)]
+    in_flight: dict[Device, Annotated[int, Field(ge=1, le=8)]]
     minutes: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
     seconds: PositiveSeconds
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -344,6 +344,7 @@ class Params(Section):
         by_device: dict[str, dict[Device, Any]] = {
             "serving.p99_ms": self.serving.p99_ms,
             "serving.max_batch": self.serving.max_batch,
+            "serving.in_flight": self.serving.in_flight,
         }
         if isinstance(self.batch_sizes, dict):
             by_device |= {"batch_sizes": self.batch_sizes}

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from bench.core.errors import ParameterError
-from bench.core.params import Params
+from bench.core.params import Device, Params
 
 TOPOLOGY = Path("/sys/devices/system/cpu")
 GROUPS = Path("/sys/fs/cgroup")
@@ -76,18 +76,21 @@ def thread_count(setting: int | str) -> int:
     return int(setting)
 
 
-def tokenizer_threads(params: Params) -> int:
-    """Return how many threads make tokens of text: as many as `serving.tokenizer_threads` says, or the rows leave.
+def tokenizer_threads(params: Params, device: Device) -> int:
+    """Return how many threads make tokens of text: as many as `serving.tokenizer_threads` says, or a row leaves.
+
+    A row of a GPU takes one core.
 
     ParameterError if it is more than can run at once.
     """
     threads, most = params.serving.tokenizer_threads, most_threads()
     if threads > most:
         raise ParameterError(
-            f"params.yaml: serving.tokenizer_threads: got {threads}, allowed: 0 (the cores that timing.cpu_threads "
-            f"leaves, at least one), or at most {most}, which is what this process may use of the CPUs"
+            f"params.yaml: serving.tokenizer_threads: got {threads}, allowed: 0 (the cores that the row leaves, at "
+            f"least one), or at most {most}, which is what this process may use of the CPUs"
         )
-    return threads or max(1, physical_cores() - thread_count(params.timing.cpu_threads))
+    taken = thread_count(params.timing.cpu_threads) if device == "cpu" else 1
+    return threads or max(1, physical_cores() - taken)
 
 
 def cpu_quota() -> float | None:

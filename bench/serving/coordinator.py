@@ -104,7 +104,7 @@ def without_load(device: Device, params: Params, status: ServingStatus, reason: 
         max_batch=params.max_batch(device),
         max_delay_ms=serving.max_delay_ms,
         instances=serving.instances,
-        in_flight=serving.in_flight,
+        in_flight=serving.in_flight[device],
         input=serving.input,
-        tokenizer_threads=tokenizer_threads(params) if serving.input == "text" else None,
+        tokenizer_threads=tokenizer_threads(params, device) if serving.input == "text" else None,
     )

@@ -55,7 +55,7 @@ def best_row(device: Device, params: Params) -> Best:
         "requests_per_s": held.get(best),
         "report": file_sha256(SERVED / f"{best}.json") if best else "",
         "input": params.serving.input,
-        "tokenizer_threads": tokenizer_threads(params),
+        "tokenizer_threads": tokenizer_threads(params, device),
         "versions": {"tokenizers": read_environment()["versions"].get("tokenizers")},
         "code": code_of("text_barrier"),
     }

@@ -58,8 +58,8 @@ class ServedRows(Resident[ServedVariant]):
         if row.name == NOOP:
             serving = serving.model_copy(update={"instances": 1, "input": "tokens"})
         if serving.input == "text":
-            threads = tokenizer_threads(self.params)
-        more = {"process": process, "in_flight": serving.in_flight, "tokenizer_threads": threads}
+            threads = tokenizer_threads(self.params, device)
+        more = {"process": process, "in_flight": serving.in_flight[device], "tokenizer_threads": threads}
         return ServeJob(
             **{**vars(job), "task": self.task, **more},
             serving=serving,
