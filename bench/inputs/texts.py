@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from typing_extensions import TypedDict
 
 from bench.core.errors import ModelError
 from bench.core.files import damaged, read_json, shortened, write_json, write_text
-from bench.core.model_inputs import IntArray
+from bench.core.model_inputs import IntArray, PackedBatch
 from bench.core.schemas import Labelled
 from bench.core.staleness import reason_not_made, write_not_made
 from bench.inputs.encoded import Encoded
@@ -20,7 +21,7 @@ CHUNK = 1000
 RENEW = "`dvc repro -f prepare_inputs` renews it"
 Text = str | list[str]
 """A sentence, or both of a pair."""
-Tokens = tuple[IntArray, ...]
+Tokens = tuple[list[int], ...]
 """Of one sentence without padding: ids, and token types where the model is given them."""
 
 
@@ -43,18 +44,29 @@ class TextEncoder:
         texts = (self.texts[index] for index in sentences)
         found = self.rust.encode_batch_fast([text if isinstance(text, str) else tuple(text) for text in texts])
         if self.like.token_type_ids is None:
-            return [(np.array(each.ids, dtype=np.int64),) for each in found]
-        return [(np.array(each.ids, dtype=np.int64), np.array(each.type_ids, dtype=np.int64)) for each in found]
+            return [(each.ids,) for each in found]
+        return [(each.ids, each.type_ids) for each in found]
 
     def laid_out(self, tokens: Sequence[Tokens]) -> Encoded:
         """Return sentences padded to the sequence length, as transformers pads them."""
         places, is_left, paddings = self._padding
-        lengths = np.array([len(own[0]) for own in tokens])[:, None]
+        packed = self.packed(tokens)
+        lengths = packed.lengths[:, None]
         is_token = places >= places.size - lengths if is_left else places < lengths
         arrays = [np.full(is_token.shape, padding) for padding in paddings]
-        for array, values in zip(arrays, zip(*tokens, strict=True), strict=True):
-            array[is_token] = np.concatenate(values)
+        arrays[0][is_token] = packed.ids
+        if packed.types is not None:
+            arrays[1][is_token] = packed.types
         return Encoded(arrays[0], is_token.astype(np.int64), np.full(len(tokens), -1), *arrays[1:])
+
+    def packed(self, tokens: Sequence[Tokens]) -> PackedBatch:
+        """Return sentences laid end to end."""
+        lengths = np.array([len(own[0]) for own in tokens])
+        ids, *types = (
+            np.fromiter(chain.from_iterable(values), np.int64, int(lengths.sum()))
+            for values in zip(*tokens, strict=True)
+        )
+        return PackedBatch(ids, lengths, *types)
 
     @cached_property
     def _padding(self) -> tuple[IntArray, bool, list[np.int64]]:

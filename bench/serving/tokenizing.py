@@ -97,10 +97,13 @@ class TextRequests(Requests):
 
     def of(self, taken: Sequence[Any]) -> IndexedBatch:
         """Return a batch of the sentences whose tokens these requests bring, filled up as `batch` does."""
-        encoded = self._encoder.laid_out([request.tokens for request in taken])
-        places = self.filled(np.arange(len(taken)))
         indices = np.array([request.index for request in taken], dtype=np.int64)
-        return IndexedBatch(indices, pad(encoded, places, self._padding, self._multiple_of))
+        places = self.filled(np.arange(len(taken)))
+        tokens = [taken[place].tokens for place in places]
+        if self._padding == "none":
+            return IndexedBatch(indices, self._encoder.packed(tokens))
+        laid_out = self._encoder.laid_out(tokens)
+        return IndexedBatch(indices, pad(laid_out, np.arange(len(tokens)), self._padding, self._multiple_of))
 
 
 def times(encoder: TextEncoder, sizes: Sequence[int], threads: int) -> list[TokenizingTime]:
