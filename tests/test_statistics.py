@@ -176,7 +176,7 @@ def test_no_interval_leaves_out_what_belongs_to_a_process() -> None:
 
 
 def test_processes_with_too_few_passes_together_say_nothing() -> None:
-    panel = Panel([{0: dict.fromkeys(range(8), 1.0), 1: dict.fromkeys(range(5, 8), 2.0)}, offset(0.0)])
+    panel = Panel([{0: dict.fromkeys(range(8), 1.0), 1: dict.fromkeys(range(6, 8), 2.0)}, offset(0.0)])
     pool_processes([panel], [None])
     assert panel.process_variance == 0
 
