@@ -138,8 +138,7 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     if not found and crossed is None:
         return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
     by_curve = crossed or Crossing(math.nan)
-    seconds = _seconds(report)
-    rate = 1 / panel_of([seconds]).levels()[0].value if seconds else by_curve.rate
+    rate = sustained_per_s(_by_process(report), report.budget_ms) or math.nan
     cliffs = sum(each.is_cliff for each in found)
     _, offline = report.ends()
     doubled = crossing(curve, 2 * report.budget_ms)
@@ -162,6 +161,10 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
         "offline_per_s": offline.per_s,
         "cost_per_million_requests": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
     }
+
+
+def _by_process(report: Served) -> dict[int, list[RatePoint]]:
+    return {process.process: process.points for process in report.processes}
 
 
 def _trials(report: Served) -> list[RatePoint]:
@@ -266,9 +269,7 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
     A tokenizer needs as many cores as the row sustains requests from tokens over what one thread makes tokens of.
     """
     row: Row = {
-        "text_per_s": sustained_per_s({each.process: each.points for each in report.processes}, report.budget_ms)
-        if report.status == "measured"
-        else None,
+        "text_per_s": sustained_per_s(_by_process(report), report.budget_ms) if report.status == "measured" else None,
         "text_is_least": all(trial.keeps for trial in _trials(report)),
         "text_reason": report.reason or None,
         "tokenizer_threads": report.tokenizer_threads,
@@ -311,7 +312,7 @@ def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float)
 
 def _seconds(report: Served) -> dict[int, dict[int, float]]:
     """Return the seconds a request by process and pass."""
-    return seconds_a_request({each.process: each.points for each in report.processes}, report.budget_ms)
+    return seconds_a_request(_by_process(report), report.budget_ms)
 
 
 def compare_served(first: Any, second: Any) -> Comparison:
