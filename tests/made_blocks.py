@@ -87,7 +87,7 @@ def in_passes(run: RecordedRun, jumping: tuple[str, int]) -> RecordedRun:
         ms[0, 7] *= 17 if jumps else 1
         return {process: dict(enumerate(map(float, own))) for process, own in enumerate(ms)}
 
-    table = run.table.drop(columns="rounds")
+    table = run.table.drop(columns="rounds", errors="ignore")
     measured = table[table["status"] == "measured"]
     best = measured.groupby(["device", "batch_size"])["p50_ms"].transform("min")
     may_be_best = set(measured[measured["p50_ms"] < 1.3 * best]["variant"]) | set(run.params["baselines"].values())

@@ -46,7 +46,7 @@ def made_up(rows: int, decades: int, sizes: tuple[int, ...] = SIZES) -> Measured
     names = list(dict.fromkeys(table["variant"]))
     curves = {name: curve(10 ** (1 + decades * place / rows)) for place, name in enumerate(names[: max(5, rows // 3)])}
     [panel] = shown_of(Tables(table, NOTHING, {}), context()).findings.panels
-    rates = {name: own[0][2].rate for name, own in curves.items()}
+    rates = {name: own[2].rate for name, own in curves.items()}
     panel = panel.model_copy(update={"served": sustained(rates)})
     runs = {name: single_runs(own) for name, own in table.groupby("variant")}
     counts = pd.DataFrame({"tokens": [3, 7, 30], "sentences": [20, 4, 1]})
@@ -81,10 +81,9 @@ def cells(rows: int, decades: int, sizes: tuple[int, ...]) -> Iterator[dict[str,
             yield row(name, size, processes, **group, **more, **ends, **rates, **right)
 
 
-def curve(per_s: float) -> list[list[Point]]:
+def curve(per_s: float) -> list[Point]:
     steep = zip((0.3, 0.6, 0.9, 1.1), (1, 2, 4, 30), strict=True)
-    points = [(per_s * share, p99) for share, p99 in steep]
-    return [[Point(rate * process, 1.0, 2.0, p99) for rate, p99 in points] for process in (1.0, 1.05)]
+    return [Point(per_s * share, 1.0, 2.0, p99) for share, p99 in steep]
 
 
 def single_runs(own: pd.DataFrame) -> pd.DataFrame:
@@ -246,14 +245,14 @@ def test_the_bars_of_the_slo_never_hide_one_another() -> None:
 def test_a_row_that_misses_the_slo_has_a_curve_and_no_bar() -> None:
     rows = made_up(5, 1)
     name = next(iter(rows.curves))
-    rates = {other: own[0][2].rate for other, own in rows.curves.items() if other != name}
+    rates = {other: own[2].rate for other, own in rows.curves.items() if other != name}
     chart = served(replace(rows, panel=rows.panel.model_copy(update={"served": sustained(rates)})))
     assert chart is not None
     curves, bars = chart.panels[0]["layer"]
     assert name in {each.get("variant") for each in records_in(curves)}
     assert name in bars["encoding"]["y"]["scale"]["domain"]
     assert name not in {each["variant"] for each in records_in(bars)}
-    overloaded = {name: [[Point(100.0, 1.0, 2.0, 3.0, is_overloaded=True)]]}
+    overloaded = {name: [Point(100.0, 1.0, 2.0, 3.0, is_overloaded=True)]}
     assert served(replace(rows, curves=overloaded)) is None
 
 

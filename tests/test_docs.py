@@ -23,7 +23,7 @@ def test_every_block_of_figures_is_what_the_kept_runs_say() -> None:
 
 
 def test_a_kept_runs_readme_has_every_row_of_it() -> None:
-    table = read(RUNS / "cpu-2/README.md")
+    table = read(RUNS / "cpu-2-passes/README.md")
     for variant in ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8"):
         for size in (1, 4, 8, 16):
             assert f"| {size} | `{variant}` |" in table
@@ -42,7 +42,7 @@ def test_filling_a_block_changes_nothing_outside_its_marks(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "text", ["<!-- other cpu-2 -->\n<!-- end -->", "<!-- cpu_rows cpu-2 -->\nno end", "<!-- end -->"]
+    "text", ["<!-- other cpu-2-passes -->\n<!-- end -->", "<!-- padding cpu-2-passes -->\nno end", "<!-- end -->"]
 )
 def test_marks_that_are_no_block_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="wanted "):

@@ -26,7 +26,7 @@ from bench.runs.recorded_runs import RecordedRun
 
 SCHEMA = ROOT / "docs/findings.schema.json"
 GOLDEN = ROOT / "tests/golden"
-GPU, CPU = "h100-minilm-tensorrt", "cpu-2"
+GPU, CPU = "h100-minilm-tensorrt", "cpu-2-passes"
 """Kept runs: one with TensorRT, accuracies and energy; one with every way to pad on the CPU."""
 JUMPING = {GPU: ("ort_tensorrt_fp16_longest", 16), CPU: ("torch_compile_cpu_fp32_longest", 4)}
 """Of each the cell that jumps as it is shown here."""

@@ -28,19 +28,19 @@ from bench.core.reports import Report, Served, ServedText
 from bench.runs.hardware import render_hardware, write_hardware_plot
 from bench.runs.record import check_made_with, machine_of, record
 from bench.runs.recorded_runs import (
+    IN_ROUNDS,
     MANIFEST,
     PARTS,
-    TIMED_IN_ROUNDS,
     RecordedRun,
     comparable,
     is_in_rounds,
     manifest_id,
     unpack_samples,
 )
-from bench.statistics.rate_curve import crossing
+from bench.statistics.rate_curve import crossing, curve_of
 from bench.summary.build import build_summary
 from bench.summary.costs import Recorded
-from bench.summary.serving import build_serving, curves_of, read_serving
+from bench.summary.serving import build_serving, read_serving
 from bench.summary.table_file import read_summary, write_table
 from bench.timing.results import MIN_RUNS_FOR_P95, Block, figures_of
 
@@ -93,12 +93,11 @@ def in_rounds(run: RecordedRun) -> RecordedRun:
 def test_runs_in_rounds_stand_marked_and_take_no_part_in_verdicts() -> None:
     runs = [in_rounds(machine("old", *FAST_ORT)), machine("new", *FAST_TORCH)]
     rendered = render_hardware(runs)
-    assert "- Timed in rounds, by an earlier version: `old`; " in rendered
-    assert "| batch | `old` (in rounds) | `new` |" in rendered
-    assert "| 1 | `ort_cuda_fp16` 0.301 ms, 3322/s | `torch_cuda_fp16` 4.100 ms, 244/s |" in rendered
-    assert "| 1 | ort_cuda_fp16 | 0.301 | 9.100 |" in rendered
+    assert f"- `old` is not compared: {IN_ROUNDS}." in rendered
+    assert "| batch | `new` |" in rendered
     assert "No row is the fastest everywhere" not in rendered
     assert "one row is the fastest on all" not in rendered
+    assert f"- `old` is not compared: {IN_ROUNDS}." in render_hardware(runs[:1])
     three = render_hardware([*runs, machine("newer", *FAST_ORT)])
     assert "- Batch 1: `torch_cuda_fp16` on `new`, `ort_cuda_fp16` on `newer`." in three
 
@@ -284,18 +283,6 @@ def test_every_latency_of_the_recorded_runs_is_of_their_single_runs(name: str) -
     check_figures(ROOT / "runs" / name)
 
 
-def test_the_page_of_a_run_in_rounds_stays_and_says_first_that_it_is(tmp_path: Path) -> None:
-    name = next(name for name in RECORDED if is_in_rounds(read_summary(ROOT / "runs" / name / "summary.csv")))
-    folder = tmp_path / name
-    shutil.copytree(ROOT / "runs" / name, folder)
-    page = (folder / "README.md").read_text(encoding="utf-8")
-    assert page.split("\n\n")[1] == TIMED_IN_ROUNDS
-    assert RecordedRun.read(folder).readme() == page
-    unmarked = page.replace(f"{TIMED_IN_ROUNDS}\n\n", "")
-    (folder / "README.md").write_text(unmarked, encoding="utf-8")
-    assert RecordedRun.read(folder).readme() == page
-
-
 @pytest.mark.parametrize("name", SERVED_IN)
 def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: str, tmp_path: Path) -> None:
     folder = ROOT / "runs" / name
@@ -303,9 +290,8 @@ def test_every_rate_of_the_recorded_runs_is_of_what_was_sent_and_answered(name: 
     served = {key: Served.model_validate(each["served"]) for key, each in content.items() if "served" in each}
     table = read_serving(folder / "serving.csv")
     if "process_per_s" in table:  # served in rounds: the figures are those of the processes' curves
-        curves = curves_of(served)
         for row in table[table["status"] == "measured"].itertuples():
-            found = [crossing(points, row.budget_ms) for points in curves[row.variant]]
+            found = [crossing(curve_of(each.points), row.budget_ms) for each in served[row.variant].processes]
             rates = [each.rate for each in found if each]
             assert rates == pytest.approx([float(each) for each in row.process_per_s.split()], rel=1e-5)
             assert row.requests_per_s == pytest.approx(geometric_mean(rates))

@@ -23,9 +23,9 @@ from bench.core.files import replacing_file, write_text
 from bench.report.charts.write import caption, make_charts
 from bench.report.columns import accuracy, accuracy_loss
 from bench.report.document import table_lines, to_markdown
-from bench.report.texts import served_blocks, summary_blocks
+from bench.report.texts import served_blocks
 from bench.report.words import milliseconds
-from bench.runs.recorded_runs import RecordedRun, read_runs
+from bench.runs.recorded_runs import RecordedRun, is_in_rounds, read_runs
 from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,8 +40,8 @@ def main() -> int:
     given = parser.parse_args()
     stale = {path: text for path, text in filled() if text != read(path)}
     if not given.check:
-        draw(DOCS / "latency_by_batch.png", "h100-lengths", "latency_by_batch")
-        draw(DOCS / "p99_by_load.png", "h100-served", "served")
+        draw(DOCS / "latency_by_batch.png", "h100-minilm-tensorrt", "latency_by_batch")
+        draw(DOCS / "p99_by_load.png", "h100-minilm-tensorrt", "served")
     for path, text in stale.items():
         if not given.check:
             write_text(path, text)
@@ -58,7 +58,8 @@ def filled() -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be."""
     for page in (README, *sorted(DOCS.glob("*.md"))):
         yield page, with_blocks(read(page))
-    yield from ((RUNS / run.name / "README.md", run.readme()) for run in read_runs(RUNS))
+    current = (run for run in read_runs(RUNS) if not is_in_rounds(run.table))
+    yield from ((RUNS / run.name / "README.md", run.readme()) for run in current)
 
 
 def with_blocks(text: str) -> str:
@@ -73,23 +74,12 @@ BLOCK = re.compile(r"(<!-- (\w+)(?: ([\w.-]+))? -->)\n.*?<!-- end -->", re.DOTAL
 
 
 def drawn_anew(block: re.Match[str]) -> str:
-    """Return a block with other content; ValueError for a kind that there is none of.
-
-    Verdicts of a run that was timed in rounds stay as they are.
-    """
+    """Return a block with other content; ValueError for a kind that there is none of."""
     kind, name = block[2], block[3]
     if kind not in BLOCKS:
         raise ValueError(f"wanted a block of {', '.join(BLOCKS)}, got {kind}")
-    run = RecordedRun.read(RUNS / name) if name else None
-    if kind == "summary" and run and run.is_in_rounds:
-        return block[0]
-    lines = BLOCKS[kind](run)
+    lines = BLOCKS[kind](RecordedRun.read(RUNS / name) if name else None)
     return "\n".join([block[1], *lines, "<!-- end -->"])
-
-
-def summary(run: RecordedRun) -> list[str]:
-    """Return a run's machine and the short answers of its panels."""
-    return [to_markdown(summary_blocks(run.shown()), lower=1).strip()]
 
 
 def measured_rows(run: RecordedRun) -> pd.DataFrame:
@@ -146,7 +136,7 @@ def simulated(_run: None) -> list[str]:
 
 
 BLOCKS: dict[str, Callable[[Any], list[str]]] = {
-    make.__name__: make for make in (summary, served, accuracy_of_fixed, padding, simulated)
+    make.__name__: make for make in (served, accuracy_of_fixed, padding, simulated)
 }
 """What makes the content of each kind of block: of a kept run, or of what validation/ recorded."""
 

@@ -20,14 +20,15 @@ def table_lines(names: Collection[str], left: Collection[str], rows: Iterable[It
         yield f"| {' | '.join(cells)} |"
 
 
-def to_markdown(blocks: Iterable[str], lower: int = 0) -> str:
-    """Return blocks as one text, headings lower by so many levels; nothing of an empty list."""
-    return "\n".join(f"{'#' * lower * block.startswith('#')}{block}\n" for block in blocks if block)
+def to_markdown(blocks: Iterable[str]) -> str:
+    """Return blocks as one text; nothing of an empty list."""
+    return "\n".join(f"{block}\n" for block in blocks if block)
 
 
-def to_html(blocks: Iterable[str], lower: int = 0) -> str:
-    """Return blocks as HTML, headings lower by so many levels; anything but blocks and backticks is plain text."""
+def to_html(blocks: Iterable[str]) -> str:
+    """Return blocks as HTML, headings lower by one level; anything but blocks and backticks is plain text."""
     from markdown_it import MarkdownIt
 
-    html = MarkdownIt("zero").enable(["heading", "list", "table", "backticks"]).render(to_markdown(blocks, lower))
+    lower = to_markdown(f"#{block}" if block.startswith("#") else block for block in blocks)
+    html = MarkdownIt("zero").enable(["heading", "list", "table", "backticks"]).render(lower)
     return str(html).replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")

@@ -55,15 +55,6 @@ def table_blocks(shown: Shown) -> Iterator[str]:
     yield _legend(shown)
 
 
-def summary_blocks(shown: Shown) -> Iterator[str]:
-    """Yield the machine, rows under load, and for each device what is fastest and what fits which budget."""
-    yield from _head(shown)
-    for panel in shown.findings.panels:
-        if panel.fastest:
-            yield f"{PANELS[panel.device]}:"
-            yield from _answers(shown, panel)
-
-
 def _head(shown: Shown) -> Iterator[str]:
     context = shown.context
     yield f"Model: {context.model()}."

@@ -17,7 +17,7 @@ from bench.report.charts.vega import Chart, Spec
 from bench.report.document import table_lines
 from bench.report.texts import PANELS
 from bench.report.words import MISSING, milliseconds, nearest, per_second, with_interval
-from bench.runs.recorded_runs import RecordedRun, comparable, is_in_rounds
+from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.statistics.intervals import t_quantile
 from bench.summary.comparisons import fastest_and_ties
 
@@ -33,24 +33,16 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     compared, others = comparable(runs)
     lines += [*table_lines(MACHINE, MACHINE, map(_machine, runs)), ""]
     remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
-    rounds = ", ".join(f"`{run.name}`" for run in compared if run.is_in_rounds)
-    if rounds:
-        says = "their figures are those of their time, and no verdict is drawn from them"
-        remarks.append(f"- Timed in rounds, by an earlier version: {rounds}; {says}.")
     sentences = {run.provenance["sentences"] for run in compared if run.lengths}
     if len(sentences) > 1:
         remarks.append("- Their sentences differ, and with them the lengths: compare rows of fixed padding alone.")
     lines += [*remarks, ""] if remarks else []
     for device, title in PANELS.items():
-        measured = {_title(run): rows for run in compared if len(rows := run.measured(device))}
+        measured = {f"`{run.name}`": rows for run in compared if len(rows := run.measured(device))}
         if measured:
             lines += [f"## {title}", "", *_served(compared, device), *_winners(measured), "", *_same_rows(measured), ""]
             lines += between_nodes(compared, device)
     return "\n".join(lines)
-
-
-def _title(run: RecordedRun) -> str:
-    return f"`{run.name}`{' (in rounds)' if run.is_in_rounds else ''}"
 
 
 def _machine(run: RecordedRun) -> list[str]:
@@ -87,28 +79,20 @@ def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Yield the fastest row of each run at each batch size, then where no row is the fastest everywhere."""
     columns = list(measured)
     best = {
-        size: [_best(rows[rows["batch_size"] == size]) for rows in measured.values()] for size in _batch_sizes(measured)
+        size: [fastest_and_ties(rows[rows["batch_size"] == size].itertuples()) for rows in measured.values()]
+        for size in _batch_sizes(measured)
     }
     lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())
     yield from table_lines(["batch", *columns], columns, lines)
     yield ""
-    judged = [place for place, rows in enumerate(measured.values()) if not is_in_rounds(rows)]
-    if len(judged) < 2:
+    if len(measured) < 2:
         return
-    columns = [columns[place] for place in judged]
-    best = {size: own for size, found in best.items() if any(own := [found[place] for place in judged])}
     names = {size: [{row.variant for row in rows} for rows in found if rows] for size, found in best.items()}
     changes = [_change(size, columns, found) for size, found in best.items() if not set.intersection(*names[size])]
     if changes:
         yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
     else:
         yield "At every batch size one row is the fastest on all of them, or not significantly slower than it."
-
-
-def _best(rows: pd.DataFrame) -> list[Any]:
-    """Return the row with the lowest p50, then its ties, which those that were timed in rounds have none of."""
-    found = fastest_and_ties(rows.itertuples())
-    return found[:1] if is_in_rounds(rows) else found
 
 
 def _change(size: int, columns: list[str], found: list[list[Any]]) -> str:
@@ -156,7 +140,7 @@ def repeated(runs: list[RecordedRun]) -> list[list[RecordedRun]]:
     """Return the groups of runs of different machines with equal hardware, system, versions and parameters."""
     groups: dict[str, dict[str, RecordedRun]] = {}
     for run in runs:
-        key = {name: run.environment[name] for name in OF_A_KIND} | {"params": run.params, "rounds": run.is_in_rounds}
+        key = {name: run.environment[name] for name in OF_A_KIND} | {"params": run.params}
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), {}).setdefault(run.machine, run)
     return [list(group.values()) for group in groups.values() if len(group) >= MIN_MACHINES]
 

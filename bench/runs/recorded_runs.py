@@ -33,11 +33,8 @@ from bench.summary.table_file import read_summary
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
 PARTS = (MEASURED_WITH, PACKED, SERVING_CSV.name, SUMMARY_CSV.name)
 """What a kept run is made of; README.md is drawn from them."""
-TIMED_IN_ROUNDS = (
-    "Timed in rounds, by an earlier version: its figures and verdicts are those of its time, and are compared with no "
-    "newer run's."
-)
-"""What the README.md of such a run says first."""
+IN_ROUNDS = "timed in rounds, by an earlier version: its figures are those of its time"
+"""Why such a run is compared with no newer one; its README.md stays as it is."""
 LOCK = Path("dvc.lock")
 MADE_OF = ("artifacts/model", "artifacts/sentences", "artifacts/inputs", "artifacts/onnx", "artifacts/engines")
 MEND = "restore it with git, or record the run again with --replace"
@@ -89,8 +86,6 @@ class RecordedRun:
     serving: pd.DataFrame
     curves: Curves = field(default_factory=dict)
     """The rates that were tried of each row under load."""
-    kept_page: str = ""
-    """The README.md of a run that was timed in rounds, which cannot be drawn anew."""
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
@@ -100,15 +95,13 @@ class RecordedRun:
         samples = unpack_samples(folder)
         served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
         environment, provenance, params, export = (found[name] for name in ("environment", "model", "params", "export"))
-        table, page = read_summary(folder / SUMMARY_CSV.name, MEND), ""
-        if is_in_rounds(table):
-            page = (folder / README).read_text(encoding="utf-8") if (folder / README).is_file() else ""
-        else:
+        table = read_summary(folder / SUMMARY_CSV.name, MEND)
+        if not is_in_rounds(table):
             reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}
             table = with_levels(table, reports, params["baselines"])
         serving = with_rates(read_serving(folder / SERVING_CSV.name, MEND), served, params["report"]["margin"])
         lengths, curves = found["lengths"] or {}, curves_of(served)
-        return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves, page)
+        return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves)
 
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
@@ -116,17 +109,8 @@ class RecordedRun:
         return Context(self.environment, self.provenance, self.export, settings, self.lengths, read_pins())
 
     def readme(self) -> str:
-        """Return the run's README.md: its tables; of a run that was timed in rounds the page that was kept, marked."""
-        if not self.is_in_rounds:
-            return to_markdown(table_blocks(self.shown()))
-        title, _, rest = self.kept_page.partition("\n\n")
-        mark = "" if TIMED_IN_ROUNDS in rest else f"{TIMED_IN_ROUNDS}\n\n"
-        return f"{title}\n\n{mark}{rest}"
-
-    @property
-    def is_in_rounds(self) -> bool:
-        """Whether it was timed in rounds of processes, by an earlier version."""
-        return is_in_rounds(self.table)
+        """Return the run's README.md: its tables."""
+        return to_markdown(table_blocks(self.shown()))
 
     def shown(self) -> Shown:
         """Return the run as reports read it; its findings are computed anew."""
@@ -243,11 +227,13 @@ def read_runs(folder: Path = RUNS) -> list[RecordedRun]:
 
 def comparable(runs: list[RecordedRun]) -> tuple[list[RecordedRun], dict[str, str]]:
     """Split runs into those of the most frequent workload and, by name, why each of the others cannot be compared."""
-    if not runs:
-        return [], {}
-    common = Counter(run.workload() for run in runs).most_common(1)[0][0]
-    others = {run.name: _difference(run, common) for run in runs if run.workload() != common}
-    return [run for run in runs if run.workload() == common], others
+    others = {run.name: IN_ROUNDS for run in runs if is_in_rounds(run.table)}
+    left = [run for run in runs if run.name not in others]
+    if not left:
+        return [], others
+    common = Counter(run.workload() for run in left).most_common(1)[0][0]
+    others |= {run.name: _difference(run, common) for run in left if run.workload() != common}
+    return [run for run in left if run.name not in others], others
 
 
 def _difference(run: RecordedRun, common: tuple[str, int]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from statistics import fmean, geometric_mean, median
+from statistics import fmean, median
 from types import MappingProxyType
 from typing import Any
 
@@ -62,8 +62,8 @@ COLUMNS = (
     *("tokenizing_share", "tokenizing_share_of_largest"),
 )
 IN_ROUNDS = "served in rounds, by an earlier version"
-Curves = Mapping[str, Sequence[Sequence[Point]]]
-"""The curve of each served row, one of each process where it was served in rounds."""
+Curves = Mapping[str, Sequence[Point]]
+"""The curve of each served row."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
 LEAST, MOST = 0.1, 5.0
@@ -347,13 +347,7 @@ def budgets_around(configured_ms: float) -> list[float]:
 
 def curves_of(reports: Mapping[str, Served]) -> Curves:
     """Return the curves of the rows that were served, from their reports under load."""
-    return {
-        key: [curve_of(_trials(report))]
-        if report.is_in_passes()
-        else [curve_of(each.points) for each in report.processes]
-        for key, report in reports.items()
-        if report.processes
-    }
+    return {key: curve_of(_trials(report)) for key, report in reports.items() if report.processes}
 
 
 def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
@@ -366,21 +360,20 @@ def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
         yield budget_ms, [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
 
 
-def _within(row: Any, curves: Sequence[Sequence[Point]], budget_ms: float) -> Any:
-    """Return a row with its figures within a budget; None where a curve of it sustains no rate.
+def _within(row: Any, curve: Sequence[Point], budget_ms: float) -> Any:
+    """Return a row with its figures within a budget; None where it sustains no rate.
 
     Its interval is as wide, as a share, as within the budget that it was tried for.
     """
     if budget_ms == row.budget_ms:
         return row if row.status == "measured" else None
-    found = [each for each in (crossing(points, budget_ms) for points in curves) if each]
-    if len(found) < len(curves):
+    found = crossing(curve, budget_ms)
+    if found is None:
         return None
-    rate = geometric_mean(each.rate for each in found)
     limits = {name: known(row, name) for name in ("requests_per_s_low", "requests_per_s_high")}
     return row._replace(
         status="measured",
-        requests_per_s=rate,
-        **{name: limit and limit * rate / row.requests_per_s for name, limit in limits.items()},
-        is_least=any(each.is_least for each in found),
+        requests_per_s=found.rate,
+        **{name: limit and limit * found.rate / row.requests_per_s for name, limit in limits.items()},
+        is_least=found.is_least,
     )

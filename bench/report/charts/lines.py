@@ -159,7 +159,7 @@ def _tokens(cells: Sequence[Record]) -> str:
 
 
 def served(measured: Measured) -> Chart | None:
-    """Return p99 by offered load, a line a process, and below it the rate that each row sustains within the SLO, with
+    """Return p99 by offered load, a line a row, and below it the rate that each row sustains within the SLO, with
     its interval; None where no rate was tried.
     """
     found = measured.panel.served
@@ -190,7 +190,7 @@ def served(measured: Measured) -> Chart | None:
 
 
 def _curves(points: Sequence[Record], x: Spec, y: Spec) -> Spec:
-    shown = {"detail": {"field": "process"}, "tooltip": vega.tooltip("process", "rate", "p50_ms", "p99_ms")}
+    shown = {"detail": {"field": "variant"}, "tooltip": vega.tooltip("variant", "rate", "p50_ms", "p99_ms")}
     look = {"point": {"size": 22, "clip": True}, "strokeWidth": 1.4, "clip": True}
     return vega.layer("line", {"x": x, "y": y, "color": vega.COLOUR, **shown}, data=points, **look)
 

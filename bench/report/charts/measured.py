@@ -30,7 +30,7 @@ class Measured:
     """One device's measured rows of results/summary.csv, with what else of them is drawn.
 
     `panel`: what they show.  `runs`: the single runs of each variant: process, batch, run, latency_ms.  `curves`: the
-    points of each served row's processes.  `counts`: how many sentences have how many tokens.
+    points of each served row.  `counts`: how many sentences have how many tokens.
     """
 
     panel: Panel
@@ -73,13 +73,11 @@ def speed_ups(found: Iterable[PrecisionSpeedup]) -> Iterator[Record]:
 
 
 def loads(curves: Curves) -> list[Record]:
-    """Return every rate that was tried without overload, with its latencies, process by process."""
+    """Return every rate that was tried without overload, with its latencies, row by row."""
     return [
-        {"variant": str(variant), "process": f"{variant} {place + 1}"}
-        | {name: written(getattr(point, name)) for name in ("rate", "p50_ms", "p99_ms")}
-        for variant, processes in curves.items()
-        for place, process in enumerate(processes)
-        for point in steady_points(process)[0]
+        {"variant": variant, **{name: written(getattr(point, name)) for name in ("rate", "p50_ms", "p99_ms")}}
+        for variant, curve in curves.items()
+        for point in steady_points(curve)[0]
     ]
 
 

@@ -40,7 +40,7 @@ def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: 
         head=[f"Model: {context.model()}", *context.hardware_lines()],
         panels=panels,
         quote=_quote(shown),
-        notes=to_html(notes_blocks(shown), lower=1),
+        notes=to_html(notes_blocks(shown)),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
         data=_json_for_html({panel["device"]: {name: panel[name] for name in READ_BY_SCRIPT} for panel in panels}),
         libraries=libraries(),
@@ -60,7 +60,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
         "from_text": plain(from_text(panel.served.from_text)) if panel.served and panel.served.from_text else "",
         "charts": {name: chart.live() for name, chart in charts.items()},
         "loads": [
-            [load["process"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
+            [load["variant"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
             for load in (loads(own) if answers else [])
         ],
         "table": _table(shown, panel),
