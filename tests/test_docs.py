@@ -36,9 +36,9 @@ def test_every_kept_run_is_in_the_index_of_runs() -> None:
 
 
 def test_filling_a_block_changes_nothing_outside_its_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BLOCKS, "table", lambda run: [rf"new \1 of {run}"])
-    text = "before\n<!-- table -->\nold\n<!-- end -->\nafter\n"
-    assert with_blocks(text) == "before\n<!-- table -->\nnew \\1 of None\n<!-- end -->\nafter\n"
+    monkeypatch.setitem(BLOCKS, "table", lambda run: [rf"new \1 of {run.name}"])
+    text = "before\n<!-- table cpu-2-passes -->\nold\n<!-- end -->\nafter\n"
+    assert with_blocks(text) == text.replace("old", r"new \1 of cpu-2-passes")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import combinations
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,8 +18,11 @@ from conftest import Project, shim
 
 from bench.core.params import Variant
 from bench.core.reports import BlockTimes, Process, Report, TimedCell, TimingSession, Work
+from bench.statistics.blocks import Panel, estimate, pool_processes
+from bench.statistics.decisions import AT_THE_END, Family, decide
+from bench.statistics.intervals import verdict
 from bench.summary.comparisons import compare, with_controls, with_levels
-from bench.timing.passes import LOOKS, MOST_OF_THE_TIME, Cell, Passes, Plan
+from bench.timing.passes import LOOKS, MOST_OF_THE_TIME, Cell, Passes, Plan, asked_pairs
 from bench.timing.repro import Request, parse
 
 NAMES = ("base", "a/a", "b", "c", "d")
@@ -160,6 +164,36 @@ def test_a_few_noisy_passes_tell_rows_that_differ_twice() -> None:
         bench = FakeBench({"b": 2.0, **dict.fromkeys("cdf", 0.5), "e": 0.25}, noise=0.08)
         bench.random = np.random.default_rng(seed)
         assert run(bench, plan(MANY, seconds=160.0)).contenders() == ["base", "e"]
+
+
+def verdicts(seed: int) -> Iterator[tuple[str, str]]:
+    """Yield the true and the found verdict of each pair of a table whose row `e` is 1.5 times as fast as all others.
+
+    A block's noise is 3%, and so is a process's effect.
+    """
+    random = np.random.default_rng(seed)
+    effects = {(row, process): math.exp(0.03 * random.standard_normal()) for row in MANY for process in range(3)}
+    bench = FakeBench({"e": 1 / 1.5}, noise=0.03, process_ms=lambda *of: effects[of], random=random)
+    asked = plan(MANY, seconds=14 * 14.0)
+    blocks = run(bench, asked).blocks
+    panels = [Panel([blocks[Cell(row, size)] for row in MANY]) for size in (1, 8)]
+    pool_processes(panels, [(0, 1), (0, 1)])
+    families = [Family(panel.levels(), asked_pairs(MANY, asked)) for panel in panels]
+    comparisons, _ = decide(families, asked.margin, AT_THE_END)
+    for own, family in zip(panels, families, strict=True):
+        margin = max(asked.margin, math.expm1(abs(float(np.median(own.differences(0, 1))))))
+        for first, second in combinations(range(len(MANY)), 2):
+            found = estimate(family.levels[second], family.levels[first])
+            true = {MANY[first]: "faster", MANY[second]: "slower"}.get("e", "equal")
+            yield true, verdict(found.interval(comparisons) if found else None, margin)
+
+
+def test_equal_rows_are_not_called_different_and_a_faster_one_is_found() -> None:
+    tables = [list(verdicts(seed)) for seed in range(20)]
+    false = [any(true != found for true, found in own if found in ("faster", "slower")) for own in tables]
+    assert sum(false) <= 1, "at most 5% of tables"
+    asked = [found == true for own in tables for true, found in own if true != "equal"]
+    assert sum(asked) >= 0.9 * len(asked)
 
 
 def test_the_quickest_rows_get_a_second_process_where_few_may_be_the_best() -> None:

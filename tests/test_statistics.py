@@ -20,7 +20,6 @@ from bench.statistics.intervals import Interval, t_quantile, verdict
 from bench.statistics.shrinkage import prior
 from bench.summary.serving import read_serving
 from validation.repeatability import held, held_under_load, is_good
-from validation.verdicts_on_equal_rows import WORLDS, simulate
 
 
 def blocks(*processes: Sequence[float]) -> Blocks:
@@ -30,22 +29,6 @@ def blocks(*processes: Sequence[float]) -> Blocks:
 
 def exponentials(logs: NDArray[np.float64]) -> list[float]:
     return [float(each) for each in np.exp(logs)]
-
-
-@pytest.mark.parametrize(
-    "name", ["processes 3%", "two states by block, processes 3%", "a row that jumps, processes 3%"]
-)
-def test_equal_rows_are_not_called_different(name: str) -> None:
-    found = simulate(WORLDS[name], tables=3, passes=14)
-    assert found["tables_of_equal_rows_with_a_false_verdict"] == 0
-    assert found["tables_with_faster_rows_with_a_false_verdict"] <= 1 / 3
-    assert found["p50_of_another_run_in_its_interval"] >= 0.9
-
-
-def test_faster_rows_are_found() -> None:
-    found = simulate(WORLDS["noise alone"], tables=1, passes=14)
-    assert (found["pairs_1.2_apart_found"], found["pairs_1.5_apart_found"]) == (1.0, 1.0)
-    assert found["half_of_the_interval_of_the_aa_row_alone"] < 0.04
 
 
 def test_a_host_of_two_states_flips_a_pooled_median_and_not_the_level() -> None:

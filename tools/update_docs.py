@@ -8,12 +8,10 @@ is not what it should be.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -30,7 +28,6 @@ from bench.summary.comparisons import fastest
 
 ROOT = Path(__file__).resolve().parent.parent
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "runs"
-VALIDATED = ROOT / "validation/recorded/verdicts_on_equal_rows.json"
 PADDINGS = ("fixed", "longest", "none")
 
 
@@ -70,7 +67,7 @@ def with_blocks(text: str) -> str:
     return new
 
 
-BLOCK = re.compile(r"(<!-- (\w+)(?: ([\w.-]+))? -->)\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (\w+) ([\w.-]+) -->)\n.*?<!-- end -->", re.DOTALL)
 
 
 def drawn_anew(block: re.Match[str]) -> str:
@@ -78,7 +75,7 @@ def drawn_anew(block: re.Match[str]) -> str:
     kind, name = block[2], block[3]
     if kind not in BLOCKS:
         raise ValueError(f"wanted a block of {', '.join(BLOCKS)}, got {kind}")
-    lines = BLOCKS[kind](RecordedRun.read(RUNS / name) if name else None)
+    lines = BLOCKS[kind](RecordedRun.read(RUNS / name))
     return "\n".join([block[1], *lines, "<!-- end -->"])
 
 
@@ -120,25 +117,10 @@ def served(run: RecordedRun) -> list[str]:
     return [to_markdown(served_blocks(shown, panel)).strip()]
 
 
-def simulated(_run: None) -> list[str]:
-    """Return what the simulation of verdicts gave."""
-    recorded = json.loads(VALIDATED.read_text(encoding="utf-8"))
-    worlds = {name: found for name, found in recorded.items() if isinstance(found, dict)}
-    names = ("made-up machine", "tables with a false verdict", "1.2× told", "1.5× told", "second p50 inside")
-    shares = (
-        "tables_of_equal_rows_with_a_false_verdict",
-        "pairs_1.2_apart_found",
-        "pairs_1.5_apart_found",
-        "p50_of_another_run_in_its_interval",
-    )
-    rows = [[name, *(f"{found[share]:.0%}" for share in shares)] for name, found in worlds.items()]
-    return list(table_lines(names, names[:1], rows))
-
-
-BLOCKS: dict[str, Callable[[Any], list[str]]] = {
-    make.__name__: make for make in (served, accuracy_of_fixed, padding, simulated)
+BLOCKS: dict[str, Callable[[RecordedRun], list[str]]] = {
+    make.__name__: make for make in (served, accuracy_of_fixed, padding)
 }
-"""What makes the content of each kind of block: of a kept run, or of what validation/ recorded."""
+"""What makes the content of each kind of block, of a kept run."""
 
 
 def draw(path: Path, name: str, chart: str) -> None:
