@@ -97,36 +97,12 @@ def test_int8_is_judged_by_its_own_runtimes_fp32(int8_ms: tuple[float, float], e
     assert counted(verdict_on(cpu(int8_ms), "INT8 is always faster")) == expected
 
 
-@pytest.mark.parametrize(
-    ("int8_ms", "expected"),
-    [((60.0, 100.0), "upheld"), ((25.0, 100.0), "refuted"), ((60.0, 250.0), "refuted")],
-)
-def test_cpu_int8_needs_both_halves_of_the_claim(int8_ms: tuple[float, float], expected: str) -> None:
-    assert verdict_on(cpu(int8_ms), "INT8 on the CPU is slower at batch 1").result == expected
-
-
-def test_cpu_int8_is_undecided_where_processes_differ() -> None:
-    found = verdict_on(cpu((50.0, 200.0), spread=0.2), "INT8 on the CPU is slower at batch 1")
-    assert found.result == "undecided"
-
-
 def test_a_larger_batch_that_gains_nothing_is_named() -> None:
     rising, falling = cpu((25.0, 90.0), (50.0, 180.0)), cpu((25.0, 120.0), (50.0, 180.0))
     assert counted(verdict_on(rising, "larger batch")) == ("upheld", 1, 2)
     [lost] = verdict_on(falling, "larger batch").deciding
     assert (lost.first, lost.second, lost.second_batch, lost.first_batch) == ("ort_cpu_int8", "ort_cpu_int8", 1, 4)
     assert lost.comparison.value == pytest.approx(100 / 120, rel=1e-3)
-
-
-def test_precision_is_weighed_against_the_runtime() -> None:
-    by_precision = table(*cells("ort_cpu_int8", 20.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 66.0))
-    by_runtime = table(*cells("ort_cpu_int8", 50.0), *cells("ort_cpu_fp32", 60.0), *cells("torch_cpu_fp32", 180.0))
-    assert verdict_on(by_precision, "Precision matters").result == "upheld"
-    refuted = verdict_on(by_runtime, "Precision matters")
-    assert refuted.result == "refuted"
-    [factors] = refuted.factors
-    assert (factors.device, factors.batch_size) == ("cpu", 1)
-    assert (factors.precision.value, factors.runtime.value) == pytest.approx((1.2, 3.0))
 
 
 def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:

@@ -4,18 +4,14 @@
 without any it was not tested.  A tie within the noise floor is no sure tie: it leaves the question open.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from bench.findings.from_text import from_text
-from bench.findings.models import Assumption, Factors, Pair, Result
-from bench.statistics.intervals import Interval, Verdict
+from bench.findings.models import Assumption, Pair, Result
 from bench.summary.comparisons import Quantity, compare, fastest
 from bench.summary.serving import compare_served
 from bench.summary.table_file import Rows, grouped, is_missing, known
-
-CPU_INT8 = "INT8 on the CPU is slower at batch 1 and has more throughput at a large batch"
 
 
 def assumptions(rows: Rows, serving: Rows) -> Iterator[Assumption]:
@@ -30,32 +26,18 @@ def assumptions(rows: Rows, serving: Rows) -> Iterator[Assumption]:
     yield always("Without padding is always fastest on a GPU", fastest_pairs(on_gpu, "padding", "none"))
     yield always("A larger batch always gives more samples/s", _batches(rows))
     yield always("The row with the most samples/s serves most requests", _most_samples(serving))
-    yield _precision_or_runtime(rows)
-    yield _cpu_int8(rows)
-    yield _tokenizing(serving)
 
 
 def always(claim: str, found: Iterable[Pair]) -> Assumption:
     """Return what these comparisons say of a claim that the first of each is always faster."""
-    return judged(claim, [(pair, "faster") for pair in found])
-
-
-def judged(claim: str, wanted: Sequence[tuple[Pair, Verdict]]) -> Assumption:
-    """Return what comparisons say of a claim under which each has this verdict."""
-    pairs = [pair for pair, _ in wanted]
+    pairs = list(found)
     if not pairs:
         return Assumption(claim=claim, result="not tested")
-    against = [pair for pair, verdict in wanted if pair.verdict not in (verdict, "inconclusive")]
+    against = [pair for pair in pairs if pair.verdict in ("slower", "tie")]
     undecided = [pair for pair in pairs if pair.verdict == "inconclusive"]
-    is_always = all(verdict == "faster" for _, verdict in wanted)
-    settled = [min(pairs, key=lambda pair: pair.comparison.value)] if is_always else pairs
-    result = result_of(is_refuted=bool(against), is_upheld=not undecided)
-    return Assumption(claim=claim, result=result, tested=len(pairs), deciding=against or undecided or settled)
-
-
-def result_of(*, is_refuted: bool, is_upheld: bool) -> Result:
-    """Return the result of a test that was made."""
-    return "refuted" if is_refuted else "upheld" if is_upheld else "undecided"
+    weakest = min(pairs, key=lambda pair: pair.comparison.value)
+    result: Result = "refuted" if against else "undecided" if undecided else "upheld"
+    return Assumption(claim=claim, result=result, tested=len(pairs), deciding=against or undecided or [weakest])
 
 
 def pair_of(first: Any, second: Any, quantity: Quantity = "latency") -> Pair:
@@ -115,51 +97,3 @@ def _most_samples(serving: Rows) -> Iterator[Pair]:
         top = max(group, key=lambda row: known(row, "closed_loop_per_s") or 0.0)
         for row in (row for row in group if row is not top):
             yield Pair(first=str(top.variant), second=str(row.variant), comparison=compare_served(top, row))
-
-
-def _tokenizing(serving: Rows) -> Assumption:
-    """Test whether tokenizing takes no more of a call than decides nothing."""
-    claim = "Tokenizing costs nothing"
-    found = [(each, float(row.margin)) for row in serving if (each := from_text(row)) and each.shares]
-    if not found:
-        return Assumption(claim=claim, result="not tested")
-    is_refuted = any(max(each.shares or ()) > margin for each, margin in found)
-    result = result_of(is_refuted=is_refuted, is_upheld=True)
-    return Assumption(claim=claim, result=result, tested=len(found), from_text=[each for each, _ in found])
-
-
-def _precision_or_runtime(rows: Rows) -> Assumption:
-    claim = "Precision matters more than the runtime"
-    fixed = [row for row in plain(rows) if row.padding == "fixed"]
-    groups = grouped(fixed, "device", "batch_size").items()
-    found = [factors for (device, size), group in groups if (factors := _factors(device, size, group))]
-    if not found:
-        return Assumption(claim=claim, result="not tested")
-    is_refuted = any(each.precision.high < each.runtime.low for each in found)
-    is_upheld = all(each.precision.low > each.runtime.high for each in found)
-    result = result_of(is_refuted=is_refuted, is_upheld=is_upheld)
-    return Assumption(claim=claim, result=result, tested=len(found), factors=found)
-
-
-def _factors(device: Any, size: Any, rows: Rows) -> Factors | None:
-    precision = _largest_factor(rows, same="runtime", other="precision")
-    runtime = _largest_factor(rows, same="precision", other="runtime")
-    if precision is None or runtime is None:
-        return None
-    return Factors(device=device, batch_size=int(size), precision=precision, runtime=runtime)
-
-
-def _largest_factor(rows: Rows, same: str, other: str) -> Interval | None:
-    groups = [group for group in grouped(rows, same).values() if len(grouped(group, other)) > 1]
-    factors = [compare(fastest(group), max(group, key=lambda row: row.p50_ms)).interval for group in groups]
-    return max((factor for factor in factors if factor), key=lambda factor: factor.value, default=None)
-
-
-def _cpu_int8(rows: Rows) -> Assumption:
-    """Test both halves of the claim for each runtime: batch 1 slower, largest batch faster."""
-    sizes = by_batch([row for row in rows if row.device == "cpu"])
-    if len(sizes) < 2 or sizes[0][0].batch_size != 1:
-        return judged(CPU_INT8, [])
-    small, large = (list(by_precision(group, "int8", "fp32")) for group in (sizes[0], sizes[-1]))
-    halves: list[tuple[Pair, Verdict]] = [*((pair, "slower") for pair in small), *((pair, "faster") for pair in large)]
-    return judged(CPU_INT8, halves if small and large else [])

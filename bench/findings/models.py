@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from bench.core.params import Device, Precision
-from bench.statistics.intervals import Interval, Verdict
+from bench.statistics.intervals import Verdict
 from bench.summary.comparisons import Comparison
 
 Result = Literal["upheld", "refuted", "undecided", "not tested"]
@@ -77,15 +77,6 @@ class Pick(Finding):
     unknown: list[Cell]
 
 
-class Factors(Finding):
-    """The largest factors between precisions of one runtime, and between runtimes at one precision."""
-
-    device: Device
-    batch_size: int
-    precision: Interval
-    runtime: Interval
-
-
 class FromText(Finding):
     """What the row that sustains most from tokens sustains from text, and its tokenizer on so many threads.
 
@@ -112,8 +103,6 @@ class Assumption(Finding):
     result: Result
     tested: int = 0
     deciding: list[Pair] = []
-    factors: list[Factors] = []
-    from_text: list[FromText] = []
 
 
 class PrecisionSpeedup(Finding):
@@ -125,28 +114,10 @@ class PrecisionSpeedup(Finding):
     by_batch: dict[int, Comparison]
 
 
-class CallParts(Finding):
-    """What a call on the GPU is made of."""
-
-    kernels: int
-    gpu_ms: float
-    host_ms: float
-
-
-class TensorRT(Finding):
-    """The fastest TensorRT row against ONNX Runtime's fastest CUDA row; `decides`: where the slower one loses."""
-
-    pair: Pair
-    first_parts: CallParts | None = None
-    second_parts: CallParts | None = None
-    decides: Literal["gpu", "host", "both"] | None = None
-
-
 class ByVariant(Finding):
     """What a variant's batch sizes show together; `ends` are its smallest and its largest one.
 
     `gain`: its most samples/s over those at its smallest batch size, None where that is the same cell.
-    `loses_at`: the first batch size that surely has less throughput than the one before.
     `gemm_share`: of the operators' time on the CPU; `gpu_share`: of p50 the GPU works.  `limit_share`: how close it
     comes to what the measured peaks allow, at most.  `break_even`: after how many calls the set-up cost has paid for
     itself at a batch size, against the baseline; `break_even_cuda`: against ONNX Runtime's CUDA provider.
@@ -156,7 +127,6 @@ class ByVariant(Finding):
     ends: list[int]
     best: Cell
     gain: float | None
-    loses_at: int | None
     gemm_share: list[float]
     gpu_share: list[float]
     kernels: list[int]
@@ -171,20 +141,17 @@ class ByVariant(Finding):
 
 
 class Energy(Finding):
-    """A cell's energy a sample; `beyond_idle_mj`: without the idle power, where that is known well enough."""
+    """A cell's energy a sample, idle power included."""
 
     cell: Cell
     mj_per_sample: float
-    beyond_idle_mj: float | None
-    idle_w: float | None
 
 
 class Noise(Finding):
     """How much of what was measured is noise.
 
     `controls`: how the baseline came out against itself at each batch size.  `spread`: by how much a cell's slow
-    blocks (90%) are above its fast ones (10%); `loop`: the fixed loop's slowest time over its fastest; each as (median
-    over cells, largest).
+    blocks (90%) are above its fast ones (10%), as (median over cells, largest).
     """
 
     control: str | None
@@ -192,7 +159,6 @@ class Noise(Finding):
     is_voided: bool
     spread: tuple[float, float] | None
     widest: Cell | None
-    loop: tuple[float, float] | None
     other_load_cores: float
 
 
@@ -292,7 +258,8 @@ class Panel(Finding):
     """What the rows of one device show.
 
     `margin`: the smallest and the largest difference that decides nothing.  `paddings`: for each way to pad less its
-    fastest row against the fastest of fixed length, at each batch size.  `rejected`: variants that were timed.
+    fastest row against the fastest of fixed length, at each batch size.  `tensorrt`: the fastest TensorRT row against
+    ONNX Runtime's fastest CUDA row there.  `rejected`: variants that were timed.
     """
 
     device: Device
@@ -301,7 +268,7 @@ class Panel(Finding):
     picks: list[Pick]
     precisions: list[PrecisionSpeedup]
     paddings: dict[str, list[Pair]]
-    tensorrt: list[TensorRT]
+    tensorrt: list[Pair]
     variants: list[ByVariant]
     least_energy: Energy | None
     noise: Noise | None

@@ -5,9 +5,8 @@ batch sizes change; how much of it is noise, what disturbed it, and which rows a
 import math
 from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from bench.core.params import Precision, ReportSettings
 from bench.findings import models
@@ -110,31 +109,13 @@ def paddings(rows: Rows) -> dict[str, list[models.Pair]]:
     return {way: pairs for way, pairs in found.items() if pairs}
 
 
-def tensorrt(rows: Rows) -> Iterator[models.TensorRT]:
+def tensorrt(rows: Rows) -> Iterator[models.Pair]:
     """Yield the fastest TensorRT row against ONNX Runtime's fastest CUDA row, at each batch size."""
     for group in by_batch([row for row in rows if row.device == "cuda"]):
         by_runtime = [[row for row in group if row.runtime == runtime] for runtime in ("tensorrt", "onnxruntime")]
         if all(by_runtime):
             ours, theirs = map(fastest, by_runtime)
-            pair, first, second = pair_of(ours, theirs), _parts(ours), _parts(theirs)
-            decides = _decides(first, second, pair.comparison.verdict) if first and second else None
-            yield models.TensorRT(pair=pair, first_parts=first, second_parts=second, decides=decides)
-
-
-def _parts(row: Any) -> models.CallParts | None:
-    if known(row, "kernel_launches") is None:
-        return None
-    return models.CallParts(kernels=int(row.kernel_launches), gpu_ms=row.gpu_busy_ms, host_ms=row.host_ms)
-
-
-def _decides(ours: models.CallParts, theirs: models.CallParts, verdict: str) -> Literal["gpu", "host", "both"] | None:
-    """Return where the slower row loses its time: `host` where the other's time on the host would turn the outcome."""
-    if verdict not in ("faster", "slower"):
-        return None
-    winner, loser = (ours, theirs) if verdict == "faster" else (theirs, ours)
-    if loser.gpu_ms <= winner.gpu_ms:
-        return "host"
-    return "gpu" if loser.host_ms <= winner.host_ms else "both"
+            yield pair_of(ours, theirs)
 
 
 def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
@@ -151,10 +132,9 @@ def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
             ends=[row.batch_size for row in ends],
             best=cell_of(best),
             gain=None if best is first else best.samples_per_s / first.samples_per_s,
-            loses_at=_loses_at(ordered),
             gemm_share=present(known(row, "matrix_share") for row in ends),
             gpu_share=[min(1.0, row.gpu_busy_ms / row.p50_ms) for row in busy],
-            kernels=[parts.kernels for parts in map(_parts, ends) if parts],
+            kernels=[int(count) for count in present(known(row, "kernel_launches") for row in ends)],
             **{name: known(nearest, name) for name in ("limit_share", "limited_by")},
             **{name: known(first, name) for name in ("cold_start_seconds", "warm_up_gpu_mib")},
             cuda_graphs=None if captures is None else int(captures),
@@ -162,11 +142,6 @@ def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
             break_even=_break_even([row for row in ordered if row.verdict == "faster"], "break_even_calls"),
             break_even_cuda=_break_even(ordered, "break_even_cuda_calls"),
         )
-
-
-def _loses_at(ordered: Rows) -> int | None:
-    loses = (compare(after, before, "throughput").verdict == "slower" for before, after in pairwise(ordered))
-    return next((row.batch_size for row, is_slower in zip(ordered[1:], loses, strict=True) if is_slower), None)
 
 
 def _break_even(rows: Rows, column: str) -> dict[int, int]:
@@ -186,26 +161,22 @@ def least_energy(rows: Rows) -> models.Energy | None:
     return models.Energy(
         cell=cell_of(least),
         mj_per_sample=least.gross_energy_mj_per_sample,
-        beyond_idle_mj=known(least, "energy_mj_per_sample"),
-        idle_w=known(least, "idle_w"),
     )
 
 
 def noise(rows: Rows) -> models.Noise | None:
-    """Return how much of one device's measured rows is noise, by the A/A row, processes, fixed loop and other load."""
+    """Return how much of one device's measured rows is noise, by the A/A row, blocks and other load."""
     if not rows:
         return None
     is_again = (row for row in rows if row.variant == row.baseline and not is_missing(row.aa_ratio))
     again = sorted(is_again, key=lambda row: row.batch_size)
     spreads = {place: spread for place, row in enumerate(rows) if (spread := known(row, "spread")) is not None}
-    loops = present(map(_loop, rows))
     return models.Noise(
         control=again[0].variant if again else None,
         controls={row.batch_size: _control(row) for row in again},
         is_voided=any(bool(row.voided) for row in again),
         spread=(median(spreads.values()), max(spreads.values())) if spreads else None,
         widest=cell_of(rows[max(spreads, key=spreads.__getitem__)]) if spreads else None,
-        loop=(median(loops), max(loops)) if loops else None,
         other_load_cores=max(known(row, "other_load_cores") or 0.0 for row in rows),
     )
 

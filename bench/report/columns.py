@@ -24,7 +24,6 @@ from bench.report.words import (
     untold,
     with_interval,
 )
-from bench.summary.serving import SHARES
 from bench.summary.table_file import is_missing
 
 PROOFS = {"D": "ran on the device", "W": "weights of the type", "K": "kernels computed in the precision"}
@@ -34,9 +33,9 @@ WRITERS = {
     **{"digits": three_digits, "mib": mebibytes},
 }
 """What writes a figure, by the name that the template of a column gives it."""
-Table = Literal["rows", "fastest", "picks", "served", "load", "variants"]
-"""All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; the same in the
-notes; and in the notes a line a variant."""
+Table = Literal["rows", "fastest", "picks", "served", "variants"]
+"""All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; and in the notes a
+line a variant."""
 View = Mapping[str, Any]
 """A line of a table: the figures of its row, and what the findings say of it."""
 
@@ -115,14 +114,6 @@ def _bottleneck(view: View) -> str:
     return MISSING if _lacks(view, "matrix_share") else f"{share(view['matrix_share'])} in GEMMs"
 
 
-def _reached(key: str) -> Callable[[View], str]:
-    return lambda view: share(view.get(key)) if _lacks(view, key) or view[key] <= 1 else "beyond the measured peak"
-
-
-def _roofline(view: View) -> str:
-    return MISSING if _lacks(view, "limit_share") else f"{_reached('limit_share')(view)} ({view['limited_by']})"
-
-
 def _setup(view: View) -> str:
     once = view.get("one_off_seconds")
     return "unknown: made on another machine" if is_missing(once) else seconds(once) if once else "nothing"
@@ -176,42 +167,31 @@ def proof_text(view: View) -> str:
     return f"{device}, {view['precision']}: " + "; ".join(seen) if seen else "nothing of it was proved"
 
 
-def _over(figure: str, reference: str) -> Callable[[View], str]:
-    return lambda view: MISSING if _lacks(view, figure, reference) else ratio(view[figure] / view[reference])
-
-
 CELLS: tuple[Table, ...] = ("rows", "fastest", "picks")
 _P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", milliseconds)
 _ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", three_digits)
 _RATE_LIMITS = _text("{requests_per_s_low:rate} – {requests_per_s_high:rate}")
-_MEAN_BATCHES = _text(", ".join(f"{{mean_batch_at_{at}:.1f}}" for at in SHARES))
-_WITHOUT_PADDING = _reached("limit_without_padding_share")
+_ROOFLINE, _WITHOUT_PADDING = map(_text, ("{limit_share:share} ({limited_by})", "{limit_without_padding_share:share}"))
 COLUMNS: dict[str, Column] = {
     "budget": Column("p95 within", ("picks",), _text("{budget}")),
     "batch_size": Column("batch", CELLS, _text("{batch_size}")),
     "variant": Column("variant", get_args(Table), _variant, is_text=True),
     "padding": Column("padding", (*CELLS, "served"), _text("{padding}"), is_text=True, rank=4),
     "tokens": Column("tokens computed / given", ("rows",), _text("{tokens_computed:.1f} / {tokens_given:.1f}"), rank=5),
-    "requests_per_s": Column("requests/s", ("served", "load"), _text("{requests_per_s:rate}")),
+    "requests_per_s": Column("requests/s", ("served",), _text("{requests_per_s:rate}")),
     "requests_interval": Column("95% interval", ("served",), _RATE_LIMITS, rank=1),
     "confirmed": Column("confirmed (99%)", ("served",), _text("{confirmed_per_s:rate}"), rank=5),
     "vs_best": Column("vs best", ("served",), _text("{vs_best}"), is_text=True, rank=6),
     "from_text": Column("from text/s", ("served",), _text("{text_per_s:rate}"), rank=6),
-    "offline": Column("Offline", ("load",), _text("{offline_per_s:rate}"), "/s"),
     "peak_share": Column("% of closed-loop peak", ("served",), _text("{closed_loop_peak_share:share}"), rank=2),
     "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
     "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=7),
     "mean_batch": Column("mean batch", ("served",), _text("{mean_batch:.1f}"), rank=4),
-    "mean_batches": Column(f"mean batch at {', '.join(map(str, SHARES))}% load", ("load",), _MEAN_BATCHES),
     "tokens_per_request": Column("tokens computed", ("served",), _text("{tokens_per_request:.1f}"), rank=11),
     "gpu_load": Column("GPU busy", ("served",), _text("{gpu_busy_percent:.0f}%"), rank=10),
     "mj_per_request": Column("mJ/request", ("served",), _text("{energy_mj_per_request:digits}"), rank=12),
     "memory_under_load": Column("memory", ("served",), _text("{memory_under_load_mib:mib}"), rank=9),
     "cost": Column("cost per million requests", ("served",), _text("{cost_per_million_requests:digits}"), rank=8),
-    "doubled": Column("with twice the budget", ("load",), _over("doubled_budget_per_s", "requests_per_s")),
-    "single_stream": Column("SingleStream p50", ("load",), _text("{single_stream_p50_ms:ms}"), "ms"),
-    "queue": Column("vs batch 1", ("load",), _over("single_stream_p50_ms", "batch_1_p50_ms")),
-    "no_op_p99": Column("no-op p99 at its rate", ("load",), _text("{null_p99_ms:ms}"), "ms"),
     "remarks": Column("remarks", ("served",), _text("{remarks}"), is_text=True),
     "p50": Column("p50", ("rows", "fastest"), _text("{p50_ms:ms}"), "ms"),
     "p50_interval": Column("95% interval", ("rows", "fastest"), _p50_interval, rank=3),
@@ -223,12 +203,11 @@ COLUMNS: dict[str, Column] = {
     "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
     "memory": Column("memory", ("fastest", "picks"), _text("{memory_mib:mib}"), rank=3),
     "bottleneck": Column("bottleneck", ("rows", "fastest"), _bottleneck, is_text=True, rank=6),
-    "roofline": Column("of roofline", ("rows", "fastest", "variants"), _roofline, rank=7),
+    "roofline": Column("of roofline", ("rows", "fastest", "variants"), _ROOFLINE, rank=7),
     "roofline_without_padding": Column("of roofline without padding", ("rows", "fastest"), _WITHOUT_PADDING, rank=8),
     "energy": Column("mJ/sample", CELLS, _ENERGY, rank=9),
     "most": Column("most samples/s", ("variants",), _text("{best.samples_per_s:rate} at batch {best.batch_size}")),
     "gain": Column("vs smallest batch", ("variants",), _text("{gain:ratio}")),
-    "loses": Column("loses throughput at batch", ("variants",), _text("{loses_at}")),
     "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
     "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
     "kernels": Column("kernels", ("variants",), _each("kernels", str)),

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-from bench.findings.models import Assumption, Energy, Findings, Noise, Pair, Panel, PrecisionSpeedup, TensorRT
+from bench.findings.models import Assumption, Energy, Findings, Noise, Pair, Panel, PrecisionSpeedup
 from bench.report.columns import grid
 from bench.report.document import bullets, table_lines
 from bench.report.shown import Shown
 from bench.report.words import (
     MISSING,
     comparison,
-    from_text,
     left_out,
     milliseconds,
     pair,
@@ -17,7 +16,6 @@ from bench.report.words import (
     ratio,
     serve_with,
     share,
-    shares_of_tokenizing,
     terms,
     three_digits,
     ties,
@@ -164,15 +162,6 @@ def assumption(found: Assumption) -> str:
     claim = f"“{found.claim}”"
     if found.result == "not tested":
         return f"{claim}: not tested here."
-    if found.factors:
-        parts = (
-            f"{each.device} batch {each.batch_size} {ratio(each.precision.value)} against {ratio(each.runtime.value)}"
-            for each in found.factors
-        )
-        of = "largest factor between precisions against between runtimes"
-        return f"{claim}: {found.result} here; {of}: {', '.join(parts)}."
-    if found.from_text:
-        return f"{claim}: {found.result} here: {'; '.join(map(shares_of_tokenizing, found.from_text))}."
     more = len(found.deciding) - SHOWN_PAIRS
     shown = [*map(pair, found.deciding[:SHOWN_PAIRS]), *([f"and {more} more"] if more > 0 else [])]
     return f"{claim}: {found.result} here {_counted(found)}: {'; '.join(shown)}."
@@ -189,7 +178,7 @@ def _counted(found: Assumption) -> str:
 def _panel(panel: Panel) -> Iterator[str]:
     padded = [padding(way, pairs) for way, pairs in panel.paddings.items()]
     yield from _cut_short(panel)
-    yield bullets([*_fastest(panel), *padded, *map(_tensorrt, panel.tensorrt)])
+    yield bullets([*_fastest(panel), *padded, *(f"TensorRT against CUDA: {pair(each)}." for each in panel.tensorrt)])
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
@@ -239,29 +228,9 @@ def _precisions(found: list[PrecisionSpeedup]) -> str:
     return "\n".join(table_lines(titles, titles[:3], rows))
 
 
-def _tensorrt(found: TensorRT) -> str:
-    line = f"TensorRT against CUDA: {pair(found.pair)}."
-    if not found.first_parts or not found.second_parts:
-        return line
-    calls = [
-        f"{each.kernels} kernels, {milliseconds(each.gpu_ms)} ms on the GPU and {milliseconds(each.host_ms)} ms on host"
-        for each in (found.first_parts, found.second_parts)
-    ]
-    decides = {
-        None: "",
-        "both": " Neither part alone would turn it.",
-        "gpu": " With the other's time on the GPU the slower one would not be slower.",
-        "host": " With the other's time on the host the slower one would not be slower.",
-    }
-    return f"{line} {' against '.join(calls)}.{decides[found.decides]}"
-
-
 def _energy(least: Energy) -> str:
-    idle = ""
-    if least.beyond_idle_mj is not None and least.idle_w is not None:
-        idle = f" ({three_digits(least.beyond_idle_mj)} mJ of it beyond the idle power of {least.idle_w:.0f} W)"
     cell, energy = least.cell, three_digits(least.mj_per_sample)
-    return f"Least energy a sample: `{cell.variant}` at batch {cell.batch_size}, {energy} mJ{idle}."
+    return f"Least energy a sample: `{cell.variant}` at batch {cell.batch_size}, {energy} mJ."
 
 
 def _noise(noise: Noise) -> Iterator[str]:
@@ -271,12 +240,6 @@ def _noise(noise: Noise) -> Iterator[str]:
         yield (
             f"Slow blocks of a cell (its 90th percentile) take {middle} longer than fast ones (its 10th; median over "
             f"cells), at most {most}, at `{noise.widest.variant}` batch {noise.widest.batch_size}."
-        )
-    if noise.loop:
-        middle, most = map(ratio, noise.loop)
-        yield (
-            "The calibration loop on the CPU, timed before each pass: its slowest time in a cell's passes is "
-            f"{middle} its fastest (median over cells), at most {most}."
         )
     yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy, on average over a cell's passes."
 
@@ -294,13 +257,7 @@ def _load(shown: Shown) -> Iterator[str]:
     if tried:
         yield "## Under load"
     for served in tried:
-        lines = [f"{line}." for line in left_out(served.not_served)]
-        if served.rows:
-            yield grid("load", shown.served(served))
+        lines = list(serve_with(served)) if served.rows else []
         if served.no_op_per_s is not None:
-            rate = f"the no-op backend sustains {per_second(served.no_op_per_s)} requests/s here or more"
-            takes = "its p99 at a row's rate is what generator and queue take of the row's"
-            lines = [f"Generator ceiling: {rate}; {takes}.", *lines]
-        if served.from_text:
-            lines.append(from_text(served.from_text))
-        yield bullets(lines)
+            lines.append(f"Generator ceiling: the no-op backend sustains {per_second(served.no_op_per_s)} requests/s.")
+        yield bullets([*lines, *(f"{line}." for line in left_out(served.not_served))])

@@ -263,14 +263,11 @@ def from_text(found: FromText) -> str:
     line = f"From text `{found.variant}` sustains {least}{rate}/s, {of_tokens} of its rate from tokens."
     if found.tokenizer_per_s is None:
         return line
+    if found.shares:
+        first, last = map(share, found.shares)
+        line = f"{line} Tokenizing takes {first} of a call in the smallest batch, {last} in the largest."
     threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
     makes = f"{per_second(found.tokenizer_per_s)} texts/s on {threads}"
     if found.is_bottleneck:
         return f"{line} The tokenizer is the bottleneck, {makes}; from {found.tokenizer_cores} cores on it is not."
     return f"{line} The tokenizer by itself is no bottleneck: {makes}."
-
-
-def shares_of_tokenizing(found: FromText) -> str:
-    """Say how much of a call tokenizing takes."""
-    first, last = map(share, found.shares or (0.0, 0.0))
-    return f"{first} of a call of `{found.variant}` in the smallest batch, {last} in the largest"
