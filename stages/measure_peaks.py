@@ -24,7 +24,7 @@ def main() -> None:
     os.environ.update(chosen)
     with timing_lock():
         log("measuring the peaks of this machine")
-        peaks = {"cpu": measure_cpu_peaks(threads), "cuda": measure_cuda_peaks(gpu) if gpu is not None else None}
+        peaks = {"cpu": measure_cpu_peaks(threads), "cuda": measure_cuda_peaks() if gpu is not None else None}
     write_json(PEAKS, peaks)
 
 

@@ -14,7 +14,7 @@ from bench.summary.comparisons import break_even_calls
 from bench.summary.costs import bound, energy, limits, one_off_seconds, raised_peaks, tokens
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
-PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12, "idle_w": 100.0}, "cpu": None}
+PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12}, "cpu": None}
 
 
 CELL = cell_of(1, {0: {0: 1.0}})
@@ -60,25 +60,20 @@ def test_a_call_is_bound_by_what_takes_the_larger_part_of_it() -> None:
 STEADY = GpuReading(energy_j=200.0, window_seconds=2.0)
 
 
-def test_gross_energy_comes_with_its_uncertainty_and_idle_power_is_taken_off_where_that_is_larger() -> None:
-    found = energy(STEADY, 500, idle_w=50.0)
+def test_energy_comes_with_its_uncertainty() -> None:
+    found = energy(STEADY, 500)
     assert found["gross_energy_mj_per_sample"] == pytest.approx(400.0)
     assert found["gross_energy_low"] == pytest.approx(400 / 1.05)
     assert found["gross_energy_high"] == pytest.approx(400 * 1.05)
-    assert found["energy_mj_per_sample"] == pytest.approx(200.0)
-
-
-def test_idle_power_that_is_lost_in_the_uncertainty_is_not_taken_off() -> None:
-    assert "energy_mj_per_sample" not in energy(STEADY, 500, idle_w=0.5)
 
 
 def test_a_short_window_is_no_better_than_the_counters_steps() -> None:
-    found = energy(GpuReading(energy_j=20.0, window_seconds=0.2), 500, idle_w=None)
+    found = energy(GpuReading(energy_j=20.0, window_seconds=0.2), 500)
     assert found["gross_energy_high"] / found["gross_energy_mj_per_sample"] == pytest.approx(1.5)
 
 
 def test_energy_is_left_out_without_a_reading() -> None:
-    assert energy(None, 500, 100.0) == energy(GpuReading(), 500, 100.0) == energy(STEADY, 0, 100.0) == {}
+    assert energy(None, 500) == energy(GpuReading(), 500) == energy(STEADY, 0) == {}
 
 
 def test_all_that_a_graph_needed_counts_as_spent_once() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -34,9 +33,8 @@ JUMPING = {GPU: ("ort_tensorrt_fp16_longest", 16), CPU: ("torch_compile_cpu_fp32
 
 @cache
 def shown(name: str) -> Shown:
-    """Return a kept run as if it had been timed in passes, whatever requirements.txt pins now."""
-    found = in_passes(RecordedRun.read(ROOT / "runs" / name), JUMPING[name]).shown()
-    return replace(found, context=replace(found.context, pins={}))
+    """Return a kept run as if it had been timed in passes."""
+    return in_passes(RecordedRun.read(ROOT / "runs" / name), JUMPING[name]).shown()
 
 
 def terminal(name: str) -> str:

@@ -47,7 +47,6 @@ LENGTHS = METRICS / "lengths.json"
 
 RUNS = Path("runs")
 
-REQUIREMENTS = Path("requirements.txt")
 
 RESULTS = Path("results")
 SUMMARY_CSV = RESULTS / "summary.csv"

@@ -128,7 +128,6 @@ class DevicePeaks(TypedDict):
 
     operations_per_s: dict[str, Latency]
     bytes_per_s: NotRequired[Latency]
-    idle_w: NotRequired[Amount | None]
 
 
 class Peaks(TypedDict):

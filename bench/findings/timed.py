@@ -150,10 +150,7 @@ def _break_even(rows: Rows, column: str) -> dict[int, int]:
 
 
 def least_energy(rows: Rows) -> models.Energy | None:
-    """Return the cell that takes least energy for a sample, all that the GPU draws meanwhile counted in.
-
-    Without the idle power a row that hardly uses the GPU would win by a difference of two nearly equal figures.
-    """
+    """Return the cell that takes least energy for a sample, all that the GPU draws meanwhile counted in."""
     measured = [row for row in rows if known(row, "gross_energy_mj_per_sample") is not None]
     if not measured:
         return None

@@ -1,1 +1,1 @@
-"""What this machine can do at most: matrix products, copies, idle power."""
+"""What this machine can do at most: matrix products and copies."""

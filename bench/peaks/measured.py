@@ -1,4 +1,4 @@
-"""The peaks of CPU and GPU: a large matrix product in each precision, a large copy, and the GPU's idle power.
+"""The peaks of CPU and GPU: a large matrix product in each precision, and a large copy.
 
 PyTorch does the work, since it is what every machine here has; on the CPU ONNX Runtime and OpenVINO are tried
 too for INT8 and BF16, whose products are faster on many CPUs.  The shortest time counts: a peak is what the machine can
@@ -18,15 +18,12 @@ from numpy.typing import NDArray
 
 from bench.core.openvino_import import DEVICE, import_openvino, properties
 from bench.machine.can_run import deciding_instructions, has_bf16
-from bench.machine.gpus import ask, handle_of, nvml, whole_gpu
 
 if TYPE_CHECKING:
     import torch
 
 CPU_SIZE, CUDA_SIZE = 2048, 8192
 """Rows and columns of the square matrices."""
-IDLE_SECONDS = 2.0
-SETTLE_SECONDS = 1.0
 COPY_BYTES = 2**29
 LEAST_RUNS = 5
 LEAST_SECONDS = 0.5
@@ -145,19 +142,18 @@ def _model(left: str, product: str, nodes: str, **constants: NDArray[Any]) -> by
     return bytes(model.SerializeToString())
 
 
-def measure_cuda_peaks(gpu: str) -> Peaks | None:
-    """Return operations/s for each precision, bytes/s of a copy and idle watts, each only where it can be measured.
+def measure_cuda_peaks() -> Peaks | None:
+    """Return operations/s for each precision and bytes/s of a copy, each only where it can be measured.
 
-    `gpu`: its entry of CUDA_VISIBLE_DEVICES.  None where PyTorch cannot compute on it (a GPU older than it supports).
+    None where PyTorch cannot compute on it (a GPU older than it supports).
     """
     import torch
 
     if not torch.cuda.is_available() or _or_none(lambda: float(torch.ones(1, device="cuda").sum())) is None:
         return None
-    idle_w = _idle_watts(gpu)
     rates = {name: rate for name, measure in CUDA_PRODUCTS.items() if (rate := _or_none(measure)) is not None}
     copied = _or_none(partial(_copied_bytes, "cuda"))
-    return {"operations_per_s": rates, **({"bytes_per_s": copied} if copied else {}), "idle_w": idle_w}
+    return {"operations_per_s": rates, **({"bytes_per_s": copied} if copied else {})}
 
 
 def _floating_product(dtype: str, tf32: str) -> float:
@@ -190,21 +186,6 @@ def _or_none(measure: Callable[[], float]) -> float | None:
         return measure()
     except RuntimeError:
         return None
-
-
-def _idle_watts(gpu: str) -> float | None:
-    """Return the GPU's power while it has a context and nothing to do; None where it does not tell."""
-    with nvml() as library:
-        handle = library and whole_gpu(library, handle_of(library, gpu))
-        if handle is None:
-            return None
-        time.sleep(SETTLE_SECONDS)
-        before = ask(library, "nvmlDeviceGetTotalEnergyConsumption", handle)
-        if before is None:
-            return None
-        time.sleep(IDLE_SECONDS)
-        after = ask(library, "nvmlDeviceGetTotalEnergyConsumption", handle)
-        return None if after is None else float(after - before) / 1000 / IDLE_SECONDS
 
 
 def operations(size: int) -> float:

@@ -1,6 +1,5 @@
 """A run as reports read it: its findings, the rows that they are of, and what it was measured on and with."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -9,7 +8,7 @@ from typing import Any
 
 from bench.core.files import damaged, read_json
 from bench.core.params import ReportSettings, load_params
-from bench.core.paths import EXPORT, LENGTHS, REQUIREMENTS, SERVING_CSV, SUMMARY_CSV
+from bench.core.paths import EXPORT, LENGTHS, SERVING_CSV, SUMMARY_CSV
 from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 from bench.findings.build import findings_of, read_findings
 from bench.findings.models import Findings, Panel, Pick, Served
@@ -31,7 +30,6 @@ class Context:
     settings: ReportSettings
     lengths: dict[str, Any] = field(default_factory=dict)
     """metrics/lengths.json; empty for a kept run whose lengths were not counted."""
-    pins: dict[str, str] = field(default_factory=dict)
     sequence_length: int = 0
     remarks: tuple[str, ...] = ()
     """Of params.yaml: what of its defaults was left out or cut."""
@@ -124,15 +122,6 @@ class Context:
         found = [f"{name} {version}" for name, version in versions.items() if version]
         return ", ".join([f"Python {self.environment['python']}", *found])
 
-    def unlike_the_pins(self) -> list[str]:
-        """List the libraries whose installed version is not the one that requirements.txt pins."""
-        versions = self.environment["versions"]
-        return [
-            f"{name} {versions[name]} (pinned: {pin})"
-            for name, pin in self.pins.items()
-            if versions.get(name) and versions[name].split("+")[0] != pin
-        ]
-
     def hardware_lines(self) -> list[str]:
         """Return `name: value` lines for the head of a report, each only where there is something to say."""
         variables = ", ".join(f"{name}={value}" for name, value in self.environment.get("variables", {}).items())
@@ -145,7 +134,6 @@ class Context:
             "System: ": self.environment["os"],
             "Libraries: ": self.libraries(),
             "Variables in force: ": variables,
-            "Not the pinned versions: ": ", ".join(self.unlike_the_pins()),
             "Parameters: ": "; ".join(self.remarks),
         }
         return [f"{name}{value}" for name, value in lines.items() if value]
@@ -157,18 +145,10 @@ def read_context() -> Context:
     lengths = read_json(LENGTHS, "`dvc repro prepare_inputs` writes it anew", Lengths)
     params = load_params()
     return Context(
-        *(read_environment(), read_provenance(), export, params.report, lengths, read_pins()),
+        *(read_environment(), read_provenance(), export, params.report, lengths),
         sequence_length=params.sequence_length,
         remarks=params.remarks,
     )
-
-
-def read_pins(path: Path = REQUIREMENTS) -> dict[str, str]:
-    """Return the pinned version of each library, by the name under which it is imported; empty without the file."""
-    if not path.exists():
-        return {}
-    pins = re.findall(r"^([\w.-]+)==([\w.]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {name.removesuffix("-gpu").replace("-", "_"): version for name, version in pins}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from bench.core.paths import RUNS, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV
 from bench.core.reports import Report, Served
 from bench.core.schemas import Environment, Export, Lengths, Name, Peaks, Provenance, Seconds, SingleRun
 from bench.report.document import to_markdown
-from bench.report.shown import Context, Shown, read_pins, shown_of
+from bench.report.shown import Context, Shown, shown_of
 from bench.report.texts import table_blocks
 from bench.summary.comparisons import with_levels
 from bench.summary.serving import Curves, Tables, curves_of, read_served_text, read_serving, with_rates
@@ -106,7 +106,7 @@ class RecordedRun:
     def context(self) -> Context:
         """Return what the run's reports say of its machine, model and settings."""
         settings = checked(self.params["report"], ReportSettings, RUNS / self.name / MEASURED_WITH, MEND)
-        return Context(self.environment, self.provenance, self.export, settings, self.lengths, read_pins())
+        return Context(self.environment, self.provenance, self.export, settings, self.lengths)
 
     def readme(self) -> str:
         """Return the run's README.md: its tables."""

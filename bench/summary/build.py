@@ -39,7 +39,7 @@ Fused attention counts as a whole: two matrix products and the softmax between t
 OPTIONAL = (
     *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
     *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
-    *("energy_mj_per_sample", "gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "idle_w"),
+    *("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high"),
     *("one_off_seconds", "cold_start_seconds", *ALONE, "host_loop_min_ms", "host_loop_max_ms", "tokens_of_data"),
     *("other_load_cores", "quota_throttled_seconds", "passes", "spread", "remark", "cut_short"),
 )
@@ -115,7 +115,6 @@ def _filled(found: Stored, names: Iterable[str]) -> Row:
 
 def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, recorded: costs.Recorded) -> Row:
     built = costs.of_this_machine(report.engine.as_dict() if report.engine else {}, recorded.machine)
-    idle_w = (recorded.peaks.get(variant.device) or {}).get("idle_w")
     return {
         "passes": len(set(cell.passes)),
         "spread": spread(cell),
@@ -125,7 +124,7 @@ def _timed(variant: Variant, batch_size: int, cell: TimedCell, report: Report, r
         **_profile(cell),
         **costs.tokens(batch_size, cell.work),
         **costs.limits(recorded.workload(), variant, batch_size, cell, recorded.peaks),
-        **costs.energy(cell.gpu, (cell.gpu_runs or 0) * batch_size, idle_w),
+        **costs.energy(cell.gpu, (cell.gpu_runs or 0) * batch_size),
         **{name: built[name] for name in ENGINE_FIGURES if name in built},
         "one_off_seconds": costs.one_off_seconds(variant, batch_size, recorded.export, recorded.conversions, built),
     }

@@ -101,26 +101,21 @@ def bound(p50_ms: float, gpu_busy_ms: float) -> Row:
     return {"bound": label, "host_ms": max(0.0, p50_ms - gpu_busy_ms)}
 
 
-def energy(reading: GpuReading | None, samples: int, idle_w: float | None) -> Row:
+def energy(reading: GpuReading | None, samples: int) -> Row:
     """Return mJ a sample from the GPU's own counter while a row ran alone, with its uncertainty.
 
-    `samples` are the sentences meanwhile.  The uncertainty is a step of the counter over the window.  What is left
-    without the idle power is given only where the idle part is larger than that.  Empty without a reading.
+    `samples` are the sentences meanwhile.  The uncertainty is a step of the counter over the window.  Empty without a
+    reading.
     """
     if reading is None or not reading.energy_j or not reading.window_seconds or not samples:
         return {}
     gross = reading.energy_j * 1000 / samples
     off = math.log1p(COUNTER_STEP_SECONDS / reading.window_seconds)
-    found: Row = {
+    return {
         "gross_energy_mj_per_sample": gross,
         "gross_energy_low": gross * math.exp(-off),
         "gross_energy_high": gross * math.exp(off),
     }
-    if idle_w is None:
-        return found
-    idle = idle_w * reading.window_seconds * 1000 / samples
-    is_larger = idle > gross * math.expm1(off)
-    return found | {"idle_w": idle_w, **({"energy_mj_per_sample": max(0.0, gross - idle)} if is_larger else {})}
 
 
 def one_off_seconds(
