@@ -12,6 +12,7 @@ from test_models import THROUGH_ALL
 from bench.core.model_inputs import Padding, reference_spread
 from bench.core.params import Variant
 from bench.inputs.batches import pad
+from bench.inputs.encoded import save_encoded
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.evidence import contradiction
@@ -25,6 +26,7 @@ PATHS: list[tuple[str, Any, str, Padding, dict[str, Any], float]] = [
     ("pytorch", "fp16", "model", "longest", {"compile": "reduce-overhead"}, 0.06),
     ("pytorch_varlen", "fp16", "model", "none", {}, 0.06),
     ("pytorch_varlen", "fp16", "model", "none", {"compile": True}, 0.06),
+    ("pytorch_varlen", "fp8", "model", "none", {"compile": True}, 1.5),
     ("onnxruntime", "fp32", "fp32.onnx", "fixed", {}, 1e-3),
     ("onnxruntime", "tf32", "fp32.onnx", "fixed", {}, 0.03),
     ("onnxruntime", "fp16", "fp16_fused.onnx", "fixed", {}, 0.06),
@@ -52,7 +54,12 @@ OF_REAL_SIZE: dict[str, tuple[str, dict[str, Any]]] = {
 def outcome(made: Made, row: tuple[str, Any, str, Padding, dict[str, Any], float]) -> str:
     """Return `right`, or why the row is rejected; wrong logits fail the test."""
     runtime, precision, graph, padding, options, tolerance = row
-    spec = SessionSpec("cuda", precision, made.graph(graph), options, [1, 3], LENGTH, 4, padding)
+    calibration = made.folder / "calibration.npz"
+    save_encoded(calibration, made.encoded)
+    spec = SessionSpec(
+        "cuda", precision, made.graph(graph), options, [1, 3], LENGTH, 4, padding,
+        calibration=calibration, calibration_sentences=len(made.encoded),
+    )  # fmt: skip
     try:
         session = import_runtime(runtime).open_session(spec)
         errors = []

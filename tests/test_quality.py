@@ -26,14 +26,14 @@ def verdict(logits: Any, precision: Any = "fp32") -> tuple[dict[str, Any], str]:
     return gate_verdict([compare(outputs(logits), REFERENCE)], QUALITY[precision])
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 def test_the_references_own_logits_pass_at_every_precision(precision: str) -> None:
     figures, reason = verdict(REFERENCE.copy(), precision)
     assert reason == ""
     assert figures["agreement"] == 1.0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 def test_logits_of_other_sentences_are_rejected_at_every_precision(precision: str) -> None:
     assert verdict(np.roll(REFERENCE, 1, axis=0), precision)[1]
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from bench.core.model_inputs import INPUT_NAMES, Batch
 from bench.core.reports import Work
 
-BYTES_PER_WEIGHT = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+BYTES_PER_WEIGHT = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1}
 BYTES_PER_TOKEN = 8
 BYTES_PER_LOGIT = 4
 

@@ -32,7 +32,7 @@ from bench.core.model_inputs import Padding
 from bench.core.params_faults import describe_faults, describe_yaml_fault, each_once
 from bench.core.paths import PARAMS
 
-Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"]
 Device = Literal["cpu", "cuda"]
 CONVERTED = ("fp16", "fp16_fused", "int8_dynamic", "int8_static", "int8_qdq")
 """The graphs that are made of the exported one: `convert_onnx` in dvc.yaml has an entry for each."""
@@ -51,8 +51,8 @@ PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 DEFAULT_SERVED = (
     *("torch_cuda_fp32", "torch_compile_cuda_fp16", "ort_cuda_fp16_graph", "ort_cuda_fp16_graph_longest"),
-    *("torch_varlen_compile_cuda_fp16", "ort_tensorrt_fp16_graph", "torch_cpu_fp32", "ort_cpu_int8_longest"),
-    *("openvino_cpu_int8_longest", "openvino_cpu_int8_bf16_longest"),
+    *("torch_varlen_compile_cuda_fp16", "torch_varlen_compile_cuda_fp8", "ort_tensorrt_fp16_graph"),
+    *("torch_cpu_fp32", "ort_cpu_int8_longest", "openvino_cpu_int8_longest", "openvino_cpu_int8_bf16_longest"),
 )
 DEFAULT_BASELINES = {"cpu": "torch_cpu_fp32", "cuda": "torch_cuda_fp32"}
 DEFAULT_HEADS = 12
@@ -221,7 +221,7 @@ class Export(Section):
 
 
 class Int8(Section):
-    """How INT8 graphs are calibrated."""
+    """How INT8 graphs, and FP8's scales, are calibrated."""
 
     calibration_sentences: Positive
 

@@ -2,7 +2,8 @@
 
 artifacts/retry_tokens/KEY  how often a build that failed was tried: DVC keeps the result of a stage for its inputs, and
                             would give a failed build back for ever
-artifacts/batches/KEY       the batch sizes and the padding of a variant's batches, and whether its precision is off
+artifacts/batches/KEY       the batch sizes and the padding of a variant's batches, how many sentences calibrate FP8,
+                            and whether the precision is off
 artifacts/clone             an id of the timings that lie here
 artifacts/required/NAME     whether a row uses a converted graph: one that none uses is not made
 
@@ -51,9 +52,10 @@ def renew_retry_token(key: str) -> None:
 
 
 def batches_of(variant: Variant, params: Params) -> dict[str, Any]:
-    """Return the batch sizes and the padding of a variant's batches."""
+    """Return the batch sizes and the padding of a variant's batches, and for FP8 how it is calibrated."""
     rounded = {"multiple_of": params.lengths.multiple_of} if variant.padding == "longest" else {}
-    return {"batch_sizes": params.sizes(variant.device), "padding": variant.padding, **rounded}
+    calibrated = params.int8.model_dump() if variant.precision == "fp8" else {}
+    return {"batch_sizes": params.sizes(variant.device), "padding": variant.padding, **rounded, **calibrated}
 
 
 def write_batches(params: Params) -> None:

@@ -19,6 +19,8 @@ def assumptions(rows: Rows, serving: Rows) -> Iterator[Assumption]:
     for precision in ("int8", "fp16", "bf16"):
         pairs = by_precision(rows, precision, "fp32")
         yield always(f"{precision.upper()} is always faster than FP32", pairs)
+    alike = grouped(rows, "runtime", "device", "padding", "options", "batch_size").values()
+    yield always("FP8 is always faster than FP16", fastest_pairs(alike, "precision", "fp8", "fp16"))
     on_gpu = by_batch([row for row in rows if row.device == "cuda"])
     yield always("TensorRT always wins", fastest_pairs(on_gpu, "runtime", "tensorrt"))
     same = grouped(rows, "runtime", "device", "precision", "options", "batch_size").values()

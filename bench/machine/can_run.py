@@ -18,6 +18,8 @@ DECIDING = (
 products, INT8 and BF16 matrix products, scalable vectors and tiles."""
 BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 """Any of these multiplies BF16; without them it is emulated in float32."""
+LEAST_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp8": (8, 9)}
+"""From which compute capability on tensor cores take a precision (CUDA C++ Programming Guide)."""
 
 
 def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
@@ -35,26 +37,20 @@ def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
             f"this PyTorch has no code for compute capability {gpu['compute_capability']}, only {gpu['pytorch_code']}: "
             "another version of PyTorch may have"
         )
-    if variant.precision == "bf16" or variant.options.get("rest") == "bf16":
-        return _no_bf16(variant, environment)
-    return _before_ampere(environment["cuda"], "TF32") if variant.precision == "tf32" else ""
+    if variant.device == "cuda":
+        return _too_old(environment["cuda"], variant.precision)
+    is_bf16 = variant.precision == "bf16" or variant.options.get("rest") == "bf16"
+    if is_bf16 and not has_bf16(environment["cpu"].get("instructions", "")):
+        return f"this CPU has no BF16 instructions (none of {', '.join(BF16)})"
+    return ""
 
 
-def _no_bf16(variant: Variant, environment: dict[str, Any]) -> str:
-    if variant.device == "cpu":
-        instructions = environment["cpu"].get("instructions", "")
-        return "" if has_bf16(instructions) else f"this CPU has no BF16 instructions (none of {', '.join(BF16)})"
-    return _before_ampere(environment["cuda"], "BF16")
-
-
-def _before_ampere(gpu: dict[str, Any], arithmetic: str) -> str:
-    """Return that the GPU's tensor cores do not take TF32 or BF16, which they do from compute capability 8.x on; empty
-    if they do, or nothing is known (CUDA C++ Programming Guide).
-    """
-    capability = gpu["compute_capability"]
-    if capability is None or int(capability.split(".")[0]) >= 8:
+def _too_old(gpu: dict[str, Any], precision: str) -> str:
+    """Return that the GPU's tensor cores do not take a precision; empty if they do, or nothing is known."""
+    capability, least = gpu["compute_capability"], LEAST_CAPABILITY.get(precision)
+    if least is None or capability is None or tuple(map(int, capability.split("."))) >= least:
         return ""
-    return f"{arithmetic} needs compute capability 8.0, this GPU has {capability}"
+    return f"{precision.upper()} needs compute capability {'.'.join(map(str, least))}, this GPU has {capability}"
 
 
 def has_code(gpu: dict[str, Any]) -> bool:

@@ -171,11 +171,23 @@ def _int8_product() -> float:
     return operations(CUDA_SIZE) / best_seconds(lambda: torch._int_mm(left, transposed), "cuda")
 
 
+def _fp8_product() -> float:
+    import torch
+
+    random = torch.Generator("cuda").manual_seed(0)
+    square = (CUDA_SIZE, CUDA_SIZE)
+    left, right = (torch.randn(square, device="cuda", generator=random).to(torch.float8_e4m3fn) for _ in range(2))
+    transposed, one = right.t(), torch.ones((), device="cuda")
+    multiply = partial(torch._scaled_mm, out_dtype=torch.float16, use_fast_accum=True)
+    return operations(CUDA_SIZE) / best_seconds(lambda: multiply(left, transposed, one, one), "cuda")
+
+
 CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
     "fp32": partial(_floating_product, "float32", "highest"),
     "tf32": partial(_floating_product, "float32", "high"),
     "fp16": partial(_floating_product, "float16", "highest"),
     "bf16": partial(_floating_product, "bfloat16", "highest"),
+    "fp8": _fp8_product,
     "int8": _int8_product,
 }
 

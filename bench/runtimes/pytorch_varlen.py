@@ -7,7 +7,7 @@ bucket there is one for each batch that may be in flight, with page-locked buffe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.core.model_inputs import AnyBatch, PackedBatch, Padding
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from bench.runtimes.base import packed, torch_model
+    from bench.runtimes.base import fp8, packed, torch_model
 
 LIBRARIES = ("torch", "transformers")
-SUPPORTED = frozenset({("cuda", "fp16")})
+SUPPORTED = frozenset({("cuda", "fp16"), ("cuda", "fp8")})
 PADDINGS: tuple[Padding, ...] = ("none",)
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": (True, False)}
 FLASH_CAPABILITY = (8, 0)
@@ -32,15 +32,17 @@ TOKEN_STEP, LARGE_TOKEN_STEP = 64, 256
 LARGE = 2048
 """Tokens from which on buckets are of the large step: few graphs, and never more than an eighth of a row unused."""
 WARM_UPS = 2
+CALIBRATED_TOGETHER = 16
+"""Sentences of a row that FP8 is calibrated with."""
 MIB = 2**20
 
 
 def import_libraries() -> None:
     """Import PyTorch and transformers."""
-    global packed, torch, torch_model  # noqa: PLW0603  (no timed call imports)
+    global fp8, packed, torch, torch_model  # noqa: PLW0603  (no timed call imports)
     import torch
 
-    from bench.runtimes.base import packed, torch_model
+    from bench.runtimes.base import fp8, packed, torch_model
 
 
 def open_session(spec: SessionSpec) -> Session:
@@ -60,7 +62,34 @@ def open_session(spec: SessionSpec) -> Session:
     model = torch_model.load_model(spec)
     packed.join_projections(model)
     classifier = packed.PackedClassifier(model, spec.sequence_length, varlen_attn)
+    if spec.precision == "fp8":
+        fp8.quantize(classifier, calibration_rows(classifier, spec))
+        torch.cuda.empty_cache()
     return VarlenSession(classifier, is_compiled, spec.in_flight)
+
+
+def calibration_rows(classifier: packed.PackedClassifier, spec: SessionSpec) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the arguments of `PackedClassifier.logits` for INT8's calibration sentences, without unused tokens."""
+    import numpy as np
+
+    from bench.inputs.batches import pad
+    from bench.inputs.encoded import load_encoded
+
+    assert spec.calibration
+    sentences = load_encoded(spec.calibration).first(spec.calibration_sentences)
+    for begin in range(0, len(sentences), CALIBRATED_TOGETHER):
+        batch = pad(sentences, np.arange(begin, min(begin + CALIBRATED_TOGETHER, len(sentences))), "none")
+        assert isinstance(batch, PackedBatch)
+        sizes = sizes_of(batch.shape, classifier.longest)
+        memory = np.zeros(sum(sizes), dtype=np.int32)
+        HostRow(memory, batch.shape, classifier.longest, classifier.offset).fill(batch)
+        yield arguments(torch.from_numpy(memory).to(classifier.model.device), sizes)
+
+
+def arguments(row: torch.Tensor, sizes: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """Return the arguments of `PackedClassifier.logits` that a row's numbers are."""
+    ids, positions, types, starts, first = row.split(sizes)
+    return ids.unsqueeze(0), positions.unsqueeze(0), types.unsqueeze(0), starts, first
 
 
 class VarlenSession(Session):
@@ -160,8 +189,7 @@ class CapturedRow:
 
         def step() -> torch.Tensor:
             self._device.copy_(self._host, non_blocking=True)
-            ids, positions, types, starts, first = self._device.split(sizes)
-            return logits(ids.unsqueeze(0), positions.unsqueeze(0), types.unsqueeze(0), starts, first)
+            return logits(*arguments(self._device, sizes))
 
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

@@ -6,13 +6,14 @@ arithmetic of its kernels.  (The fourth, the error against the reference, is the
 
 from bench.core.params import Variant
 from bench.core.reports import Evidence, Profile
-from bench.proof.kernels import arithmetic_shares
+from bench.proof.kernels import arithmetic_shares, without_attention
 
 WEIGHT_TYPES = {
     "fp32": ("float32", "float"),
     "tf32": ("float32", "float"),
     "fp16": ("float16",),
     "bf16": ("bfloat16",),
+    "fp8": ("float8_e4m3fn",),
     "int8": ("qint8", "int8"),
 }
 """Names of the weights' type in PyTorch and in ONNX for each precision."""
@@ -51,7 +52,8 @@ def kernel_contradiction(variant: Variant, profile: Profile | None) -> str:
         return ""
     if not profile.kernels:
         return "wanted cuda, observed no kernel on the GPU"
-    shares = arithmetic_shares(profile.kernels)
+    kernels = without_attention(profile.kernels) if variant.precision == "fp8" else profile.kernels  # it stays FP16
+    shares = arithmetic_shares(kernels)
     readable = {name: share for name, share in shares.items() if name != "unknown"}
     if not readable:
         return ""

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from bench.core.files import write_text
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
-from bench.core.paths import ARTIFACTS, EVALUATION
+from bench.core.paths import ARTIFACTS, CALIBRATION, EVALUATION
 from bench.core.staleness import batches_of
 from bench.machine.cores import thread_count
 from bench.machine.gpus import gpu_to_time
@@ -185,6 +185,8 @@ def make_job(key: str, variant: Variant, params: Params, engine: Path | None = N
         multiple_of=params.lengths.multiple_of,
         cpu_threads=thread_count(timing.cpu_threads),
         gpu=gpu_to_time(timing.gpu_index) if variant.device == "cuda" else None,
+        calibration=CALIBRATION,
+        calibration_sentences=params.int8.calibration_sentences,
         engine=engine,
         engine_options=engine_options(variant, params),
         inputs=str(EVALUATION),

@@ -11,7 +11,7 @@ from bench.report.charts.vega import Chart, Spec
 
 SHARES = np.arange(0.01, 1, 0.02)
 """A tick of a distribution stands for 2% of the runs, in the middle of which it lies."""
-PRECISIONS = dict(zip(("fp32", "tf32", "fp16", "bf16", "int8"), vega.COLOURS, strict=True))
+PRECISIONS = dict(zip(("fp32", "tf32", "fp16", "bf16", "int8", "fp8"), (*vega.COLOURS, vega.SIXTH), strict=True))
 PARTS = {"cuda": ("GPU works", "GPU waits for the host"), "cpu": ("GEMMs", "everything else")}
 """What a call's time goes into on each device."""
 KEPT = ("variant", "label", "runtime", "precision", "batch_size", "p50_ms", "proof")

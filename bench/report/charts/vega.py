@@ -27,7 +27,7 @@ CONFIG: Spec = {
 }
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 """Of Okabe and Ito's colours (2008), told apart with any colour vision: those of the best five."""
-GREY = "#9a9a9a"
+SIXTH, GREY = "#56B4E9", "#9a9a9a"
 ROW_STEP = 15
 """Height of a row of a chart that has a line for each row, in CSS pixels."""
 TICKS = ((1.3, (1, 1.5, 2, 3, 5, 7)), (2.6, (1, 2, 5)), (4.0, (1, 3)))

@@ -145,6 +145,7 @@ def _joined(parts: list[Any]) -> list[Any]:
     whole.load_state_dict({name: torch.cat([getattr(part, name) for part in parts]) for name in first.state_dict()})
     whole = whole.eval().requires_grad_(False)
     made: dict[int, torch.Tensor] = {}  # what no part has taken yet
+    found: list[Any] = []
 
     class Part(torch.nn.Module):  # type: ignore[misc]
         def __init__(self, number: int) -> None:
@@ -155,7 +156,8 @@ def _joined(parts: list[Any]) -> list[Any]:
 
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
             if self.number not in made:
-                made.update(enumerate(whole(hidden).chunk(len(parts), dim=-1)))
+                made.update(enumerate(found[0].whole(hidden).chunk(len(parts), dim=-1)))
             return made.pop(self.number)
 
-    return [Part(number) for number in range(len(parts))]
+    found.extend(Part(number) for number in range(len(parts)))
+    return found

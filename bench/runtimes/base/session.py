@@ -43,6 +43,9 @@ class SessionSpec:
     engine_options: dict[str, Any] = field(default_factory=dict)
     in_flight: int = 1
     """Batches that may be submitted and not waited for yet."""
+    calibration: Path | None = None
+    """Where the sentences lie whose activations FP8's scales come from."""
+    calibration_sentences: int = 1
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def load_model(spec: SessionSpec) -> Any:
     """Return the classifier of the folder `spec.graph` in the precision and on the device asked for."""
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    types = {"fp16": torch.float16, "bf16": torch.bfloat16}
+    types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float16}
     dtype = types.get(spec.precision, torch.float32)  # whatever the checkpoint was saved in
     model = AutoModelForSequenceClassification.from_pretrained(
         spec.graph, local_files_only=True, use_safetensors=True, dtype=dtype
