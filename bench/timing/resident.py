@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from threading import Semaphore
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from bench.core.errors import MemoryShortage, WorkerError
@@ -35,8 +36,9 @@ from bench.workers.protocol import Job
 WORKER_MIB = 700.0
 """Memory that a worker takes before one is known: PyTorch with its libraries and a small model."""
 KEPT_FREE_MIB = 1024.0
-STARTED_BESIDE = 3
-"""The fewest workers of the CPU that start side by side, where cores are few: else as many as half of the cores."""
+OPENED_BESIDE = 3
+"""Sessions of CPU rows that open side by side: each runs every shape on all cores, and threads that wait for one
+another wait for long where several such processes share them (8 at once on 16 cores: 37 s and more for PyTorch)."""
 END_SECONDS = 60.0
 
 
@@ -119,7 +121,8 @@ class Resident(ABC, Generic[AnyRow]):
         device = rows[0].variant.device
         gpu = gpu_to_time(params.timing.gpu_index) if device == "cuda" else None
         self.gpu = GpuMonitor(gpu) if gpu else None
-        self._width = physical_cores() if device == "cuda" else max(STARTED_BESIDE, physical_cores() // 2)
+        self._width = max(OPENED_BESIDE, physical_cores())
+        self._opening = Semaphore(self._width if device == "cuda" else OPENED_BESIDE)
         self._worker_mib = self._worker_gpu_mib = WORKER_MIB
 
     @abstractmethod
@@ -182,7 +185,8 @@ class Resident(ABC, Generic[AnyRow]):
             worker = self.launch(row, process, self.folder(name))
             self.workers.setdefault(name, []).append(worker)
             worker.wait_until_ready(limit)
-            answer = worker.ask("open", limit)
+            with self._opening:
+                answer = worker.ask("open", limit)
             if answer["status"] == "measured":
                 self.opened(row, process, answer)
             else:
