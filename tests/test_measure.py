@@ -112,7 +112,7 @@ def test_the_garbage_collector_never_interrupts_a_timed_run() -> None:
 
 def test_a_median_needs_a_run() -> None:
     assert Runs([1 * MS, 4 * MS, 3 * MS]).median_ms() == 3.0
-    with pytest.raises(ValueError, match="no runs"):
+    with pytest.raises(ValueError, match="no median"):
         Runs().median_ms()
 
 
@@ -138,11 +138,6 @@ def test_each_pass_counts_once_however_many_calls_or_processes_it_had() -> None:
     assert (figures["passes"], figures["processes"]) == ([0, 1, 1], [0, 0, 1])
     assert figures["block_p50_ms"] == figures["block_mean_ms"] == [1.0, 2.0, 8.0]
     assert [len(calls) for calls in figures["latencies_ms"]] == [1000, 20, 3]
-
-
-def test_without_any_block_there_are_no_figures() -> None:
-    with pytest.raises(ValueError, match="no blocks"):
-        figures_of([], 1)
 
 
 def test_p95_needs_calls_enough_and_its_interval_parts_of_as_many() -> None:

@@ -16,7 +16,7 @@ from bench.inputs.encoded import save_encoded
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import SessionSpec, Unavailable
 from bench.timing.evidence import contradiction
-from bench.workers.unsupported import refusal
+from bench.workers.unsupported import status_of
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # PyTorch warns while it captures
 PATHS: list[tuple[str, Any, str, Padding, dict[str, Any], float]] = [
@@ -72,10 +72,10 @@ def outcome(made: Made, row: tuple[str, Any, str, Padding, dict[str, Any], float
     except Unavailable as problem:
         return f"skipped: {problem}"
     except Exception as problem:
-        reason = refusal(problem)
-        if not reason:
+        found = status_of(problem)
+        if found is None or found["status"] != "rejected":
             raise
-        return f"rejected: {reason}"
+        return f"rejected: {found['reason']}"
     variant = Variant(runtime=runtime, device="cuda", precision=precision, graph="model")
     contradicted = contradiction(variant, evidence)
     error = float(np.max(errors) / reference_spread(made.wanted))

@@ -390,7 +390,7 @@ def test_built_in_sentences_judge_no_model_whose_labels_are_others(project: Proj
 
 
 def tasked(task: Any, logits: Any, reference: Any) -> float:
-    return agreement_of([compare([(np.arange(len(reference)), logits)], reference, task)])
+    return agreement_of(compare([(np.arange(len(reference)), logits)], reference, task))
 
 
 def test_many_labels_are_judged_each_by_its_threshold_and_not_by_the_largest() -> None:

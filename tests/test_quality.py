@@ -61,7 +61,7 @@ def test_a_label_that_flips_counts_against_agreement() -> None:
     flipped[:20] = flipped[:20, ::-1]
     comparison = compare(outputs(flipped), REFERENCE)
     assert comparison.agreeing == 20
-    assert agreement_of([comparison]) == 0.5
+    assert agreement_of(comparison) == 0.5
 
 
 def variant(runtime: str, device: Any, precision: Any) -> Variant:
@@ -133,7 +133,7 @@ def test_a_masked_label_hides_no_error_of_the_others_and_is_none_by_its_rounding
 
 
 def of_task(task: Any, logits: Any, reference: Any) -> float:
-    return agreement_of([compare([(np.arange(len(reference)), logits)], reference, task)])
+    return agreement_of(compare([(np.arange(len(reference)), logits)], reference, task))
 
 
 def test_a_constant_output_of_the_reference_says_nothing() -> None:

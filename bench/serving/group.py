@@ -1,6 +1,5 @@
 """Serve rows of one device together: which ones, in which groups, and each one's report."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from bench.core.interrupt import CUT_SHORT, Interrupt
 from bench.core.params import Params, Variant
 from bench.core.progress import log
 from bench.core.reports import NoopProcess, Served, ServingProcess, ServingSession, rate_text
-from bench.core.schemas import read_machine_id, read_provenance
+from bench.core.schemas import read_machine_id
 from bench.serving.coordinator import Expected, expected_of, without_load
 from bench.serving.jobs import NOOP, ServingResult
 from bench.serving.passes import LoadPasses, LoadPlan
@@ -19,7 +18,7 @@ from bench.statistics.rate_curve import crossing, curve_of
 from bench.timing.evidence import contradiction
 from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, served_place
-from bench.timing.resident import in_groups
+from bench.timing.resident import Group, in_groups
 
 
 def serve_together(asked: str, params: Params, request: Request) -> None:
@@ -41,19 +40,14 @@ def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
     ]
 
 
-class ServedGroup:
+class ServedGroup(Group[ServedVariant]):
     """Rows of one device that are served in the same passes; as many of those that wait as fit into memory."""
 
     def __init__(
         self, rows: Sequence[ServedVariant], params: Params, scratch: Path, interrupt: Interrupt, share: float
     ) -> None:
-        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
-        self.began = time.time()
-        provenance = read_provenance()
-        self.is_real = bool(provenance["model_is_real"])
-        folder = scratch / f"{self.began:.3f}"
-        folder.mkdir()
-        self.bench = ServedRows(rows, params, provenance.get("task", "single_label"), folder, interrupt.is_cut)
+        super().__init__(rows, params, scratch, interrupt, share)
+        self.bench = ServedRows(rows, params, self.task, self.scratch, interrupt.is_cut)
         self.noop: NoopProcess | None = None
 
     def run(self) -> list[ServedVariant]:

@@ -112,9 +112,9 @@ class ServedRows(Resident[ServedVariant]):
     def end_workers(self, name: str) -> None:
         """End a row's workers, and note what GPU memory that frees for each."""
         count = len(self.workers.get(name, ()))
-        before = self.gpu.used_memory_mib() if self.gpu else None
+        before = self.gpu.memory_mib("used") if self.gpu else None
         super().end_workers(name)
-        after = self.gpu.used_memory_mib() if self.gpu else None
+        after = self.gpu.memory_mib("used") if self.gpu else None
         if count and before is not None and after is not None:
             self.gpu_mib[name] = max(0.0, before - after) / count
 

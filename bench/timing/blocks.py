@@ -30,13 +30,13 @@ class TimedRows(Resident[Row]):
     ) -> None:
         super().__init__(rows, params, task, scratch, is_cut)
         self.no_memory: dict[Cell, str] = {}
-        self.blocks: dict[Cell, list[Block]] = {}
+        self.blocks: dict[Cell, dict[tuple[int, int], Block]] = {}
+        """By process and pass; a block may come in parts."""
         self.results: dict[str, list[ProcessResult]] = {}
         self.busy_seconds = 0.0
         self._usual: dict[Cell, float] = {}
 
     def job(self, row: Row, process: int, engine: Path | None) -> Job:
-        """Return the job of a row's process."""
         job = make_job(row.key, row.variant, self.params, engine)
         return replace(job, process=process, task=self.task, measure_accuracy=row.is_reported)
 
@@ -64,52 +64,38 @@ class TimedRows(Resident[Row]):
             return None
         self._usual[cell] = time.perf_counter() - began
         latencies_ns = answer["latencies_ns"]
-        if not latencies_ns and process == 0:
-            self.no_memory[cell] = answer["reason"]
-        elif not latencies_ns:
-            self.remarks[cell.row] = f"process {process + 1}, batch {cell.size}: {answer['reason']}"
         if not latencies_ns:
+            if process == 0:
+                self.no_memory[cell] = answer["reason"]
+            else:
+                self.remarks[cell.row] = f"process {process + 1}, batch {cell.size}: {answer['reason']}"
             return None
         self.busy_seconds += sum(latencies_ns) / 1e9
-        block = self._begun(cell, process, number)
-        block.latencies_ns += latencies_ns
+        block = self.blocks.setdefault(cell, {}).setdefault((process, number), Block(process, number))
+        block.latencies_ns.extend(latencies_ns)
         return float(statistics.median(block.latencies_ns)) / 1e6
-
-    def _begun(self, cell: Cell, process: int, number: int) -> Block:
-        """Return the block of a pass, which may have earlier parts."""
-        blocks = self.blocks.setdefault(cell, [])
-        for block in reversed(blocks):
-            if (block.process, block.number) == (process, number):
-                return block
-        blocks.append(Block(process=process, number=number, latencies_ns=[]))
-        return blocks[-1]
 
     def is_whole(self, number: int) -> bool:
         """Tell whether a pass may count; if not, its blocks are dropped."""
         is_whole = super().is_whole(number)
         if not is_whole:
-            for blocks in self.blocks.values():
-                blocks[:] = [block for block in blocks if block.number != number]
+            for cell, blocks in self.blocks.items():
+                self.blocks[cell] = {place: block for place, block in blocks.items() if block.number != number}
         return is_whole
 
     def hand_over(self) -> None:
         """End every process and keep what it says of itself."""
         for name, answers in self.finish().items():
-            self.results[name] = [
-                ProcessResult(**{**answer, "process": process}) for process, answer in enumerate(answers)
-            ]
+            self.results[name] = [ProcessResult(**{**each, "process": place}) for place, each in enumerate(answers)]
 
     def alone(self, row: Row, folder: Path) -> ProcessResult:
         """Run a process of a row with no other beside it and nothing compiled; WorkerError if it fails."""
         folder.mkdir(parents=True, exist_ok=True)
         limit = self.params.timing.worker_limit_seconds
-        worker = self.launch(row, 0, folder)
-        try:
+        with self.launch(row, 0, folder) as worker:
             worker.wait_until_ready(limit)
             for request in ("open", "alone", "end"):
                 answer = worker.ask(request, limit)
                 if answer["status"] != "measured":
                     raise WorkerError(f"{row.key}: {answer.get('reason', '')}")
             return ProcessResult(**answer)
-        finally:
-            worker.end()

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +14,15 @@ from bench.core.partners import partners
 from bench.core.paths import ENGINES, SAMPLES
 from bench.core.progress import log
 from bench.core.reports import AA_ROW, BlockTimes, Report, TimingSession
-from bench.core.schemas import read_machine_id, read_provenance
+from bench.core.schemas import read_machine_id
 from bench.timing import passes
 from bench.timing.blocks import TimedRows
 from bench.timing.coordinator import failed, report_without_runs, without_runs
 from bench.timing.live import LiveTable
 from bench.timing.passes import Passes, Plan
 from bench.timing.repro import Request, read_report, timed_place
-from bench.timing.resident import Row, in_groups
-from bench.timing.results import ProcessResult, Taken, block_times, combine
+from bench.timing.resident import Group, Row, in_groups
+from bench.timing.results import Block, ProcessResult, block_times, combine
 from bench.workers.engines import read_record
 
 
@@ -50,19 +51,22 @@ def _choose_rows(asked: str, params: Params, request: Request) -> list[Row]:
     baseline = params.baselines.get(device)
     others = {key: variant for key, variant in runnable.items() if key not in chosen}
     anchors = {key for key in (baseline, *_fastest(others)) if key in others}
-    rows = [Row(f"anchor/{key}", key, runnable[key], is_reported=False) for key in sorted(anchors)]
+    rows = [_anchor(key, runnable[key]) for key in sorted(anchors)]
     if baseline in runnable:
         rows.append(Row(AA_ROW, baseline, runnable[baseline], is_reported=False))
     own = sorted((Row(key, key, runnable[key]) for key in chosen), key=lambda row: row.key != baseline)
     return [*own[:1], *rows, *own[1:]] if own[0].key == baseline else [*rows, *own]
 
 
+def _anchor(key: str, variant: Variant) -> Row:
+    return Row(f"anchor/{key}", key, variant, is_reported=False)
+
+
 def _can_run(key: str, variant: Variant, params: Params) -> bool:
     """Tell whether a row can be timed beside the one that was asked for; its own stage says what is wrong with it."""
-    try:
+    with suppress(BenchError):
         return report_without_runs(key, variant, params) is None
-    except BenchError:
-        return False
+    return False
 
 
 def _fastest(variants: dict[str, Variant]) -> set[str]:
@@ -75,18 +79,13 @@ def _fastest(variants: dict[str, Variant]) -> set[str]:
     return {key for _, key in best.values()}
 
 
-class TimedGroup:
+class TimedGroup(Group[Row]):
     """Rows of one device that are timed in the same passes; as many of those that wait as fit into memory."""
 
     def __init__(self, rows: Sequence[Row], params: Params, scratch: Path, interrupt: Interrupt, share: float) -> None:
-        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
-        self.provenance = read_provenance()
-        self.is_real = bool(self.provenance["model_is_real"])
-        self.began = time.time()
-        self.scratch = scratch / f"{self.began:.3f}"
-        self.scratch.mkdir()
-        task = self.provenance.get("task", "single_label")
-        self.bench = TimedRows(rows, params, task, self.scratch, interrupt.is_cut)
+        super().__init__(rows, params, scratch, interrupt, share)
+        self.baseline = params.baselines.get(self.rows[0].variant.device)
+        self.bench = TimedRows(rows, params, self.task, self.scratch, interrupt.is_cut)
         self.alone: dict[str, ProcessResult] = {}
         self.failed_alone: dict[str, str] = {}
 
@@ -112,8 +111,9 @@ class TimedGroup:
     def _run_passes(self) -> None:
         self.passes = Passes(self._plan(), self.bench, is_cut=self.interrupt.is_cut)
         began = time.perf_counter()
-        with LiveTable(self.passes) as table:
-            self.passes.on_look = table.show
+        table = LiveTable(self.passes)
+        self.passes.on_look = table.show
+        with table.live or nullcontext():
             self.passes.run()
         self.pass_seconds = time.perf_counter() - began
 
@@ -121,10 +121,9 @@ class TimedGroup:
         timing, running = self.params.timing, self.bench.running()
         by_key = {row.key: name for name, row in self.bench.by_name.items() if name in running and name != AA_ROW}
         variants = {key: self.bench.by_name[name].variant for key, name in by_key.items()}
-        baseline = by_key.get(self.params.baselines.get(self.rows[0].variant.device, ""))
         return Plan(
             sizes={name: self.bench.sizes(name) for name in running},
-            baseline=baseline,
+            baseline=by_key.get(self.baseline or ""),
             twin=AA_ROW if AA_ROW in running else None,
             partners=[(by_key[a], by_key[b]) for a, b in partners(variants)],
             seconds=60 * timing.minutes * self.share,
@@ -135,30 +134,23 @@ class TimedGroup:
 
     def _run_alone(self) -> None:
         """Run the baseline and the rows that may be a pick once more, each alone; see `TimedRows.alone`."""
-        names = [name for name in self.passes.contenders() if self.bench.by_name[name].is_reported]
-        for name in names:
+        for name in self.passes.contenders():
             row = self.bench.by_name[name]
-            if name in self.bench.faults or self.interrupt.is_cut():
+            if not row.is_reported or name in self.bench.faults or self.interrupt.is_cut():
                 continue
             log(f"  {name} alone: cold start, memory, {'energy, kernels' if self.bench.gpu else 'operators'}, accuracy")
             try:
                 found = self.bench.alone(row, self.scratch / "alone" / name)
                 self.alone[name] = found.model_copy(update={"is_alone": True, "process": passes.MOST_PROCESSES})
             except WorkerError as problem:
-                self.failed_alone[name] = problem.last_words()
+                self.failed_alone[name] = f"not taken alone: {problem.last_words()}"
 
     def _rest(self, late: Sequence[str]) -> list[Row]:
         if not late or self.interrupt.is_cut():
             return []
-        beside = [row for row in self.rows if not row.is_reported or row.key == self._baseline_key()]
-        return [*(self._as_anchor(row) for row in beside), *(self.bench.by_name[name] for name in late)]
-
-    def _baseline_key(self) -> str | None:
-        return self.params.baselines.get(self.rows[0].variant.device)
-
-    @staticmethod
-    def _as_anchor(row: Row) -> Row:
-        return Row(f"anchor/{row.key}", row.key, row.variant, is_reported=False) if row.is_reported else row
+        beside = [row for row in self.rows if not row.is_reported or row.key == self.baseline]
+        anchors = [_anchor(row.key, row.variant) if row.is_reported else row for row in beside]
+        return [*anchors, *(self.bench.by_name[name] for name in late)]
 
     def outcome(self, row: Row) -> Report:
         """Return the report of a variant: `failed` if a process of it died or built an engine."""
@@ -177,16 +169,14 @@ class TimedGroup:
         elif not self.bench.results.get(row.name):
             report = without_runs(row.variant, self.params, "skipped", CUT_SHORT)
         else:
-            blocks = {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == row.name}
             alone = [self.alone[row.name]] if row.name in self.alone else []
-            taken = Taken(blocks, [*self.bench.results[row.name], *alone])
-            report = combine(row.variant, self.params, taken, self.is_real)
+            every = [*self.bench.results[row.name], *alone]
+            report = combine(row.variant, self.params, self._blocks(row.name), every, self.is_real)
         return report.model_copy(update={"engine": engine})
 
     def _remark(self, row: Row) -> str:
-        alone = self.failed_alone.get(row.name)
-        parts = (self.bench.remarks.get(row.name), f"not taken alone: {alone}" if alone else None)
-        return "; ".join(part for part in parts if part)
+        parts = (self.bench.remarks.get(row.name), self.failed_alone.get(row.name))
+        return "; ".join(filter(None, parts))
 
     def _session(self) -> TimingSession:
         """Return what all reports of these passes share."""
@@ -204,6 +194,9 @@ class TimedGroup:
             anchors=anchors,
         )
 
+    def _blocks(self, name: str) -> dict[int, list[Block]]:
+        return {cell.size: [*blocks.values()] for cell, blocks in self.bench.blocks.items() if cell.row == name}
+
     def _times(self, name: str) -> dict[str, BlockTimes]:
-        own = {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == name and blocks}
-        return {} if name in self.bench.faults else {str(n): BlockTimes(**block_times(each)) for n, each in own.items()}
+        own = {} if name in self.bench.faults else self._blocks(name)
+        return {str(size): BlockTimes(**block_times(blocks)) for size, blocks in own.items() if blocks}

@@ -1,50 +1,34 @@
 """The table while it sharpens: drawn in place on a terminal, elsewhere after the first pass and a line a look."""
 
-from __future__ import annotations
-
 import math
 import sys
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from bench.core.progress import log
-
-if TYPE_CHECKING:
-    from bench.timing.passes import Passes
+from bench.timing.passes import Passes
 
 
 class LiveTable:
-    """Shows p50 of every row and batch size, in ms; use as a context manager."""
+    """Shows p50 of every row and batch size, in ms; `live`: what draws in place, within its context."""
 
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
-        self._is_live = Console().is_terminal and sys.stdout.isatty()
-        self._live = Live(auto_refresh=False)
-
-    def __enter__(self) -> LiveTable:
-        if self._is_live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        is_terminal = Console().is_terminal and sys.stdout.isatty()
+        self.live = Live(auto_refresh=False) if is_terminal else None
 
     def show(self, number: int, open_comparisons: int, seconds_left: float) -> None:
         """Show the table after this many passes, and how much is open."""
-        title = f"pass {number}: {self._open(number, open_comparisons)}, at most {max(0.0, seconds_left):.0f} s left"
-        if self._is_live:
-            self._live.update(self._table(title), refresh=True)
+        decided = "p50 in ms, nothing decided yet" if number == 1 else f"{open_comparisons} comparisons open"
+        title = f"pass {number}: {decided}, at most {max(0.0, seconds_left):.0f} s left"
+        if self.live:
+            self.live.update(self._table(title), refresh=True)
         elif number == 1:
             Console(width=120).print(self._table(title))
         else:
             log(f"  {title}")
-
-    @staticmethod
-    def _open(number: int, comparisons: int) -> str:
-        return "p50 in ms, nothing decided yet" if number == 1 else f"{comparisons} comparisons open"
 
     def _table(self, title: str) -> Table:
         blocks = self._passes.blocks

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -43,22 +43,17 @@ class GpuMonitor:
         pynvml.nvmlInit()
         self._memory_handle = handle_of(pynvml, gpu)
         self._handle = whole_gpu(pynvml, self._memory_handle)
-        self._memory_before = self.used_memory_mib()
+        self._memory_before = self.memory_mib("used")
         self.start_cell()
 
-    def used_memory_mib(self) -> float | None:
-        """Return the memory in use on the GPU by all processes, in MiB; None where the GPU shares the system's."""
+    def memory_mib(self, kind: Literal["used", "free"]) -> float | None:
+        """Return the GPU's free memory, or what all processes use, in MiB; None where it shares the system's."""
         memory = ask(self._nvml, "nvmlDeviceGetMemoryInfo", self._memory_handle)
-        return None if memory is None else float(memory.used) / 2**20
-
-    def free_memory_mib(self) -> float | None:
-        """Return the free memory of the GPU, in MiB; None where it shares the system's."""
-        memory = ask(self._nvml, "nvmlDeviceGetMemoryInfo", self._memory_handle)
-        return None if memory is None else float(memory.free) / 2**20
+        return None if memory is None else float(getattr(memory, kind)) / 2**20
 
     def grown_memory_mib(self) -> float | None:
         """Return how much more memory is in use than when this monitor was made, in MiB; None if it is not known."""
-        used = self.used_memory_mib()
+        used = self.memory_mib("used")
         return None if used is None or self._memory_before is None else used - self._memory_before
 
     def start_cell(self) -> None:

@@ -202,10 +202,11 @@ class Passes:
     def _with_what_can_be_decided(self, wanted: set[Cell], opened: Sequence[_Open], left: float) -> set[Cell]:
         """Return `wanted`, the cells of comparisons that the time left should decide, and the controls beside all."""
         parts = self._parts()
+        turn = {cell: seconds * parts.get(cell, 1) for cell, seconds in self.turn_seconds.items()}
         wanted = self._with_controls(wanted)
         for each in sorted(opened, key=lambda each: each.passes):
             together = self._with_controls(wanted | each.cells)
-            seconds = sum(self._pass_seconds(cell, parts) for cell in together)
+            seconds = sum(turn.get(cell, 0.0) * self.processes[cell.row] for cell in together)
             if each.passes * seconds <= left:
                 wanted = together
         return wanted
@@ -213,9 +214,6 @@ class Passes:
     def _with_controls(self, cells: set[Cell]) -> set[Cell]:
         sizes = {cell.size for cell in cells}
         return cells | {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in sizes}
-
-    def _pass_seconds(self, cell: Cell, parts: Mapping[Cell, int]) -> float:
-        return self.turn_seconds.get(cell, 0.0) * parts.get(cell, 1) * self.processes[cell.row]
 
     def contenders(self) -> list[str]:
         """Return the baseline and the rows that may be the best at some batch size, by what there is."""
@@ -257,13 +255,9 @@ class Passes:
             return []
         first = min(best, key=lambda place: levels[place].log_level)
         pairs = {(min(a, b), max(a, b)) for a in {0, first} for b in best if a != b}
-        return [pair for pair in pairs if self._half(levels, pair) > math.log1p(self.plan.target)]
-
-    @staticmethod
-    def _half(levels: Sequence[Level], pair: Pair) -> float:
-        found = levels[0].panel.compared(*pair)
-        comparisons = AT_A_LOOK * len(levels)
-        return found.half_width(comparisons) if found else math.inf
+        found = {pair: levels[0].panel.compared(*pair) for pair in pairs}
+        halves = {pair: each.half_width(AT_A_LOOK * len(levels)) for pair, each in found.items() if each}
+        return [pair for pair in pairs if halves.get(pair, math.inf) > math.log1p(self.plan.target)]
 
     def _to_be_seen_twice(self, contenders: set[str]) -> set[str]:
         """Return the rows that may be the best, and the quickest others where these are few."""
@@ -274,9 +268,10 @@ class Passes:
         return found | set(others[: max(0, LEAST_TWICE - len(found))])
 
     def _add_processes(self, twice: set[str]) -> None:
-        """Give rows a further process, if they need it, the quickest first."""
+        """Give rows a second process, or a third where the two differ, the quickest first."""
         active = {cell.row for cell in self.active}
-        rows = sorted((row for row in sorted(twice & active) if self._needs_process(row)), key=self._seconds)
+        few = (row for row in sorted(twice & active) if self.processes[row] < MOST_PROCESSES)
+        rows = sorted((row for row in few if self.processes[row] == 1 or self._differ(row)), key=self._seconds)
         end = self.clock() + MOST_TO_START * self.plan.seconds
         while rows and self.clock() < end:
             together, rows = rows[:LEAST_TWICE], rows[LEAST_TWICE:]
@@ -285,10 +280,6 @@ class Passes:
 
     def _seconds(self, row: str) -> float:
         return sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row])
-
-    def _needs_process(self, row: str) -> bool:
-        """Tell whether a row lacks a second process, or a third where the two differ."""
-        return self.processes[row] == 1 or (self.processes[row] < MOST_PROCESSES and self._differ(row))
 
     def _differ(self, row: str) -> bool:
         """Tell whether two processes of a row differ by more than the margin, and more than their blocks explain."""

@@ -72,10 +72,10 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         if fault := _fault_of(logits, wanted):
             return Comparison(float("inf"), agreeing, compared, len(seen), fault)
         largest = np.maximum(largest, np.abs(logits.astype(np.float64) - wanted).max(axis=0))
-        same = _same_decisions(logits, wanted, task)
-        agreeing += int(same.sum())
-        compared += same.size
-        sums += _sums(_decided(logits, task), _decided(wanted, task))
+        x, y = _decided(logits, task), _decided(wanted, task)
+        agreeing += int((x == y).all(axis=1).sum())
+        compared += len(x) if task == "single_label" else x.size
+        sums += np.stack([each.sum(axis=0) for each in (x, y, x * x, y * y, x * y)], 1)
         seen.update(indices.tolist())
     if not compared:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
@@ -110,12 +110,6 @@ def together(comparisons: list[Comparison]) -> Comparison:
     )
 
 
-def _same_decisions(logits: Logits, wanted: Logits, task: Task) -> NDArray[np.bool_]:
-    if task == "single_label":
-        return np.asarray(logits.argmax(axis=1) == wanted.argmax(axis=1))
-    return np.asarray((logits > 0) == (wanted > 0))
-
-
 def _decided(logits: Logits, task: Task) -> NDArray[np.float64]:
     """Return the outputs of a regression as they are, else 1 for each label that is given and 0 for the others."""
     if task == "regression":
@@ -124,24 +118,19 @@ def _decided(logits: Logits, task: Task) -> NDArray[np.float64]:
     return given.astype(np.float64)
 
 
-def _sums(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([x.sum(axis=0), y.sum(axis=0), (x * x).sum(axis=0), (y * y).sum(axis=0), (x * y).sum(axis=0)], 1)
-
-
-def agreement_of(comparisons: list[Comparison]) -> float:
-    """Return the agreement of several comparisons together, as the task has it; 0.0 without any comparison."""
-    compared = sum(comparison.compared for comparison in comparisons)
-    if not compared:
+def agreement_of(comparison: Comparison) -> float:
+    """Return the agreement as the task has it; 0.0 where nothing was compared."""
+    if not comparison.compared:
         return 0.0
-    task = comparisons[0].task
-    if task == "single_label":
-        return sum(comparison.agreeing for comparison in comparisons) / compared
-    sums = np.sum([comparison.sums for comparison in comparisons], axis=0)
-    measure = _correlation if task == "regression" else _specific_agreement
-    found = [value for each in sums if (value := measure(each, compared / len(sums))) is not None]
+    if comparison.task == "single_label":
+        return comparison.agreeing / comparison.compared
+    sums = np.array(comparison.sums)
+    is_regression = comparison.task == "regression"
+    measure = _correlation if is_regression else _specific_agreement
+    found = [value for each in sums if (value := measure(each, comparison.compared / len(sums))) is not None]
     if not found:
         return 1.0
-    return float(min(found) if task == "regression" else np.mean(found))
+    return float(min(found) if is_regression else np.mean(found))
 
 
 def _correlation(sums: NDArray[np.float64], count: float) -> float | None:
@@ -162,11 +151,10 @@ def _specific_agreement(sums: NDArray[np.float64], count: float) -> float | None
     return float(min(2 * both / given, 2 * (count - given + both) / absent))
 
 
-def _lost_label(comparisons: list[Comparison]) -> str:
+def _lost_label(comparison: Comparison, sentences: int) -> str:
     """Return which label the row takes from most sentences that have it, or gives to many others; empty for none."""
-    task, sums = comparisons[0].task, np.sum([comparison.sums for comparison in comparisons], axis=0)
-    sentences = max(comparison.sentences for comparison in comparisons)
-    runs = sum(comparison.compared for comparison in comparisons) / (1 if task == "single_label" else len(sums))
+    task, sums = comparison.task, comparison.sums
+    runs = comparison.compared / (1 if task == "single_label" else len(sums))
     for label, (row, reference, _, _, both) in enumerate(sums if task != "regression" else []):
         given, wanted, right = (round(count * sentences / runs) for count in (row, reference, both))
         is_lost = 2 * right < wanted or given - right > 2 * wanted if task == "multi_label" else not row
@@ -193,23 +181,21 @@ def tolerances(gate: Gate, is_real: bool) -> Tolerances:
 
 def gate_verdict(comparisons: list[Comparison], gate: Tolerances) -> tuple[dict[str, Any], str]:
     """Return (figures of a cell, reason for rejection or an empty string)."""
-    fault = next((comparison.fault for comparison in comparisons if comparison.fault), "")
-    if fault:
-        return {}, fault
-    largest = max(comparison.max_abs_diff for comparison in comparisons)
-    agreement = agreement_of(comparisons)
-    relative = max(comparison.relative for comparison in comparisons)
+    whole = together(comparisons)
+    if whole.fault:
+        return {}, whole.fault
+    agreement, sentences = agreement_of(whole), max(comparison.sentences for comparison in comparisons)
     figures = {
-        "max_abs_diff": largest,
-        "relative_error": relative,
+        "max_abs_diff": whole.max_abs_diff,
+        "relative_error": whole.relative,
         "agreement": agreement,
-        "checked_sentences": max(comparison.sentences for comparison in comparisons),
+        "checked_sentences": sentences,
     }
-    if not relative <= gate.max_relative_error:
-        return figures, f"relative error {relative:.3g} is above {gate.max_relative_error:g}"
+    if not whole.relative <= gate.max_relative_error:
+        return figures, f"relative error {whole.relative:.3g} is above {gate.max_relative_error:g}"
     if not agreement >= gate.min_agreement:
         return figures, f"agreement {agreement:.1%} is below {gate.min_agreement:.1%}"
-    return figures, _lost_label(comparisons)
+    return figures, _lost_label(whole, sentences)
 
 
 def compare_labels(predicted: NDArray[np.int64], reference: NDArray[np.int64], labels: NDArray[np.int64]) -> Labels:

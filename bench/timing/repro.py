@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -148,10 +149,9 @@ class Waiting(Stored):
 
 def read_report(path: Path, kind: type[R]) -> R | None:
     """Return a variant's last report, None where there is none that can be read."""
-    try:
+    with suppress(DataError):
         return read_model(path, "", kind)
-    except DataError:
-        return None
+    return None
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,8 @@ class Place(Generic[R]):
 
     @property
     def digest(self) -> str:
-        """The hash of all that the stage depends on now; DataError if dvc.yaml has no such stage."""
-        stage = _read(PIPELINE.as_posix()).get("stages", {}).get(self.stage, {}).get("do")
-        if not stage:
-            raise DataError(f"{PIPELINE} has no stage {self.stage!r}: `git checkout {PIPELINE}` restores it")
+        """The hash of all that the stage depends on now."""
+        stage = _read(PIPELINE.as_posix())["stages"][self.stage]["do"]
         digest = hashlib.sha256()
         for dependency in stage["deps"]:
             path = Path(_filled(dependency, self.key, self.variant))
@@ -229,10 +227,8 @@ class Place(Generic[R]):
 
 
 def timed_place(key: str, variant: Variant) -> Place[Report]:
-    """Return the stage that times a variant."""
     return Place(key, variant, "infer_tensorrt" if variant.runtime == "tensorrt" else "infer", Report)
 
 
 def served_place(key: str, variant: Variant) -> Place[Served]:
-    """Return the stage that serves a variant."""
     return Place(key, variant, "serve", Served)

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from threading import Semaphore
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from bench.core.errors import MemoryShortage, WorkerError
-from bench.core.interrupt import CUT_SHORT, ended_by_ctrl_c
+from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ENGINES
 from bench.core.progress import log
 from bench.core.reports import PassConditions
-from bench.core.schemas import Status
+from bench.core.schemas import Status, read_provenance
 from bench.machine.cores import physical_cores, throttled_seconds
 from bench.machine.gpus import gpu_to_time
 from bench.machine.lock import timing_lock
@@ -76,11 +76,21 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 AnyGroup = TypeVar("AnyGroup", bound="Group[Any]")
 
 
-class Group(Protocol[AnyRow]):
-    """Rows that are measured side by side, as many of those that wait as find memory."""
+class Group(ABC, Generic[AnyRow]):
+    """Rows that are measured side by side, as many of those that wait as find memory; `share`: of the time."""
 
-    rows: list[AnyRow]
+    def __init__(
+        self, rows: Sequence[AnyRow], params: Params, scratch: Path, interrupt: Interrupt, share: float
+    ) -> None:
+        self.rows, self.params, self.interrupt, self.share = list(rows), params, interrupt, share
+        self.began = time.time()
+        self.scratch = scratch / f"{self.began:.3f}"
+        self.scratch.mkdir()
+        provenance = read_provenance()
+        self.is_real: bool = provenance["model_is_real"]
+        self.task: Task = provenance.get("task", "single_label")
 
+    @abstractmethod
     def run(self) -> list[AnyRow]:
         """Measure the rows; return those that need another group."""
 
@@ -103,8 +113,6 @@ def in_groups(rows: Sequence[AnyRow], make: Callable[..., AnyGroup]) -> Iterator
 
 
 class Resident(ABC, Generic[AnyRow]):
-    """The workers of rows."""
-
     module: ClassVar[str]
     """What the workers run."""
 
@@ -166,7 +174,7 @@ class Resident(ABC, Generic[AnyRow]):
         """Tell whether so many further workers find host and GPU memory, by what the largest ones took."""
         if free_host_mib() < together * self._worker_mib + KEPT_FREE_MIB:
             return False
-        free = self.gpu.free_memory_mib() if self.gpu else None
+        free = self.gpu.memory_mib("free") if self.gpu else None
         return free is None or free >= together * self._worker_gpu_mib
 
     def _learn_sizes(self) -> None:
@@ -217,7 +225,6 @@ class Resident(ABC, Generic[AnyRow]):
         return folder
 
     def running(self) -> list[str]:
-        """Return the rows that can be measured."""
         return [name for name in self.by_name if name in self.workers]
 
     def ask(self, name: str, process: int, limit_seconds: float, request: str, **given: Any) -> Answer | None:
@@ -235,7 +242,6 @@ class Resident(ABC, Generic[AnyRow]):
         return answer
 
     def fail(self, name: str, fault: Fault) -> None:
-        """Let a row give nothing more."""
         self.faults[name] = fault
         self.end_workers(name)
 
@@ -296,6 +302,5 @@ class Resident(ABC, Generic[AnyRow]):
             worker.end()
 
     def close(self) -> None:
-        """End all workers."""
         for name in list(self.workers):
             self.end_workers(name)

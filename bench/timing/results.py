@@ -5,7 +5,7 @@ speed-ups and ranks are made of the same figures (bench/statistics/blocks.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,7 @@ from bench.core.files import write_json, write_text
 from bench.core.params import Params, Tolerances, Variant
 from bench.core.paths import SAMPLES
 from bench.core.progress import log
-from bench.core.reports import (
-    AnyCell,
-    Cell,
-    Evidence,
-    GpuReading,
-    Labels,
-    Process,
-    Profile,
-    Report,
-    TimedCell,
-    Work,
-)
+from bench.core.reports import AnyCell, Cell, Evidence, GpuReading, Labels, Process, Profile, Report, TimedCell, Work
 from bench.core.schemas import Status
 from bench.timing.evidence import contradiction, kernel_contradiction, proof_mark
 from bench.timing.quality import Comparison, accuracy_fault, gate_verdict, tolerances
@@ -36,12 +25,13 @@ MIN_RUNS_FOR_P95 = 20
 MOST_PARTS = 12
 
 
-class Block(BaseModel):
-    """The latencies of one block."""
+@dataclass(frozen=True)
+class Block:
+    """The latencies of one block of a process, in pass `number`."""
 
     process: int
     number: int
-    latencies_ns: list[int]
+    latencies_ns: list[int] = field(default_factory=list)
 
 
 class CellResult(BaseModel):
@@ -70,30 +60,27 @@ class ProcessResult(Process):
     accuracy: Labels | None = None
 
 
-@dataclass(frozen=True)
-class Taken:
-    """What was taken of a row: its blocks by batch size, and its processes, one that ran alone at the end."""
+def combine(
+    variant: Variant, params: Params, blocks: dict[int, list[Block]], every: list[ProcessResult], is_real: bool
+) -> Report:
+    """Pass every batch size of a row through the gate.
 
-    blocks: dict[int, list[Block]]
-    processes: list[ProcessResult]
-
-
-def combine(variant: Variant, params: Params, taken: Taken, is_real: bool) -> Report:
-    """Put a row's blocks and its processes together and pass every batch size through the gate."""
+    `blocks`: by batch size; `every`: its processes, one that ran alone at the end.
+    """
     gate = params.quality[variant.precision]
     limits = tolerances(gate, is_real)
-    every = taken.processes
-    cells = {str(size): _combine_cell(variant, limits, size, taken) for size in params.sizes(variant.device)}
+    sizes = params.sizes(variant.device)
+    cells = {str(size): _combine_cell(variant, limits, size, blocks.get(size, []), every) for size in sizes}
     accuracy = next((result.accuracy for result in reversed(every) if result.accuracy), None)
-    fault = accuracy_fault(accuracy, gate)
-    if fault:
+    if fault := accuracy_fault(accuracy, gate):
         rejected = {"status": "rejected", "reason": fault}
         cells |= {n: cell.model_copy(update=rejected) for n, cell in cells.items() if cell.status == "measured"}
     return Report(cells=cells, evidence=every[-1].evidence, accuracy=accuracy, processes=[*every])
 
 
-def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken) -> AnyCell:
-    blocks, every = taken.blocks.get(size, []), taken.processes
+def _combine_cell(
+    variant: Variant, limits: Tolerances, size: int, blocks: list[Block], every: list[ProcessResult]
+) -> AnyCell:
     first = every[0].cells[size]
     if first.status != "measured":
         return Cell(status=first.status, reason=first.reason)
@@ -102,7 +89,6 @@ def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken)
     cells = [cell for result in every if (cell := result.cells.get(size)) and cell.status == "measured"]
     last = cells[-1]
     figures, reason = gate_verdict([cell.comparison for cell in cells if cell.comparison], limits)
-    evidence = every[-1].evidence
     contradicted = next((fault for result in every if (fault := contradiction(variant, result.evidence))), "")
     reason = contradicted or kernel_contradiction(variant, last.profile) or reason
     assert first.work is not None
@@ -112,7 +98,7 @@ def _combine_cell(variant: Variant, limits: Tolerances, size: int, taken: Taken)
         **figures_of(blocks, size),
         work=first.work,
         **figures,
-        proof=proof_mark(variant, evidence, last.profile),
+        proof=proof_mark(variant, every[-1].evidence, last.profile),
         **{name: getattr(last, name) for name in ("gpu", "gpu_runs", "gpu_mib", "profile", "operators")},
     )
 
@@ -133,10 +119,8 @@ def figures_of(blocks: Sequence[Block], batch_size: int) -> dict[str, Any]:
 
     p50 and mean: geometric means over passes, a pass being the mean of its processes.  Percentiles interpolate linearly
     (numpy's default, type 7 of Hyndman and Fan 1996).  Throughput is what one caller gets that sends the next batch
-    when the last is back: batch size / mean latency.  ValueError without any block.
+    when the last is back: batch size / mean latency.
     """
-    if not blocks:
-        raise ValueError("no blocks")
     times = block_times(blocks)
     latencies_ms = [[ns / 1e6 for ns in block.latencies_ns] for block in blocks]
     calls = np.concatenate(latencies_ms)
@@ -180,7 +164,6 @@ def write_report(key: str, report: Report) -> None:
 
 
 def announce(key: str, report: Report) -> None:
-    """Print one line a batch size."""
     for size, cell in report.cells.items():
         if isinstance(cell, TimedCell):
             figures = f"p50 {cell.p50_ms:.3f} ms, {cell.samples_per_s:.1f} samples/s"

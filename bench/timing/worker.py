@@ -208,7 +208,6 @@ class Worker:
         return np.random.default_rng(0).permutation(known)[: self.job.accuracy_sentences]
 
     def end(self) -> dict[str, Any]:
-        """Return the result of this process."""
         for size, cell in self.cells.items():
             cell.comparison = self.compared.get(size)
         self.result.peak_host_mib = peak_host_mib()

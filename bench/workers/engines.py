@@ -1,6 +1,6 @@
 """Build TensorRT engines once, and make sure that a timed session uses them as built.
 
-    python -m bench.workers.engines JOB_FILE RESULT_FILE
+    python -m bench.workers.engines JOB_FILE
 
 opens a session on an empty engine folder, which fills it: a process of its own, because strict float32 is set by the
 environment at its start.
@@ -32,7 +32,7 @@ from bench.core.schemas import read_machine_id
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session
 from bench.workers.launcher import WorkerProcess
-from bench.workers.protocol import Job, do_job, engine_options, make_job
+from bench.workers.protocol import Job, answer_requests, engine_options, make_job
 
 RECORD = "build.json"
 TIMING_CACHES = "*.timing"
@@ -115,11 +115,6 @@ def with_timing_cache(folder: Path, shared: Path) -> Iterator[None]:
         new.unlink(missing_ok=True)
 
 
-def engine_bytes(folder: Path) -> int:
-    """Return the size of all engines of a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix == ".engine")
-
-
 def build_engines(
     key: str, variant: Variant, params: Params, environment: dict[str, Any], folder: Path
 ) -> EngineRecord:
@@ -136,9 +131,12 @@ def build_engines(
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
             with_timing_cache(target, TIMING_CACHE),
+            WorkerProcess(job, Path(scratch), "bench.workers.engines") as worker,
         ):
-            worker = WorkerProcess(job, Path(scratch), "bench.workers.engines")
-            result = worker.run(params.timing.worker_limit_seconds)
+            worker.wait_until_ready(params.timing.worker_limit_seconds)
+            result = worker.ask("build", params.timing.worker_limit_seconds)
+            if result["status"] == "failed":
+                raise WorkerError(f"{key}: {result['reason']}")
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
             reason = f"TensorRT {tensorrt} does not load its builder resource for this GPU: {problem.last_words()}"
@@ -149,7 +147,7 @@ def build_engines(
         return EngineRecord(status="rejected", reason=reason)
     if result["status"] != "built":
         return EngineRecord(status=result["status"], reason=result["reason"])
-    size = engine_bytes(target)
+    size = sum(path.stat().st_size for path in target.rglob("*.engine"))
     if not size:
         raise EngineError(f"{key}: TensorRT wrote no engine into its cache; nothing could be timed")
     return EngineRecord(
@@ -167,7 +165,6 @@ def build_engines(
 
 def build(job: Job) -> dict[str, Any]:
     """Return `built` with the time that the first session took."""
-    import_runtime(job.runtime).import_libraries()
     began = time.perf_counter()
     try:
         session = import_runtime(job.runtime).open_session(job)
@@ -187,4 +184,5 @@ def _seconds_to_prepare(session: Session, batch_size: int) -> float:
 
 
 if __name__ == "__main__":
-    do_job(lambda: None, partial(build, Job.read(Path(sys.argv[1]))))
+    own_job = Job.read(Path(sys.argv[1]))
+    answer_requests(import_runtime(own_job.runtime).import_libraries, {"build": partial(build, own_job)})

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -79,11 +79,10 @@ class WorkerProcess:
 
     def __init__(self, job: Job, scratch: Path, module: str = "bench.timing.worker") -> None:
         self.job = job
-        job_file, self._result_file = scratch / f"job{job.process}.json", scratch / f"result{job.process}.json"
+        job_file = scratch / f"job{job.process}.json"
         job.write(job_file)
-        self._result_file.unlink(missing_ok=True)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(job_file), str(self._result_file)],
+            [sys.executable, "-m", module, str(job_file)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -105,49 +104,34 @@ class WorkerProcess:
     def ask(self, request: str, limit_seconds: float, **given: Any) -> Answer:
         """Return the answer to a request; WorkerError if the worker dies or takes longer than the limit."""
         with self._ended_after(limit_seconds):
-            self._send(json.dumps({"do": request, **given}))
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
+                self._process.stdin.write(json.dumps({"do": request, **given}) + "\n")
+                self._process.stdin.flush()
             answer = self._listen(until=ANSWER)
         if answer is None:
             raise self._problem(limit_seconds, request)
         return answer
 
-    def run(self, limit_seconds: float) -> Answer:
-        """Give the worker its turn and return its result; WorkerError if it fails, dies or takes too long."""
-        try:
-            with self._ended_after(limit_seconds):
-                self._send("")
-                self._listen()
-                code = self._process.wait()
-        finally:
-            self.end()
-        if code or self._timed_out.is_set() or not self._result_file.exists():
-            raise self._problem(limit_seconds)
-        result: Answer = json.loads(self._result_file.read_text(encoding="utf-8"))
-        if result["status"] == "failed":
-            raise WorkerError(f"{self.job.key}: {result['reason']}")
-        return result
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that this worker has used so far; 0.0 once it has ended."""
-        try:
+        with suppress(psutil.Error):
             return float(sum(self._usage.cpu_times()[:2]))
-        except psutil.Error:
-            return 0.0
+        return 0.0
 
     def host_mib(self) -> float:
         """Return the memory that it holds, in MiB; 0.0 once it has ended."""
-        try:
+        with suppress(psutil.Error):
             return float(self._usage.memory_info().rss / 2**20)
-        except psutil.Error:
-            return 0.0
+        return 0.0
 
-    def _send(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died: its exit code and last words tell why
-            self._process.stdin.write(f"{line}\n")
-            self._process.stdin.flush()
-
-    def _problem(self, limit_seconds: float, request: str = "") -> WorkerError:
+    def _problem(self, limit_seconds: float, request: str) -> WorkerError:
         """Return how the worker ended, and its last words."""
         if self._timed_out.is_set() and request in SHORT:
             ended = f"hung in {SHORT[request]} for {limit_seconds:g} s and was ended"
@@ -158,19 +142,19 @@ class WorkerProcess:
             )
         else:
             code = self._process.wait()
-            if self._is_for_memory(code):
+            if code % 2**32 in NO_MEMORY or (code == -KILLED and oom_kills() > self._oom_kills):
                 return MemoryShortage(f"{self.job.key}: the system ended the worker, because memory ran out")
             ended = describe_exit(code)
         said = "".join(f"\n         {line}" for line in self._last_words)
         words = f"its last words:{said}" if said else "it said nothing"
         return WorkerError(f"{self.job.key}: the worker {ended}; {words}")
 
-    def _is_for_memory(self, code: int) -> bool:
-        return code % 2**32 in NO_MEMORY or (code == -KILLED and oom_kills() > self._oom_kills)
-
     def kill(self) -> None:
         """End the worker and all that it started; another thread that asks it gets a WorkerError."""
-        _kill_tree(self._process.pid)
+        with suppress(psutil.NoSuchProcess):
+            for member in (*self._usage.children(recursive=True), self._usage):
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
 
     def end(self) -> None:
         """End the worker, whatever it is doing, and let nobody ask it any more."""
@@ -183,10 +167,9 @@ class WorkerProcess:
 
     @contextmanager
     def _ended_after(self, limit_seconds: float) -> Iterator[None]:
-
         def end_it() -> None:
             self._timed_out.set()
-            _kill_tree(self._process.pid)
+            self.kill()
 
         timer = threading.Timer(limit_seconds, end_it)
         timer.start()
@@ -205,17 +188,6 @@ class WorkerProcess:
             if event is None and line.strip():
                 self._last_words.append(COLOUR.sub("", line).rstrip())
         return None
-
-
-def _kill_tree(pid: int) -> None:
-    try:
-        parent = psutil.Process(pid)
-        family = [*parent.children(recursive=True), parent]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
 
 
 def describe_exit(code: int) -> str:

@@ -1,7 +1,7 @@
 """What the launcher and a worker process say to each other.
 
-The launcher writes a job file; the worker prints events, a line each with a mark in
-front (anything else on its output is the libraries' talk), and writes a result file.
+The launcher writes a job file and sends requests; the worker prints events, a line each with a mark in front
+(anything else on its output is the libraries' talk).
 """
 
 import json
@@ -13,13 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter
 
-from bench.core.files import write_text
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
 from bench.core.paths import ARTIFACTS, CALIBRATION, EVALUATION
@@ -62,7 +60,6 @@ class Job(SessionSpec):
     task: Task = "single_label"
 
     def write(self, path: Path) -> None:
-        """Write the job as JSON."""
         path.write_bytes(TypeAdapter(type(self)).dump_json(self))
 
     @classmethod
@@ -71,28 +68,30 @@ class Job(SessionSpec):
         return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
-def do_job(import_libraries: Callable[[], None], work: Callable[[], dict[str, Any]]) -> None:
-    """Wait for this process's turn, do its work and write the result, or what a problem makes of the row."""
-    missing = _missing(import_libraries)
-    emit("ready")
-    lines = _requests()
-    next(lines)
-    write_text(Path(sys.argv[2]), json.dumps(_outcome(missing, work)))
-
-
 def answer_requests(import_libraries: Callable[[], None], answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
     """Import, then answer each request by the function of its name, until one is called `end`.
 
     What a problem makes of the row is its answer; one that nobody foresaw ends the process.
     """
-    missing = _missing(import_libraries)
+    missing: ImportError | None = None
+    try:
+        import_libraries()
+    except ImportError as problem:
+        missing = problem
     emit("ready")
     for line in _requests():
         request = json.loads(line)
         name = request.pop("do")
-        answer = {"status": "measured", **_outcome(missing, partial(answers[name], **request))}
+        try:
+            if missing:
+                raise missing
+            outcome = answers[name](**request)
+        except Exception as problem:
+            if (status := status_of(problem)) is None:
+                raise
+            outcome = dict(status)
         rest()
-        emit(ANSWER, **answer)
+        emit(ANSWER, **{"status": "measured", **outcome})
         if name == "end":
             return
 
@@ -107,27 +106,6 @@ def rest() -> None:
         before = time.process_time()
         time.sleep(REST_SECONDS)
         used = time.process_time() - before
-
-
-def _missing(import_libraries: Callable[[], None]) -> ImportError | None:
-    try:
-        import_libraries()
-    except ImportError as problem:
-        return problem
-    return None
-
-
-def _outcome(missing: ImportError | None, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what work gives, or what a problem makes of the row; one that nobody foresaw is raised."""
-    try:
-        if missing:
-            raise missing
-        return work()
-    except Exception as problem:
-        status = status_of(problem)
-        if status is None:
-            raise
-        return dict(status)
 
 
 def _requests() -> Iterator[str]:

@@ -51,17 +51,12 @@ def status_of(problem: BaseException) -> dict[str, str] | None:
         return {"status": "skipped", "reason": f"cannot be imported: {shortened(str(problem))}: install it"}
     if isinstance(problem, BenchError):
         return {"status": "failed", "reason": str(problem)}
-    reason = refusal(problem)
-    return {"status": "rejected", "reason": reason} if reason else None
-
-
-def refusal(problem: BaseException) -> str:
-    """Return in one line why a runtime does not take the model; empty if the error may mean something else."""
     if isinstance(problem, Unfit):
-        return str(problem)
+        return {"status": "rejected", "reason": str(problem)}
     module, kind = type(problem).__module__, type(problem).__name__
     is_refusal = isinstance(problem, NotImplementedError) or any(
         module.startswith(library) and (not names or kind in names) for library, names in REFUSALS.items()
     )
     lines = str(problem).strip().splitlines()
-    return shortened(f"{kind}: {lines[0].strip()}" if lines else kind) if is_refusal else ""
+    reason = shortened(f"{kind}: {lines[0].strip()}" if lines else kind)
+    return {"status": "rejected", "reason": reason} if is_refusal else None
