@@ -3,7 +3,6 @@
 import _project  # noqa: F401
 
 from bench.classifier.model import (
-    check_labels,
     check_sequence_length,
     check_tokens,
     load_classifier,
@@ -44,7 +43,6 @@ def main() -> None:
     check_tokens(classifier, tokenizer, evaluation, calibration)
     log(f"computing the fp32 reference of {len(evaluation)} sentences")
     logits = reference_logits(classifier, evaluation)
-    check_labels(logits, evaluation.labels)
     if not (evaluation.has_types or calibration.has_types or needs_types(classifier, evaluation, logits)):
         evaluation, calibration = evaluation.without_types(), calibration.without_types()
     with replacing_folder(INPUTS) as folder:

@@ -22,7 +22,7 @@ from bench.core.model_inputs import PackedBatch
 from bench.findings.timed import disturbances, paddings
 from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
-from bench.inputs.encoded import EPOCH_SENTENCES, Encoded, drawn, length_figures, load_encoded, token_counts
+from bench.inputs.encoded import EPOCH_SENTENCES, Encoded, draw, length_figures, load_encoded, token_counts
 from bench.report.document import plain
 from bench.report.shown import read_context
 from bench.report.texts import padding
@@ -132,18 +132,19 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_the_order_of_a_file_decides_no_length(name: str) -> None:
     lengths = FILES[name]
-    order = drawn(encoded(*lengths, limit=60))
+    given = encoded(*lengths, limit=60)
+    order = given.take(draw(given))
     assert sorted(order.lengths) == sorted(lengths)
     assert order.lengths[:EPOCH_SENTENCES].mean() == pytest.approx(lengths.mean(), rel=0.03)
     longest = [order.lengths[batch.indices].max() for batch in chain(*make_batches(order, 8))]
     by_chance = [RANDOM.choice(lengths, 8).max() for _ in range(2000)]
     assert np.mean(longest) == pytest.approx(np.mean(by_chance), rel=0.12)
-    assert (drawn(encoded(*lengths, limit=60)).input_ids == order.input_ids).all()
+    assert (given.take(draw(given)).input_ids == order.input_ids).all()
 
 
 def test_a_file_sorted_by_label_shows_every_class() -> None:
-    data = encoded(*[5] * 600)
-    order = drawn(replace(data, labels=np.repeat([0, 1, 2], 200)))
+    data = replace(encoded(*[5] * 600), labels=np.repeat([0, 1, 2], 200))
+    order = data.take(draw(data))
     assert np.bincount(order.labels[:EPOCH_SENTENCES]).min() > 25
     assert [row.labels.tolist() for row in (order.first(1), order.take(np.array([0])))] == [[order.labels[0]]] * 2
 

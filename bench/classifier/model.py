@@ -158,16 +158,6 @@ def needs_types(classifier: Any, encoded: Encoded, logits: NDArray[np.float32]) 
     return not np.allclose(bare, logits[:CHUNK], rtol=1e-3, atol=1e-4)
 
 
-def check_labels(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-    """Raise ModelError if a sentence has a label that the model does not have."""
-    highest = int(labels.max(initial=-1))
-    if logits.shape[1] > 1 and highest >= logits.shape[1]:
-        raise ModelError(
-            f"the sentences have the label {highest}, the model's are 0 to {logits.shape[1] - 1}: set "
-            "dataset.label_column to null if they are not the model's, or take its own data"
-        )
-
-
 def reference_logits(classifier: Any, encoded: Encoded) -> NDArray[np.float32]:
     """Return float32 logits `[sentences, labels]` of transformers' own forward with all that the tokenizer gave.
 

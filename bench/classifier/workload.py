@@ -12,11 +12,9 @@ tokens within a sentence (a sentence of s tokens has s² pairs):
 Both are lower limits: normalization, softmax and activations add work, and caches may be too small.
 """
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from bench.core.model_inputs import INPUT_NAMES, Batch
 from bench.core.reports import Work
@@ -35,8 +33,7 @@ class Load:
     pairs: int
 
     @classmethod
-    def of_sentence(cls, tokens: int) -> Load:
-        """Return the load of one sentence."""
+    def of_sentence(cls, tokens: int) -> Self:
         return cls(1, tokens, tokens * tokens)
 
 
@@ -58,7 +55,7 @@ class Workload:
     sequence_length: int
 
     @classmethod
-    def of(cls, config: Any, sequence_length: int, counted: int) -> Workload | None:
+    def of(cls, config: Any, sequence_length: int, counted: int) -> Self | None:
         """Return the sizes in a transformers configuration; None where the formula does not hold for the model.
 
         Tried, not read from a name: its FLOPs must be those `counted` in a call of one sentence.

@@ -15,18 +15,16 @@ CUT_SHORT = "cut short by Ctrl-C"
 class Interrupt:
     """Whether the user has pressed Ctrl-C."""
 
-    def __init__(self) -> None:
-        self._pressed = threading.Event()
+    _is_pressed = False
 
     def is_cut(self) -> bool:
-        """Tell whether measuring shall end."""
-        return self._pressed.is_set()
+        return self._is_pressed
 
     def press(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """End the measuring; the second time the whole run."""
         if self.is_cut():
             sys.exit("aborted by the user; `dvc repro` goes on from here")
-        self._pressed.set()
+        self._is_pressed = True
         log("\n  Ctrl-C: measuring ends here, the reports follow; Ctrl-C again aborts")
 
 

@@ -4,8 +4,6 @@ Checking never touches a device or imports a runtime; what a runtime supports is
 checked by `bench.runtimes.base.registry.check_variant`, which imports that runtime's file alone.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator
@@ -44,7 +42,6 @@ Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 """A count that some machine can meet: a larger number is a slip of the finger."""
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 DAY_SECONDS = 86_400
-Seconds = Annotated[float, Field(ge=0, le=DAY_SECONDS, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -81,7 +78,7 @@ class Synthetic(Section):
     vocab_size: Annotated[int, Field(ge=100, le=10_000_000)]
 
     @model_validator(mode="after")
-    def heads_divide_dim(self) -> Synthetic:
+    def heads_divide_dim(self) -> Self:
         if self.dim % self.heads and self.heads != DEFAULT_HEADS:
             raise ValueError(f"heads: got {self.heads}, allowed: a divisor of dim ({self.dim})")
         return self
@@ -144,7 +141,6 @@ class Dataset(FromHubOrPath):
     @field_validator("split")
     @classmethod
     def split_is_one(cls, split: str) -> str:
-        """Refuse what no split is called."""
         if not re.fullmatch(r"[\w.-]+", split):
             raise ValueError("allowed: the name of one split: no slices, no sums")
         return split
@@ -168,12 +164,12 @@ class Dataset(FromHubOrPath):
         return labels
 
     @model_validator(mode="after")
-    def calibration_fits_the_path(self) -> Dataset:
+    def calibration_fits_the_path(self) -> Self:
         if self.calibration_path is not None and self.path is None:
             raise ValueError("calibration_path: got a path without dataset.path, allowed: null, or both")
         return self
 
-    def without_labels(self) -> Dataset:
+    def without_labels(self) -> Self:
         """Return the same with labels left unread: they are none that the model could be judged by."""
         return self.model_copy(update={"label_column": None})
 
@@ -208,14 +204,10 @@ class Serving(Section):
 
 
 class Lengths(Section):
-    """How sentences of different lengths are put into a batch."""
-
     multiple_of: Annotated[int, Field(ge=1, le=1024)]
 
 
 class Export(Section):
-    """How the ONNX graph is made."""
-
     opset: Literal["auto"] | Annotated[int, Field(ge=17, le=20)]
     max_abs_diff: PositiveNumber
 
@@ -227,8 +219,6 @@ class Int8(Section):
 
 
 class TensorRT(Section):
-    """How TensorRT engines are built."""
-
     profiles: Literal["range", "per_batch"]
     optimization_level: Annotated[int, Field(ge=0, le=5)]
     workspace_mib: Positive
@@ -291,8 +281,6 @@ BatchSizesOfDevices = Annotated[
 
 
 class Params(Section):
-    """All of params.yaml."""
-
     model: Model
     dataset: Dataset
     sequence_length: Annotated[int, Field(ge=4, le=65_536)]
@@ -324,7 +312,7 @@ class Params(Section):
         return self._remarks
 
     @model_validator(mode="after")
-    def variants_fit_together(self) -> Params:
+    def variants_fit_together(self) -> "Params":
         _check_runtimes("variants", self.variants, [name for name in runtime_names() if name != "tensorrt"])
         _check_runtimes("tensorrt_variants", self.tensorrt_variants, ["tensorrt"])
         twice = sorted(set(self.variants) & set(self.tensorrt_variants))
@@ -341,15 +329,9 @@ class Params(Section):
         return _without_what_is_not_there(self)
 
     def _check_device(self, device: Device) -> None:
-        by_device: dict[str, dict[Device, Any]] = {
-            "serving.p99_ms": self.serving.p99_ms,
-            "serving.max_batch": self.serving.max_batch,
-            "serving.in_flight": self.serving.in_flight,
-        }
-        if isinstance(self.batch_sizes, dict):
-            by_device |= {"batch_sizes": self.batch_sizes}
-        for key, section in by_device.items():
-            if device not in section:
+        serving = {f"serving.{name}": getattr(self.serving, name) for name in ("p99_ms", "max_batch", "in_flight")}
+        for key, section in {**serving, "batch_sizes": self.batch_sizes}.items():
+            if isinstance(section, dict) and device not in section:
                 raise ValueError(f"{key}.{device}: missing, allowed: an entry for each device of the variants")
 
     def all_variants(self) -> dict[str, Variant]:
@@ -369,7 +351,6 @@ class Params(Section):
         return self.model_dump(mode="json", include=MADE_WITH[stage])
 
     def sizes(self, device: str) -> list[int]:
-        """Return the batch sizes of a device."""
         return self.batch_sizes[device] if isinstance(self.batch_sizes, dict) else self.batch_sizes  # type: ignore[index]
 
     def max_batch(self, device: Device) -> int:

@@ -235,7 +235,6 @@ class Report(Stored):
         return {size: cell for size, cell in self.cells.items() if isinstance(cell, TimedCell)}
 
     def measured(self) -> dict[str, TimedCell]:
-        """Return the measured cells by batch size."""
         return {size: cell for size, cell in self.timed().items() if cell.status == "measured"}
 
 

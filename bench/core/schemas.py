@@ -25,15 +25,11 @@ Versions = dict[str, str | None]
 
 
 class Cpu(TypedDict):
-    """The CPU that `probe` found."""
-
     model: str
     cores: int
 
 
 class Cuda(TypedDict):
-    """The GPU that `probe` found."""
-
     gpu: str
     count: int
     memory_mib: int | None
@@ -223,20 +219,11 @@ SummaryRow: Any = TypedDict(
 """A row of results/summary.csv, with the columns that nothing can be told without, and some that figures are of."""
 
 
-class SentenceRow(TypedDict):
-    """A row of a file in artifacts/sentences, without the cells that are null."""
-
-    sentence: str
-    pair: NotRequired[str]
-    label: NotRequired[Count]
-    place: NotRequired[str]
-
-
 class Labelled(NamedTuple):
     """A sentence, the number of its label, the second sentence of a pair, and the file and line that it stands in."""
 
     sentence: str
-    label: int | None
+    label: Count | None
     pair: str | None = None
     place: str = ""
 
@@ -266,9 +253,8 @@ def read_sentences(path: Path) -> list[Labelled]:
         raise damaged(path, str(problem), hint) from None
     if not cells:
         raise damaged(path, "no sentences", hint)
-    rows = [{name: cell for name, cell in row.items() if cell is not None} for row in cells]
-    checked(rows, list[SentenceRow], path, hint, is_strict=True)
-    return [Labelled(row["sentence"], row.get("label"), row.get("pair"), row.get("place", "")) for row in rows]
+    found: list[Labelled] = checked(cells, list[Labelled], path, hint, is_strict=True)
+    return found
 
 
 def read_environment() -> dict[str, Any]:

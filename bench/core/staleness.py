@@ -80,7 +80,6 @@ def write_required(names: Iterable[str], required: Iterable[str]) -> None:
 
 
 def is_required(name: str) -> bool:
-    """Tell whether a row uses the graph."""
     path = REQUIRED / name
     return not path.is_file() or path.read_text(encoding="utf-8").strip() == "yes"
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import DataError
-from bench.core.files import damaged, replacing_file, shortened
+from bench.core.files import damaged, first_line, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.schemas import Labelled
 
@@ -41,7 +41,6 @@ class Encoded:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of `arrays`."""
         return INPUT_NAMES[: len(self.arrays)]
 
     def first(self, count: int) -> Encoded:
@@ -49,16 +48,13 @@ class Encoded:
         return self.take(np.arange(min(count, len(self))))
 
     def take(self, indices: IntArray) -> Encoded:
-        """Return these sentences."""
         types = None if self.token_type_ids is None else self.token_type_ids[indices]
         return Encoded(self.input_ids[indices], self.attention_mask[indices], self.labels[indices], types)
 
     def rows(self, indices: IntArray) -> Batch:
-        """Return the model's inputs of these sentences."""
         return Batch(*(np.ascontiguousarray(array[indices]) for array in self.arrays))
 
     def without_types(self) -> Encoded:
-        """Return the same without token types."""
         return Encoded(self.input_ids, self.attention_mask, self.labels)
 
     @property
@@ -93,7 +89,7 @@ def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> En
     except Exception as problem:  # the Rust tokenizers raise plain exceptions
         for row in labelled:
             _check_alone(tokenizer, row, sequence_length)
-        raise DataError(f"the model's tokenizer cannot encode the sentences: {_reason(problem)}") from None
+        raise DataError(f"the model's tokenizer cannot encode the sentences: {first_line(problem)}") from None
     empty = np.flatnonzero(tokens["attention_mask"].sum(axis=1) == 0)
     if empty.size:
         row = labelled[empty[0]]
@@ -125,27 +121,18 @@ def _check_alone(tokenizer: Any, row: Labelled, sequence_length: int) -> None:
     try:
         _tokens(tokenizer, [row], sequence_length)
     except Exception as problem:
-        what = f"the model's tokenizer cannot encode {shortened(repr(row.sentence))} ({_reason(problem)})"
+        what = f"the model's tokenizer cannot encode {shortened(repr(row.sentence))} ({shortened(first_line(problem))})"
         raise DataError(f"{row.place}: {what}: {LEAVE_OUT}") from None
 
 
-def _reason(problem: Exception) -> str:
-    return shortened(str(problem).strip() or type(problem).__name__)
-
-
-def drawn(encoded: Encoded, seed: int = 0) -> Encoded:
-    """Return all sentences in the order of `draw`."""
-    return encoded.take(draw(encoded, seed))
-
-
-def draw(encoded: Encoded, seed: int = 0) -> IntArray:
+def draw(encoded: Encoded) -> IntArray:
     """Return all sentences' numbers in a random order of which every beginning has the lengths of the whole.
 
     Stratified: each run of 128 holds one sentence of each 128th part of the data by length.  The run whose mean length
     is nearest to that of the data comes first.
     """
     count, lengths = len(encoded), encoded.lengths
-    chance = np.random.default_rng(seed)
+    chance = np.random.default_rng(0)
     strata = min(EPOCH_SENTENCES, count)
     stratum = np.arange(count) * strata // count
     by_length = np.lexsort((chance.random(count), lengths))

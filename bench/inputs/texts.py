@@ -78,7 +78,6 @@ class TextEncoder:
 
 
 def save_texts(path: Path, labelled: Sequence[Labelled]) -> None:
-    """Write the sentences, in their order."""
     write_json(path, {"texts": [row.sentence if row.pair is None else [row.sentence, row.pair] for row in labelled]})
 
 

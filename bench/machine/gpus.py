@@ -84,7 +84,7 @@ def handle_of(library: Any, entry: str) -> Any:
         if entry.startswith("MIG-"):
             return library.nvmlDeviceGetHandleByUUID(entry)
         handles = map(library.nvmlDeviceGetHandleByIndex, range(library.nvmlDeviceGetCount()))
-        named = [handle for handle in handles if entry and text(library.nvmlDeviceGetUUID(handle)).startswith(entry)]
+        named = [handle for handle in handles if entry and library.nvmlDeviceGetUUID(handle).startswith(entry)]
         return _first_part(library, named[0]) if len(named) == 1 else None
     except library.NVMLError:
         return None
@@ -112,11 +112,6 @@ def whole_gpu(library: Any, handle: Any) -> Any:
 def ask(library: Any, function: str, *arguments: Any) -> Any:
     """Return NVML's answer, None where the GPU, the driver or this version of NVML has none."""
     try:
-        return text(getattr(library, function)(*arguments))
+        return getattr(library, function)(*arguments)
     except (AttributeError, library.NVMLError):
         return None
-
-
-def text(value: Any) -> Any:
-    """Return what NVML says, bytes as text: older versions give these."""
-    return value.decode() if isinstance(value, bytes) else value

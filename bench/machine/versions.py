@@ -30,8 +30,8 @@ def library_version(name: str) -> str | None:
 def _module_version(name: str) -> str | None:
     if name not in sys.modules:
         folder = module_folder(name)
-        stated = folder and (_stated_version(folder) or _metadata_version(name, folder))
-        if stated:
+        texts = (read_constants(folder / file).get("__version__") for file in VERSION_FILES) if folder else ()
+        if folder and (stated := next(filter(None, texts), None) or _metadata_version(name, folder)):
             return stated
     try:
         return str(importlib.import_module(name).__version__)
@@ -47,11 +47,6 @@ def module_folder(name: str) -> Path | None:
         return None
     is_package = found is not None and found.origin is not None and Path(found.origin).name == "__init__.py"
     return Path(str(found.origin)).parent if found and is_package else None
-
-
-def _stated_version(folder: Path) -> str | None:
-    texts = (read_constants(folder / name).get("__version__") for name in VERSION_FILES)
-    return next((text for text in texts if text), None)
 
 
 def read_constants(path: Path) -> dict[str, str]:

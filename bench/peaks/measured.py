@@ -5,11 +5,10 @@ too for INT8 and BF16, whose products are faster on many CPUs.  The shortest tim
 do, not what it does on average.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,13 +54,12 @@ def measure_cpu_peaks(threads: int) -> Peaks:
 
 def _seconds(measure: Callable[[], float]) -> float:
     """Return what a product takes, infinity where its runtime cannot be imported."""
-    try:
+    with suppress(ImportError, OSError):
         return measure()
-    except (ImportError, OSError):
-        return float("inf")
+    return float("inf")
 
 
-def _torch(device: str, dtype: torch.dtype) -> float:
+def _torch(device: str, dtype: "torch.dtype") -> float:
     import torch
 
     size = CUDA_SIZE if device == "cuda" else CPU_SIZE
@@ -194,10 +192,9 @@ CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
 
 def _or_none(measure: Callable[[], float]) -> float | None:
     """Return what `measure` returns, None where this GPU or this PyTorch cannot do it."""
-    try:
+    with suppress(RuntimeError):
         return measure()
-    except RuntimeError:
-        return None
+    return None
 
 
 def operations(size: int) -> float:

@@ -1,7 +1,5 @@
 """ONNX Runtime with its CPU and CUDA execution providers."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json
@@ -236,10 +234,6 @@ class SessionPerBatch(Session):
     def run(self, batch: AnyBatch) -> Logits:
         self.prepare(len(batch))
         return self._sessions[len(batch)].run(batch)
-
-    def operator_ms(self, batches: Sequence[AnyBatch]) -> dict[str, float]:
-        self.prepare(len(batches[0]))
-        return self._sessions[len(batches[0])].operator_ms(batches)
 
     def evidence(self) -> Evidence:
         """Return what the first open session shows: all are of one graph with the same settings."""

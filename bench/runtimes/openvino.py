@@ -27,7 +27,6 @@ EXECUTED = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "u8": "int8"
 
 
 def import_libraries() -> None:
-    """Import OpenVINO."""
     import_openvino()
 
 

@@ -23,7 +23,6 @@ OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"compile": ("default", "redu
 
 
 def import_libraries() -> None:
-    """Import PyTorch and transformers."""
     global torch, torch_model  # noqa: PLW0603  (no timed call imports, and whoever asks what is supported imports neither)
     import torch
 

@@ -38,7 +38,6 @@ MIB = 2**20
 
 
 def import_libraries() -> None:
-    """Import PyTorch and transformers."""
     global fp8, packed, torch, torch_model  # noqa: PLW0603  (no timed call imports)
     import torch
 
@@ -137,10 +136,6 @@ class VarlenSession(Session):
 
     def free_cached_memory(self) -> None:
         torch.cuda.empty_cache()
-
-    def operator_ms(self, _batches: Sequence[AnyBatch]) -> dict[str, float]:
-        """Nothing runs on the CPU."""
-        return {}
 
     def evidence(self) -> Evidence:
         return Evidence(

@@ -144,9 +144,6 @@ class NoopSession(Session):
     def run(self, batch: AnyBatch) -> Logits:
         return np.zeros((len(batch), self._labels), dtype=np.float32)
 
-    def operator_ms(self, _batches: Sequence[AnyBatch]) -> dict[str, float]:
-        return {}
-
     def evidence(self) -> Evidence:
         return Evidence()
 

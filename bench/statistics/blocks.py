@@ -16,8 +16,6 @@ With y the mean over a row's processes of the logarithm of what its blocks of a 
 Randomized, interleaved trials: Abedi and Brecht 2017.  Degrees of freedom of a sum: Welch 1947, Satterthwaite 1946.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.statistics.intervals import Interval, around, t_quantile
-from bench.statistics.shrinkage import SMALLEST_VARIANCE, prior
+from bench.statistics.shrinkage import MOST_FREEDOM, SMALLEST_VARIANCE, prior
 
 Array = NDArray[np.float64]
 Blocks = Mapping[int, Mapping[int, float]]
@@ -38,7 +36,6 @@ JUMPS = 10.0
 LEAST_PASSES = 4
 LEAST_OF_TWO = 3
 """Passes that two processes of a row need to tell how they differ."""
-MOST_FREEDOM = 1e4
 SURE_ENOUGH = 1e-4
 """A variance of D below which a cell says no more of processes than another: 1%²."""
 ROUNDS_OF_CORRECTION = 3
@@ -79,7 +76,9 @@ class Panel:
         """`reference`: the place of the row that those of other sessions are compared through."""
         self.session = session
         self.numbers = sorted({number for blocks in rows for own in blocks.values() for number in own})
-        self.logs = [self._logs(blocks) for blocks in rows]
+        self.logs: list[Array] = [  # `[processes, passes]`
+            np.log([[own.get(number, np.nan) for number in self.numbers] for own in blocks.values()]) for blocks in rows
+        ]
         self.means = np.array([_mean(own) for own in self.logs])
         self.known = ~np.isnan(self.means)
         self.reference = reference
@@ -92,10 +91,6 @@ class Panel:
         self._prior = prior(variances, freedoms)
         self._most_freedom = len(rows) * max(freedoms, default=1.0)  # a pair shares each of its rows with others
 
-    def _logs(self, blocks: Blocks) -> Array:
-        """Return logarithms `[processes, passes]`."""
-        return np.log([[own.get(number, np.nan) for number in self.numbers] for own in blocks.values()])
-
     def _freedom(self, passes: int) -> float:
         return max(1.0, passes / self.inflation - 1)
 
@@ -105,7 +100,7 @@ class Panel:
         found: Array = np.nanmedian(self.means - np.nanmean(self.means, axis=1)[:, None], axis=0)
         return found
 
-    def levels(self) -> list[Level]:
+    def levels(self) -> "list[Level]":
         """Return where each row stands, in the order in which they were given."""
         return [Level(self, place) for place in range(len(self.logs))]
 

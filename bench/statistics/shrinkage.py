@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, special
 
 SMALLEST_VARIANCE = 1e-12
@@ -18,18 +17,13 @@ def prior(variances: Sequence[float], freedoms: Sequence[float]) -> tuple[float,
 
     A cell's own is then (d0 · s0² + d · s²) / (d0 + d), of d0 + d degrees (Smyth 2004, sections 4 and 6.2); d0 is
     infinite where the variances differ no more than chance makes them.  None for fewer than three.
-    """
-    if len(variances) < LEAST_CELLS:
-        return None
-    return _prior(np.maximum(variances, SMALLEST_VARIANCE), np.asarray(freedoms, dtype=np.float64))
-
-
-def _prior(s2: NDArray[np.float64], d: NDArray[np.float64]) -> tuple[float, float]:
-    """Return (s0², d0); d0 is infinite where the variances differ no more than chance makes them.
 
     The logarithms vary by trigamma(d0 / 2) more than chance makes them; trigamma(y) > 1 / y.
     """
-    logs = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
+    if len(variances) < LEAST_CELLS:
+        return None
+    d = np.asarray(freedoms, dtype=np.float64)
+    logs = np.log(np.maximum(variances, SMALLEST_VARIANCE)) - special.digamma(d / 2) + np.log(d / 2)
     mean, excess = float(logs.mean()), float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
     if excess <= special.polygamma(1, MOST_FREEDOM / 2):
         return math.exp(mean), math.inf
