@@ -104,6 +104,7 @@ def tiny_params() -> dict[str, Any]:
         "max_batch": {"cpu": 2, "cuda": 2},
         "minutes": 0.15,
         "seconds": 0.1,
+        "search": False,
     }
     params["int8"]["calibration_sentences"] = 4
     params["baselines"] = {"cpu": "ort_cpu_fp32"}  # the quickest to start again beside others

@@ -52,6 +52,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
     "the margin of verdicts changed": (set_in("report", "margin", value=0.05), REPORT),
     "the price of an hour changed": (set_in("report", "price_per_hour", value={"cpu": 0.5}), REPORT),
     "serving changed": (set_in("serving", "seconds", value=0.2), SERVE | REPORT),
+    "settings searched": (set_in("serving", "search", value=True), SERVE | REPORT),
     "TensorRT's settings changed": (set_in("tensorrt", "optimization_level", value=2), ENGINE | TENSORRT | REPORT),
 }
 

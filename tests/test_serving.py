@@ -376,7 +376,7 @@ def serve_load(
 ) -> tuple[dict[str, Any], list[Answers]]:
     """Send a load to sessions; return LoadGen's figures and what each session did."""
     waiting = deque(sessions)
-    instances = Instances(waiting.popleft, len(sessions), in_flight)
+    instances = Instances(waiting.popleft, len(sessions))
     batcher: Batcher[Any] = Batcher(max_batch)
     served: list[Answers] = []
     figures = send(
@@ -384,7 +384,7 @@ def serve_load(
         len(SENTENCES),
         batcher.put if issue is None else lambda queries: issue(batcher, queries),
         batcher.close,
-        lambda: served.extend(instances.serve(requests(), batcher, answer)),
+        lambda: served.extend(instances.serve(requests(), batcher, answer, in_flight)),
     )
     return figures, served
 
@@ -506,7 +506,7 @@ def test_a_session_that_fails_with_two_in_flight_ends_the_load_with_its_error(fa
     batcher: Batcher[Any] = Batcher(4)
     batcher.put([type("Request", (), {"index": number})() for number in range(40)])
     with pytest.raises(ValueError, match="the sixth call fails"):
-        Instances(lambda: session, 1, in_flight=2).serve(requests(), batcher, lambda _requests: None)
+        Instances(lambda: session, 1).serve(requests(), batcher, lambda _requests: None, in_flight=2)
 
 
 def raises_after(call: Callable[[AnyBatch], Any], times: int) -> Callable[[AnyBatch], Any]:

@@ -22,8 +22,10 @@ from bench.findings.assumptions import assumptions
 from bench.findings.models import Served
 from bench.findings.served import served
 from bench.report.document import plain
-from bench.report.words import serve_with
+from bench.report.words import MORE, searched, serve_with
 from bench.runs.recorded_runs import RecordedRun
+from bench.serving import from_text as text_stage
+from bench.statistics.served_together import proved_settings
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving, with_rates
 from bench.summary.table_file import write_table
 
@@ -371,3 +373,84 @@ def test_a_rate_from_text_that_was_never_too_much_is_a_lower_bound() -> None:
     rows = build_serving(params(), SUMMARY, of_tokens, {FIRST: ServedText.model_validate(met)})
     *_, line = serve_with(seen(rows))
     assert line == f"From text `{FIRST}` sustains at least 900/s, 90% of its rate from tokens."
+
+
+OWN = {"in_flight": 1, "max_batch": 4, "instances": 1, "cpu_threads": 2}
+BETTER = {**OWN, "in_flight": 2}
+
+
+def with_search(factor: float, **more: Any) -> dict[str, Any]:
+    """Return a report of a row whose searched settings sustain a multiple of what its own do, in the same passes."""
+    content = report(STEADY, 2000.0)
+    better = report([factor * rate for rate in STEADY], 2000.0)["processes"]
+    for process in better:
+        process.pop("offline", None)
+        process.pop("single_stream", None)
+    trials = [
+        {"settings": OWN, "rate": 900.0, "p99_ms": 5.0, "keeps": True},
+        {"settings": OWN, "rate": 1100.0, "p99_ms": 15.0},
+        {"settings": BETTER, "rate": 1100.0, "p99_ms": 9.0, "keeps": True},
+        {"settings": {**OWN, "instances": 2, "cpu_threads": 1}, "reason": "no memory for a process of its own"},
+    ]
+    search = {"trials": trials, "ended": "the time was over", "settings": BETTER, "processes": better, **more}
+    return {**content, "search": search}
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(1.3, "faster"), (0.8, "slower"), (1.0, "inconclusive")],
+)
+def test_searched_settings_are_told_with_an_interval_against_the_rows_own(
+    factor: float, verdict: str, tmp_path: Path
+) -> None:
+    rows = table(tmp_path, with_search(factor), report(HALF, 500.0))
+    found = rows[rows["variant"] == FIRST].iloc[0]
+    assert found["searched_per_s"] == pytest.approx(factor * found["requests_per_s"], rel=1e-3)
+    assert found["searched_per_s_low"] < found["searched_per_s"] < found["searched_per_s_high"]
+    assert found["searched_settings"] == "batches of at most 4, 2 in flight, 1 session, 2 threads"
+    assert found["searched_verdict"] == verdict
+    assert rows[rows["variant"] == SECOND]["searched_verdict"].isna().all()
+    [told] = seen(rows).searched
+    assert told.gain
+    assert told.gain.value == pytest.approx(factor, rel=1e-3)
+    text = searched(told)
+    assert text.startswith(f"`{FIRST}` with batches of at most 4, 2 in flight, 1 session, 2 threads: ")
+    assert f"), {MORE[verdict]}" in text
+    assert text.endswith(" (the time was over).")
+    assert (text in serve_with(seen(rows))) == (verdict == "faster")
+    assert [(each.met_per_s, each.missed_per_s, each.reason) for each in told.tried] == [
+        (900.0, 1100.0, None),
+        (1100.0, None, None),
+        (None, None, "no memory for a process of its own"),
+    ]
+    write_table(rows, tmp_path / "serving.csv")
+    assert "search" not in read_serving(tmp_path / "serving.csv").columns
+
+
+def test_settings_that_gave_nothing_in_the_passes_are_inconclusive_and_prove_nothing(tmp_path: Path) -> None:
+    contents = {FIRST: with_search(1.3, processes=[], reason="it ended"), SECOND: report(HALF, 500.0)}
+    rows = table(tmp_path, *contents.values())
+    assert rows[rows["variant"] == FIRST].iloc[0]["searched_verdict"] == "inconclusive"
+    [told] = seen(rows).searched
+    assert searched(told).endswith(": no rate (it ended) (the time was over).")
+    assert proved_settings({key: Report.model_validate(each) for key, each in contents.items()}, 0.02) == {}
+    none = with_search(1.3, settings=None, processes=[])
+    [told] = seen(table(tmp_path, none, report(HALF, 500.0))).searched
+    assert searched(told) == f"`{FIRST}`: no better settings found (the time was over)."
+
+
+@pytest.mark.parametrize(("factor", "wins"), [(3.0, SECOND), (1.0, FIRST), (0.5, FIRST)])
+def test_the_row_that_is_served_from_text_is_the_best_with_what_is_proved(
+    factor: float, wins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = report(HALF, 500.0)
+    slow["search"] = with_search(factor / 2)["search"]
+    monkeypatch.setattr(text_stage, "SERVED", tmp_path)
+    monkeypatch.setattr(text_stage, "read_environment", lambda: {"versions": {}})
+    monkeypatch.setattr(text_stage, "code_of", lambda _stage: {})
+    for key, content in ((FIRST, report(STEADY, 2000.0)), (SECOND, slow)):
+        (tmp_path / f"{key}.json").write_text(json.dumps(content), encoding="utf-8")
+    best = text_stage.best_row("cpu", params())
+    assert best["variant"] == wins
+    assert best["settings"] == (BETTER if wins == SECOND else {})
+    assert best["requests_per_s"] == pytest.approx(1500 if wins == SECOND else 1000, rel=0.01)

@@ -199,6 +199,7 @@ class Serving(Section):
     minutes: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
     seconds: PositiveSeconds
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    search: bool = True
     input: Literal["tokens", "text"] = "tokens"
     tokenizer_threads: Annotated[int, Field(ge=0, le=4096)] = 0
 

@@ -312,6 +312,48 @@ class ServingSession(Stored):
     cut_short: str = ""
 
 
+class ServingSettings(Stored):
+    """What a row is served with; `cpu_threads`: of each session, where it computes on the CPU."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    in_flight: Annotated[int, Field(ge=1)]
+    max_batch: Annotated[int, Field(ge=1)]
+    instances: Annotated[int, Field(ge=1)]
+    cpu_threads: Annotated[int, Field(ge=1)] | None = None
+
+    def text(self) -> str:
+        """Write them: batches of at most 8, 2 in flight, 2 sessions, 1 thread each."""
+        sessions = f"{self.instances} session{'s' * (self.instances > 1)}"
+        each = " each" * (self.instances > 1)
+        threads = f", {self.cpu_threads} thread{'s' * (self.cpu_threads > 1)}{each}" if self.cpu_threads else ""
+        return f"batches of at most {self.max_batch}, {self.in_flight} in flight, {sessions}{threads}"
+
+
+class SettingsTrial(Stored):
+    """One trial of settings at a rate; `reason`: why there was none.  An overloaded one has no p99."""
+
+    settings: ServingSettings
+    rate: Latency | None = None
+    p99_ms: Latency | None = None
+    keeps: bool = False
+    reason: str = ""
+
+
+class ServingSearch(Stored):
+    """The search for better settings of a row, and why it ended.
+
+    `settings`: the best ones, None where no others sustained more; `processes`: what these did in the row's passes, or
+    in `reason` why there is nothing of it.
+    """
+
+    trials: list[SettingsTrial] = []
+    ended: str = ""
+    settings: ServingSettings | None = None
+    processes: list[ServingProcess] = []
+    reason: str = ""
+
+
 class Served(Stored):
     """artifacts/served/KEY.json."""
 
@@ -334,6 +376,7 @@ class Served(Stored):
     in_flight: Annotated[int, Field(ge=1)] = 1
     input: Literal["tokens", "text"] = "tokens"
     tokenizer_threads: Count | None = None
+    search: ServingSearch | None = None
     failure: str = ""
     fingerprint: str = ""
 
@@ -364,10 +407,12 @@ class TokenizingTime(Stored):
 class ServedText(Served):
     """artifacts/served_text/DEVICE.json: the row that sustained most requests, served from text.
 
-    `tokens_per_s`: what it sustained from tokens, in the session `tokens_session`.
+    `tokens_per_s`: what it sustained from tokens, in the session `tokens_session`.  `settings`: those that a search
+    found best, where it was served with them.
     """
 
     variant: str = ""
+    settings: ServingSettings | None = None
     tokens_session: str = ""
     tokens_per_s: Latency | None = None
     tokenizing: list[TokenizingTime] = []

@@ -189,6 +189,7 @@ class ServingRow(VariantRow):
     requests_per_s: NotRequired[Latency]
     requests_per_s_low: NotRequired[Latency]
     requests_per_s_high: NotRequired[Latency]
+    searched_per_s: NotRequired[Latency]
     process_per_s: NotRequired[Numbers]
     budget_ms: NotRequired[Latency]
     requests: NotRequired[Amount]

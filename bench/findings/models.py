@@ -234,6 +234,32 @@ class Budget(Finding):
     rows: list[Alternative]
 
 
+class TriedSettings(Finding):
+    """What a search tried of a row: the highest rate that met the SLO, the lowest that missed it, or why none was."""
+
+    settings: str
+    met_per_s: float | None
+    missed_per_s: float | None
+    reason: str | None
+
+
+class Searched(Finding):
+    """The best settings that a search found for a row, measured beside its own: `gain` against these.
+
+    `ended`: why the search ended early; `reason`: why there is no rate.
+    """
+
+    variant: str
+    settings: str | None
+    requests_per_s: float | None
+    low: float | None
+    high: float | None
+    gain: Comparison | None
+    ended: str | None
+    reason: str | None
+    tried: list[TriedSettings]
+
+
 class Served(Finding):
     """A device's rows under load, most requests first, and within other budgets.
 
@@ -250,6 +276,7 @@ class Served(Finding):
     most_samples: str | None
     no_op_per_s: float | None
     from_text: FromText | None = None
+    searched: list[Searched] = []
     budgets: list[Budget]
     not_served: list[LeftOut]
 

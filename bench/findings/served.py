@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.findings.from_text import from_text
 from bench.findings.models import Alternative, Budget, Remark, Served, Sustained
+from bench.findings.searched import searched
 from bench.findings.timed import left_out
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
 from bench.summary.table_file import Rows, known
@@ -33,6 +34,7 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
         most_samples=max(rows, key=lambda row: known(row, "closed_loop_per_s") or 0.0).variant if rows else None,
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
         from_text=next((found for row in rows if (found := from_text(row))), None),
+        searched=list(searched(rows)),
         budgets=[
             Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
             for budget_ms, found in within_budgets(tried, curves)

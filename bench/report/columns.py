@@ -33,9 +33,9 @@ WRITERS = {
     **{"digits": three_digits, "mib": mebibytes},
 }
 """What writes a figure, by the name that the template of a column gives it."""
-Table = Literal["rows", "fastest", "picks", "served", "variants"]
-"""All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; and in the notes a
-line a variant."""
+Table = Literal["rows", "fastest", "picks", "served", "search", "variants"]
+"""All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; and in the notes
+the settings that a search tried of them, and a line a variant."""
 View = Mapping[str, Any]
 """A line of a table: the figures of its row, and what the findings say of it."""
 
@@ -182,7 +182,12 @@ COLUMNS: dict[str, Column] = {
     "requests_interval": Column("95% interval", ("served",), _RATE_LIMITS, rank=1),
     "confirmed": Column("confirmed (99%)", ("served",), _text("{confirmed_per_s:rate}"), rank=5),
     "vs_best": Column("vs best", ("served",), _text("{vs_best}"), is_text=True, rank=6),
+    "searched": Column("with searched settings", ("served",), _text("{searched}"), is_text=True, rank=6),
     "from_text": Column("from text/s", ("served",), _text("{text_per_s:rate}"), rank=6),
+    "settings": Column("settings", ("search",), _text("{settings}"), is_text=True),
+    "met": Column("met the SLO at", ("search",), _text("{met_per_s:rate}"), "/s"),
+    "missed": Column("missed it at", ("search",), _text("{missed_per_s:rate}"), "/s"),
+    "not_tried": Column("not tried", ("search",), _text("{reason}"), is_text=True),
     "peak_share": Column("% of closed-loop peak", ("served",), _text("{closed_loop_peak_share:share}"), rank=2),
     "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
     "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=7),

@@ -192,10 +192,12 @@ class Shown:
     def served(self, served: Served) -> list[View]:
         """Return a line for each row that sustains a rate, most requests first."""
         rows = {row.variant: row for row in self.serving}
+        searched = {each.variant: words.with_searched(each) for each in served.searched}
         return [
             {
                 **(row := rows[each.variant])._asdict(),
                 "memory_under_load_mib": row.gpu_mib if row.device == "cuda" else row.host_mib,
+                "searched": searched.get(each.variant, MISSING),
                 "vs_best": words.comparison(each.vs_best, words.MORE) if each.vs_best else MISSING,
                 "remarks": "; ".join(map(words.remark, each.remarks)) or MISSING,
             }

@@ -14,6 +14,7 @@ from bench.report.words import (
     pair,
     per_second,
     ratio,
+    searched,
     serve_with,
     share,
     terms,
@@ -261,3 +262,7 @@ def _load(shown: Shown) -> Iterator[str]:
         if served.no_op_per_s is not None:
             lines.append(f"Generator ceiling: the no-op backend sustains {per_second(served.no_op_per_s)} requests/s.")
         yield bullets([*lines, *(f"{line}." for line in left_out(served.not_served))])
+        if settings := [{**dict(each), "variant": row.variant} for row in served.searched for each in row.tried]:
+            yield "Settings that were searched, a trial a rate:"
+            yield grid("search", settings)
+        yield bullets(line for line in map(searched, served.searched) if line not in lines)

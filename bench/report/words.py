@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core.files import shortened
 from bench.core.reports import rate_text
-from bench.findings.models import Cell, Disturbance, Fastest, FromText, LeftOut, Pair, Pick, Remark, Served
+from bench.findings.models import Cell, Disturbance, Fastest, FromText, LeftOut, Pair, Pick, Remark, Searched, Served
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import is_missing
 
@@ -250,8 +250,31 @@ def serve_with(served: Served) -> Iterator[str]:
     if named is not None and named != rates[0][0]:
         rate = per_second(dict(rates)[named])
         yield f"The most samples/s without load are `{named}`'s: it sustains {rate}/s."
+    for each in served.searched:
+        if each.gain and each.gain.verdict == "faster":
+            yield searched(each)
     if served.from_text:
         yield from_text(served.from_text)
+
+
+def with_searched(found: Searched) -> str:
+    """Write what a row sustains with the settings that a search found best: 1234 (1.10× – 1.21×)."""
+    if found.requests_per_s is None:
+        return MISSING
+    limits = found.gain.interval if found.gain else None
+    return per_second(found.requests_per_s) + (f" ({between(ratio, limits.low, limits.high)})" if limits else "")
+
+
+def searched(found: Searched) -> str:
+    """Say what a search for better settings of a row gave, and why it ended early."""
+    ended = f" ({found.ended})" if found.ended else ""
+    if found.settings is None:
+        return f"`{found.variant}`: no better settings found{ended}."
+    with_them = f"`{found.variant}` with {found.settings}"
+    if found.requests_per_s is None:
+        return f"{with_them}: no rate{f' ({found.reason})' if found.reason else ''}{ended}."
+    gain = comparison(found.gain, MORE) if found.gain else "inconclusive: too few trials"
+    return f"{with_them}: {per_second(found.requests_per_s)}/s, {gain}{ended}."
 
 
 def from_text(found: FromText) -> str:

@@ -44,10 +44,11 @@ def served_report(key: str, params: Params) -> Served:
 
 
 class Expected(NamedTuple):
-    """The requests a second that a row should hold, and the most samples a second of its closed loop."""
+    """The requests a second that a row should hold, and what its closed loop did: most samples a second, batch size."""
 
     per_s: float
     closed_loop_per_s: float
+    largest_batch: int
 
 
 def expected_of(key: str, params: Params) -> Expected | Served:
@@ -77,7 +78,7 @@ def expected_of(key: str, params: Params) -> Expected | Served:
         )
         return without_load(device, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= params.max_batch(device))
-    return Expected(rate, most)
+    return Expected(rate, most, max(measured))
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:

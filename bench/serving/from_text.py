@@ -10,16 +10,17 @@ from bench.core.files import file_sha256, read_json, read_model, write_json
 from bench.core.params import Device, Params
 from bench.core.paths import BEST, FAST_TOKENIZER, SERVED, SERVED_TEXT
 from bench.core.progress import log
-from bench.core.reports import Served, ServedText, TokenizingTime
+from bench.core.reports import Served, ServedText, ServingSettings, TokenizingTime
 from bench.core.schemas import Count, Latency, read_environment
 from bench.core.shared import code_of
 from bench.inputs.texts import why_not_fast
 from bench.machine.cores import tokenizer_threads
 from bench.serving.coordinator import without_load
 from bench.serving.group import ServedGroup
-from bench.serving.passes import LoadPasses, LoadPlan
+from bench.serving.passes import LoadPlan
 from bench.serving.rows import ServedVariant
-from bench.statistics.rate_curve import sustained_per_s
+from bench.statistics.rate_curve import by_process, sustained_per_s
+from bench.statistics.served_together import proved_settings
 from bench.timing.resident import in_groups
 
 SHARE = 1 / 3
@@ -29,10 +30,14 @@ NONE_BEST = "no row sustains a rate from tokens"
 
 
 class Best(TypedDict):
-    """artifacts/best/DEVICE.json; `report`: the SHA-256 of the row's report from tokens."""
+    """artifacts/best/DEVICE.json; `report`: the SHA-256 of the row's report from tokens.
+
+    `settings`: those that a search found and the passes proved to sustain more; empty: the row's own.
+    """
 
     variant: str
     requests_per_s: Latency | None
+    settings: dict[str, Count]
     report: str
     input: str
     tokenizer_threads: Count
@@ -43,16 +48,16 @@ class Best(TypedDict):
 def best_row(device: Device, params: Params) -> Best:
     """Return which row sustains most requests, and all that serving it from text depends on."""
     hint = "`dvc repro -f serve@{}` serves it again"
-    rates = {}
-    for key in params.serving.variants:
-        if params.variant(key).device == device:
-            report = read_model(SERVED / f"{key}.json", hint.format(key), Served)
-            rates[key] = _rate(report) if report.status == "measured" else None
-    held = {key: rate for key, rate in rates.items() if rate}
+    keys = [key for key in params.serving.variants if params.variant(key).device == device]
+    reports = {key: read_model(SERVED / f"{key}.json", hint.format(key), Served) for key in keys}
+    measured = {key: report for key, report in reports.items() if report.status == "measured"}
+    proved = proved_settings(measured, params.report.margin)
+    held = {key: rate for key, report in measured.items() if (rate := _rate(report, key in proved))}
     best = max(held, key=lambda key: held[key], default="")
     return {
         "variant": best,
         "requests_per_s": held.get(best),
+        "settings": proved[best].as_dict() if best in proved else {},
         "report": file_sha256(SERVED / f"{best}.json") if best else "",
         "input": params.serving.input,
         "tokenizer_threads": tokenizer_threads(params, device),
@@ -61,8 +66,9 @@ def best_row(device: Device, params: Params) -> Best:
     }
 
 
-def _rate(report: Served) -> float | None:
-    return sustained_per_s({each.process: each.points for each in report.processes}, report.budget_ms)
+def _rate(report: Served, is_searched: bool) -> float | None:
+    processes = report.search.processes if report.search and is_searched else report.processes
+    return sustained_per_s(by_process(processes), report.budget_ms)
 
 
 def serve_best(device: Device, params: Params) -> None:
@@ -75,12 +81,13 @@ def serve_best(device: Device, params: Params) -> None:
 
 def _served(device: Device, best: Best, params: Params) -> ServedText:
     key, rate = best["variant"], best["requests_per_s"]
-    params = _from_text(params)
+    settings = ServingSettings.model_validate(best["settings"]) if best["settings"] else None
+    params = _from_text(params, device, settings, best["tokenizer_threads"])
     if best["input"] == "text" or rate is None:
         return _without_load(device, params, ALL_TEXT if best["input"] == "text" else NONE_BEST)
     report = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
     session = report.session.id if report.session else ""
-    of_tokens: dict[str, Any] = {"variant": key, "tokens_per_s": rate, "tokens_session": session}
+    of_tokens: dict[str, Any] = {"variant": key, "settings": settings, "tokens_per_s": rate, "tokens_session": session}
     if reason := why_not_fast(FAST_TOKENIZER):
         return _without_load(device, params, reason, **of_tokens)
     row = ServedVariant(key, key, params.variant(key), rate, report.closed_loop_per_s or rate)
@@ -89,11 +96,16 @@ def _served(device: Device, best: Best, params: Params) -> ServedText:
     raise AssertionError("a row that is asked for is served, or told why not")
 
 
-def _from_text(params: Params) -> Params:
-    minutes = SHARE * params.serving.minutes
-    return params.model_copy(
-        update={"serving": params.serving.model_copy(update={"input": "text", "minutes": minutes})}
-    )
+def _from_text(params: Params, device: Device, settings: ServingSettings | None, tokenizer_threads: int) -> Params:
+    """Return the parameters with which a row is served from text: those that it did best with."""
+    serving: dict[str, Any] = {"input": "text", "search": False, "minutes": SHARE * params.serving.minutes}
+    timing: dict[str, Any] = {}
+    if settings:
+        serving |= {name: {device: getattr(settings, name)} for name in ("in_flight", "max_batch")}
+        serving |= {"instances": settings.instances, "tokenizer_threads": tokenizer_threads}
+        timing = {"cpu_threads": settings.cpu_threads or params.timing.cpu_threads}
+    sections = {"serving": params.serving.model_copy(update=serving), "timing": params.timing.model_copy(update=timing)}
+    return params.model_copy(update=sections)
 
 
 def _without_load(device: Device, params: Params, reason: str, **more: Any) -> ServedText:
@@ -112,7 +124,7 @@ class TextGroup(ServedGroup):
             self.bench.start([row.name])
             if found := self.bench.ask(row.name, 0, limit, "tokenizing"):
                 self.tokenizing = [TokenizingTime.model_validate(each) for each in found["times"]]
-            self.passes = LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+            self.passes = self._passes()
             self.passes.run()
             self.bench.hand_over(self.passes.rows)
         finally:

@@ -8,9 +8,10 @@ from bench.core.files import in_one_line
 from bench.core.interrupt import CUT_SHORT, Interrupt
 from bench.core.params import Params, Variant
 from bench.core.progress import log
-from bench.core.reports import NoopProcess, Served, ServingProcess, ServingSession, rate_text
+from bench.core.reports import NoopProcess, Served, ServingProcess, ServingSearch, ServingSession, rate_text
 from bench.core.schemas import read_machine_id
 from bench.serving.coordinator import Expected, expected_of, without_load
+from bench.serving.exploration import SHARE, Exploration
 from bench.serving.jobs import NOOP, ServingResult
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
@@ -48,6 +49,7 @@ class ServedGroup(Group[ServedVariant]):
     ) -> None:
         super().__init__(rows, params, scratch, interrupt, share)
         self.bench = ServedRows(rows, params, self.task, self.scratch, interrupt.is_cut)
+        self.exploration: Exploration | None = None
         self.noop: NoopProcess | None = None
 
     def run(self) -> list[ServedVariant]:
@@ -61,7 +63,10 @@ class ServedGroup(Group[ServedVariant]):
             if waiting:
                 log(f"  no memory for {len(waiting)} of them beside the others: they are served after these")
                 self.share *= 1 - len(waiting) / len(self.rows)
-            self.passes = LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+            self.passes = self._passes()
+            if self.params.serving.search:
+                self.exploration = Exploration(self.passes, self.bench, SHARE * self.passes.plan.seconds)
+                self.passes.explore = partial(self._explore, self.exploration)
             self.passes.run()
             if not self.interrupt.is_cut():
                 log("  the no-op backend at the rates of these rows")
@@ -70,6 +75,16 @@ class ServedGroup(Group[ServedVariant]):
         finally:
             self.bench.close()
         return [] if self.interrupt.is_cut() else waiting
+
+    def _passes(self) -> LoadPasses:
+        return LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+
+    def _explore(self, exploration: Exploration) -> None:
+        log("  searching for better settings")
+        exploration.run()
+        for name, found in exploration.searches.items():
+            told = f"perhaps better: {found.settings.text()}" if found.settings else "none better found"
+            log(f"  {name}: {told}{f' ({found.ended})' if found.ended else ''}")
 
     def _plan(self) -> LoadPlan:
         serving, device = self.params.serving, self.rows[0].variant.device
@@ -105,8 +120,24 @@ class ServedGroup(Group[ServedVariant]):
             passes=self.bench.conditions,
             cut_short=CUT_SHORT if self.interrupt.is_cut() else "",
         )
-        closed_loop = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.expected_per_s}
-        return self._outcome(row).model_copy(update={**closed_loop, "session": session})
+        more = {"closed_loop_per_s": row.closed_loop_per_s, "expected_per_s": row.expected_per_s}
+        return self._outcome(row).model_copy(update={**more, "session": session, "search": self._search(row)})
+
+    def _search(self, row: ServedVariant) -> ServingSearch | None:
+        """Return what a search for better settings gave, with what the best ones did in the passes."""
+        if self.exploration is None:
+            return None
+        found, best = self.exploration.searches.get(row.name), self.exploration.best.get(row.name)
+        if found is None or best is None:
+            return found
+        results, fault = self.bench.results.get(best), self.bench.faults.get(best)
+        if results:
+            checked = combine(row.variant, self.params, results, self.is_real)
+            processes = checked.processes if checked.status == "measured" else []
+            return found.model_copy(update={"processes": processes, "reason": checked.reason})
+        trials = {} if fault else self.passes.rows[best].trials
+        processes = [ServingProcess(process=each, points=own, late_captures=0) for each, own in trials.items()]
+        return found.model_copy(update={"processes": processes, "reason": fault.reason if fault else ""})
 
     def _outcome(self, row: ServedVariant) -> Served:
         fault, results = self.bench.faults.get(row.name), self.bench.results.get(row.name)

@@ -115,21 +115,23 @@ def ahead(source: Iterator[T], most: int) -> Iterator[T]:
 class Instances:
     """Sessions side by side, each in the thread that it was opened in; the first one's is the caller's."""
 
-    def __init__(self, open_one: Callable[[], Session], count: int, in_flight: int = 1) -> None:
-        """`open_one` returns a session in which every shape has run; `in_flight`: batches of each, see `serve`."""
-        self._in_flight = in_flight
+    def __init__(self, open_one: Callable[[], Session], count: int) -> None:
+        """`open_one` returns a session in which every shape has run."""
         self.first = open_one()
         self._threads = [ThreadPoolExecutor(1) for _ in range(count - 1)]
         self._others = [thread.submit(open_one).result() for thread in self._threads]
 
-    def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer) -> list[Answers]:
-        """Answer until the queue is closed; raise what a session raised."""
+    def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer, in_flight: int = 1) -> list[Answers]:
+        """Answer until the queue is closed, with so many batches of each session in flight (see `serve`).
+
+        Raises what a session raised.
+        """
         others = [
-            thread.submit(serve, session, requests, batcher, answer, self._in_flight)
+            thread.submit(serve, session, requests, batcher, answer, in_flight)
             for thread, session in zip(self._threads, self._others, strict=True)
         ]
         try:
-            found = [serve(self.first, requests, batcher, answer, self._in_flight)]
+            found = [serve(self.first, requests, batcher, answer, in_flight)]
         finally:
             batcher.close()
         return found + [other.result() for other in others]

@@ -21,7 +21,7 @@ BUDGETS_LONG = 10
 
 @dataclass(frozen=True, kw_only=True)
 class ServeJob(Job):
-    """What one serving process serves, and within which limits."""
+    """What one serving process serves, and within which limits; `max_batch`: the largest that it prepares."""
 
     shortened_by: ClassVar[str] = "serving.seconds"
     serving: Serving

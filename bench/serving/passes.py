@@ -117,23 +117,47 @@ class LoadPasses:
     is_cut: Callable[[], bool] = lambda: False
     on_pass: Callable[[int, float], None] = lambda _number, _left: None
     """Is told the number of a pass that ended, and the seconds that are left."""
+    explore: Callable[[], None] = lambda: None
+    """Looks for better settings before the passes, in a part of their time."""
 
     def __post_init__(self) -> None:
         expected = self.plan.expected_per_s
         self.rows = {name: Tried(Search(place_of(per_s))) for name, per_s in expected.items()}
         self.active = set(self.rows)
+        self.number = 0
+        self._beside: dict[str, str] = {}
 
     def run(self) -> None:
         """Run passes until everything asked is decided or narrow enough, the time is over, or they are cut short."""
         self._send_ends()
-        began, number = self.clock(), 0
+        began = self.clock()
+        self.explore()
+        explored = self.number
         while not self.is_cut() and self.active:
-            number += 1
-            self._run_pass(number, began if number > 1 else math.inf)
-            self.on_pass(number, began + self.plan.seconds - self.clock())
-            if number in LOOKS:
+            self.number += 1
+            self._run_pass(self.number, began if self.number > explored + 1 else math.inf)
+            self.on_pass(self.number, began + self.plan.seconds - self.clock())
+            if self.number - explored in LOOKS:
                 self._look()
             self.active -= {name for name in self.active if self._is_over(name, began)}
+
+    def alone(self, name: str, place: int) -> RatePoint | None:
+        """Let a row try a rate in a pass of its own; None where it gave nothing, or the clock was set."""
+        self.number += 1
+        self.bench.begin_pass()
+        found = self.bench.rate(name, self.turn(name), rate_at(place), self.plan.seed + self.number)
+        if found is None or not self.bench.is_whole(self.number):
+            return None
+        return RatePoint.model_validate({**found, "number": self.number})
+
+    def turn(self, name: str) -> int:
+        """Return which process of a row is tried in this pass."""
+        return (self.number - 1) % max(1, self.bench.processes(name))
+
+    def join(self, name: str, search: Search, beside: str) -> None:
+        """Let one more row take part, which is asked to be told from the one beside it."""
+        self.rows[name], self._beside[name] = Tried(search), beside
+        self.active.add(name)
 
     def _is_over(self, name: str, began: float) -> bool:
         row = self.rows[name]
@@ -170,7 +194,7 @@ class LoadPasses:
         for name in self._in_order(number):
             if self.is_cut() or self._is_over(name, began):
                 continue
-            process = (number - 1) % max(1, self.bench.processes(name))
+            process = self.turn(name)
             per_s = rate_at(self.rows[name].search_of(process).place)
             found = self.bench.rate(name, process, per_s, self.plan.seed + number)
             if found is None:
@@ -189,7 +213,9 @@ class LoadPasses:
         if not names:
             return
         panel = panel_of([found[name] for name in names])
-        _, [decided] = decide([Family(panel.levels(), frozenset())], self.plan.margin, AT_A_LOOK)
+        asked = {(self._beside[name], name) for name in names if name in self._beside}
+        pairs = frozenset((names.index(first), names.index(name)) for first, name in asked if first in names)
+        _, [decided] = decide([Family(panel.levels(), pairs)], self.plan.margin, AT_A_LOOK)
         narrow = math.log1p(self.plan.target)
         wide = {place for pair, half in decided.open.items() if half > narrow for place in pair}
         beside = set(range(len(names))) - beaten(decided.verdicts) if few else set[int]()

@@ -63,6 +63,11 @@ class Search:
         return self._missed - self._met == 1
 
     @property
+    def missed(self) -> int:
+        """The lowest place that missed the SLO."""
+        return self._missed
+
+    @property
     def is_over(self) -> bool:
         """Whether the next place lies beyond the grid: a row holds no rate, or every one."""
         return not self._lowest <= self.place <= self._highest

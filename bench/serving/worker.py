@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,7 +97,7 @@ class Worker:
 
     def open(self) -> Figures:
         """Open the sessions and run every shape; from here on nothing is collected as garbage."""
-        self.instances = Instances(self._open_one, self.job.serving.instances, self.job.in_flight)
+        self.instances = Instances(self._open_one, self.job.serving.instances)
         self.captures = self._evidence().captures or 0
         gc.collect()
         gc.freeze()
@@ -139,24 +139,29 @@ class Worker:
         sizes = sorted({1, *self._sizes()})
         return {"times": [each.as_dict() for each in times(self.encoder, sizes, self.job.tokenizer_threads)]}
 
-    def ends(self, per_s: float, seed: int) -> Figures:
+    def ends(self, per_s: float, seed: int, in_flight: int, max_batch: int) -> Figures:
         """Answer requests one after another, and all at once, as many as come at a rate in the time of a trial."""
+        answer_all = partial(self._load, in_flight=in_flight, max_batch=max_batch)
         began = time.perf_counter()
         self.instances.first.run(self.requests.batch([0]).inputs)
         run_seconds = max(time.perf_counter() - began, 1e-6)
         seconds = self.job.serving.seconds
         least, most = SINGLE_QUERIES
         count = min(max(math.ceil(seconds / run_seconds), least), most)
-        single_stream = self._load(Load("SingleStream", count, seed))
-        count = max(math.ceil(per_s * seconds), self.job.max_batch)
-        return {"single_stream": single_stream, "offline": self._load(Load("Offline", count, seed))}
+        single_stream = answer_all(Load("SingleStream", count, seed))
+        count = max(math.ceil(per_s * seconds), max_batch)
+        return {"single_stream": single_stream, "offline": answer_all(Load("Offline", count, seed))}
 
-    def rate(self, per_s: float, seed: int) -> Figures:
-        """Answer requests at random times; see `bench.core.reports.RatePoint`."""
+    def rate(self, per_s: float, seed: int, in_flight: int, max_batch: int) -> Figures:
+        """Answer requests at random times; see `bench.core.reports.RatePoint`.
+
+        `in_flight`, `max_batch`: at most those of the job, which everything was prepared for.
+        """
         budget_ms = self.job.budget_ms
         backlog = math.ceil(BACKLOG_BUDGETS * per_s * budget_ms / 1000)
-        most_waiting = max(backlog, LEAST_BACKLOG, 4 * self.job.max_batch)
-        figures = self._load(Load("Server", self.job.queries(per_s), seed, per_s, budget_ms, most_waiting))
+        most_waiting = max(backlog, LEAST_BACKLOG, 4 * max_batch)
+        load = Load("Server", self.job.queries(per_s), seed, per_s, budget_ms, most_waiting)
+        figures = self._load(load, in_flight, max_batch)
         keeps = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
         return {"rate": per_s, "keeps": keeps, **figures}
 
@@ -171,9 +176,9 @@ class Worker:
             "checks": [check.model_dump() for check in self.checks],
         }
 
-    def _load(self, load: Load) -> Figures:
+    def _load(self, load: Load, in_flight: int, max_batch: int) -> Figures:
         """Send one load and check its answers; return LoadGen's figures with what the session did."""
-        batcher: Batcher[Any] = Batcher(self.job.max_batch, self.job.serving.max_delay_ms / 1000)
+        batcher: Batcher[Any] = Batcher(max_batch, self.job.serving.max_delay_ms / 1000)
         served: list[Answers] = []
         if self.monitor:
             self.monitor.start_cell()
@@ -181,7 +186,7 @@ class Worker:
         front = Tokenizing(self.encoder, batcher) if self.encoder else batcher
 
         def answer_all() -> None:
-            served.extend(self.instances.serve(self.requests, batcher, answer))
+            served.extend(self.instances.serve(self.requests, batcher, answer, in_flight))
             if isinstance(front, Tokenizing):
                 front.end()
 

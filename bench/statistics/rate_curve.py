@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, optimize, stats
 
-from bench.core.reports import RatePoint
+from bench.core.reports import RatePoint, ServingProcess
 from bench.statistics.blocks import Panel, pool_processes
 
 TURNS = 2
@@ -85,6 +85,11 @@ def seconds_a_request(trials: Mapping[int, Sequence[RatePoint]], budget_ms: floa
     """Return what the trials of each process say of the time that a row needs for a request, by pass."""
     found = {process: straddles(own, budget_ms) for process, own in trials.items()}
     return {process: {number: 1 / each.per_s for number, each in own.items()} for process, own in found.items() if own}
+
+
+def by_process(processes: Iterable[ServingProcess]) -> dict[int, list[RatePoint]]:
+    """Return the trials of each process."""
+    return {each.process: each.points for each in processes}
 
 
 def sustained_per_s(trials: Mapping[int, Sequence[RatePoint]], budget_ms: float) -> float | None:

@@ -16,24 +16,23 @@ from bench.core import schemas
 from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_TEXT, SERVING_CSV
-from bench.core.reports import RatePoint, Served, ServedText, rate_text
-from bench.statistics.blocks import estimate
-from bench.statistics.decisions import AT_THE_END, Family, decide
+from bench.core.reports import RatePoint, Served, ServedText, ServingSearch, rate_text
+from bench.statistics.blocks import Level, estimate
 from bench.statistics.intervals import Interval, smallest_difference, verdict
 from bench.statistics.rate_curve import (
     Crossing,
     Point,
     Quantile,
     at_each_rate,
+    by_process,
     crossing,
     curve_of,
     latency_at,
-    panel_of,
-    seconds_a_request,
     shows_p99,
     straddles,
     sustained_per_s,
 )
+from bench.statistics.served_together import Together, together
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import MEND, Row, Rows, identity, known, present, read_table
 
@@ -59,7 +58,8 @@ COLUMNS = (
     *("host_mib", "null_per_s", "null_p99_ms", "generator_share", "late_captures", "requests", "relative_error"),
     *("agreement", "replayed_batches", "comparisons", "margin", "cost_per_million_requests", "cut_short", "in_flight"),
     *("text_per_s", "text_is_least", "text_reason", "tokenizer_threads", "tokenizer_per_s", "tokenizer_cores"),
-    *("tokenizing_share", "tokenizing_share_of_largest"),
+    *("tokenizing_share", "tokenizing_share_of_largest", "searched_per_s", "searched_per_s_low"),
+    *("searched_per_s_high", "searched_settings", "searched_verdict", "text_settings"),
 )
 IN_ROUNDS = "served in rounds, by an earlier version"
 Curves = Mapping[str, Sequence[Point]]
@@ -68,6 +68,14 @@ STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
 LEAST, MOST = 0.1, 5.0
 """As shares of the configured budget: further off nothing was searched for."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for better settings; `gain`: the best ones against the row's own, None where too few trials tell."""
+
+    report: ServingSearch
+    gain: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     if not found and crossed is None:
         return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
     by_curve = crossed or Crossing(math.nan)
-    rate = sustained_per_s(_by_process(report), report.budget_ms) or math.nan
+    rate = sustained_per_s(by_process(report.processes), report.budget_ms) or math.nan
     cliffs = sum(each.is_cliff for each in found)
     _, offline = report.ends()
     doubled = crossing(curve, 2 * report.budget_ms)
@@ -161,10 +169,6 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
         "offline_per_s": offline.per_s,
         "cost_per_million_requests": cost_of_a_million(params.report.price_per_hour.get(variant.device), rate),
     }
-
-
-def _by_process(report: Served) -> dict[int, list[RatePoint]]:
-    return {process.process: process.points for process in report.processes}
 
 
 def _trials(report: Served) -> list[RatePoint]:
@@ -268,8 +272,10 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
 
     A tokenizer needs as many cores as the row sustains requests from tokens over what one thread makes tokens of.
     """
+    trials = by_process(report.processes)
     row: Row = {
-        "text_per_s": sustained_per_s(_by_process(report), report.budget_ms) if report.status == "measured" else None,
+        "text_settings": report.settings.text() if report.settings else None,
+        "text_per_s": sustained_per_s(trials, report.budget_ms) if report.status == "measured" else None,
         "text_is_least": all(trial.keeps for trial in _trials(report)),
         "text_reason": report.reason or None,
         "tokenizer_threads": report.tokenizer_threads,
@@ -289,30 +295,44 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
 
 
 def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float) -> pd.DataFrame:
-    """Add the interval of each rate for another run of the same row, and what comparisons need.
+    """Add the interval of each rate for another run of the same row, what comparisons need, and what a search gave.
 
-    The column `level`, in memory alone, is where a row stands in seconds a request; None where it was served in rounds,
-    or holds a rate by too few trials.
+    In memory alone are the columns `level`, where a row stands in seconds a request (None where it was served in
+    rounds, or holds a rate by too few trials), and `search`.
     """
-    table = table.assign(level=None)
+    texts = dict.fromkeys(("searched_settings", "searched_verdict"), object)
+    table = table.assign(level=None, search=None).astype(texts)
     for _, rows in table[table["status"] == "measured"].groupby(["device", "session"]):
-        reports = {row.Index: served[row.variant] for row in rows.itertuples()}
-        seconds = {index: _seconds(report) for index, report in reports.items() if report.is_in_passes()}
-        counted = [index for index, own in seconds.items() if own]
-        if counted:
-            levels = panel_of([seconds[index] for index in counted]).levels()
-            table.loc[counted, "comparisons"] = decide([Family(levels, frozenset())], margin, AT_THE_END)[0]
-            for index, level in zip(counted, levels, strict=True):
-                table.at[index, "level"] = level
-                if promised := level.of_another_run():
-                    limits = 1 / promised.high, 1 / promised.low
-                    table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = limits
+        index_of = {row.variant: row.Index for row in rows.itertuples()}
+        found = together({key: served[key] for key in index_of}, margin)
+        for key, index in index_of.items():
+            if found and (level := found.levels.get(key)):
+                table.at[index, "level"], table.at[index, "comparisons"] = level, found.comparisons
+                table.loc[index, ["requests_per_s_low", "requests_per_s_high"]] = _another_run(level)
+            if search := served[key].search:
+                for name, value in _searched(key, search, served[key].budget_ms, found, margin).items():
+                    table.at[index, name] = value
     return table
 
 
-def _seconds(report: Served) -> dict[int, dict[int, float]]:
-    """Return the seconds a request by process and pass."""
-    return seconds_a_request(_by_process(report), report.budget_ms)
+def _another_run(level: Level) -> tuple[float | None, float | None]:
+    promised = level.of_another_run()
+    return (1 / promised.high, 1 / promised.low) if promised else (None, None)
+
+
+def _searched(key: str, search: ServingSearch, budget_ms: float, found: Together | None, margin: float) -> Row:
+    """Return what a row sustains with the settings that a search found best, beside its own."""
+    if search.settings is None:
+        return {"search": Search(search)}
+    rate = sustained_per_s(by_process(search.processes), budget_ms)
+    row: Row = {"searched_settings": search.settings.text(), "searched_per_s": rate}
+    gain = found.gain(key) if found and key in found.searched else None
+    if found is None or gain is None:
+        return {**row, "search": Search(search), "searched_verdict": "inconclusive"}
+    low, high = _another_run(found.searched[key])
+    compared = Comparison(gain.value, gain, verdict(gain, margin), smallest=smallest_difference(gain, margin))
+    limits = {"searched_per_s_low": low, "searched_per_s_high": high}
+    return {**row, **limits, "search": Search(search, compared), "searched_verdict": compared.verdict}
 
 
 def compare_served(first: Any, second: Any) -> Comparison:

@@ -54,8 +54,8 @@ def _check_medians(path: Path, runs: pd.DataFrame, row: Any) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, every number in full; levels, which it holds in memory alone, stay out."""
-    columns = [name for name in table.columns if not name.endswith("level")]
+    """Write a table as CSV, every number in full; levels and searches, which it holds in memory alone, stay out."""
+    columns = [name for name in table.columns if not name.endswith("level") and name != "search"]
     with replacing_file(path) as temporary:
         table[columns].to_csv(temporary, index=False, lineterminator="\n")
 

@@ -124,6 +124,7 @@ class Resident(ABC, Generic[AnyRow]):
         self.workers: dict[str, list[WorkerProcess]] = {}
         self.faults: dict[str, Fault] = {}
         self.remarks: dict[str, str] = {}
+        self.start_seconds: dict[str, float] = {}
         self.conditions: list[PassConditions] = []
         self.engine_states: dict[str, dict[str, str]] = {}
         device = rows[0].variant.device
@@ -187,7 +188,7 @@ class Resident(ABC, Generic[AnyRow]):
     def _open(self, name: str) -> None:
         """Start one process of a row and open its session; a fault of the first one is the row's."""
         row, process = self.by_name[name], len(self.workers.get(name, []))
-        limit = self.params.timing.worker_limit_seconds
+        limit, began = self.params.timing.worker_limit_seconds, time.monotonic()
         fault: Fault | None = None
         try:
             worker = self.launch(row, process, self.folder(name))
@@ -202,6 +203,7 @@ class Resident(ABC, Generic[AnyRow]):
         except WorkerError as problem:
             fault = Fault("skipped", CUT_SHORT) if self.is_cut() else fault_of(problem)
         if fault is None:
+            self.start_seconds.setdefault(name, time.monotonic() - began)
             log(f"  {name} is ready{f' (process {process + 1})' if process else ''}")
         elif process == 0:
             self.fail(name, fault)

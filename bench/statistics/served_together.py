@@ -1,0 +1,64 @@
+"""Rows that were served in the same passes, with their own settings and with those that a search found best."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.core.reports import Served, ServingProcess, ServingSettings
+from bench.statistics.blocks import Level, estimate
+from bench.statistics.decisions import AT_THE_END, Family, decide
+from bench.statistics.intervals import Interval, verdict
+from bench.statistics.rate_curve import by_process, panel_of, seconds_a_request
+
+
+@dataclass(frozen=True)
+class Together:
+    """Where rows of one session stand, in seconds a request, by their keys.
+
+    `searched`: with the settings that a search found best.  `comparisons`: among so many the error is shared.
+    """
+
+    levels: dict[str, Level]
+    searched: dict[str, Level]
+    comparisons: int
+
+    def gain(self, key: str) -> Interval | None:
+        """Return how many times the requests a row sustains with the settings that a search found best."""
+        found = estimate(self.levels[key], self.searched[key])
+        return found.interval(self.comparisons) if found else None
+
+
+def together(reports: Mapping[str, Served], margin: float) -> Together | None:
+    """Return where the rows of one session stand; None where no two trials of any straddle what it sustains."""
+    own = {key: _seconds(each.processes, each.budget_ms) for key, each in reports.items() if each.is_in_passes()}
+    own = {key: seconds for key, seconds in own.items() if seconds}
+    found = {key: _seconds(each.search.processes, each.budget_ms) for key, each in reports.items() if each.search}
+    found = {key: seconds for key, seconds in found.items() if seconds and key in own}
+    if not own:
+        return None
+    levels = panel_of([*own.values(), *found.values()]).levels()
+    names = list(own)
+    asked = frozenset((names.index(key), len(own) + place) for place, key in enumerate(found))
+    comparisons, _ = decide([Family(levels, asked)], margin, AT_THE_END)
+    return Together(
+        dict(zip(own, levels, strict=False)), dict(zip(found, levels[len(own) :], strict=True)), comparisons
+    )
+
+
+def _seconds(processes: Sequence[ServingProcess], budget_ms: float) -> dict[int, dict[int, float]]:
+    return seconds_a_request(by_process(processes), budget_ms)
+
+
+def proved_settings(reports: Mapping[str, Served], margin: float) -> dict[str, ServingSettings]:
+    """Return the settings that a search found and the passes proved to sustain more, by the rows' keys."""
+    sessions: dict[str, dict[str, Served]] = {}
+    for key, report in reports.items():
+        if report.session:
+            sessions.setdefault(report.session.id, {})[key] = report
+    proved: dict[str, ServingSettings] = {}
+    for own in sessions.values():
+        found = together(own, margin)
+        for key in found.searched if found else ():
+            search = own[key].search
+            if found and search and search.settings and verdict(found.gain(key), margin) == "faster":
+                proved[key] = search.settings
+    return proved
