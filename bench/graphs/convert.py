@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,9 @@ def _write_in_the_form_that_fusion_knows(model: Any) -> None:
         if node.op_type == "Unsqueeze" and constant is not None and constant.size == 2:
             nodes.extend(_split_unsqueeze(model, node, sorted(constant.tolist())))
         elif node.op_type == "Mul" and constant is not None and constant.size == 1 and node.input[0] in gemms:
-            nodes.append(_divide(model, node, 1 / float(constant.reshape(()))))
+            divisor = np.array(1 / float(constant.reshape(())), dtype=np.float32)
+            name = _constant(model, f"{node.output[0]}_divisor", divisor)
+            nodes.append(helper.make_node("Div", [node.input[0], name], list(node.output), name=node.name))
         else:
             nodes.append(node)
     refill(model.graph.node, nodes)
@@ -147,11 +150,6 @@ def _split_unsqueeze(model: Any, node: Any, axes: list[int]) -> list[Any]:
         helper.make_node("Unsqueeze", [node.input[0], first], [between], name=f"{node.name}_first"),
         helper.make_node("Unsqueeze", [between, second], list(node.output), name=f"{node.name}_second"),
     ]
-
-
-def _divide(model: Any, node: Any, divisor: float) -> Any:
-    name = _constant(model, f"{node.output[0]}_divisor", np.array(divisor, dtype=np.float32))
-    return helper.make_node("Div", [node.input[0], name], list(node.output), name=node.name)
 
 
 def _constant(model: Any, name: str, value: np.ndarray[Any, Any]) -> str:
@@ -237,17 +235,10 @@ def _scratch_copy(source: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _calibration_reader(calibration: Encoded, padding: Padding) -> Any:
-    """Return ONNX Runtime's reader of the sentences, one by one."""
-    from onnxruntime.quantization import CalibrationDataReader
-
+    """Return what ONNX Runtime reads the sentences from, one by one."""
     batches = (pad(calibration, np.array([row]), padding) for row in range(len(calibration)))
     feeds = (dict(zip(calibration.input_names, batch.arrays, strict=True)) for batch in batches)
-
-    class Sentences(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, Any] | None:
-            return next(feeds, None)
-
-    return Sentences()
+    return SimpleNamespace(get_next=lambda: next(feeds, None))
 
 
 RECIPES: dict[str, Callable[[Path, Encoded], Any]] = {

@@ -5,8 +5,6 @@ is not right for every architecture: an additive 4-D mask drops a decoder's caus
 by DeBERTa.  So each form is tried on real sentences.
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import io
@@ -129,7 +127,7 @@ def _opset_of(graph: Any) -> int:
     return int(next(entry.version for entry in graph.opset_import if entry.domain == ""))
 
 
-def exportable(classifier: Any, form: Form) -> torch.nn.Module:
+def exportable(classifier: Any, form: Form) -> "torch.nn.Module":
     """Wrap the classifier so that it takes tensors in the order of `INPUT_NAMES` and gives logits.
 
     The additive mask is `(1 - mask) * lowest float`.  Token types that are not given are a constant 0 of shape
@@ -213,8 +211,6 @@ def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bo
             )
     except Exception as problem:  # the exporter lets through whatever a model's code raises while it is traced
         raise ModelError(f"PyTorch's exporter cannot trace it: {_reason(problem)}") from None
-    if program is None:
-        raise ModelError("PyTorch's exporter gave no graph")
     graph = program.model_proto
     order_gelu_for_fusion(graph)
     simplify_shapes(graph)

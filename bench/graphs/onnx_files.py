@@ -14,11 +14,13 @@ IR_VERSION = {17: 8, 18: 8, 19: 9, 20: 9}
 
 
 def load_graph(path: Path) -> Any:
-    """Return the onnx.ModelProto; DataError if the file is missing or damaged."""
+    """Return the onnx.ModelProto; DataError if the file is missing, damaged or another graph."""
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
-        _check_names(model.graph)
+        inputs, outputs = ([each.name for each in values] for values in (model.graph.input, model.graph.output))
+        if "input_ids" not in inputs or outputs != ["logits"]:
+            raise onnx.checker.ValidationError(f"another graph: from {', '.join(inputs)} to {', '.join(outputs)}")
     except FileNotFoundError:
         raise DataError(f"{path.as_posix()} is missing: `dvc repro export_onnx` writes it") from None
     except (DecodeError, onnx.checker.ValidationError) as problem:
@@ -44,15 +46,7 @@ def check_loads(path: Path) -> None:
         return
 
 
-def _check_names(graph: Any) -> None:
-    """Raise onnx's ValidationError unless the graph takes tokens and gives logits."""
-    inputs, outputs = ([value.name for value in values] for values in (graph.input, graph.output))
-    if "input_ids" not in inputs or outputs != ["logits"]:
-        raise onnx.checker.ValidationError(f"another graph: from {', '.join(inputs)} to {', '.join(outputs)}")
-
-
 def save_graph(model: Any, path: Path) -> None:
-    """Write the model in one move."""
     with replacing_file(path) as temporary:
         onnx.save(model, str(temporary))
 
