@@ -181,8 +181,10 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
         own_names = names_in_infos(fetch_file(source, INFOS, downloads), config, column)
     title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
     if dataset.split != TRAIN and TRAIN in splits:
-        some = spread_over(splits[TRAIN], TRAIN_FILES)
-        share = f" ({len(some)} of {len(splits[TRAIN])} files)" if len(some) < len(splits[TRAIN]) else ""
+        files_of_train = splits[TRAIN]
+        count = min(TRAIN_FILES, len(files_of_train))
+        some = [files_of_train[place * (len(files_of_train) - 1) // max(1, count - 1)] for place in range(count)]
+        share = f" ({count} of {len(files_of_train)} files)" if count < len(files_of_train) else ""
         try:
             calibration = read(some, dataset.without_labels(), TRAIN_SENTENCES)
             return (f"{title}, calibrated with {TRAIN}{share}", rows, calibration), own_names
@@ -190,12 +192,6 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
             log(f"NOTE: {problem}: a share of {dataset.split} calibrates instead")
             title += f", its split {TRAIN} cannot be used"
     return _set_aside(title, rows, dataset.calibration_share), own_names
-
-
-def spread_over(names: list[str], most: int) -> list[str]:
-    """Return at most so many names, from the first to the last."""
-    count = min(most, len(names))
-    return [names[place * (len(names) - 1) // max(1, count - 1)] for place in range(count)]
 
 
 def _local_sentences(dataset: Dataset) -> Sentences:

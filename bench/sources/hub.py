@@ -145,7 +145,7 @@ def _explained(source: HubSource, what: str, problem: Exception, has_answered: b
     if answer:
         return DownloadError(f"{source}: {what}: {answer}")
     reason = shortened(first_line(problem))
-    if any(map(_is_timeout, causes)):
+    if any("timed out" in str(cause).lower() or type(cause).__name__.endswith("Timeout") for cause in causes):
         reason = f"the hub was silent for {source.timeout_seconds:g} s"
     if has_answered:
         return DownloadError(
@@ -185,7 +185,3 @@ def _causes(problem: BaseException | None) -> Iterator[BaseException]:
     while problem is not None:
         yield problem
         problem = problem.__cause__ or problem.__context__
-
-
-def _is_timeout(problem: BaseException) -> bool:
-    return "timed out" in str(problem).lower() or type(problem).__name__.endswith("Timeout")

@@ -8,8 +8,6 @@ Names are compared without case, all separators alike (not-toxic, not_toxic).  O
 begins so: `neg` for NEGATIVE, `1` for "1 star", and the model's NEG for `negative`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import shortened
@@ -56,7 +54,7 @@ class Column:
     own_names: list[str]
 
     @classmethod
-    def of(cls, title: str, rows: Iterable[Row], own_names: list[str]) -> Column:
+    def of(cls, title: str, rows: Iterable[Row], own_names: list[str]) -> Self:
         """Return the column of these rows; DataError for a cell that holds more than a number or a name."""
         first: dict[str, Row] = {}
         for row in rows:
@@ -64,7 +62,6 @@ class Column:
         return cls(title, first, own_names)
 
     def own_name(self, text: str) -> str | None:
-        """Return the data's own name of a number."""
         number = _whole_number(text)
         return self.own_names[number] if number is not None and number < len(self.own_names) else None
 
@@ -98,7 +95,7 @@ class ModelLabels:
     remarks: list[str]
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> ModelLabels:
+    def of(cls, config: dict[str, Any]) -> Self:
         """Return what config.json says; where label2id says something else, id2label holds, as in pipelines."""
         count, shown = task_of(config)[1], config.get("id2label") or {}
         names = {number: f"LABEL_{number}" for number in range(count)}
@@ -123,7 +120,6 @@ class ModelLabels:
         return bool(self.others) or any(map(_says_more, self.names.values()))
 
     def named(self, meanings: Meanings) -> dict[str, str | None]:
-        """Return the meanings with names in the place of numbers."""
         return {text: None if number is None else self.names[number] for text, number in meanings.items()}
 
     def by_id(self, text: str) -> int | None:
@@ -145,7 +141,6 @@ class ModelLabels:
         return found[0] if len(found) == 1 else None
 
     def all_named(self, fits: Callable[[str], bool]) -> list[int]:
-        """Return the labels that have a name which fits."""
         names = [*((name, number) for number, name in self.names.items()), *self.others.items()]
         return sorted({number for name, number in names if fits(name)})
 
@@ -182,7 +177,6 @@ class Reading:
     remarks: tuple[str, ...] = ()
 
     def labelled(self, rows: Iterable[Row]) -> list[Labelled]:
-        """Return rows of this column with the numbers of their labels."""
         return [Labelled(row.sentence, self.meanings[text_of(row)], row.pair, PurePath(row.place).name) for row in rows]
 
     def record(self, rows: list[Row]) -> dict[str, Any]:
@@ -229,7 +223,8 @@ def read_labels(column: Column, model: ModelLabels, given: LabelReading | LabelM
     found = {how: meanings for how, meanings in found.items() if given in (None, how)}
     fitting = {how: meanings for how, meanings in found.items() if None not in meanings.values()}
     if not fitting:
-        raise _unexplained(column, model, max(found.values(), key=_explained), given)
+        fewest_open = min(found.values(), key=lambda meanings: [*meanings.values()].count(None))
+        raise _unexplained(column, model, fewest_open, given)
     how = given or _only(column, model, fitting) if known else "none"
     remarks = _remarks(column, model, fitting["ids"]) if how == "ids" and given is None else ()
     return Reading(how, dict.fromkeys(column.first) | fitting.get(how, {}), model, remarks)
@@ -259,10 +254,6 @@ def _centred(column: Column, model: ModelLabels, meanings: Meanings) -> Meanings
     if not gaps or column.own_names or not set(numbers.values()) <= set(places):
         return {}
     return {text: places.index(number) for text, number in numbers.items() if number is not None}
-
-
-def _explained(meanings: Meanings) -> int:
-    return sum(number is not None for number in meanings.values())
 
 
 def _only(column: Column, model: ModelLabels, fitting: Mapping[str, Meanings]) -> str:

@@ -40,13 +40,9 @@ TAKEN = (".json", ".txt", ".safetensors", ".codes", ".model")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a model's config.json; ModelError if it is missing or no JSON object."""
+    """Read a model's config.json; ModelError if it is no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"the model has no {path.name}: set model.id or model.path to one that `save_pretrained` wrote"
-        ) from None
     except (OSError, ValueError, RecursionError) as problem:
         raise ModelError(f"the model's {path.name} is no JSON: {shortened(str(problem))}") from None
     if not isinstance(content, dict):

@@ -67,29 +67,21 @@ def _build_model(settings: Synthetic) -> Any:
 def _config(settings: Synthetic) -> Any:
     from transformers import BertConfig, DistilBertConfig, RobertaConfig
 
-    labels: dict[str, Any] = {
-        "id2label": LABELS,
-        "label2id": {name: number for number, name in LABELS.items()},
-        "vocab_size": settings.vocab_size,
-        "pad_token_id": 0,
-    }
-    if settings.architecture == "distilbert":
-        return DistilBertConfig(
-            n_layers=settings.layers,
-            dim=settings.dim,
-            n_heads=settings.fitting_heads,
-            hidden_dim=settings.hidden_dim,
-            max_position_embeddings=MAX_POSITIONS,
-            **labels,
-        )
-    encoder, extra_positions = (BertConfig, 0) if settings.architecture == "bert" else (RobertaConfig, 1)
+    encoder, feed_forward, extra_positions = {
+        "distilbert": (DistilBertConfig, "hidden_dim", 0),
+        "bert": (BertConfig, "intermediate_size", 0),
+        "roberta": (RobertaConfig, "intermediate_size", 1),
+    }[settings.architecture]
     return encoder(
         num_hidden_layers=settings.layers,
         hidden_size=settings.dim,
         num_attention_heads=settings.fitting_heads,
-        intermediate_size=settings.hidden_dim,
         max_position_embeddings=MAX_POSITIONS + extra_positions,
-        **labels,
+        id2label=LABELS,
+        label2id={name: number for number, name in LABELS.items()},
+        vocab_size=settings.vocab_size,
+        pad_token_id=0,
+        **{feed_forward: settings.hidden_dim},
     )
 
 

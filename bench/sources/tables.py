@@ -95,14 +95,12 @@ def _rows(path: Path, shown: str, columns: Dataset, mark: str | None) -> Rows:
     if not path.is_file():
         raise ParameterError(f"params.yaml: dataset: got {path.as_posix()!r}, which is not there")
     used = {key: getattr(columns, key) for key in COLUMN_KEYS if getattr(columns, key) is not None}
-    wanted = set(used.values())
-    is_csv = READERS[kind] is _csv_rows
-    rows = _csv_rows(path, shown, wanted, mark) if is_csv else READERS[kind](path, shown, wanted)
+    rows = READERS[kind](path, shown, set(used.values()), mark)
     _check_columns(shown, used, next(rows, []))
     return rows
 
 
-def _csv_rows(path: Path, shown: str, wanted: set[str], mark: str | None = None) -> Rows:
+def _csv_rows(path: Path, shown: str, wanted: set[str], mark: str | None) -> Rows:
     """Read rows that are not blank, with the separator that gives the wanted columns; an empty cell is None."""
     csv.field_size_limit(LONGEST_CELL)
     lines = (LONE_RETURN.sub(STAND_IN, line) for line in _lines(path, shown))
@@ -204,7 +202,7 @@ def _decoded(stream: IO[bytes], shown: str) -> Iterator[str]:
         yield text.replace("\r\n", "\n") if is_doubled else text
 
 
-def _json_rows(path: Path, shown: str, wanted: set[str]) -> Rows:
+def _json_rows(path: Path, shown: str, wanted: set[str], _mark: str | None) -> Rows:
     """Read objects, one a line or in one list, or columns; a column is a key that any of the objects has."""
     lines = list(_lines(path, shown))
     is_list = "".join(lines).lstrip().startswith("[")
@@ -262,7 +260,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parquet_rows(path: Path, shown: str, wanted: set[str]) -> Rows:
+def _parquet_rows(path: Path, shown: str, wanted: set[str], _mark: str | None) -> Rows:
     import pyarrow
     from pyarrow import parquet
 
@@ -273,16 +271,14 @@ def _parquet_rows(path: Path, shown: str, wanted: set[str]) -> Rows:
         for batch in file.iter_batches(columns=list(wanted)):
             for cells in zip(*(batch.column(name) for name in wanted), strict=True):
                 number += 1
-                yield f"row {number}", {name: _cell(cell.as_py()) for name, cell in zip(wanted, cells, strict=True)}
+                values = (cell.as_py() for cell in cells)
+                # writers that do not mark a column as text leave its bytes
+                texts = (value.decode() if isinstance(value, bytes) else value for value in values)
+                yield f"row {number}", dict(zip(wanted, texts, strict=True))
     except UnicodeDecodeError as problem:
         raise DataError(f"{shown}, row {number}: is not UTF-8: {problem.reason}") from None
     except (pyarrow.ArrowException, OSError) as problem:
         raise DataError(f"{shown} is no parquet file, or damaged: {shortened(str(problem))}") from None
-
-
-def _cell(value: Any) -> Any:
-    """Return a cell; writers that do not mark a column as text leave its bytes."""
-    return value.decode() if isinstance(value, bytes) else value
 
 
 READERS: dict[str, Callable[..., Rows]] = {
