@@ -20,7 +20,7 @@ from bench.core.errors import MemoryShortage, WorkerError
 from bench.core.interrupt import CUT_SHORT, Interrupt, ended_by_ctrl_c
 from bench.core.model_inputs import Task
 from bench.core.params import Params, Variant
-from bench.core.paths import ENGINES
+from bench.core.paths import COMPILED, ENGINES
 from bench.core.progress import log
 from bench.core.reports import PassConditions
 from bench.core.schemas import Status, read_provenance
@@ -191,7 +191,7 @@ class Resident(ABC, Generic[AnyRow]):
         limit, began = self.params.timing.worker_limit_seconds, time.monotonic()
         fault: Fault | None = None
         try:
-            worker = self.launch(row, process, self.folder(name))
+            worker = self.launch(row, process, self.folder(name), COMPILED / row.key)
             self.workers.setdefault(name, []).append(worker)
             worker.wait_until_ready(limit)
             with self._opening:
@@ -211,14 +211,14 @@ class Resident(ABC, Generic[AnyRow]):
             self.remarks[name] = f"process {process + 1}: {fault.reason}"
             self.workers[name].pop().end()
 
-    def launch(self, row: AnyRow, process: int, folder: Path) -> WorkerProcess:
+    def launch(self, row: AnyRow, process: int, folder: Path, compiled: Path | None = None) -> WorkerProcess:
         """Start a process of a row in a scratch folder, with a copy of its engine."""
         engine = None
         if row.variant.runtime == "tensorrt":
             engine, built = folder / "engine", ENGINES / row.key
             if not engine.exists():
                 self.engine_states[row.name] = copy_engine(built / read_record(built).folder, engine)
-        return WorkerProcess(self.job(row, process, engine), folder, self.module)
+        return WorkerProcess(self.job(row, process, engine), folder, self.module, compiled)
 
     def folder(self, name: str) -> Path:
         """Return the scratch folder of a row's workers."""

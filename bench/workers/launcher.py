@@ -51,7 +51,7 @@ KILLED = 9
 """SIGKILL, which Windows' Python does not name."""
 
 
-def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict[str, str]:
+def worker_environment(job: Job, base: Mapping[str, str], compiled: Path) -> dict[str, str]:
     """Return the environment variables of a worker; they are read at its start-up and never later.
 
     NVIDIA_TF32_OVERRIDE=0 keeps every NVIDIA library at strict float32 (fp32 rows);
@@ -63,8 +63,8 @@ def worker_environment(job: Job, base: Mapping[str, str], scratch: Path) -> dict
         "RAYON_NUM_THREADS": str(job.tokenizer_threads),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",
-        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
-        "TRITON_CACHE_DIR": str(scratch / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(compiled / "inductor"),
+        "TRITON_CACHE_DIR": str(compiled / "triton"),
     }
     if job.device == "cuda" and job.precision == "fp32":
         environment["NVIDIA_TF32_OVERRIDE"] = "0"
@@ -77,7 +77,10 @@ class WorkerProcess:
     Ctrl-C in the terminal does not reach it: its launcher decides when it ends.
     """
 
-    def __init__(self, job: Job, scratch: Path, module: str = "bench.timing.worker") -> None:
+    def __init__(
+        self, job: Job, scratch: Path, module: str = "bench.timing.worker", compiled: Path | None = None
+    ) -> None:
+        """`compiled`: where PyTorch keeps compiled code; without it in `scratch`, where there is none yet."""
         self.job = job
         job_file = scratch / f"job{job.process}.json"
         job.write(job_file)
@@ -86,7 +89,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=worker_environment(job, os.environ, scratch),
+            env=worker_environment(job, os.environ, (compiled or scratch).absolute()),
             encoding="utf-8",
             errors="replace",
             **OWN_GROUP,
