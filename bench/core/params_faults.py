@@ -24,6 +24,7 @@ EMPTY = {"dict_type": "a mapping, {} for an empty one", "list_type": "a list, []
 """What is allowed in the place of a key that nothing follows."""
 SCALARS = {"str": "a text", "bool": "true, false", "int": "a whole number"}
 """What an option may be, by pydantic's name of the type."""
+UNION_TAGS = ("literal[", "constrained-")
 
 
 def successor(key: str) -> str:
@@ -54,7 +55,7 @@ def describe_faults(faults: list[dict[str, Any]], model: type[BaseModel]) -> lis
 
 def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     """Return the text of one of pydantic's faults; `model`: the one that was validated."""
-    location = [part for part in fault["loc"] if not _is_union_tag(part)]
+    location = [part for part in fault["loc"] if part not in SCALARS and not str(part).startswith(UNION_TAGS)]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "[key]")
     key = key.lstrip(".")
     if fault["type"] == "extra_forbidden":
@@ -83,10 +84,6 @@ def describe_yaml_fault(problem: Exception) -> str:
         mark = problem.problem_mark
         return shortened(f"line {mark.line + 1}, column {mark.column + 1}: {problem.problem}")
     return shortened(str(problem))
-
-
-def _is_union_tag(part: str | int) -> bool:
-    return isinstance(part, str) and (part in SCALARS or part.startswith(("literal[", "constrained-")))
 
 
 def _allowed_keys(section: Any, location: list[str | int]) -> list[str]:

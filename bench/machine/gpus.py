@@ -36,11 +36,10 @@ def driver_fault() -> str:
 
     try:
         pynvml.nvmlInit()
+        pynvml.nvmlShutdown()
     except pynvml.NVMLError as problem:
-        if isinstance(problem, pynvml.NVMLError_LibraryNotFound):
-            return ""
-        return f"the NVIDIA driver does not answer ({problem}): {RESTART}"
-    pynvml.nvmlShutdown()
+        is_there = not isinstance(problem, pynvml.NVMLError_LibraryNotFound)
+        return f"the NVIDIA driver does not answer ({problem}): {RESTART}" if is_there else ""
     return ""
 
 
