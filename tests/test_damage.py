@@ -137,11 +137,6 @@ def cut_to(text: str, lines: int) -> str:
         ("results/summary.csv", lambda text: text[:-3], "its last line is cut"),
         ("results/summary.csv", lambda text: text.replace("ort_cpu_int8,", "ort_cpu_int9,"), "no row of ort_cpu_int8"),
         ("results/serving.csv", lambda text: cut_to(text, 1), "no row of ort_cpu_fp32"),
-        (
-            "artifacts/samples/ort_cpu_fp32.csv",
-            lambda text: re.sub(r"(?m)^(\d+,\d+,1,\d+,)(.*)$", r"\g<1>9\2", text),
-            "ms at batch size 1, results/summary.csv has",
-        ),
     ],
 )
 def test_a_cut_or_contradicting_file_ends_a_stage_by_hand(

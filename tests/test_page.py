@@ -48,7 +48,7 @@ class Report:
         self.table = run.table
         loads = read_served(ROWS, folder)
         tables = Tables(run.table, build_serving(params, run.table, loads), curves_of(loads))
-        self.serving, self.curves, self.context = tables.serving, tables.curves, run.context()
+        self.serving, self.curves, self.context = tables.serving, tables.curves, run.context
         self.shown = shown_of(tables, self.context)
         [served] = [panel.served for panel in self.shown.findings.panels if panel.device == "cpu"]
         assert served is not None

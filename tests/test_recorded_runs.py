@@ -19,12 +19,13 @@ import pytest
 from conftest import ROOT, Project, copy_of, in_front
 from made_blocks import params_of
 from scipy import stats
-from test_report import row, table
+from test_report import row, settings, table
 
 from bench.core.errors import DataError, ParameterError
 from bench.core.files import write_json
 from bench.core.params import load_params
 from bench.core.reports import Report, Served, ServedText
+from bench.report.shown import Context
 from bench.runs.hardware import render_hardware, write_hardware_plot
 from bench.runs.record import check_made_with, machine_of, record
 from bench.runs.recorded_runs import (
@@ -58,7 +59,8 @@ def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:
     params = {"sequence_length": 128, "model": {"synthetic": {"layers": 6}}, **changes}
     provenance = {"model": "a model, seed 0", "model_is_real": False}
     serving = pd.DataFrame(columns=["variant", "device", "status", "requests_per_s"])
-    return RecordedRun(name, name, environment, provenance, params, {}, {}, table(*rows), serving)
+    context = Context(environment, provenance, {}, settings())
+    return RecordedRun(name, name, context, params, table(*rows), serving)
 
 
 FAST_ORT = row("ort_cuda_fp16", 1, (0.3, 0.301, 0.302)), row("torch_cuda_fp16", 1, (4.0, 4.1, 4.2))
@@ -419,7 +421,8 @@ def test_machines_of_one_kind_stand_with_how_far_they_differ(kept: Project) -> N
     assert f"±{expected:.1%}" in text
     same_machine = [replace(run, machine="one") for run in three]
     assert "Machines of one kind" not in render_hardware(same_machine)
-    other_driver = replace(three[1], environment=three[1].environment | {"os": "another"})
+    other = three[1].context.environment | {"os": "another"}
+    other_driver = replace(three[1], context=replace(three[1].context, environment=other))
     assert "(`node-0`, `node-2`)" in render_hardware([three[0], other_driver, three[2]])
 
 

@@ -10,7 +10,7 @@ from bench.core.files import damaged, write_json
 from bench.core.params import Device, ReportSettings
 from bench.core.paths import FINDINGS
 from bench.findings import timed
-from bench.findings.assumptions import assumptions
+from bench.findings.assumptions import assumptions, by_batch, fastest_pairs
 from bench.findings.models import Findings, Panel
 from bench.findings.served import served
 from bench.summary.serving import Curves, Tables
@@ -42,7 +42,7 @@ def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, cu
         picks=list(timed.picks(found, settings)),
         precisions=list(timed.precision_speedups(found)),
         paddings=timed.paddings(found),
-        tensorrt=list(timed.tensorrt(found)),
+        tensorrt=list(fastest_pairs(by_batch(found), "runtime", "tensorrt", "onnxruntime")),
         variants=list(timed.by_variant(found)),
         least_energy=timed.least_energy(found),
         noise=timed.noise(found),

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bench.findings.from_text import from_text
-from bench.findings.models import Alternative, Budget, Remark, Served, Sustained
+from bench.findings.models import Alternative, Budget, FromText, Remark, Served, Sustained
 from bench.findings.searched import searched
 from bench.findings.timed import left_out
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
@@ -33,7 +32,7 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
         rows=[_sustained(row, rows[0]) for row in rows],
         most_samples=max(rows, key=lambda row: known(row, "closed_loop_per_s") or 0.0).variant if rows else None,
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
-        from_text=next((found for row in rows if (found := from_text(row))), None),
+        from_text=next((found for row in rows if (found := _from_text(row))), None),
         searched=list(searched(rows)),
         budgets=[
             Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
@@ -82,3 +81,25 @@ def _alternatives(rows: Rows, losses: Mapping[str, float], price_per_hour: float
             cost_per_million_requests=cost_of_a_million(price_per_hour, row.requests_per_s),
             fewer=[other.variant for other in rows if compare_served(other, row).verdict == "slower"],
         )
+
+
+def _from_text(row: Any) -> FromText | None:
+    """Return what a row did from text; None where it was not asked to."""
+    rate, threads = known(row, "text_per_s"), known(row, "tokenizer_threads")
+    if threads is None:
+        return None
+    per_s, cores = known(row, "tokenizer_per_s"), known(row, "tokenizer_cores")
+    of_tokens = row.searched_per_s if known(row, "text_settings") else row.requests_per_s
+    first, last = known(row, "tokenizing_share"), known(row, "tokenizing_share_of_largest")
+    return FromText(
+        variant=row.variant,
+        requests_per_s=rate,
+        is_lower_bound=bool(known(row, "text_is_least")),
+        reason=known(row, "text_reason"),
+        of_tokens=rate and rate / of_tokens,
+        threads=int(threads),
+        tokenizer_per_s=per_s,
+        tokenizer_cores=cores and int(cores),
+        is_bottleneck=per_s is not None and per_s < of_tokens,
+        shares=None if first is None or last is None else (first, last),
+    )

@@ -12,7 +12,7 @@ from bench.core.params import Precision, ReportSettings
 from bench.findings import models
 from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
 from bench.statistics.intervals import Interval, smallest_difference
-from bench.summary.comparisons import Comparison, compare, fastest, fastest_and_ties, not_surely_slower
+from bench.summary.comparisons import Comparison, compare, fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known, present
 
 MEASURED: tuple[tuple[models.Disturbed, str, float], ...] = (
@@ -107,15 +107,6 @@ def paddings(rows: Rows) -> dict[str, list[models.Pair]]:
     """Return each way to pad less: its fastest row against the fastest of fixed length, at each batch size."""
     found = {way: list(fastest_pairs(by_batch(rows), "padding", way, "fixed")) for way in ("longest", "none")}
     return {way: pairs for way, pairs in found.items() if pairs}
-
-
-def tensorrt(rows: Rows) -> Iterator[models.Pair]:
-    """Yield the fastest TensorRT row against ONNX Runtime's fastest CUDA row, at each batch size."""
-    for group in by_batch([row for row in rows if row.device == "cuda"]):
-        by_runtime = [[row for row in group if row.runtime == runtime] for runtime in ("tensorrt", "onnxruntime")]
-        if all(by_runtime):
-            ours, theirs = map(fastest, by_runtime)
-            yield pair_of(ours, theirs)
 
 
 def by_variant(rows: Rows) -> Iterator[models.ByVariant]:

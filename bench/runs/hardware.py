@@ -23,6 +23,8 @@ from bench.summary.comparisons import fastest_and_ties
 
 LIBRARIES = ("torch", "onnxruntime", "openvino", "tensorrt")
 MACHINE = ("run", "GPU", "CPU", "system", *LIBRARIES, "model")
+Cells = dict[str, dict[tuple[Any, ...], str]]
+"""Of each run the texts of a table, by batch size and variant, or by variant alone."""
 
 
 def render_hardware(runs: list[RecordedRun]) -> str:
@@ -33,7 +35,7 @@ def render_hardware(runs: list[RecordedRun]) -> str:
     compared, others = comparable(runs)
     lines += [*table_lines(MACHINE, MACHINE, map(_machine, runs)), ""]
     remarks = [f"- `{name}` is not compared: {reason}." for name, reason in others.items()]
-    sentences = {run.provenance["sentences"] for run in compared if run.lengths}
+    sentences = {run.context.provenance["sentences"] for run in compared if run.context.lengths}
     if len(sentences) > 1:
         remarks.append("- Their sentences differ, and with them the lengths: compare rows of fixed padding alone.")
     lines += [*remarks, ""] if remarks else []
@@ -50,29 +52,35 @@ def _machine(run: RecordedRun) -> list[str]:
         f"[`{run.name}`](../runs/{run.name}/README.md)",
         run.hardware("cuda"),
         run.hardware("cpu"),
-        run.environment["os"],
-        *(run.environment["versions"].get(name) or MISSING for name in LIBRARIES),
-        run.provenance["model"],
+        run.context.environment["os"],
+        *(run.context.environment["versions"].get(name) or MISSING for name in LIBRARIES),
+        run.context.provenance["model"],
     ]
 
 
 def _served(runs: list[RecordedRun], device: str) -> Iterator[str]:
-    tables = {f"`{run.name}`": run.serving.query(f"device == '{device}'") for run in runs}
-    served = {name: found for name, table in tables.items() if (found := sustaining(list(table.itertuples())))}
-    if not served:
-        return
-    columns = [f"{name}, p99 within {rows[0].budget_ms:g} ms" for name, rows in served.items()]
-    rates = [
-        {
-            row.variant: with_interval(per_second, row.requests_per_s, row.requests_per_s_low, row.requests_per_s_high)
-            for row in rows
-        }
-        for rows in served.values()
-    ]
-    variants = dict.fromkeys(variant for own in rates for variant in own)
-    yield from ["Requests per second within the latency budget (95% interval):", ""]
-    cells = ([variant, *(own.get(variant, MISSING) for own in rates)] for variant in variants)
-    yield from [*table_lines(["variant", *columns], ["variant"], cells), ""]
+    rates: Cells = {}
+    for run in runs:
+        if rows := sustaining(list(run.serving.query(f"device == '{device}'").itertuples())):
+            rates[f"`{run.name}`, p99 within {rows[0].budget_ms:g} ms"] = {
+                (row.variant,): with_interval(
+                    per_second, row.requests_per_s, row.requests_per_s_low, row.requests_per_s_high
+                )
+                for row in rows
+            }
+    if rates:
+        yield from ["Requests per second within the latency budget (95% interval):", ""]
+        yield from [*_side_by_side(["variant"], rates), ""]
+
+
+def _side_by_side(names: list[str], cells: Cells) -> Iterator[str]:
+    """Yield the lines of a table with a column a run, by the values of the columns `names`, the last a variant."""
+    keys = dict.fromkeys(key for own in cells.values() for key in own)
+    lines = (
+        [*map(str, key), *(own.get(key, MISSING) for own in cells.values())]
+        for key in sorted(keys, key=lambda key: key[:-1])
+    )
+    yield from table_lines([*names, *cells], ["variant"], lines)
 
 
 def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -80,7 +88,7 @@ def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     columns = list(measured)
     best = {
         size: [fastest_and_ties(rows[rows["batch_size"] == size].itertuples()) for rows in measured.values()]
-        for size in _batch_sizes(measured)
+        for size in sorted({int(size) for rows in measured.values() for size in rows["batch_size"]})
     }
     lines = ([str(size), *map(_winners_text, found)] for size, found in best.items())
     yield from table_lines(["batch", *columns], columns, lines)
@@ -109,26 +117,14 @@ def _winners_text(rows: list[Any]) -> str:
 
 
 def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
-    variants = dict.fromkeys(str(name) for rows in measured.values() for name in rows["variant"])
-    found = [
-        {
+    cells = {
+        name: {
             (row.batch_size, row.variant): with_interval(milliseconds, row.p50_ms, row.p50_low_ms, row.p50_high_ms)
             for row in rows.itertuples()
         }
-        for rows in measured.values()
-    ]
-    lines = (
-        [str(size), variant, *(cells.get((size, variant), MISSING) for cells in found)]
-        for size in _batch_sizes(measured)
-        for variant in variants
-        if any((size, variant) in cells for cells in found)
-    )
-    yield from ["p50 in ms (95% interval):", ""]
-    yield from table_lines(["batch", "variant", *measured], ["variant"], lines)
-
-
-def _batch_sizes(measured: dict[str, pd.DataFrame]) -> list[int]:
-    return sorted({int(size) for rows in measured.values() for size in rows["batch_size"]})
+        for name, rows in measured.items()
+    }
+    yield from ["p50 in ms (95% interval):", "", *_side_by_side(["batch", "variant"], cells)]
 
 
 OF_A_KIND = ("cpu", "cuda", "os", "versions", "python")
@@ -140,7 +136,7 @@ def repeated(runs: list[RecordedRun]) -> list[list[RecordedRun]]:
     """Return the groups of runs of different machines with equal hardware, system, versions and parameters."""
     groups: dict[str, dict[str, RecordedRun]] = {}
     for run in runs:
-        key = {name: run.environment[name] for name in OF_A_KIND} | {"params": run.params}
+        key = {name: run.context.environment[name] for name in OF_A_KIND} | {"params": run.params}
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), {}).setdefault(run.machine, run)
     return [list(group.values()) for group in groups.values() if len(group) >= MIN_MACHINES]
 

@@ -76,12 +76,9 @@ class RecordedRun:
 
     name: str
     machine: str
-    environment: dict[str, Any]
-    provenance: dict[str, Any]
+    context: Context
+    """What the run's reports say of its machine, model and settings."""
     params: dict[str, Any]
-    export: dict[str, Any]
-    lengths: dict[str, Any]
-    """Empty for a run of fixed padding alone, whose lengths were not counted."""
     table: pd.DataFrame
     serving: pd.DataFrame
     curves: Curves = field(default_factory=dict)
@@ -94,19 +91,15 @@ class RecordedRun:
         found = read_json(folder / MEASURED_WITH, MEND, MeasuredWith)
         samples = unpack_samples(folder)
         served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
-        environment, provenance, params, export = (found[name] for name in ("environment", "model", "params", "export"))
+        params = found["params"]
+        settings = checked(params["report"], ReportSettings, folder / MEASURED_WITH, MEND)
+        context = Context(found["environment"], found["model"], found["export"], settings, found["lengths"] or {})
         table = read_summary(folder / SUMMARY_CSV.name, MEND)
         if not is_in_rounds(table):
             reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}
             table = with_levels(table, reports, params["baselines"])
         serving = with_rates(read_serving(folder / SERVING_CSV.name, MEND), served, params["report"]["margin"])
-        lengths, curves = found["lengths"] or {}, curves_of(served)
-        return cls(folder.name, machine, environment, provenance, params, export, lengths, table, serving, curves)
-
-    def context(self) -> Context:
-        """Return what the run's reports say of its machine, model and settings."""
-        settings = checked(self.params["report"], ReportSettings, RUNS / self.name / MEASURED_WITH, MEND)
-        return Context(self.environment, self.provenance, self.export, settings, self.lengths)
+        return cls(folder.name, machine, context, params, table, serving, curves_of(served))
 
     def readme(self) -> str:
         """Return the run's README.md: its tables."""
@@ -114,19 +107,20 @@ class RecordedRun:
 
     def shown(self) -> Shown:
         """Return the run as reports read it; its findings are computed anew."""
-        return shown_of(Tables(self.table, self.serving, self.curves), self.context())
+        return shown_of(Tables(self.table, self.serving, self.curves), self.context)
 
     def workload(self) -> tuple[str, int]:
         """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""
-        real = self.provenance["model_is_real"]
-        model = self.provenance["model"] if real else f"synthetic {self.params['model']['synthetic']}"
+        synthetic = f"synthetic {self.params['model']['synthetic']}"
+        model = self.context.provenance["model"] if self.context.is_real else synthetic
         return str(model), int(self.params["sequence_length"])
 
     def hardware(self, device: str) -> str:
         """Name the GPU or the CPU."""
         if device == "cuda":
-            return str(self.environment["cuda"]["gpu"]) if self.environment["cuda"] else "none"
-        cpu = self.environment["cpu"]
+            gpu = self.context.environment["cuda"]
+            return str(gpu["gpu"]) if gpu else "none"
+        cpu = self.context.environment["cpu"]
         return f"{cpu['model']}, {cpu['cores']} cores"
 
     def measured(self, device: str) -> pd.DataFrame:

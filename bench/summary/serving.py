@@ -176,18 +176,10 @@ def _trials(report: Served) -> list[RatePoint]:
 
 
 def _none_held(budget_ms: float, trials: Sequence[RatePoint]) -> str:
-    """Return why a row holds no rate; one that met the budget at a rate missed it at a lower one."""
     lowest = min(trials, key=attrgetter("rate"))
-    met = [trial for trial in trials if trial.keeps]
-    if not met:
-        tried = f"none that was tried, down to {rate_text(lowest.sent_per_s)}/s"
-        return f"holds no rate within {budget_ms:g} ms: it was kept at {tried}"
-    kept = max(met, key=attrgetter("rate"))
     seen = "overloaded" if lowest.is_overloaded else f"p99 {lowest.p99_ms:.2f} ms"
-    return (
-        f"holds no rate within {budget_ms:g} ms: it was kept at {rate_text(kept.sent_per_s)}/s (p99 {kept.p99_ms:.2f} "
-        f"ms), not at {rate_text(lowest.sent_per_s)}/s ({seen}), so that its p99 does not follow the rate"
-    )
+    tried = f"the lowest rate that was tried, {rate_text(lowest.sent_per_s)}/s, {seen}"
+    return f"holds no rate within {budget_ms:g} ms: {tried}"
 
 
 def confirmed(trials: Sequence[RatePoint]) -> float | None:
