@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
-from made_blocks import cell_of
+from made_blocks import cell_of, report_of, session_of
 
 from bench.classifier.workload import Load, Workload
 from bench.core.params import Precision, Variant
 from bench.core.reports import GpuReading, Work
 from bench.summary.comparisons import break_even_calls
-from bench.summary.costs import bound, energy, limits, one_off_seconds, raised_peaks, tokens
+from bench.summary.costs import Recorded, amounts, bound, energy, limits, one_off_seconds, raised_peaks, tokens
 
 WORKLOAD = Workload(layers=1, width=10, feed_forward_width=20, labels=2, sequence_length=4)
 PEAKS: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e12}, "cpu": None}
@@ -89,12 +90,14 @@ def test_where_each_batch_size_has_an_engine_of_its_own_only_that_ones_build_cou
 
 
 def test_a_peak_is_at_least_what_the_best_row_reached() -> None:
-    peaks = {"cuda": {"operations_per_s": {"fp16": 1e9}, "bytes_per_s": 1e9}, "cpu": None}
-    fast = {"p50_ms": 1.0, "operations": 2e6, "bytes_moved": 5e5}
-    found = raised_peaks(peaks, [(variant("fp16"), fast)])
-    assert found["cuda"]["operations_per_s"]["fp16"] == pytest.approx(2e9)
-    assert found["cuda"]["bytes_per_s"] == 1e9
-    assert peaks["cuda"]["operations_per_s"]["fp16"] == 1e9, "what was measured stays as it is"  # type: ignore[index]
+    peaks: dict[str, Any] = {"cuda": {"operations_per_s": {"fp16": 1e3}, "bytes_per_s": 1e12}, "cpu": None}
+    recorded = Recorded({"workload": asdict(WORKLOAD)}, {}, peaks, machine="")
+    of_1_ms = report_of({1: {0: {0: 1.0}}}, session_of([0]))
+    found = raised_peaks(recorded, {"a": variant("fp16")}, {"a": of_1_ms})
+    done = amounts(WORKLOAD, variant("fp16"), 1, CELL.work)
+    assert found["cuda"]["operations_per_s"]["fp16"] == pytest.approx(done["operations"] * 1000)
+    assert found["cuda"]["bytes_per_s"] == 1e12
+    assert peaks["cuda"]["operations_per_s"]["fp16"] == 1e3, "what was measured stays as it is"
 
 
 def test_an_export_pays_after_as_many_calls_as_save_its_time() -> None:

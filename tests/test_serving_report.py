@@ -203,11 +203,8 @@ def test_the_assumption_about_samples_is_refuted_and_upheld_by_the_rates(tmp_pat
     assert claimed(refuting) == "refuted"
     found = seen(refuting)
     assert [row.variant for row in found.rows] == [SECOND, FIRST]
-    assert found.most_samples == FIRST
-    assert len(list(serve_with(found))) == 2
     upholding = table(tmp_path, report(STEADY, 2000.0), report(HALF, 1500.0))
     assert claimed(upholding) == "upheld"
-    assert seen(upholding).rows[0].variant == seen(upholding).most_samples
     [line] = serve_with(seen(upholding))
     assert plain(line).endswith("significantly more than any other row.")
 

@@ -117,7 +117,6 @@ class PrecisionSpeedup(Finding):
 class ByVariant(Finding):
     """What a variant's batch sizes show together; `ends` are its smallest and its largest one.
 
-    `gain`: its most samples/s over those at its smallest batch size, None where that is the same cell.
     `gemm_share`: of the operators' time on the CPU; `gpu_share`: of p50 the GPU works.  `limit_share`: how close it
     comes to what the measured peaks allow, at most.  `break_even`: after how many calls the set-up cost has paid for
     itself at a batch size, against the baseline; `break_even_cuda`: against ONNX Runtime's CUDA provider.
@@ -126,7 +125,6 @@ class ByVariant(Finding):
     variant: str
     ends: list[int]
     best: Cell
-    gain: float | None
     gemm_share: list[float]
     gpu_share: list[float]
     kernels: list[int]
@@ -150,15 +148,12 @@ class Energy(Finding):
 class Noise(Finding):
     """How much of what was measured is noise.
 
-    `controls`: how the baseline came out against itself at each batch size.  `spread`: by how much a cell's slow
-    blocks (90%) are above its fast ones (10%), as (median over cells, largest).
+    `controls`: how the baseline came out against itself at each batch size.
     """
 
     control: str | None
     controls: dict[int, Comparison]
     is_voided: bool
-    spread: tuple[float, float] | None
-    widest: Cell | None
     other_load_cores: float
 
 
@@ -263,8 +258,7 @@ class Searched(Finding):
 class Served(Finding):
     """A device's rows under load, most requests first, and within other budgets.
 
-    `most_samples`: the one with the most samples/s in the closed loop; `no_op_per_s`: what generator, queue and Python
-    sustain by themselves.
+    `no_op_per_s`: what generator, queue and Python sustain by themselves.
     """
 
     budget_ms: float
@@ -273,7 +267,6 @@ class Served(Finding):
     instances: int
     in_flight: int = 1
     rows: list[Sustained]
-    most_samples: str | None
     no_op_per_s: float | None
     from_text: FromText | None = None
     searched: list[Searched] = []

@@ -30,7 +30,6 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
         instances=int(known(settings, "instances") or 1),
         in_flight=int(known(settings, "in_flight") or 1),
         rows=[_sustained(row, rows[0]) for row in rows],
-        most_samples=max(rows, key=lambda row: known(row, "closed_loop_per_s") or 0.0).variant if rows else None,
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
         from_text=next((found for row in rows if (found := _from_text(row))), None),
         searched=list(searched(rows)),

@@ -5,7 +5,6 @@ batch sizes change; how much of it is noise, what disturbed it, and which rows a
 import math
 from collections import Counter
 from collections.abc import Iterator
-from statistics import median
 from typing import Any, get_args
 
 from bench.core.params import Precision, ReportSettings
@@ -122,7 +121,6 @@ def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
             variant=variant,
             ends=[row.batch_size for row in ends],
             best=cell_of(best),
-            gain=None if best is first else best.samples_per_s / first.samples_per_s,
             gemm_share=present(known(row, "matrix_share") for row in ends),
             gpu_share=[min(1.0, row.gpu_busy_ms / row.p50_ms) for row in busy],
             kernels=[int(count) for count in present(known(row, "kernel_launches") for row in ends)],
@@ -153,18 +151,15 @@ def least_energy(rows: Rows) -> models.Energy | None:
 
 
 def noise(rows: Rows) -> models.Noise | None:
-    """Return how much of one device's measured rows is noise, by the A/A row, blocks and other load."""
+    """Return how much of one device's measured rows is noise, by the A/A row and other load."""
     if not rows:
         return None
     is_again = (row for row in rows if row.variant == row.baseline and not is_missing(row.aa_ratio))
     again = sorted(is_again, key=lambda row: row.batch_size)
-    spreads = {place: spread for place, row in enumerate(rows) if (spread := known(row, "spread")) is not None}
     return models.Noise(
         control=again[0].variant if again else None,
         controls={row.batch_size: _control(row) for row in again},
         is_voided=any(bool(row.voided) for row in again),
-        spread=(median(spreads.values()), max(spreads.values())) if spreads else None,
-        widest=cell_of(rows[max(spreads, key=spreads.__getitem__)]) if spreads else None,
         other_load_cores=max(known(row, "other_load_cores") or 0.0 for row in rows),
     )
 

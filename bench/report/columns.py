@@ -212,7 +212,6 @@ COLUMNS: dict[str, Column] = {
     "roofline_without_padding": Column("of roofline without padding", ("rows", "fastest"), _WITHOUT_PADDING, rank=8),
     "energy": Column("mJ/sample", CELLS, _ENERGY, rank=9),
     "most": Column("most samples/s", ("variants",), _text("{best.samples_per_s:rate} at batch {best.batch_size}")),
-    "gain": Column("vs smallest batch", ("variants",), _text("{gain:ratio}")),
     "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
     "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
     "kernels": Column("kernels", ("variants",), _each("kernels", str)),

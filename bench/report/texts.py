@@ -16,7 +16,6 @@ from bench.report.words import (
     ratio,
     searched,
     serve_with,
-    share,
     terms,
     three_digits,
     ties,
@@ -185,19 +184,13 @@ def _panel(panel: Panel) -> Iterator[str]:
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
     if panel.noise:
         energy = [_energy(panel.least_energy)] if panel.least_energy else []
-        yield bullets([*energy, *_unstable(panel), *_noise(panel.noise)])
+        yield bullets([*energy, *_noise(panel.noise)])
 
 
 def _cut_short(panel: Panel) -> Iterator[str]:
     """Yield why rows got fewer passes than timing.minutes allows, once a reason."""
     found = dict.fromkeys(each.value for each in panel.disturbances if each.kind == "cut short")
     yield from (f"The timing was {reason}: what is undecided might have been decided." for reason in found)
-
-
-def _unstable(panel: Panel) -> Iterator[str]:
-    for each in panel.disturbances:
-        if each.kind == "unstable":
-            yield f"Unstable: `{each.variant}` at batch {each.batch_size}, {each.value}; it has no interval."
 
 
 def _fastest(panel: Panel) -> Iterator[str]:
@@ -236,12 +229,6 @@ def _energy(least: Energy) -> str:
 
 def _noise(noise: Noise) -> Iterator[str]:
     yield _control(noise)
-    if noise.spread and noise.widest:
-        middle, most = map(share, noise.spread)
-        yield (
-            f"Slow blocks of a cell (its 90th percentile) take {middle} longer than fast ones (its 10th; median over "
-            f"cells), at most {most}, at `{noise.widest.variant}` batch {noise.widest.batch_size}."
-        )
     yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy, on average over a cell's passes."
 
 

@@ -242,14 +242,10 @@ def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budge
 
 
 def serve_with(served: Served) -> Iterator[str]:
-    """Yield which row to serve with, and which one the closed loop would have named."""
+    """Yield which row to serve with, what better settings would give, and what it sustains from text."""
     rates = [(row.variant, row.requests_per_s) for row in served.rows]
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
     yield most_requests(rates, ties, served.budget_ms)
-    named = served.most_samples
-    if named is not None and named != rates[0][0]:
-        rate = per_second(dict(rates)[named])
-        yield f"The most samples/s without load are `{named}`'s: it sustains {rate}/s."
     for each in served.searched:
         if each.gain and each.gain.verdict == "faster":
             yield searched(each)

@@ -36,14 +36,6 @@ OpenVINO (FullyConnected).
 
 Fused attention counts as a whole: two matrix products and the softmax between them.
 """
-OPTIONAL = (
-    *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
-    *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
-    *("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high"),
-    *("one_off_seconds", "cold_start_seconds", *ALONE, "host_loop_min_ms", "host_loop_max_ms", "tokens_of_data"),
-    *("other_load_cores", "quota_throttled_seconds", "passes", "spread", "remark", "cut_short"),
-)
-"""Columns that reports read and that this run may not have."""
 
 
 def read_tables(params: Params) -> Tables:
@@ -59,32 +51,17 @@ def read_tables(params: Params) -> Tables:
 def build_summary(params: Params, reports: Mapping[str, Report], recorded: costs.Recorded) -> pd.DataFrame:
     """Return a row a variant and batch size, in the configured order."""
     variants = params.all_variants()
-    recorded = _with_raised_peaks(recorded, variants, reports)
+    recorded = replace(recorded, peaks=costs.raised_peaks(recorded, variants, reports))
     table = pd.DataFrame(
         cell_row(key, variant, size, reports[key], recorded)
         for key, variant in variants.items()
         for size in params.sizes(variant.device)
     )
-    for column in (*CELL_FIGURES, *OPTIONAL):
+    for column in CELL_FIGURES:
         if column not in table:
             table[column] = None
     leveled = with_levels(table, reports, params.baselines)
     return with_comparisons(with_controls(leveled, reports, params), params)
-
-
-def _with_raised_peaks(
-    recorded: costs.Recorded, variants: Mapping[str, Variant], reports: Mapping[str, Report]
-) -> costs.Recorded:
-    """Return the records with each peak at least what a measured row reached."""
-    workload = recorded.workload()
-    if workload is None:
-        return recorded
-    reached = [
-        (variants[key], {"p50_ms": cell.p50_ms, **costs.amounts(workload, variants[key], int(size), cell.work)})
-        for key, report in reports.items()
-        for size, cell in report.measured().items()
-    ]
-    return replace(recorded, peaks=costs.raised_peaks(recorded.peaks, reached))
 
 
 def cell_row(key: str, variant: Variant, batch_size: int, report: Report, recorded: costs.Recorded) -> Row:

@@ -1,6 +1,7 @@
 """What a row costs and how far it is from what the machine could do: limits, energy, and when an export pays."""
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
@@ -10,7 +11,7 @@ from bench.classifier.workload import Workload, limit_ms, loads
 from bench.core.files import read_json
 from bench.core.params import Variant
 from bench.core.paths import CONVERSIONS, EXPORT, PEAKS
-from bench.core.reports import GpuReading, TimedCell, Work
+from bench.core.reports import GpuReading, Report, TimedCell, Work
 from bench.core.schemas import Export, Peaks, Seconds, read_machine_id
 from bench.summary.table_file import Row
 
@@ -137,17 +138,19 @@ def one_off_seconds(
     return None if None in parts else float(sum(filter(None, parts)))
 
 
-def raised_peaks(peaks: Row, reached: list[tuple[Variant, Row]]) -> Row:
-    """Return the peaks, each at least what the best row of its device and precision reached.
-
-    `reached`: a measured row's variant and its figures with `operations`, `bytes_moved` and `p50_ms`.
-    """
-    raised = deepcopy({device: found for device, found in peaks.items() if found})
-    for variant, cell in reached:
-        device = raised.get(variant.device, {})
-        rates, seconds = device.get("operations_per_s", {}), cell["p50_ms"] / 1000
-        if variant.precision in rates:
-            rates[variant.precision] = max(rates[variant.precision], cell["operations"] / seconds)
-        if "bytes_per_s" in device:
-            device["bytes_per_s"] = max(device["bytes_per_s"], cell["bytes_moved"] / seconds)
+def raised_peaks(recorded: Recorded, variants: Mapping[str, Variant], reports: Mapping[str, Report]) -> Row:
+    """Return the peaks, each at least what the best row of its device and precision reached."""
+    workload, raised = recorded.workload(), deepcopy(recorded.peaks)
+    if workload is None:
+        return raised
+    for key, report in reports.items():
+        variant = variants[key]
+        device = raised[variant.device] or {}
+        rates = device.get("operations_per_s", {})
+        for size, cell in report.measured().items():
+            reached, seconds = amounts(workload, variant, int(size), cell.work), cell.p50_ms / 1000
+            if variant.precision in rates:
+                rates[variant.precision] = max(rates[variant.precision], reached["operations"] / seconds)
+            if "bytes_per_s" in device:
+                device["bytes_per_s"] = max(device["bytes_per_s"], reached["bytes_moved"] / seconds)
     return raised
