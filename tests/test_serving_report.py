@@ -434,6 +434,9 @@ def test_settings_that_gave_nothing_in_the_passes_are_inconclusive_and_prove_not
     none = with_search(1.3, settings=None, processes=[])
     [told] = seen(table(tmp_path, none, report(HALF, 500.0))).searched
     assert searched(told) == f"`{FIRST}`: no better settings found (the time was over)."
+    none["search"] = {"ended": "not searched: the time was over"}
+    [told] = seen(table(tmp_path, none, report(HALF, 500.0))).searched
+    assert searched(told) == f"`{FIRST}`: not searched: the time was over."
 
 
 @pytest.mark.parametrize(("factor", "wins"), [(3.0, SECOND), (1.0, FIRST), (0.5, FIRST)])

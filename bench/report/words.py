@@ -264,6 +264,8 @@ def with_searched(found: Searched) -> str:
 def searched(found: Searched) -> str:
     """Say what a search for better settings of a row gave, and why it ended early."""
     ended = f" ({found.ended})" if found.ended else ""
+    if not found.tried and found.ended:
+        return f"`{found.variant}`: {found.ended}."
     if found.settings is None:
         return f"`{found.variant}`: no better settings found{ended}."
     with_them = f"`{found.variant}` with {found.settings}"

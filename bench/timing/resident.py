@@ -194,7 +194,9 @@ class Resident(ABC, Generic[AnyRow]):
             worker = self.launch(row, process, self.folder(name), COMPILED / row.key)
             self.workers.setdefault(name, []).append(worker)
             worker.wait_until_ready(limit)
+            ready = time.monotonic()
             with self._opening:
+                began += time.monotonic() - ready  # waiting for other rows is no part of its start
                 answer = worker.ask("open", limit)
             if answer["status"] == "measured":
                 self.opened(row, process, answer)
