@@ -23,11 +23,13 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import webbrowser
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+PAGE = ROOT / "results/report.html"
 SUFFIX = ".exe" if os.name == "nt" else ""
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
 PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Windows": ("amd64",), "Darwin": ("arm64",)}
@@ -77,8 +79,17 @@ def start(arguments: list[str]) -> int:
             after = [] if is_help else [COMPARE]
             return OWN.prepare(RUN) or OWN.run_all(["python", "-m", "bench.runs.record", *more], *after)
         case ["show"]:
-            return OWN.prepare(RUN) or OWN.run(["python", "-m", "bench.report.show"])
+            return show()
     return OWN.prepare(RUN) or OWN.run(arguments)
+
+
+def show() -> int:
+    """Open the page of the last run in the browser; return the exit code."""
+    if not PAGE.exists():
+        return fail(f"{PAGE.relative_to(ROOT).as_posix()} is missing: `python run.py` measures and writes it")
+    address = PAGE.as_uri()
+    say(address if webbrowser.open(address) else f"no browser could be started here; open {address}")
+    return 0
 
 
 def fail(message: str, code: int = 1) -> int:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,9 +73,9 @@ class Report:
             process.update(points=numbered[turn::2], peak_host_mib=200.0 + 300 * number)
         return made
 
-    def render(self, context: Context | None = None, is_incomplete: bool = False) -> str:
+    def render(self, context: Context | None = None) -> str:
         shown = replace(self.shown, context=context or self.context)
-        return render_page(shown, self.curves, self.charts, is_incomplete=is_incomplete)
+        return render_page(shown, self.curves, self.charts)
 
     def answer(self, budget_ms: float, most_mib: float | None = None, most_loss: float | None = None) -> str:
         """Return what the report's own code says for a budget, of the rows that fit the limits."""
@@ -117,11 +115,6 @@ def test_what_a_model_is_called_cannot_run_as_code(report: Report) -> None:
     html = report.render(context=context)
     assert name not in html
     assert "&lt;script&gt;alert(1)" in html
-
-
-def test_a_run_that_is_under_way_is_marked(report: Report) -> None:
-    assert "This run is under way" in report.render(is_incomplete=True)
-    assert "This run is under way" not in report.html
 
 
 def test_proof_is_told_in_words() -> None:
@@ -288,28 +281,6 @@ def test_the_pipeline_writes_the_page_and_keeps_it_out_of_git(measured: Project)
     html = measured.read("results/report.html")
     assert "ort_cpu_fp32" in html
     assert "results/report.html" not in measured.run("git", "ls-files").stdout
-
-
-def test_show_says_where_the_page_is_or_how_to_get_it(measured_copy: Project) -> None:
-    nowhere = {"BROWSER": "no-such-browser", "DISPLAY": ""}
-    told = measured_copy.python("-m", "bench.report.show", environment=nowhere)
-    assert (measured_copy.folder / "results/report.html").resolve().as_uri() in told.stdout
-    (measured_copy.folder / "results/report.html").unlink()
-    shutil.rmtree(measured_copy.folder / "artifacts/samples")
-    shutil.rmtree(measured_copy.folder / "artifacts/served")
-    told = measured_copy.python("-m", "bench.report.show", code=1, environment=nowhere)
-    assert told.stderr.strip() == "error: results/report.html is missing: `python run.py` measures and writes it"
-
-
-def test_show_gives_a_run_that_is_under_way_marked_and_without_rows_of_the_run_before(measured_copy: Project) -> None:
-    later = time.time() + 10
-    os.utime(measured_copy.folder / "artifacts/samples/torch_cpu_fp32.json", (later, later))
-    told = measured_copy.python("-m", "bench.report.show", environment={"BROWSER": "no-such-browser", "DISPLAY": ""})
-    assert "this run is under way" in told.stdout
-    html = measured_copy.read("artifacts/report_so_far.html")
-    assert "This run is under way" in html
-    assert "torch_cpu_fp32" in html
-    assert "ort_cpu_int8" not in html
 
 
 def test_without_rows_under_load_the_page_says_so(report: Report) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,22 @@ def test_an_install_that_fails_is_not_taken_for_done(
     assert not (tmp_path / f"{run.RUN}.installed").exists()
     assert not (tmp_path / "made_for.txt").exists(), "the next call starts with a new .venv"
     assert installs == []
+
+
+def test_show_says_where_the_page_is_or_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "results/report.html"
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "PAGE", page)
+    monkeypatch.setattr(webbrowser, "open", lambda _address: False)
+    assert main(monkeypatch, "show") == 1
+    missing = "error: results/report.html is missing: `python run.py` measures and writes it"
+    assert capsys.readouterr().err.strip() == missing
+    page.parent.mkdir()
+    page.touch()
+    assert main(monkeypatch, "show") == 0
+    assert page.as_uri() in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["benchmark", "ls", "git", "tests", "recrod"])

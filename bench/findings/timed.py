@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from bench.core.params import Precision, ReportSettings
 from bench.findings import models
-from bench.findings.assumptions import by_batch, fastest_pairs, pair_of, plain
+from bench.findings.assumptions import by_batch, by_precision, fastest_pairs, pair_of, plain
 from bench.statistics.intervals import Interval, smallest_difference
 from bench.summary.comparisons import Comparison, compare, fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known, present
@@ -94,12 +94,11 @@ def memory_mib(row: Any) -> float | None:
 def precision_speedups(rows: Rows) -> Iterator[models.PrecisionSpeedup]:
     """Yield each lower precision of a runtime and padding against fp32, batch by batch."""
     for (runtime, padding), group in grouped(plain(rows), "runtime", "padding").items():
-        sizes = [{row.precision: row for row in reversed(cells)} for cells in by_batch(group)]
         for precision in (name for name in get_args(Precision) if name != "fp32"):
-            both = [(at[precision], at["fp32"]) for at in sizes if {precision, "fp32"} <= at.keys()]
-            found = {ours.batch_size: compare(ours, theirs) for ours, theirs in both}
-            if found:
-                yield models.PrecisionSpeedup(runtime=runtime, padding=padding, precision=precision, by_batch=found)
+            pairs = reversed([*by_precision(group, precision, "fp32")])
+            if found := {pair.first_batch or 0: pair.comparison for pair in pairs}:
+                sizes = dict(sorted(found.items()))
+                yield models.PrecisionSpeedup(runtime=runtime, padding=padding, precision=precision, by_batch=sizes)
 
 
 def paddings(rows: Rows) -> dict[str, list[models.Pair]]:

@@ -62,19 +62,15 @@ class Context:
             return ""
         cut = f"; {found['at_limit']} of them fill the limit and may have been cut" if found["at_limit"] else ""
         spread = f"95% up to {found['p95_tokens']:.0f}, longest {found['longest_tokens']}"
+        drawn = ""
+        if found.get("drawn_sentences", found["sentences"]) < found["sentences"]:
+            mean = f"drawn from all: {found['drawn_mean_tokens']:.1f} tokens on average"
+            drawn = f"; each row is timed on at least {found['drawn_sentences']} of them, the same, {mean}"
         return (
             f"{found['sentences']} sentences of {found['mean_tokens']:.1f} tokens on average (median "
             f"{found['median_tokens']:g}, {spread}){cut}; padded to the sequence length, "
-            f"{found['padding_share']:.0%} of a batch is padding{self._drawn_text()}"
+            f"{found['padding_share']:.0%} of a batch is padding{drawn}"
         )
-
-    def _drawn_text(self) -> str:
-        """Say how long the sentences are that were drawn; empty where all are timed, or it was not counted."""
-        drawn = self.lengths.get("drawn_sentences", self.lengths["sentences"])
-        if drawn == self.lengths["sentences"]:
-            return ""
-        mean = f"{self.lengths['drawn_mean_tokens']:.1f} tokens on average"
-        return f"; each row is timed on at least {drawn} of them, the same, drawn from all: {mean}"
 
     def length_warning(self) -> str:
         """Say that the lengths are not the user's: of the built-in sentences, or counted by a stand-in's tokenizer."""
@@ -115,6 +111,10 @@ class Context:
         parts = [memory, *(["a MIG part"] if gpu.get("mig") else []), *limits, f"1 of {gpu['count']}"]
         software = f"driver {gpu['driver']}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}"
         return f"{gpu['gpu']} ({', '.join(parts)}), {software}"
+
+    def hardware(self, name: str) -> str:
+        """Say which hardware `cpu` or `cuda` stands for."""
+        return self.device(name).split(", driver")[0]
 
     def libraries(self) -> str:
         """List the library versions that are installed."""

@@ -50,8 +50,8 @@ def render_hardware(runs: list[RecordedRun]) -> str:
 def _machine(run: RecordedRun) -> list[str]:
     return [
         f"[`{run.name}`](../runs/{run.name}/README.md)",
-        run.hardware("cuda"),
-        run.hardware("cpu"),
+        run.context.hardware("cuda"),
+        run.context.hardware("cpu"),
         run.context.environment["os"],
         *(run.context.environment["versions"].get(name) or MISSING for name in LIBRARIES),
         run.context.provenance["model"],

@@ -115,14 +115,6 @@ class RecordedRun:
         model = self.context.provenance["model"] if self.context.is_real else synthetic
         return str(model), int(self.params["sequence_length"])
 
-    def hardware(self, device: str) -> str:
-        """Name the GPU or the CPU."""
-        if device == "cuda":
-            gpu = self.context.environment["cuda"]
-            return str(gpu["gpu"]) if gpu else "none"
-        cpu = self.context.environment["cpu"]
-        return f"{cpu['model']}, {cpu['cores']} cores"
-
     def measured(self, device: str) -> pd.DataFrame:
         """Return the measured rows of a device."""
         return self.table[(self.table["device"] == device) & (self.table["status"] == "measured")]

@@ -67,4 +67,4 @@ def caption(device: str, context: Context) -> str:
     versions = context.environment["versions"]
     names = [name for name in LIBRARIES if versions.get(name) and name != OTHERS[device]]
     libraries = ", ".join(f"{LIBRARIES[name]} {versions[name]}" for name in names)
-    return f"{context.device(device).split(', driver')[0]}\n{libraries}; {context.provenance['model']}"
+    return f"{context.hardware(device)}\n{libraries}; {context.provenance['model']}"

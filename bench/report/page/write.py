@@ -23,7 +23,7 @@ READ_BY_SCRIPT = ("answers", "charts")
 Data = dict[str, Any]
 
 
-def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: bool = False) -> str:
+def render_page(shown: Shown, curves: Curves, charts: Charts) -> str:
     """Return results/report.html; `curves`: the points of each served row; `charts`: those of each device."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -36,7 +36,6 @@ def render_page(shown: Shown, curves: Curves, charts: Charts, *, is_incomplete: 
     return environment.get_template("page.html.j2").render(
         stand_in=context.stand_in(),
         warning="" if context.is_real else f"The weights are random: {context.what_holds()}; predictions mean nothing.",
-        is_incomplete=is_incomplete,
         head=[f"Model: {context.model()}", *context.hardware_lines()],
         panels=panels,
         quote=_quote(shown),
@@ -100,11 +99,11 @@ def _table(shown: Shown, panel: Panel) -> Data:
 def _quote(shown: Shown) -> str:
     context, parts = shown.context, []
     for panel in shown.findings.panels:
-        for budget in panel.served.budgets if panel.served else []:
-            if panel.served and budget.budget_ms == panel.served.budget_ms and budget.rows:
-                first, hardware = _entry(budget.rows[0]), context.device(panel.device).split(", driver")[0]
-                rate = f"sustains {first['rate']} requests/s ({first['interval']})"
-                parts.append(f"{first['variant']} {rate} with p99 within {budget.budget_ms:g} ms on {hardware}")
+        if panel.served and panel.served.rows:
+            first, within = shown.served(panel.served)[0], f"with p99 within {panel.served.budget_ms:g} ms"
+            interval = between(per_second, first["requests_per_s_low"], first["requests_per_s_high"])
+            rate = f"sustains {per_second(first['requests_per_s'])} requests/s ({interval})"
+            parts.append(f"{first['variant']} {rate} {within} on {context.hardware(panel.device)}")
     return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {context.libraries()}."
 
 
