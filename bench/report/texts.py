@@ -171,7 +171,7 @@ def _counted(found: Assumption) -> str:
     if found.tested == 1:
         return "by the one comparison"
     if found.result == "upheld":
-        return f"in all {found.tested} comparisons{', the weakest' if len(found.deciding) == 1 else ''}"
+        return f"in all {found.tested} comparisons, the weakest"
     return f"by {len(found.deciding)} of {found.tested} comparisons"
 
 

@@ -114,7 +114,9 @@ def check_made_with(params: Params) -> None:
     ]
     timed = [timed_place(key, row) for key, row in params.all_variants().items()]
     served = [served_place(key, params.variant(key)) for key in params.serving.variants]
-    written += [path for path in sorted(paths.BARRIERS.glob("*.json")) if _is_of_others(path)]
+    for path in sorted(paths.BARRIERS.glob("*.json")):
+        if read_json(path, MEND) != json.loads(json.dumps(shared_by_rows(path.stem))):
+            written.append(path)
     changed = [path.as_posix() for path in (*written, *_other_tables(params))]
     changed += [f"{place.stage}@{place.key}" for place in timed if place.is_changed()]
     changed += [f"{place.stage}@{place.key}" for place in served if place.is_changed()]
@@ -123,10 +125,6 @@ def check_made_with(params: Params) -> None:
             f"rows were timed with other parameters, files or versions than those that are here ({_few(changed)}), "
             "which `dvc commit` does not change: `dvc repro -f`, then record again"
         )
-
-
-def _is_of_others(path: Path) -> bool:
-    return bool(read_json(path, MEND) != json.loads(json.dumps(shared_by_rows(path.stem))))
 
 
 def _other_tables(params: Params) -> list[Path]:

@@ -38,6 +38,17 @@ Fused attention counts as a whole: two matrix products and the softmax between t
 """
 
 
+OPTIONAL = (
+    *("peak_gpu_mib", "accuracy", "throttling", "other_gpu_processes", "gpu_busy_ms", "bound", "matrix_share"),
+    *("limit_ms", "limited_by", "limit_share", "limit_without_padding_share", "tokens_given", "tokens_computed"),
+    *("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", "one_off_seconds", "cold_start_seconds"),
+    *ALONE,
+    *("host_loop_min_ms", "host_loop_max_ms", "tokens_of_data", "other_load_cores", "quota_throttled_seconds"),
+    *("passes", "spread", "remark", "cut_short"),
+)
+"""Columns that the table has on every machine."""
+
+
 def read_tables(params: Params) -> Tables:
     """Return the tables of what the stages before wrote; it walks params.yaml, never the files that are there."""
     reports = {
@@ -57,7 +68,7 @@ def build_summary(params: Params, reports: Mapping[str, Report], recorded: costs
         for key, variant in variants.items()
         for size in params.sizes(variant.device)
     )
-    for column in CELL_FIGURES:
+    for column in (*CELL_FIGURES, *OPTIONAL):
         if column not in table:
             table[column] = None
     leveled = with_levels(table, reports, params.baselines)
