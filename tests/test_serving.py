@@ -23,7 +23,8 @@ from bench.inputs.encoded import Encoded
 from bench.runtimes.base.session import Logits, Pending
 from bench.serving import load as load_generator
 from bench.serving.batcher import Batcher, Requests
-from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
+from bench.serving.checks import check, furthest, replay, unanswered
+from bench.serving.instances import Answers, Instances, NoopSession, serve
 from bench.serving.load import Load, answer, read_log, send
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.search import FARTHEST, Search, expected_rate, place_of, rate_at
@@ -384,7 +385,9 @@ def serve_load(
         len(SENTENCES),
         batcher.put if issue is None else lambda queries: issue(batcher, queries),
         batcher.close,
-        lambda: served.extend(instances.serve(requests(), batcher, answer, in_flight)),
+        lambda: served.extend(
+            instances.run(lambda session: serve(session, requests(), batcher, answer, in_flight), batcher)
+        ),
     )
     return figures, served
 
@@ -506,7 +509,7 @@ def test_a_session_that_fails_with_two_in_flight_ends_the_load_with_its_error(fa
     batcher: Batcher[Any] = Batcher(4)
     batcher.put([type("Request", (), {"index": number})() for number in range(40)])
     with pytest.raises(ValueError, match="the sixth call fails"):
-        Instances(lambda: session, 1).serve(requests(), batcher, lambda _requests: None, in_flight=2)
+        serve(session, requests(), batcher, lambda _requests: None, in_flight=2)
 
 
 def raises_after(call: Callable[[AnyBatch], Any], times: int) -> Callable[[AnyBatch], Any]:
@@ -531,7 +534,7 @@ def test_a_session_that_fails_beside_the_first_ends_the_load_with_its_error() ->
     batcher.put([type("Request", (), {"index": number})() for number in range(20)])
     threading.Timer(0.5, batcher.close).start()
     with pytest.raises(ValueError, match="the second session fails"):
-        instances.serve(requests(), batcher, lambda _requests: time.sleep(0.01))
+        instances.run(lambda session: serve(session, requests(), batcher, lambda _requests: time.sleep(0.01)), batcher)
 
 
 def test_a_log_of_another_loadgen_ends_with_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,12 +81,12 @@ def answers(folder: Path, encoder: TextEncoder, padding: Padding, max_batch: int
     spec = SessionSpec("cpu", "fp32", folder, {}, [1, max_batch], LENGTH, cpu_threads=1, padding=padding)
     session = import_runtime("pytorch").open_session(spec)
     batcher: Batcher[Tokenized] = Batcher(max_batch)
-    tokenizing = Tokenizing(encoder, batcher)
+    requests = TextRequests(encoder, padding, 8, [])
+    tokenizing = Tokenizing(requests.tokens_of, batcher)
     count = len(encoder.texts)
     tokenizing.put([Asked(count - index, index) for index in reversed(range(count))])
     tokenizing.close()
     answered: list[int] = []
-    requests = TextRequests(encoder, padding, 8, [])
     served = serve(session, requests, batcher, lambda taken: answered.extend(each.id for each in taken))
     tokenizing.end()
     assert sorted(answered) == list(range(1, count + 1))
@@ -158,7 +158,7 @@ class Counting:
     """An encoder that notes how many texts each call gets."""
 
     def __init__(self, encoder: TextEncoder, fault: Exception | None = None) -> None:
-        self.encoder, self.fault, self.calls = encoder, fault, list[int]()
+        self.encoder, self.like, self.fault, self.calls = encoder, encoder.like, fault, list[int]()
 
     def tokens(self, sentences: list[int]) -> Any:
         self.calls.append(len(sentences))
@@ -177,7 +177,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
 def test_no_call_takes_more_texts_than_the_limit_and_requests_keep_their_order(encoder: TextEncoder) -> None:
     counting: Any = Counting(encoder)
     batcher: Batcher[Tokenized] = Batcher(1000)
-    tokenizing = Tokenizing(counting, batcher)
+    tokenizing = Tokenizing(TextRequests(counting, "longest", 8, []).tokens_of, batcher)
     tokenizing.put([Asked(number, number % len(HARD)) for number in range(150)])
     tokenizing.close()
     tokenizing.end()
@@ -191,7 +191,7 @@ def test_no_call_takes_more_texts_than_the_limit_and_requests_keep_their_order(e
 def test_a_tokenizer_that_fails_under_load_ends_the_load_and_says_why(encoder: TextEncoder) -> None:
     counting: Any = Counting(encoder, OSError("broken"))
     batcher: Batcher[Tokenized] = Batcher(4)
-    tokenizing = Tokenizing(counting, batcher)
+    tokenizing = Tokenizing(TextRequests(counting, "longest", 8, []).tokens_of, batcher)
     tokenizing.put([Asked(0, 0)])
     assert batcher.take() == []
     with pytest.raises(OSError, match="broken"):

@@ -1,11 +1,7 @@
-"""The sessions that answer requests, and whether their answers were right.
+"""The sessions that answer requests.
 
 Each takes batches from the queue until it is closed.  One is a no-op backend: what it sustains is the generator
 ceiling, the most that generator, queue and Python do here.
-
-Every answer passes the gate, each request has one, and none went to another's request.  The gate of a low precision is
-wide: an answer that belongs to the neighbour may pass it.  So the batches furthest from the reference are run again as
-they were: the session gives the same logits, or they were mixed up.
 """
 
 import queue
@@ -18,18 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.core.model_inputs import AnyBatch, Task, largest_difference, reference_spread
+from bench.core.model_inputs import AnyBatch
 from bench.core.reports import Evidence
 from bench.inputs.batches import IndexedBatch
-from bench.runtimes.base.session import Pending, Session
+from bench.runtimes.base.session import Logits, Pending, Session
 from bench.serving.batcher import Batcher, Requests
-from bench.serving.jobs import Replay
-from bench.timing.quality import Comparison, Logits, compare
 
-REPLAYED = 8
-"""Batches that are run again."""
-SAME = 0.01
-"""Of the spread of the logits: by so much a batch may differ from itself, run again (other kernels, other sums)."""
 Answer = Callable[[Sequence[Any]], None]
 T = TypeVar("T")
 
@@ -57,18 +47,36 @@ class Begun:
     began_ns: int
 
 
-def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer, in_flight: int = 1) -> Answers:
-    """Answer batch after batch until the queue is closed and empty; `in_flight` are submitted and not yet answered."""
-    served, ended_ns = Answers(), 0
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Requests with the logits of each, and for how long the session ran for them alone."""
+
+    requests: list[Any]
+    batch: IndexedBatch
+    logits: Logits
+    busy_ns: int
+
+
+def done(session: Session, requests: Requests, batcher: Batcher[Any], in_flight: int = 1) -> Iterator[Done]:
+    """Yield batch after batch until the queue is closed and empty; `in_flight` are submitted and not yet yielded."""
+    ended_ns = 0
     begun = _begun(session, requests, batcher)
     for each in begun if in_flight == 1 else ahead(begun, in_flight):
         logits = each.pending.result()
         now_ns = time.perf_counter_ns()
-        served.busy_ns += now_ns - max(each.began_ns, ended_ns)
+        busy_ns = now_ns - max(each.began_ns, ended_ns)
+        yield Done(each.requests, each.batch, logits[: len(each.requests)], busy_ns)
         ended_ns = now_ns
+
+
+def serve(session: Session, requests: Requests, batcher: Batcher[Any], answer: Answer, in_flight: int = 1) -> Answers:
+    """Answer batch after batch until the queue is closed and empty, and keep what was answered."""
+    served = Answers()
+    for each in done(session, requests, batcher, in_flight):
         answer(each.requests)
+        served.busy_ns += each.busy_ns
         served.batches.append(each.batch)
-        served.logits.append(logits[: len(each.requests)])
+        served.logits.append(each.logits)
     return served
 
 
@@ -121,20 +129,32 @@ class Instances:
         self._threads = [ThreadPoolExecutor(1) for _ in range(count - 1)]
         self._others = [thread.submit(open_one).result() for thread in self._threads]
 
-    def serve(self, requests: Requests, batcher: Batcher[Any], answer: Answer, in_flight: int = 1) -> list[Answers]:
-        """Answer until the queue is closed, with so many batches of each session in flight (see `serve`).
-
-        Raises what a session raised.
-        """
-        others = [
-            thread.submit(serve, session, requests, batcher, answer, in_flight)
-            for thread, session in zip(self._threads, self._others, strict=True)
-        ]
+    def run(self, work: Callable[[Session], T], batcher: Batcher[Any]) -> list[T]:
+        """Let each session work until the queue is closed, as it is once the first has ended; raise what one raised."""
+        others = [thread.submit(work, session) for thread, session in zip(self._threads, self._others, strict=True)]
         try:
-            found = [serve(self.first, requests, batcher, answer, in_flight)]
+            found = [work(self.first)]
         finally:
             batcher.close()
         return found + [other.result() for other in others]
+
+
+def prepared_sizes(batch_sizes: Sequence[int], max_batch: int) -> list[int]:
+    """Return the prepared batch sizes that the largest batch needs: those below it, and the first that holds it."""
+    ordered = sorted(batch_sizes)
+    holding = next(size for size in ordered if size >= max_batch)
+    return [size for size in ordered if size <= holding]
+
+
+def run_every_shape(session: Session, requests: Requests, max_batch: int, sizes: list[int], times: int) -> int:
+    """Prepare a session for batches of these sizes, and run each shape that it can meet; return how many there are."""
+    for size in sizes:
+        session.prepare(size)
+    batches = requests.of_every_shape(session, max_batch, sizes)
+    for batch in batches:
+        for _ in range(times):
+            session.run(batch.inputs)
+    return len(batches)
 
 
 class NoopSession(Session):
@@ -148,43 +168,3 @@ class NoopSession(Session):
 
     def evidence(self) -> Evidence:
         return Evidence()
-
-
-def check(served: list[Answers], reference: Logits, task: Task) -> Comparison:
-    """Compare all answered logits with the reference rows of the sentences that were asked for."""
-    batches = [batch for each in served for batch in each.batches]
-    if not batches:
-        return compare([], reference, task)
-    shapes = {logits.shape[1:] for each in served for logits in each.logits}
-    if len(shapes) > 1 or any(len(b.indices) != len(y) for b, y in _pairs(served)):
-        return Comparison(float("inf"), 0, 0, 0, "batches with another number of answers than of requests")
-    indices = np.concatenate([batch.indices for batch in batches])
-    logits = np.concatenate([logits for each in served for logits in each.logits])
-    return compare([(indices, logits)], reference, task)
-
-
-def _pairs(served: list[Answers]) -> list[tuple[IndexedBatch, Logits]]:
-    return [pair for each in served for pair in zip(each.batches, each.logits, strict=True)]
-
-
-def furthest(served: list[Answers], reference: Logits, count: int = REPLAYED) -> list[tuple[IndexedBatch, Logits]]:
-    """Return the batches of several requests whose logits are furthest from the reference."""
-    pairs = [pair for pair in _pairs(served) if len(pair[0].indices) > 1]
-    return sorted(pairs, key=lambda pair: -largest_difference(pair[1], reference[pair[0].indices]))[:count]
-
-
-def replay(session: Session, pairs: list[tuple[IndexedBatch, Logits]], reference: Logits) -> Replay:
-    """Run batches again as they were; `fault` says if one gives other logits now."""
-    allowed = SAME * reference_spread(reference)
-    differences = [
-        largest_difference(session.run(batch.inputs)[: len(batch.indices)], logits) for batch, logits in pairs
-    ]
-    largest = max(differences, default=0.0)
-    fault = "" if largest <= allowed else f"an answer under load differs from the same batch run again by {largest:.3g}"
-    return Replay(batches=len(pairs), max_abs_diff=largest, fault=fault)
-
-
-def unanswered(load_queries: int, served: list[Answers]) -> str:
-    """Return what is wrong with the number of answers; empty if each request has one."""
-    answered = sum(each.requests() for each in served)
-    return "" if answered == load_queries else f"{load_queries} requests, {answered} answers"

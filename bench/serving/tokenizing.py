@@ -27,13 +27,15 @@ TIMED_SECONDS = 4.0
 TIMED_CALLS = 300
 PARALLEL = "TOKENIZERS_PARALLELISM"
 """The Rust library reads it at each call."""
+TokensOf = Callable[[Sequence[Any]], Sequence[Tokens]]
+"""Makes tokens of requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """A request with the tokens of its sentence."""
+    """A request with the tokens of its sentence; `id`: whatever it is answered by."""
 
-    id: int
+    id: Any
     index: int
     tokens: Tokens
 
@@ -41,8 +43,8 @@ class Tokenized:
 class Tokenizing:
     """Takes requests as the batcher does, and hands each on to it with its tokens."""
 
-    def __init__(self, encoder: TextEncoder, batcher: Batcher[Tokenized]) -> None:
-        self._encoder, self._batcher = encoder, batcher
+    def __init__(self, tokens_of: TokensOf, batcher: Batcher[Tokenized]) -> None:
+        self._tokens_of, self._batcher = tokens_of, batcher
         self._arrivals: queue.SimpleQueue[Sequence[Any] | None] = queue.SimpleQueue()
         self._waiting: deque[Any] = deque()
         self._is_closed = False
@@ -70,8 +72,7 @@ class Tokenizing:
                 self._accept()
                 taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TEXTS))]
                 if taken:
-                    tokens = self._encoder.tokens([request.index for request in taken])
-                    pairs = zip(taken, tokens, strict=True)
+                    pairs = zip(taken, self._tokens_of(taken), strict=True)
                     self._batcher.put([Tokenized(request.id, request.index, own) for request, own in pairs])
         except BaseException as problem:
             self._fault = problem
@@ -94,6 +95,10 @@ class TextRequests(Requests):
     def __init__(self, encoder: TextEncoder, padding: Padding, multiple_of: int, sizes: list[int]) -> None:
         super().__init__(encoder.like, padding, multiple_of, sizes)
         self._encoder = encoder
+
+    def tokens_of(self, taken: Sequence[Any]) -> list[Tokens]:
+        """Return the tokens of each request's sentence."""
+        return self._encoder.tokens([request.index for request in taken])
 
     def of(self, taken: Sequence[Any]) -> IndexedBatch:
         """Return a batch of the sentences whose tokens these requests bring, filled up as `batch` does."""

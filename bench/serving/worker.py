@@ -23,7 +23,8 @@ from bench.inputs.texts import open_encoder
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.serving.batcher import Batcher, Requests
-from bench.serving.instances import Answers, Instances, NoopSession, check, furthest, replay, unanswered
+from bench.serving.checks import check, furthest, replay, unanswered
+from bench.serving.instances import Answers, Instances, NoopSession, prepared_sizes, run_every_shape, serve
 from bench.serving.jobs import NOOP, Check, ServeJob
 from bench.serving.load import Load, answer, send
 from bench.serving.tokenizing import TextRequests, Tokenizing, times
@@ -111,32 +112,20 @@ class Worker:
         job = self.job
         is_noop = job.runtime == NOOP
         session = NoopSession(self.reference.shape[1]) if is_noop else import_runtime(job.runtime).open_session(job)
-        sizes = self._sizes()
+        sizes = prepared_sizes(self.job.batch_sizes, self.job.max_batch)
         filled = sizes if session.is_of_fixed_sizes else []
         self.requests = (
             TextRequests(self.encoder, job.padding, job.multiple_of, filled)
             if self.encoder
             else Requests(self.encoded, job.padding, job.multiple_of, filled)
         )
-        for size in sizes:
-            session.prepare(size)
-        batches = self.requests.of_every_shape(session, job.max_batch, sizes)
-        self.shapes = len(batches)
-        for batch in batches:
-            for _ in range(WARM_UPS):
-                session.run(batch.inputs)
+        self.shapes = run_every_shape(session, self.requests, job.max_batch, sizes, WARM_UPS)
         return session
-
-    def _sizes(self) -> list[int]:
-        """Return the prepared batch sizes that the largest batch needs: those below it, and the first that holds it."""
-        ordered = sorted(self.job.batch_sizes)
-        holding = next(size for size in ordered if size >= self.job.max_batch)
-        return [size for size in ordered if size <= holding]
 
     def tokenizing(self) -> Figures:
         """Return how long the tokenizer takes at each batch size, without load."""
         assert self.encoder
-        sizes = sorted({1, *self._sizes()})
+        sizes = sorted({1, *prepared_sizes(self.job.batch_sizes, self.job.max_batch)})
         return {"times": [each.as_dict() for each in times(self.encoder, sizes, self.job.tokenizer_threads)]}
 
     def ends(self, per_s: float, seed: int, in_flight: int, max_batch: int) -> Figures:
@@ -183,10 +172,13 @@ class Worker:
         if self.monitor:
             self.monitor.start_cell()
         began = time.perf_counter_ns()
-        front = Tokenizing(self.encoder, batcher) if self.encoder else batcher
+        front = Tokenizing(self.requests.tokens_of, batcher) if isinstance(self.requests, TextRequests) else batcher
+
+        def answer_one(session: Session) -> Answers:
+            return serve(session, self.requests, batcher, answer, in_flight)
 
         def answer_all() -> None:
-            served.extend(self.instances.serve(self.requests, batcher, answer, in_flight))
+            served.extend(self.instances.run(answer_one, batcher))
             if isinstance(front, Tokenizing):
                 front.end()
 
