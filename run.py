@@ -5,6 +5,7 @@
     python run.py test [--slow]     run every check (ruff, mypy, pytest), the slow tests too
     python run.py test ... TESTS    run the named tests alone
     python run.py show              open the page of the last run in the browser
+    python run.py deploy FOLDER     write a folder that serves the best row over HTTP (docs/deploy.md)
     python run.py record NAME       keep the last run under a name and compare all kept runs
     python run.py fleet             measure each machine type of a Ray cluster (docs/fleet.md)
     python run.py dvc ...           run anything in the project's environment
@@ -38,6 +39,7 @@ OLDEST_MACOS = 14
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
 RUN, DEVELOP, FLEET = "requirements.lock", "requirements-dev.lock", "fleet/requirements.lock"
+SERVER = "bench/deploy/requirements.lock"
 SIZE_NOTES = {RUN: "; the first time this fetches up to 3 GB and takes minutes"}
 MEASURE = (
     ["python", "-m", "bench.runtimes.base.check_params"],
@@ -70,14 +72,14 @@ def start(arguments: list[str]) -> int:
         case []:
             return OWN.prepare(RUN) or OWN.run_all(*MEASURE)
         case ["test", *more]:
-            return OWN.prepare(RUN, DEVELOP) or check(more)
+            return OWN.prepare(RUN, DEVELOP, SERVER) or check(more)
         case ["fleet" | "fingerprint" as what, *more]:
             module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
-        case ["record", *more]:
-            is_help = not {"-h", "--help"}.isdisjoint(more)
-            after = [] if is_help else [COMPARE]
-            return OWN.prepare(RUN) or OWN.run_all(["python", "-m", "bench.runs.record", *more], *after)
+        case ["record" | "deploy" as what, *more]:
+            is_kept = what == "record" and {"-h", "--help"}.isdisjoint(more)
+            module = "bench.runs.record" if what == "record" else "bench.deploy.build"
+            return OWN.prepare(RUN) or OWN.run_all(["python", "-m", module, *more], *[COMPARE] * is_kept)
         case ["show"]:
             return show()
     return OWN.prepare(RUN) or OWN.run(arguments)
@@ -221,7 +223,9 @@ class Environment:
         """Run one of its programs in the project's folder, its programs first on the path; return the exit code."""
         program = self.bin / f"{command[0]}{SUFFIX}"
         if not program.exists():
-            allowed = "no argument, test, show, record, fleet, or a program of .venv such as dvc, python, pip, pytest"
+            allowed = (
+                "no argument, test, show, record, deploy, fleet, or a program of .venv such as dvc, python, pip, pytest"
+            )
             return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
         path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(self.folder)}

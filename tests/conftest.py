@@ -34,6 +34,7 @@ COPIED = (
     "stages",
     "dvc.yaml",
     "requirements.txt",
+    "requirements.lock",
     "runs/README.md",
     "results/.gitignore",
     ".dvcignore",

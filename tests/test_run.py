@@ -164,7 +164,9 @@ def test_what_is_no_program_of_the_environment_is_refused(
     monkeypatch.setattr(run, "OWN", there)
     assert main(monkeypatch, command) == 127
     said = capsys.readouterr().err
-    assert f"error: no command {command!r}, allowed: no argument, test, show, record, fleet, or a program" in said
+    assert (
+        f"error: no command {command!r}, allowed: no argument, test, show, record, deploy, fleet, or a program" in said
+    )
 
 
 @pytest.mark.parametrize(

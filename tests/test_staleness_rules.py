@@ -120,6 +120,7 @@ FLOORS = (
     ("timing", "report"),
     ("runs",),
     ("serving",),
+    ("deploy",),
 )
 """The packages of bench/ from the ground floor up."""
 

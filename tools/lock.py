@@ -20,6 +20,10 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "requirements.lock": ("requirements.txt",),
     "requirements-dev.lock": ("requirements-dev.txt", "--constraints", "requirements.lock"),
     "fleet/requirements.lock": ("fleet/requirements.txt", "--constraints", "requirements.lock"),
+    "bench/deploy/requirements.lock": (
+        *("bench/deploy/requirements.txt", "--constraints", "requirements.lock"),
+        *("--constraints", "requirements-dev.lock"),
+    ),
 }
 """Each lock, the file that it is made of, and what else `uv pip compile` is told."""
 

@@ -101,7 +101,7 @@ def check_unchanged() -> None:
     if changed:
         raise DataError(
             f"what lies in results/ is not of the parameters, files and machine that are here ({_few(changed)}): "
-            "`dvc repro`, then record again"
+            "`dvc repro`, then again"
         )
 
 

@@ -82,7 +82,7 @@ def serve_best(device: Device, params: Params) -> None:
 def _served(device: Device, best: Best, params: Params) -> ServedText:
     key, rate = best["variant"], best["requests_per_s"]
     settings = ServingSettings.model_validate(best["settings"]) if best["settings"] else None
-    params = _from_text(params, device, settings, best["tokenizer_threads"])
+    params = _from_text(with_settings(params, device, settings, best["tokenizer_threads"]))
     if best["input"] == "text" or rate is None:
         return _without_load(device, params, ALL_TEXT if best["input"] == "text" else NONE_BEST)
     report = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
@@ -96,16 +96,20 @@ def _served(device: Device, best: Best, params: Params) -> ServedText:
     raise AssertionError("a row that is asked for is served, or told why not")
 
 
-def _from_text(params: Params, device: Device, settings: ServingSettings | None, tokenizer_threads: int) -> Params:
-    """Return the parameters with which a row is served from text: those that it did best with."""
-    serving: dict[str, Any] = {"input": "text", "search": False, "minutes": SHARE * params.serving.minutes}
-    timing: dict[str, Any] = {}
-    if settings:
-        serving |= {name: {device: getattr(settings, name)} for name in ("in_flight", "max_batch")}
-        serving |= {"instances": settings.instances, "tokenizer_threads": tokenizer_threads}
-        timing = {"cpu_threads": settings.cpu_threads or params.timing.cpu_threads}
+def with_settings(params: Params, device: Device, settings: ServingSettings | None, tokenizer_threads: int) -> Params:
+    """Return the parameters with those settings that a row did best with, the same where it was with its own."""
+    if settings is None:
+        return params
+    serving: dict[str, Any] = {name: {device: getattr(settings, name)} for name in ("in_flight", "max_batch")}
+    serving |= {"instances": settings.instances, "tokenizer_threads": tokenizer_threads}
+    timing = {"cpu_threads": settings.cpu_threads or params.timing.cpu_threads}
     sections = {"serving": params.serving.model_copy(update=serving), "timing": params.timing.model_copy(update=timing)}
     return params.model_copy(update=sections)
+
+
+def _from_text(params: Params) -> Params:
+    serving = {"input": "text", "search": False, "minutes": SHARE * params.serving.minutes}
+    return params.model_copy(update={"serving": params.serving.model_copy(update=serving)})
 
 
 def _without_load(device: Device, params: Params, reason: str, **more: Any) -> ServedText:

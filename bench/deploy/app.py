@@ -1,0 +1,299 @@
+"""The HTTP server of a folder: POST /classify, the Open Inference Protocol, and /metrics.
+
+Starlette and pydantic, which FastAPI is made of: its own part costs more a request than the rest of this server.
+"""
+
+import asyncio
+import math
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bench.core.errors import BenchError, DataError, WorkerError
+from bench.core.progress import log
+from bench.deploy.fits import check_machine
+from bench.deploy.service import Asked, Refused, Service
+from bench.deploy.settings import Settings
+from bench.inputs.texts import Text
+
+VERSION = "1"
+DRAIN_SECONDS = 1.0
+"""After SIGTERM: clients that keep connections open are told to close them with the next answer."""
+KEEP_ALIVE_SECONDS = 75
+ABOVE = 0.5
+"""The probability from which on one of several labels is given."""
+JSON = "application/json"
+
+
+class Part(BaseModel):
+    """A part of a request's JSON."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class InferInput(Part):
+    """A tensor of the Open Inference Protocol, texts alone."""
+
+    name: Literal["text"]
+    shape: list[int]
+    datatype: Literal["BYTES"]
+    data: list[Any]
+
+
+class InferOutput(Part):
+    """An output that is asked for."""
+
+    name: Literal["label", "scores"]
+
+
+class Infer(Part):
+    """A request of the Open Inference Protocol."""
+
+    id: str | None = None
+    inputs: Annotated[list[InferInput], Field(min_length=1, max_length=1)]
+    outputs: list[InferOutput] = [InferOutput(name="label"), InferOutput(name="scores")]
+
+
+class Api:
+    """What each address answers."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.settings = service, service.settings
+        self.model = f"/v2/models/{self.settings.row}"
+        limits = self.settings.limits
+        text: Any = Annotated[str, Field(max_length=limits.characters)]
+        text = tuple[text, text] if self.settings.takes_pairs else text
+        texts = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]
+        self._classify = create_model(
+            "Classify", __config__=ConfigDict(strict=True, extra="forbid"), texts=(texts, ...)
+        )
+        self._texts: TypeAdapter[Any] = TypeAdapter(texts)
+        self._infer = TypeAdapter(Infer)
+
+    def routes(self) -> list[Route]:
+        """Return all addresses."""
+        metadata = {"name": self.settings.row, "versions": [VERSION], "platform": self.settings.runtime}
+        tensors = {"inputs": self._inputs(), "outputs": self._outputs()}
+        return [
+            Route("/classify", self._answering(self.classify), methods=["POST"]),
+            Route(f"{self.model}/infer", self._answering(self.infer), methods=["POST"]),
+            Route("/v2", _fixed({"name": "bench.deploy", "version": VERSION, "extensions": []})),
+            Route("/v2/health/live", _fixed({"live": True})),
+            Route("/v2/health/ready", self.ready),
+            Route(self.model, _fixed(metadata | tensors)),
+            Route(f"{self.model}/ready", self.ready),
+            Route("/v2/models/{name:path}", _no_such_model, methods=["GET", "POST"]),
+            Route("/metrics", self.metrics),
+        ]
+
+    def _inputs(self) -> list[dict[str, Any]]:
+        return [{"name": "text", "datatype": "BYTES", "shape": [-1, 2] if self.settings.takes_pairs else [-1]}]
+
+    def _outputs(self) -> list[dict[str, Any]]:
+        scores = {"name": "scores", "datatype": "FP32", "shape": [-1, len(self.settings.labels)]}
+        return [scores] if self._has_no_label() else [{"name": "label", "datatype": "BYTES", "shape": [-1]}, scores]
+
+    def _has_no_label(self) -> bool:
+        return self.settings.task != "single_label"
+
+    async def ready(self, _request: Request) -> Response:
+        """Tell whether every shape has run and requests are answered."""
+        is_ready = self.service.is_ready()
+        return _json({"ready": is_ready, "state": self.service.state}, 200 if is_ready else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Return what Prometheus reads."""
+        return Response(generate_latest(self.service.measures.registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def classify(self, body: bytes) -> dict[str, Any]:
+        """Return labels and scores of `{"texts": [...]}`."""
+        request: Any = self._classify.model_validate_json(body)
+        asked = await self.service.answer(request.texts)
+        named = map(self._named, asked.scores)
+        found = [own | ({"cut": True} if place in asked.cut else {}) for place, own in enumerate(named)]
+        return {"results": found, **self._warning()}
+
+    def _named(self, scores: list[float]) -> dict[str, Any]:
+        """Return a text's scores by label, and the label or labels that it is given."""
+        named = dict(zip(self.settings.labels, scores, strict=True))
+        if self.settings.task == "regression":
+            return {"values": named}
+        if self.settings.task == "multi_label":
+            return {"labels": [label for label, score in named.items() if score > ABOVE], "scores": named}
+        best = max(named, key=lambda label: named[label])
+        return {"label": best, "score": named[best], "scores": named}
+
+    def _warning(self) -> dict[str, str]:
+        return {"warning": self.settings.warning} if self.settings.warning else {}
+
+    async def infer(self, body: bytes) -> dict[str, Any]:
+        """Answer a request of the Open Inference Protocol."""
+        request = self._infer.validate_json(body)
+        asked = await self.service.answer(self._texts_of(request.inputs[0]))
+        wanted = [each.name for each in request.outputs]
+        outputs = [self._output(tensor, asked) for tensor in self._outputs() if tensor["name"] in wanted]
+        name = {"model_name": self.settings.row, "model_version": VERSION}
+        own = {"id": request.id} if request.id is not None else {}
+        cut = {"cut": " ".join(map(str, sorted(asked.cut)))} if asked.cut else {}
+        return {**name, **own, "parameters": cut | self._warning(), "outputs": outputs}
+
+    def _texts_of(self, given: InferInput) -> Sequence[Text]:
+        each = 2 if self.settings.takes_pairs else 1
+        if math.prod(given.shape) != len(given.data) or len(given.data) % each:
+            raise Refused(400, f"inputs.0: {len(given.data)} texts, shape {given.shape}")
+        pairs = [tuple(given.data[place : place + 2]) for place in range(0, len(given.data), 2)] if each == 2 else None
+        found: Sequence[Text] = self._texts.validate_python(pairs or given.data, strict=True)
+        return found
+
+    def _output(self, tensor: dict[str, Any], asked: Asked) -> dict[str, Any]:
+        if tensor["name"] == "label":
+            data: list[Any] = [self._named(own)["label"] for own in asked.scores]
+        else:
+            data = [score for own in asked.scores for score in own]
+        return {**tensor, "shape": [len(asked.scores), *tensor["shape"][1:]], "data": data}
+
+    def _answering(
+        self, work: Callable[[bytes], Awaitable[dict[str, Any]]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers a request within the limits, and says what was wrong with it otherwise."""
+
+        async def endpoint(request: Request) -> Response:
+            began = time.perf_counter()
+            response = await self._answer(work, request)
+            measures = self.service.measures
+            measures.requests.labels(response.status_code).inc()
+            if response.status_code == 200:
+                measures.seconds.observe(time.perf_counter() - began)
+            if self.service.state == "draining":
+                response.headers["connection"] = "close"
+            return response
+
+        return endpoint
+
+    async def _answer(self, work: Callable[[bytes], Awaitable[dict[str, Any]]], request: Request) -> Response:
+        seconds = self.settings.limits.seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return _json(await work(await self._body(request)))
+        except Refused as problem:
+            again = {} if problem.seconds is None else {"retry-after": str(problem.seconds)}
+            return _json({"error": str(problem)}, problem.status, again)
+        except ValidationError as problem:
+            return _json({"error": described(problem)}, 400)
+        except TimeoutError:
+            return _json({"error": f"no answer within {seconds:g} s"}, 504)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
+
+    async def _body(self, request: Request) -> bytes:
+        most, content = self.settings.limits.bytes, bytearray()
+        if int(request.headers.get("content-length", 0)) <= most:
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > most:
+                    break
+            else:
+                return bytes(content)
+        raise Refused(413, f"the request has more than {most} bytes")
+
+
+def _json(content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(content), status, headers, JSON)
+
+
+def _fixed(content: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_request: Request) -> Response:
+        return _json(content)
+
+    return endpoint
+
+
+async def _no_such_model(request: Request) -> Response:
+    return _json({"error": f"no model {request.path_params['name']!r}"}, 404)
+
+
+def described(problem: ValidationError) -> str:
+    """Return what is wrong with a request, where, without what it holds."""
+    fault = problem.errors(include_url=False, include_input=False)[0]
+    place = ".".join(map(str, fault["loc"]))
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+
+
+def make_app(service: Service) -> Starlette:
+    """Return the ASGI application, which starts the service and ends it."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.end()
+
+    return Starlette(routes=Api(service).routes(), lifespan=lifespan)
+
+
+class Server(uvicorn.Server):  # type: ignore[misc]  # Any to mypy
+    """Uvicorn, which after the first SIGTERM answers on while clients close their connections, and then ends."""
+
+    service: Service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain first; the second signal ends it at once."""
+        if not self.service.is_ready():
+            super().handle_exit(sig, frame)
+            return
+        self.service.state = "draining"
+        self.service.later(DRAIN_SECONDS, self.stop)
+
+    def stop(self) -> None:
+        """Close what listens, answer what was accepted, end."""
+        self.should_exit = True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens to no other's port; DataError if it is taken, or no address of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as problem:
+        raise DataError(
+            f"{host}:{port} cannot be listened on ({problem}): take another with --host or --port"
+        ) from None
+
+
+def run(folder: Path, host: str, port: int) -> None:
+    """Serve the folder until SIGTERM or Ctrl-C; WorkerError if the session ended by itself."""
+    settings = Settings.read(folder)
+    settings.check_files(folder)
+    check_machine(settings)
+    listening = bind(host, port)
+    log(f"{settings.row} on http://{host}:{listening.getsockname()[1]}: loading")
+    service = Service(folder, settings, lambda: server.stop())  # noqa: PLW0108  (made below)
+    drain_seconds = math.ceil(settings.limits.seconds)
+    server = Server(
+        uvicorn.Config(
+            make_app(service),
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=drain_seconds,
+        )
+    )
+    server.service = service
+    server.run([listening])
+    if isinstance(service.failure, BenchError):
+        raise service.failure
+    if service.failure:
+        raise WorkerError(f"the session ended: {service.failure!r}") from service.failure

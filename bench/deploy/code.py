@@ -1,0 +1,136 @@
+"""The project's own files and the packages that a script needs, found from its import statements."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCK = Path("requirements.lock")
+SERVER_LOCK = Path("bench/deploy/requirements.lock")
+PIN = re.compile(r"^([\w.-]+)==(\S+)")
+HASH = re.compile(r" \\\n +--hash=\S+")
+OF_ENVIRONMENT = {"pip", "setuptools"}
+"""What makes an environment: needed where a lock pins it."""
+OF_TABLES = "bench/core/"
+"""Where imports inside functions are of what a server never calls: tables, models, the hub."""
+
+
+def closure(*scripts: str) -> set[str]:
+    """Return the scripts and every project file that they import, as paths from the project's folder."""
+    found: set[str] = set()
+    waiting = list(scripts)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _imported_files(ROOT / name)
+    return found
+
+
+def _imported_files(path: Path) -> set[str]:
+    return {file for name in _names(ast.walk(_parsed(path))) for file in _files_of(name, path.parent)}
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the modules that statements import, and for `from a import b` also `a.b`, which may be one."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def _files_of(module: str, folder: Path) -> set[str]:
+    """Return the file of a module and the __init__ of each package above it, if they are the project's."""
+    files: set[str] = set()
+    for base in (ROOT, folder):
+        parts = module.split(".")
+        if base == folder and len(parts) > 1:
+            continue
+        for depth in range(1, len(parts) + 1):
+            place = base.joinpath(*parts[:depth])
+            for candidate in (place.with_suffix(".py"), place / "__init__.py"):
+                if candidate.is_file():
+                    files.add(candidate.relative_to(ROOT).as_posix())
+    return files
+
+
+def requirements(files: Iterable[str], libraries: Iterable[str]) -> tuple[str, bool]:
+    """Return what pip installs for these files, a runtime's libraries and the server, and whether all of it has hashes.
+
+    Pinned to what is installed here.  A version that no lock knows has no hash, and then none may have one.
+    """
+    pins, server = _pins(LOCK), _pins(SERVER_LOCK)
+    needed = _needed({*libraries, *_modules(files)})
+    found = {name: _pin(name, [*pins.get(name, []), *server.get(name, [])]) for name in needed}
+    installed = {name: block for name, block in found.items() if "--hash=" in block or name not in OF_ENVIRONMENT}
+    blocks = list(installed.values())
+    has_hashes = all("--hash=" in block for block in blocks)
+    blocks += [block for name, own in server.items() if name not in installed for block in own]
+    text = "\n".join(sorted(blocks)) + "\n"
+    return (text if has_hashes else HASH.sub("", text)), has_hashes
+
+
+def _pins(lock: Path) -> dict[str, list[str]]:
+    """Return the lines of each package of a lock, by its name."""
+    found: dict[str, list[str]] = {}
+    for block in re.split(r"\n(?=\w)", (ROOT / lock).read_text(encoding="utf-8")):
+        if pin := PIN.match(block):
+            found.setdefault(canonicalize_name(pin[1]), []).append(block.strip())
+    return found
+
+
+def _pin(name: str, known: list[str]) -> str:
+    wanted = importlib.metadata.version(name)
+    return next((block for block in known if PIN.match(block)[2] == wanted), f"{name}=={wanted}")  # type: ignore[index]
+
+
+def _modules(files: Iterable[str]) -> set[str]:
+    """Return the modules of others that are imported when these files run."""
+    found: set[str] = set()
+    for name in files:
+        nodes = _executed(_parsed(ROOT / name), with_functions=not name.startswith(OF_TABLES))
+        found |= {module.partition(".")[0] for module in _names(nodes)}
+    return found - sys.stdlib_module_names - {"bench"}
+
+
+def _executed(node: ast.AST, with_functions: bool) -> Iterator[ast.AST]:
+    """Yield statements, without those that only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        if not is_for_types and (with_functions or not is_function):
+            yield child
+            yield from _executed(child, with_functions)
+
+
+def _needed(modules: set[str]) -> set[str]:
+    """Return the packages that bring these modules, and all that they need here; what is not installed is left out."""
+    by_module = importlib.metadata.packages_distributions()
+    waiting = [(canonicalize_name(name), "") for module in modules for name in by_module.get(module, [])]
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in found:
+            continue
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.add((name, extra))
+        for need in map(Requirement, needs):
+            if need.marker is None or need.marker.evaluate({"extra": extra}):
+                waiting += [(canonicalize_name(need.name), each) for each in ("", *need.extras)]
+    return {str(name) for name, _ in found}
