@@ -14,7 +14,7 @@ from bench.report.columns import Column, Table, View, columns_of
 from bench.report.document import plain
 from bench.report.shown import Shown, read_shown
 from bench.report.texts import PANELS
-from bench.report.words import left_out, serve_with, terms
+from bench.report.words import deploy_with, left_out, serve_with, terms
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000
@@ -48,7 +48,7 @@ def print_served(console: Console, shown: Shown, panel: Panel) -> None:
     if served.rows:
         _title(console, f"Requests per second, {PANELS[panel.device]}: {terms(served)}")
         console.print(fitted(console, "served", shown.served(served)))
-        for line in serve_with(served):
+        for line in (*serve_with(served), deploy_with(served, shown.context.is_real)):
             _say(console, line)
     for line in left_out(served.not_served):
         _say(console, f"  not under load: {line}")

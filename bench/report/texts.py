@@ -9,6 +9,7 @@ from bench.report.shown import Shown
 from bench.report.words import (
     MISSING,
     comparison,
+    deploy_with,
     left_out,
     milliseconds,
     pair,
@@ -245,7 +246,7 @@ def _load(shown: Shown) -> Iterator[str]:
     if tried:
         yield "## Under load"
     for served in tried:
-        lines = list(serve_with(served)) if served.rows else []
+        lines = [*serve_with(served), deploy_with(served, shown.context.is_real)] if served.rows else []
         if served.no_op_per_s is not None:
             lines.append(f"Generator ceiling: the no-op backend sustains {per_second(served.no_op_per_s)} requests/s.")
         yield bullets([*lines, *(f"{line}." for line in left_out(served.not_served))])

@@ -247,10 +247,14 @@ def serve_with(served: Served) -> Iterator[str]:
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
     yield most_requests(rates, ties, served.budget_ms)
     for each in served.searched:
-        if each.gain and each.gain.verdict == "faster":
+        if _is_faster(each):
             yield searched(each)
     if served.from_text:
         yield from_text(served.from_text)
+
+
+def _is_faster(found: Searched) -> bool:
+    return found.gain is not None and found.gain.verdict == "faster"
 
 
 def with_searched(found: Searched) -> str:
@@ -273,6 +277,14 @@ def searched(found: Searched) -> str:
         return f"{with_them}: no rate{f' ({found.reason})' if found.reason else ''}{ended}."
     gain = comparison(found.gain, MORE) if found.gain else "inconclusive: too few trials"
     return f"{with_them}: {per_second(found.requests_per_s)}/s, {gain}{ended}."
+
+
+def deploy_with(served: Served, is_real: bool) -> str:
+    """Say how the row with the most requests, by its own settings or better ones, is taken home."""
+    searched = ((each.requests_per_s or 0.0, each.variant) for each in served.searched if _is_faster(each))
+    _, best = max([*((row.requests_per_s, row.variant) for row in served.rows), *searched])
+    command = f"python run.py deploy FOLDER --row {best}{'' if is_real else ' --stand-in'}"
+    return f"`{command}` writes a folder that serves it over HTTP."
 
 
 def from_text(found: FromText) -> str:

@@ -14,7 +14,16 @@ from bench.report.columns import columns_of, proof_text
 from bench.report.document import bullets, plain, to_html
 from bench.report.shown import Shown
 from bench.report.texts import PANELS, notes_blocks
-from bench.report.words import between, from_text, left_out, mebibytes, milliseconds, most_requests, per_second
+from bench.report.words import (
+    between,
+    deploy_with,
+    from_text,
+    left_out,
+    mebibytes,
+    milliseconds,
+    most_requests,
+    per_second,
+)
 from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
@@ -50,13 +59,15 @@ def render_page(shown: Shown, curves: Curves, charts: Charts) -> str:
 def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curves) -> Data:
     rows = [row for row in shown.summary if row.device == panel.device and row.status == "measured"]
     own = {variant: curves[variant] for variant in dict.fromkeys(row.variant for row in rows) if variant in curves}
-    answers = _answers(panel.served)
+    served = panel.served
+    answers = _answers(served)
     return {
         "device": panel.device,
         "title": PANELS[panel.device],
         "hardware": shown.context.device(panel.device),
         "answers": answers,
-        "from_text": plain(from_text(panel.served.from_text)) if panel.served and panel.served.from_text else "",
+        "from_text": plain(from_text(served.from_text)) if served and served.from_text else "",
+        "deploy": to_html([deploy_with(served, shown.context.is_real)]) if served and served.rows else "",
         "charts": {name: chart.live() for name, chart in charts.items()},
         "loads": [
             [load["variant"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
