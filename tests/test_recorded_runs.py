@@ -51,7 +51,7 @@ RECORD = "bench/runs/record.py"
 def machine(name: str, *rows: dict[str, Any], **changes: Any) -> RecordedRun:
     environment = {
         "cpu": {"model": "A CPU", "cores": 2},
-        "cuda": {"gpu": f"GPU of {name}"},
+        "cuda": {"gpu": f"GPU of {name}", "memory_mib": 1024, "count": 1, "driver": "1", "cuda": "13", "cudnn": 9},
         "os": "Linux x86_64",
         "python": "3.12.3",
         "versions": {"torch": "2.13.0", "onnxruntime": "1.31.1", "tensorrt": None},

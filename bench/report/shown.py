@@ -29,7 +29,7 @@ class Context:
     export: dict[str, Any]
     settings: ReportSettings
     lengths: dict[str, Any] = field(default_factory=dict)
-    """metrics/lengths.json; empty for a kept run whose lengths were not counted."""
+    """metrics/lengths.json; empty where the lengths were not counted."""
     sequence_length: int = 0
     remarks: tuple[str, ...] = ()
     """Of params.yaml: what of its defaults was left out or cut."""

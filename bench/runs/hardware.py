@@ -95,17 +95,16 @@ def _winners(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
     yield ""
     if len(measured) < 2:
         return
-    names = {size: [{row.variant for row in rows} for rows in found if rows] for size, found in best.items()}
-    changes = [_change(size, columns, found) for size, found in best.items() if not set.intersection(*names[size])]
+    changes = []
+    for size, found in best.items():
+        there = {name: rows for name, rows in zip(columns, found, strict=True) if rows}
+        if not set.intersection(*({row.variant for row in rows} for rows in there.values())):
+            parts = (f"`{rows[0].variant}` on {name}" for name, rows in there.items())
+            changes.append(f"- Batch {size}: {', '.join(parts)}.")
     if changes:
         yield from ["No row is the fastest everywhere, ties counted, at these batch sizes:", "", *changes]
     else:
         yield "At every batch size one row is the fastest on all of them, or not significantly slower than it."
-
-
-def _change(size: int, columns: list[str], found: list[list[Any]]) -> str:
-    parts = [f"`{rows[0].variant}` on {name}" for name, rows in zip(columns, found, strict=True) if rows]
-    return f"- Batch {size}: {', '.join(parts)}."
 
 
 def _winners_text(rows: list[Any]) -> str:
@@ -129,7 +128,6 @@ def _same_rows(measured: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 OF_A_KIND = ("cpu", "cuda", "os", "versions", "python")
 COLUMNS = ("variant", "batch", "machines", "p50 ms, lowest to highest", "between machines", "within one")
-MIN_MACHINES = 2
 
 
 def repeated(runs: list[RecordedRun]) -> list[list[RecordedRun]]:
@@ -138,7 +136,7 @@ def repeated(runs: list[RecordedRun]) -> list[list[RecordedRun]]:
     for run in runs:
         key = {name: run.context.environment[name] for name in OF_A_KIND} | {"params": run.params}
         groups.setdefault(json.dumps(key, sort_keys=True, default=str), {}).setdefault(run.machine, run)
-    return [list(group.values()) for group in groups.values() if len(group) >= MIN_MACHINES]
+    return [list(group.values()) for group in groups.values() if len(group) > 1]
 
 
 def between_nodes(runs: list[RecordedRun], device: str) -> Iterator[str]:

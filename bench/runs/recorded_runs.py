@@ -64,7 +64,7 @@ class MeasuredWith(TypedDict):
     environment: Environment
     peaks: Peaks
     model: Provenance
-    lengths: Lengths | None
+    lengths: Lengths
     export: Export
     conversions: dict[str, Seconds]
     params: RecordedParams
@@ -93,7 +93,7 @@ class RecordedRun:
         served = {key: Served.model_validate(each["served"]) for key, each in samples.items() if "served" in each}
         params = found["params"]
         settings = checked(params["report"], ReportSettings, folder / MEASURED_WITH, MEND)
-        context = Context(found["environment"], found["model"], found["export"], settings, found["lengths"] or {})
+        context = Context(found["environment"], found["model"], found["export"], settings, found["lengths"])
         table = read_summary(folder / SUMMARY_CSV.name, MEND)
         if not is_in_rounds(table):
             reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}

@@ -68,8 +68,6 @@ def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
     """Read results/summary.csv; DataError if it is missing or damaged, or contradicts itself."""
     table, rows = read_table(path, SummaryRow, mend)
     _check_rows(rows, path, mend)
-    if "padding" not in table:  # a run of fixed padding alone
-        table["padding"] = "fixed"
     return table
 
 
