@@ -33,6 +33,19 @@ def test_the_references_own_logits_pass_at_every_precision(precision: str) -> No
     assert figures["agreement"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("met", "wrong", "is_rejected"), [(24, 1, False), (24, 4, True), (100, 6, False), (200, 7, True)]
+)
+def test_agreement_on_a_few_sentences_rejects_what_is_no_chance(met: int, wrong: int, is_rejected: bool) -> None:
+    reference = np.outer(np.linspace(-3, 3, 200), [-1, 1]).astype(np.float32)
+    seen = np.argsort(np.abs(reference[:, 1]))[:met]
+    row = reference.copy()
+    row[seen[:wrong]] *= -1
+    reason = gate_verdict([compare([(seen, row[seen])], reference)], QUALITY["bf16"])[1]
+    assert bool(reason) == is_rejected
+    assert not reason or reason.startswith("agreement")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "fp8", "int8"])
 def test_logits_of_other_sentences_are_rejected_at_every_precision(precision: str) -> None:
     assert verdict(np.roll(REFERENCE, 1, axis=0), precision)[1]

@@ -16,6 +16,11 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def fewer_p(right: int, total: int, share: float) -> float:
+    """Return the p-value of so few right ones, or fewer, where each is right with a probability (exact binomial)."""
+    return float(stats.binomtest(right, total, share, alternative="less").pvalue)
+
+
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Return the p-value of McNemar's exact test (1947): the sentences that one of two classifiers alone gets right.
 

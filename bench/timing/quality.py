@@ -15,6 +15,9 @@ error counts.  What agreement is depends on the model's task:
                   Feinstein 1990), which rare labels move; the mean over these labels
     regression    Pearson's correlation of an output with the reference's; the lowest of all outputs
 
+Where runs met a share of the sentences only, agreement rejects a row if so low a one would be no chance (`CHANCE`) of a
+row at the limit: of 24 sentences a single one is 4%.
+
 A label that the reference gives to several sentences and the row to none rejects the row, however rare it is; of a
 multi_label model also one that it gives to less than half of these, or to more than twice as many others.
 """
@@ -59,6 +62,8 @@ class Comparison:
     relative: float = math.inf
     seen: list[int] = field(default_factory=list)
     """The numbers of those sentences."""
+    of: int = 0
+    """All sentences of the reference."""
 
 
 def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task: Task = "single_label") -> Comparison:
@@ -81,7 +86,7 @@ def compare(outputs: Iterable[tuple[IntArray, Logits]], reference: Logits, task:
         return Comparison(float("inf"), 0, 0, 0, "no logits to compare")
     relative = float((largest / scales(reference, task)).max())
     figures = (float(largest.max()), agreeing, compared, len(seen))
-    return Comparison(*figures, sums=sums.tolist(), task=task, relative=relative, seen=sorted(seen))
+    return Comparison(*figures, "", sums.tolist(), task, relative, sorted(seen), len(reference))
 
 
 def scales(reference: Logits, task: Task) -> NDArray[np.float64]:
@@ -107,6 +112,7 @@ def together(comparisons: list[Comparison]) -> Comparison:
         comparisons[0].task,
         max(each.relative for each in comparisons),
         seen,
+        max(each.of for each in comparisons),
     )
 
 
@@ -151,6 +157,15 @@ def _specific_agreement(sums: NDArray[np.float64], count: float) -> float | None
     return float(min(2 * both / given, 2 * (count - given + both) / absent))
 
 
+def _may_be_chance(whole: Comparison, agreement: float, least: float) -> bool:
+    """Tell whether a row that agrees on the least share of all sentences may agree on so few of those it met."""
+    if whole.task != "single_label" or whole.sentences >= whole.of:
+        return False
+    from bench.statistics.shares import fewer_p  # what scipy.stats costs, no measuring process shall pay
+
+    return fewer_p(round(agreement * whole.sentences), whole.sentences, least) >= CHANCE
+
+
 def _lost_label(comparison: Comparison, sentences: int) -> str:
     """Return which label the row takes from most sentences that have it, or gives to many others; empty for none."""
     task, sums = comparison.task, comparison.sums
@@ -193,7 +208,7 @@ def gate_verdict(comparisons: list[Comparison], gate: Tolerances) -> tuple[dict[
     }
     if not whole.relative <= gate.max_relative_error:
         return figures, f"relative error {whole.relative:.3g} is above {gate.max_relative_error:g}"
-    if not agreement >= gate.min_agreement:
+    if not agreement >= gate.min_agreement and not _may_be_chance(whole, agreement, gate.min_agreement):
         return figures, f"agreement {agreement:.1%} is below {gate.min_agreement:.1%}"
     return figures, _lost_label(whole, sentences)
 
