@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import combinations
 from types import SimpleNamespace
@@ -41,6 +41,7 @@ class FakeBench:
     _: KW_ONLY
     takes: Mapping[str, float] = field(default_factory=dict)
     process_ms: Callable[[str, int], float] = lambda _row, _process: 1.0
+    host: Callable[[Cell, int], float] = lambda _cell, _number: 1.0
     gives: Callable[[Cell, int, int], bool] = lambda _cell, _process, _number: True
     disturbed: Sequence[int] = ()
     has_room: bool = True
@@ -65,6 +66,7 @@ class FakeBench:
         return (
             self.ms.get(cell.row, 1.0)
             * self.process_ms(cell.row, process)
+            * self.host(cell, number)
             * math.exp(self.noise * self.random.standard_normal())
         )
 
@@ -166,34 +168,62 @@ def test_a_few_noisy_passes_tell_rows_that_differ_twice() -> None:
         assert run(bench, plan(MANY, seconds=160.0)).contenders() == ["base", "e"]
 
 
-def verdicts(seed: int) -> Iterator[tuple[str, str]]:
-    """Yield the true and the found verdict of each pair of a table whose row `e` is 1.5 times as fast as all others.
+def steady(_random: np.random.Generator) -> Callable[[Cell, int], float]:
+    return lambda _cell, _number: 1.0
 
-    A block's noise is 3%, and so is a process's effect.
+
+def two_states(random: np.random.Generator) -> Callable[[Cell, int], float]:
+    """A host that is 1.7 times as slow in 20 to 80% of the blocks."""
+    slow = random.uniform(0.2, 0.8)
+    return lambda _cell, _number: 1.7 if random.random() < slow else 1.0
+
+
+def drift(random: np.random.Generator) -> Callable[[Cell, int], float]:
+    """A host that becomes up to a third slower, or faster, within 14 passes."""
+    by_pass = random.uniform(-0.025, 0.025)
+    return lambda _cell, number: math.exp(by_pass * number)
+
+
+def one_jumps(random: np.random.Generator) -> Callable[[Cell, int], float]:
+    """A row of which every fifth block takes 15 times as long."""
+    return lambda cell, _number: 15.0 if cell.row == "d" and random.random() < 0.2 else 1.0
+
+
+def verdicts(seed: int, world: Callable[[np.random.Generator], Callable[[Cell, int], float]]) -> list[tuple[str, str]]:
+    """Return the true and the found verdict of each pair of a table whose row `e` is 1.5 times as fast as all others.
+
+    A block's noise is 3%, and so is a process's effect.  Pairs of the row that jumps have no true verdict.
     """
     random = np.random.default_rng(seed)
     effects = {(row, process): math.exp(0.03 * random.standard_normal()) for row in MANY for process in range(3)}
-    bench = FakeBench({"e": 1 / 1.5}, noise=0.03, process_ms=lambda *of: effects[of], random=random)
-    asked = plan(MANY, seconds=14 * 14.0)
+    given: dict[str, Any] = {"noise": 0.03, "process_ms": lambda *of: effects[of], "random": random}
+    bench = FakeBench({"e": 1 / 1.5}, host=world(random), **given)
+    asked = plan(MANY, seconds=40 * 14.0)
     blocks = run(bench, asked).blocks
     panels = [Panel([blocks[Cell(row, size)] for row in MANY]) for size in (1, 8)]
     pool_processes(panels, [(0, 1), (0, 1)])
     families = [Family(panel.levels(), asked_pairs(MANY, asked)) for panel in panels]
     comparisons, _ = decide(families, asked.margin, AT_THE_END)
+    found: list[tuple[str, str]] = []
     for own, family in zip(panels, families, strict=True):
         margin = max(asked.margin, math.expm1(abs(float(np.median(own.differences(0, 1))))))
         for first, second in combinations(range(len(MANY)), 2):
-            found = estimate(family.levels[second], family.levels[first])
+            level = estimate(family.levels[second], family.levels[first])
             true = {MANY[first]: "faster", MANY[second]: "slower"}.get("e", "equal")
-            yield true, verdict(found.interval(comparisons) if found else None, margin)
+            if world is not one_jumps or "d" not in (MANY[first], MANY[second]):
+                found.append((true, verdict(level.interval(comparisons) if level else None, margin)))
+    return found
 
 
-def test_equal_rows_are_not_called_different_and_a_faster_one_is_found() -> None:
-    tables = [list(verdicts(seed)) for seed in range(20)]
+@pytest.mark.parametrize("world", [steady, two_states, drift, one_jumps])
+def test_equal_rows_are_not_called_different_and_a_faster_one_is_found(
+    world: Callable[[np.random.Generator], Callable[[Cell, int], float]],
+) -> None:
+    tables = [verdicts(seed, world) for seed in range(20)]
     false = [any(true != found for true, found in own if found in ("faster", "slower")) for own in tables]
     assert sum(false) <= 1, "at most 5% of tables"
     asked = [found == true for own in tables for true, found in own if true != "equal"]
-    assert sum(asked) >= 0.9 * len(asked)
+    assert sum(asked) >= (0.75 if world is two_states else 0.9) * len(asked)
 
 
 def test_the_quickest_rows_get_a_second_process_where_few_may_be_the_best() -> None:
