@@ -6,6 +6,7 @@ more, and the rate climbs to the lowest that it misses.  A single trial may err:
 passes afterwards, beside the row's own.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -123,6 +124,7 @@ class Over(Exception):
 class Exploration:
     """The search for better settings of all rows, those first that should sustain most.
 
+    `seconds`: for all of it, from when the first row's own rate is known; finding that is what the passes begin with.
     `best`: the name that a row with better settings has in the passes.
     """
 
@@ -134,7 +136,7 @@ class Exploration:
 
     def run(self) -> None:
         """Search row after row; those with better settings take part in the passes once more, with these."""
-        self._until, self._longest = self.passes.clock() + self.seconds, 0.0
+        self._until, self._longest = math.inf, 0.0
         for name in sorted(self.passes.active, key=lambda name: (-self.passes.rows[name].search.first, name)):
             try:
                 self._check()
@@ -147,7 +149,9 @@ class Exploration:
         trials, ended = list[SettingsTrial](), ""
         climb = Climb(settings, self.passes.rows[name].search, partial(self._meets, name, trials))
         try:
-            if ended := self._bracketed(name, settings, trials):
+            ended = self._bracketed(name, settings, trials)
+            self._until = min(self._until, self.passes.clock() + self.seconds)
+            if ended:
                 return ServingSearch(trials=trials, ended=ended)
             climb.run(space)
         except Over as reason:

@@ -84,7 +84,7 @@ class ServedGroup(Group[ServedVariant]):
         exploration.run()
         for name, found in exploration.searches.items():
             told = f"perhaps better: {found.settings.text()}" if found.settings else "none better found"
-            log(f"  {name}: {told}{f' ({found.ended})' if found.ended else ''}")
+            log(f"  {name}: {'; '.join([told] * bool(found.trials) + [found.ended] * bool(found.ended))}")
 
     def _plan(self) -> LoadPlan:
         serving, device = self.params.serving, self.rows[0].variant.device
