@@ -150,12 +150,10 @@ def test_the_search_takes_a_third_of_the_time_and_the_passes_get_the_rest() -> N
 
     passes.explore = explore
     passes.run()
+    assert ended <= 10.0
+    assert machine.now <= 33.0
     first, *_ = exploration.searches
     assert first == "b", "those first that should sustain most"
-    own = machine.space("b")[0]
-    known = [trial.settings == own for trial in exploration.searches["b"].trials].index(False)
-    assert ended <= known + 10.0, "from when the first row's own rate is known; a trial takes a second"
-    assert machine.now <= 33.0
     assert exploration.searches["c"].ended == "not searched: the time was over"
     assert len(passes.rows["c"].points) > 2
 

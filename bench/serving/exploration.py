@@ -6,7 +6,6 @@ more, and the rate climbs to the lowest that it misses.  A single trial may err:
 passes afterwards, beside the row's own.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -124,7 +123,6 @@ class Over(Exception):
 class Exploration:
     """The search for better settings of all rows, those first that should sustain most.
 
-    `seconds`: for all of it, from when the first row's own rate is known; finding that is what the passes begin with.
     `best`: the name that a row with better settings has in the passes.
     """
 
@@ -136,7 +134,7 @@ class Exploration:
 
     def run(self) -> None:
         """Search row after row; those with better settings take part in the passes once more, with these."""
-        self._until, self._longest = math.inf, 0.0
+        self._until, self._longest = self.passes.clock() + self.seconds, 0.0
         for name in sorted(self.passes.active, key=lambda name: (-self.passes.rows[name].search.first, name)):
             try:
                 self._check()
@@ -149,9 +147,7 @@ class Exploration:
         trials, ended = list[SettingsTrial](), ""
         climb = Climb(settings, self.passes.rows[name].search, partial(self._meets, name, trials))
         try:
-            ended = self._bracketed(name, settings, trials)
-            self._until = min(self._until, self.passes.clock() + self.seconds)
-            if ended:
+            if ended := self._bracketed(name, settings, trials):
                 return ServingSearch(trials=trials, ended=ended)
             climb.run(space)
         except Over as reason:
