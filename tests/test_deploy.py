@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -24,8 +25,10 @@ from conftest import STAND_INS, Project, shared_project
 
 from bench.core.files import file_sha256
 from bench.core.model_inputs import Task
+from bench.core.paths import EVALUATION
 from bench.deploy.server import set_variables
 from bench.deploy.settings import Settings
+from bench.machine.lock import FOLDER_VARIABLE
 
 pytest.importorskip("uvicorn", reason="`python run.py test` installs bench/deploy/requirements.lock")
 
@@ -541,3 +544,39 @@ def test_on_sigterm_under_load_every_accepted_request_is_answered(folder: Path) 
         assert running.ended()[0] == 0
     assert len(found) > 8
     assert set(found) == {(200, True)}
+
+
+@pytest.mark.slow
+def test_what_a_folder_sustains_over_http_is_measured_beside_a_control(
+    deployed: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="no load generator for this Python")
+    from bench.deploy import measure
+    from bench.deploy.over_http import read_served_http
+    from bench.inputs.encoded import load_encoded, load_reference
+
+    monkeypatch.chdir(deployed.folder)
+    labels = load_reference(EVALUATION).argmax(axis=1)
+    labelled = dataclasses.replace(load_encoded(EVALUATION), labels=labels)
+    monkeypatch.setattr(measure, "load_encoded", lambda _path: labelled)
+    monkeypatch.setenv(FOLDER_VARIABLE, deployed.environment[FOLDER_VARIABLE])
+    monkeypatch.setattr(measure, "environment", lambda _folder: Path(sys.executable))
+    measure.measure(Path("out"))
+    said = capfd.readouterr().out
+    digest = Settings.read(Path("out")).digest
+    found = read_served_http("ort_cpu_fp32", digest)
+    assert found
+    assert [load.texts for load in found.loads] == [1, 16]
+    for load in found.loads:
+        assert load.errors == 0
+        assert load.requests_per_s
+        assert load.control_per_s
+        assert {point.keeps for point in load.points} <= {True, False}
+        assert max(point.mean_batch for point in load.points) <= 2
+        assert f"over HTTP, {load.texts} text" in said
+    assert found.accuracy
+    assert found.accuracy.right == found.accuracy.reference_right == len(labels)
+    assert "## Measured over HTTP" in deployed.read("out/README.md")
+    assert read_served_http("ort_cpu_fp32", "another") is None
+    status = deployed.dvc("status", "--json")
+    assert set(json.loads(status.stdout)) == {"probe"}

@@ -1,6 +1,6 @@
 """Write a folder that serves a row over HTTP as it was measured:  python run.py deploy FOLDER [--row ROW] [--stand-in]
 
-FOLDER/README.md says how it is started and called.
+FOLDER/README.md says how it is started and called.  `python run.py deploy FOLDER --measure` finds what it sustains.
 """
 
 import argparse
@@ -55,8 +55,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="a new folder, or an empty one")
     parser.add_argument("--row", default="", help="which row (default: the one that sustains most requests)")
     parser.add_argument("--stand-in", action="store_true", help="take a model with random weights, too")
+    parser.add_argument("--measure", action="store_true", help="measure a folder that was written, over HTTP")
     given = parser.parse_args()
-    deploy(given.folder, given.row, given.stand_in)
+    if given.measure:
+        from bench.deploy.measure import measure  # what the load generator needs, no folder does
+
+        measure(given.folder)
+    else:
+        deploy(given.folder, given.row, given.stand_in)
 
 
 def deploy(folder: Path, asked: str = "", is_stand_in: bool = False) -> None:

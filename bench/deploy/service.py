@@ -75,6 +75,7 @@ class Measures:
         self.requests = Counter("classifier_requests", "Requests by their HTTP status", ["code"], **own)
         self.seconds = Histogram("classifier_request_seconds", "Time to an answer", buckets=seconds, **own)
         self.batches = Histogram("classifier_batch_texts", "Texts in a batch", buckets=BATCH_BUCKETS, **own)
+        self.busy = Counter("classifier_session_seconds", "Time in which sessions ran", **own)
         self.waiting = Gauge("classifier_waiting_texts", "Texts without an answer yet", **own)
         self.ready = Gauge("classifier_ready", "1 while requests are answered", **own)
 
@@ -167,6 +168,7 @@ class Service:
         try:
             for each in done(session, self._requests, self._batcher, self.settings.in_flight):
                 self.measures.batches.observe(len(each.requests))
+                self.measures.busy.inc(each.busy_ns / 1e9)
                 scores = scores_of(each.logits, self.settings.task)
                 self._loop.call_soon_threadsafe(self._deliver, each.requests, scores)
         except BaseException as problem:
