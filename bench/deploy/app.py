@@ -1,6 +1,6 @@
 """The HTTP server of a folder: POST /classify, the Open Inference Protocol, and /metrics.
 
-Starlette and pydantic, which FastAPI is made of: its own part costs more a request than the rest of this server.
+Starlette and pydantic, which FastAPI is made of: two addresses need no more.
 """
 
 import asyncio
