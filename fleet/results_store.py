@@ -18,7 +18,7 @@ from fleet.schedule import Result, Work
 LOGS = ARTIFACTS / "fleet"
 INDEX = RUNS / "fleet.json"
 LOCK = LOGS / "fleet.lock"
-NOT_MEASURED = ("bench/findings", "bench/report", "bench/runs", "bench/summary")
+NOT_MEASURED = ("bench/deploy", "bench/findings", "bench/report", "bench/runs", "bench/summary")
 """Code that makes reports of what was measured: a change of it makes no run out of date."""
 MEASURED = (
     "params.yaml",
