@@ -249,16 +249,6 @@ def test_rows_that_may_be_the_best_get_a_second_process_and_a_third_where_the_tw
     assert passes.contenders() == ["base", *"cdef"]
 
 
-def test_the_block_of_a_quick_row_is_run_in_parts_spread_over_the_pass() -> None:
-    bench = FakeBench(takes={"b": 0.1, "c": 0.3}, has_room=False)
-    passes = run(bench, plan(seconds=40.0, target=0.0))
-    turns = Counter((cell.row, number) for cell, _, number in bench.calls)
-    assert [turns["b", number] for number in range(3)] == [2, 8, 8], "two sizes; the first pass knows no times"
-    assert [turns["c", number] for number in range(3)] == [2, 4, 4]
-    assert turns["base", 1] == 2
-    assert {0, 1, 2} <= set(passes.blocks[Cell("b", 1)][0])
-
-
 def test_the_time_is_kept_to_a_block() -> None:
     bench = FakeBench(has_room=False)
     passes = run(bench, plan(seconds=24.5, target=0.0))

@@ -30,8 +30,7 @@ class TimedRows(Resident[Row]):
     ) -> None:
         super().__init__(rows, params, task, scratch, is_cut)
         self.no_memory: dict[Cell, str] = {}
-        self.blocks: dict[Cell, dict[tuple[int, int], Block]] = {}
-        """By process and pass; a block may come in parts."""
+        self.blocks: dict[Cell, list[Block]] = {}
         self.results: dict[str, list[ProcessResult]] = {}
         self.busy_seconds = 0.0
         self._usual: dict[Cell, float] = {}
@@ -52,10 +51,7 @@ class TimedRows(Resident[Row]):
         return [size for size in sizes if Cell(name, size) not in self.no_memory]
 
     def block(self, cell: Cell, process: int, number: int) -> float | None:
-        """Run a block or a further part of it; return the median in ms so far.
-
-        None where that process gives none of this cell any more.
-        """
+        """Run a block; return its median in ms, None where that process gives none of this cell any more."""
         began = time.perf_counter()
         usual = BLOCK_LIMIT_SECONDS + LONGER_THAN_USUAL * self._usual.get(cell, 0.0)
         limit = min(self.params.timing.worker_limit_seconds, usual)
@@ -71,16 +67,15 @@ class TimedRows(Resident[Row]):
                 self.remarks[cell.row] = f"process {process + 1}, batch {cell.size}: {answer['reason']}"
             return None
         self.busy_seconds += sum(latencies_ns) / 1e9
-        block = self.blocks.setdefault(cell, {}).setdefault((process, number), Block(process, number))
-        block.latencies_ns.extend(latencies_ns)
-        return float(statistics.median(block.latencies_ns)) / 1e6
+        self.blocks.setdefault(cell, []).append(Block(process, number, latencies_ns))
+        return float(statistics.median(latencies_ns)) / 1e6
 
     def is_whole(self, number: int) -> bool:
         """Tell whether a pass may count; if not, its blocks are dropped."""
         is_whole = super().is_whole(number)
         if not is_whole:
             for cell, blocks in self.blocks.items():
-                self.blocks[cell] = {place: block for place, block in blocks.items() if block.number != number}
+                self.blocks[cell] = [block for block in blocks if block.number != number]
         return is_whole
 
     def hand_over(self) -> None:

@@ -195,7 +195,7 @@ class TimedGroup(Group[Row]):
         )
 
     def _blocks(self, name: str) -> dict[int, list[Block]]:
-        return {cell.size: [*blocks.values()] for cell, blocks in self.bench.blocks.items() if cell.row == name}
+        return {cell.size: blocks for cell, blocks in self.bench.blocks.items() if cell.row == name}
 
     def _times(self, name: str) -> dict[str, BlockTimes]:
         own = {} if name in self.bench.faults else self._blocks(name)

@@ -1,7 +1,6 @@
 """What is timed when: passes of short blocks in random order, and looks at what is decided.
 
-In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes, a quick cell
-in up to four parts: what disturbs a host for a moment then falls on a part, not on the cell's pass.  After some
+In a pass every cell (a row at a batch size) that is still active gets one block of each of its processes.  After some
 passes a look decides who goes on: two rows whose comparison somebody asks for and that is open, and the rows that may
 be the best, with the baseline and its A/A row beside them, until their intervals are narrow enough.  Rows that may be
 the best, and the quickest of the others if these are few, get a second process, and a third where the two differ: what
@@ -15,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Protocol
 
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
@@ -26,8 +24,6 @@ LOOKS = (4, 6, 9, 13, 19, 28, 42, 63, 95, 142)
 MOST_OF_THE_TIME = 0.05
 """A cell gets no further block once its blocks took this share of the time, or an equal one where fewer cells are
 active; the baseline's always go on."""
-MOST_PARTS = 4
-"""A cell whose turn takes a quarter of the mean turn gets so many in a pass; of equal time, noise is about equal."""
 MOST_PROCESSES = 3
 LEAST_TWICE = 4
 """Rows of two processes after the first pass, beside the baseline and its A/A row: the variance between processes is
@@ -53,10 +49,7 @@ class Bench(Protocol):
         """Note the state of the machine before a pass."""
 
     def block(self, cell: Cell, process: int, number: int) -> float | None:
-        """Run a block in a pass, or a further part of it, and return its ms.
-
-        None where that process gives none of this cell any more.
-        """
+        """Run a block in a pass and return its ms; None where that process gives none of this cell any more."""
 
     def add_processes(self, rows: Sequence[str]) -> list[str]:
         """Start a further process of each row; return the rows of which it runs."""
@@ -124,13 +117,7 @@ class Passes:
                 self._add_processes(self._to_be_seen_twice(set()))
 
     def _run_pass(self, number: int, end: float) -> None:
-        parts = self._parts()
-        turns = [
-            (cell, process)
-            for cell in sorted(self.active)
-            for process in range(self.processes[cell.row])
-            for _ in range(parts.get(cell, 1))
-        ]
+        turns = [(cell, process) for cell in sorted(self.active) for process in range(self.processes[cell.row])]
         random.Random(f"{self.plan.seed} {number}").shuffle(turns)
         given: dict[tuple[Cell, int], float] = {}
         self.bench.begin_pass()
@@ -154,12 +141,6 @@ class Passes:
         most = max(MOST_OF_THE_TIME, 1 / max(1, len(self.active))) * self.plan.seconds
         slow = {cell for cell, seconds in self.took.items() if seconds > most and not self._is_control(cell.row)}
         self.active -= slow
-
-    def _parts(self) -> dict[Cell, int]:
-        """Return in how many turns of a pass each cell's block is run, by how long its last one took."""
-        known = {cell: seconds for cell in self.active if (seconds := self.turn_seconds.get(cell))}
-        mean = fmean(known.values()) if known else 0.0
-        return {cell: min(MOST_PARTS, max(1, round(mean / seconds))) for cell, seconds in known.items()}
 
     def _is_control(self, row: str) -> bool:
         return row in (self.plan.baseline, self.plan.twin)
@@ -201,12 +182,10 @@ class Passes:
 
     def _with_what_can_be_decided(self, wanted: set[Cell], opened: Sequence[_Open], left: float) -> set[Cell]:
         """Return `wanted`, the cells of comparisons that the time left should decide, and the controls beside all."""
-        parts = self._parts()
-        turn = {cell: seconds * parts.get(cell, 1) for cell, seconds in self.turn_seconds.items()}
         wanted = self._with_controls(wanted)
         for each in sorted(opened, key=lambda each: each.passes):
             together = self._with_controls(wanted | each.cells)
-            seconds = sum(turn.get(cell, 0.0) * self.processes[cell.row] for cell in together)
+            seconds = sum(self.turn_seconds.get(cell, 0.0) * self.processes[cell.row] for cell in together)
             if each.passes * seconds <= left:
                 wanted = together
         return wanted
