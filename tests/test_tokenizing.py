@@ -176,15 +176,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
 
 def test_no_call_takes_more_texts_than_the_limit_and_requests_keep_their_order(encoder: TextEncoder) -> None:
     counting: Any = Counting(encoder)
-    batcher: Batcher[Tokenized] = Batcher(1000)
+    count = 2 * MOST_TEXTS + 22
+    batcher: Batcher[Tokenized] = Batcher(count)
     tokenizing = Tokenizing(TextRequests(counting, "longest", 8, []).tokens_of, batcher)
-    tokenizing.put([Asked(number, number % len(HARD)) for number in range(150)])
+    tokenizing.put([Asked(number, number % len(HARD)) for number in range(count)])
     tokenizing.close()
     tokenizing.end()
     taken = batcher.take()
-    assert [each.id for each in taken] == list(range(150))
-    assert [each.index for each in taken] == [number % len(HARD) for number in range(150)]
-    assert counting.calls == [MOST_TEXTS, MOST_TEXTS, 150 - 2 * MOST_TEXTS]
+    assert [each.id for each in taken] == list(range(count))
+    assert [each.index for each in taken] == [number % len(HARD) for number in range(count)]
+    assert counting.calls == [MOST_TEXTS, MOST_TEXTS, 22]
     assert batcher.take() == []
 
 

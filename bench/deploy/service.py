@@ -5,7 +5,6 @@ batches and hands answers back.  What is counted is counted in the event loop's 
 """
 
 import asyncio
-import gc
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from bench.inputs.texts import Text, TextEncoder, Tokens
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Logits, Session
 from bench.serving.batcher import Batcher
-from bench.serving.instances import Instances, done, prepared_sizes, run_every_shape
+from bench.serving.instances import Instances, done, prepared_sizes, run_every_shape, settle
 from bench.serving.tokenizing import TextRequests, Tokenized, Tokenizing
 
 WARM_UPS = {"cpu": 1, "cuda": 3}
@@ -140,8 +139,7 @@ class Service:
             check_session(settings, instances.first.evidence())
             if changed := [name for name in settings.files if name.startswith("engine/")]:
                 self._check_engine(changed)
-            gc.collect()
-            gc.freeze()  # what is loaded is never looked through again
+            settle()
             self._front = Tokenizing(self._tokens_of, self._batcher)
             self._loop.call_soon_threadsafe(self._become_ready)
             instances.run(self._serve, self._batcher)

@@ -4,7 +4,9 @@ Each takes batches from the queue until it is closed.  One is a no-op backend: w
 ceiling, the most that generator, queue and Python do here.
 """
 
+import gc
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,16 @@ from bench.serving.batcher import Batcher, Requests
 
 Answer = Callable[[Sequence[Any]], None]
 T = TypeVar("T")
+SWITCH_SECONDS = 0.0005
+"""A thread back from the tokenizer or the GPU waits at most so long for the interpreter: Python's own 5 ms are half of
+a GPU row's budget."""
+
+
+def settle() -> None:
+    """Let nothing that is loaded be looked through as garbage, and threads take turns soon."""
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 @dataclass

@@ -20,8 +20,8 @@ from bench.inputs.batches import IndexedBatch, pad
 from bench.inputs.texts import TextEncoder, Tokens
 from bench.serving.batcher import Batcher, Requests
 
-MOST_TEXTS = 64
-"""Texts of one call."""
+MOST_TEXTS = 256
+"""Texts of one call: the more of them wait, the better its threads share them."""
 TIMED_SECONDS = 4.0
 """Of all calls that are timed without load."""
 TIMED_CALLS = 300

@@ -24,7 +24,7 @@ from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session, Unavailable
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.checks import check, furthest, replay, unanswered
-from bench.serving.instances import Answers, Instances, NoopSession, prepared_sizes, run_every_shape, serve
+from bench.serving.instances import Answers, Instances, NoopSession, prepared_sizes, run_every_shape, serve, settle
 from bench.serving.jobs import NOOP, Check, ServeJob
 from bench.serving.load import Load, answer, send
 from bench.serving.tokenizing import TextRequests, Tokenizing, times
@@ -100,8 +100,7 @@ class Worker:
         """Open the sessions and run every shape; from here on nothing is collected as garbage."""
         self.instances = Instances(self._open_one, self.job.serving.instances)
         self.captures = self._evidence().captures or 0
-        gc.collect()
-        gc.freeze()
+        settle()
         gc.disable()
         return {}
 
