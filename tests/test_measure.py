@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -192,6 +193,22 @@ def test_a_worker_that_cannot_go_on_answers_with_the_reason(worker: WorkerProces
     assert (answer["status"], answer.get("reason")) == (status, reason)
 
 
+def test_a_worker_of_another_checkout_runs_its_code_there(tmp_path: Path) -> None:
+    home, scratch = tmp_path / "home", tmp_path / "scratch"
+    (home / "stand_in").mkdir(parents=True)
+    scratch.mkdir()
+    code = (
+        """import os; print('@bench {"event": "ready"}', flush=True); print('in', os.getcwd()); raise SystemExit(3)"""
+    )
+    (home / "stand_in/__main__.py").write_text(code, encoding="utf-8")
+    variant = {"runtime": "onnxruntime", "device": "cpu", "precision": "fp32", "graph": "model"}
+    job = make_job("row", Variant.model_validate(variant), load_params(ROOT / "params.yaml"))
+    with WorkerProcess(job, scratch, "stand_in", python=sys.executable, home=home) as worker:
+        worker.wait_until_ready(60)
+        with pytest.raises(WorkerError, match=f"(?s)in .*{home.name}$"):
+            worker.ask("open", 60)
+
+
 def resident(sizes: Sequence[int], run: Any, padding: str = "fixed") -> Worker:
     """Return a worker whose batch sizes are warm, with a session of the test's."""
     found = object.__new__(Worker)
@@ -259,11 +276,13 @@ def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, label
     worker.predicted = np.full(len(right), -1)
     if seconds < 0:  # blocks classified three sentences, before the time was up
         worker.predicted[[0, 2, 3]] = right[[0, 2, 3]]
-    worker._measure_accuracy()
+    given = worker.labels()["labels"]
     worker.end()
     counts = worker.result.accuracy
     assert counts is not None
     assert (counts.labelled, counts.right) == (labelled, labelled)
+    assert {label for label, wanted in zip(given, right, strict=True) if label != wanted} <= {-1}
+    assert sum(label >= 0 for label in given) == labelled
     assert bool(worker.result.unfinished) == (seconds < 0)
 
 

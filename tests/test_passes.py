@@ -152,6 +152,26 @@ def test_two_rows_whose_comparison_is_asked_go_on_though_both_are_slow() -> None
     assert asked.blocks_of("b") > LOOKS[0] * 2
 
 
+def test_where_only_pairs_are_asked_each_goes_on_until_it_is_narrow_and_nothing_else_does() -> None:
+    names = ("b:x", "a:x", "b:y", "a:y", "z")
+    bench = FakeBench({"a:x": 1.3, "b:y": 0.1, "a:y": 0.1, "z": 0.1})
+    pairs = [("b:x", "a:x"), ("b:y", "a:y")]
+    asked = plan(names, baseline=None, partners=pairs, target=0.01, is_only_partners=True)
+    passes = run(bench, asked, processes=dict.fromkeys(names[:4], 2))
+    found = counts(passes)
+    assert found[Cell("z", 1)] == LOOKS[0], "nobody asks for the quickest row"
+    assert found[Cell("a:x", 1)] == counts(passes, process=1)[Cell("a:x", 1)] > LOOKS[0], "decided at once, but wide"
+    panel = Panel([passes.blocks[Cell(row, 1)] for row in names[:4]])
+    pool_processes([panel], [None])
+    families = [Family(panel.levels(), frozenset({(0, 1), (2, 3)}), is_all=True)]
+    shared, [decided] = decide(families, 0.02, AT_THE_END)
+    assert shared == 4
+    assert decided.verdicts == {(0, 1): "faster", (2, 3): "tie"}
+    found_tie = panel.compared(2, 3)
+    assert found_tie
+    assert found_tie.half_width(shared) < 0.01
+
+
 def test_comparisons_that_the_time_cannot_decide_leave_it_to_the_others() -> None:
     rows = {"b": 1.03, "c": 0.97, "d": 0.3, "e": 0.31, "f": 1.3}
     bench = FakeBench(rows, takes={"b": 6.0, "c": 6.0}, noise=0.1, has_room=False)

@@ -30,10 +30,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Family:
-    """The rows of one batch size, and the pairs of their places that are asked whichever is the best."""
+    """The rows of one batch size, and the pairs of their places that are asked whichever is the best.
+
+    `is_all`: nothing else is asked, so that only these share the error.
+    """
 
     levels: Sequence[Level]
     asked: frozenset[Pair]
+    is_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class _Pairs:
 
     def __init__(self, family: Family) -> None:
         self.family = family
-        self.pairs = list(combinations(range(len(family.levels)), 2))
+        self.pairs = sorted(family.asked) if family.is_all else list(combinations(range(len(family.levels)), 2))
         found = [estimate(family.levels[second], family.levels[first]) for first, second in self.pairs]
         self.values = np.array([each.value if each else 0.0 for each in found])
         self.deviations = np.array([each.variance**0.5 if each else np.inf for each in found])

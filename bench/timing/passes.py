@@ -62,7 +62,8 @@ class Bench(Protocol):
 class Plan:
     """The rows and what is asked of them.
 
-    `partners`: pairs of rows that somebody compares, beside the baseline with each and the best with each.
+    `partners`: pairs of rows that somebody compares, beside the baseline with each and the best with each; in place of
+    these where `is_only_partners`, and then each until its interval is narrow enough.
     """
 
     sizes: Mapping[str, Sequence[int]]
@@ -74,6 +75,7 @@ class Plan:
     target: float
     """Half of an interval that is narrow enough, as a share."""
     seed: int
+    is_only_partners: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,13 @@ class Passes:
     """ms by process and pass."""
     finished: int = 0
     processes: dict[str, int] = field(default_factory=dict)
+    """Of each row; one where none is given."""
     took: dict[Cell, float] = field(default_factory=dict)
     turn_seconds: dict[Cell, float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run passes until everything asked is decided or narrow enough, the time is over, or they are cut short."""
-        self.processes = dict.fromkeys(self.plan.sizes, 1)
+        self.processes = dict.fromkeys(self.plan.sizes, 1) | self.processes
         self.active = {Cell(row, size) for row, sizes in self.plan.sizes.items() for size in sizes}
         end, number = self.clock() + self.plan.seconds, 0
         while self.active and not self.is_cut():
@@ -157,7 +160,7 @@ class Passes:
             names = rows[size]
             best = self._may_be_best(family, decided)
             contenders |= {names[place] for place in best}
-            close = self._to_be_narrowed(family.levels, best)
+            close = self._to_be_narrowed(family, best)
             wanted |= {Cell(names[place], size) for pair in close for place in pair}
             pairs = [pair for pair, half in decided.open.items() if half > math.log1p(self.plan.target)]
             opened += [self._open(family.levels, names, size, pair, AT_THE_END * count) for pair in pairs]
@@ -218,7 +221,7 @@ class Passes:
         panels = [Panel([self.blocks[Cell(row, size)] for row in names]) for size, names in rows.items()]
         pool_processes(panels, [twins(names, self.plan) for names in rows.values()])
         families = [
-            Family(panel.levels(), asked_pairs(names, self.plan))
+            Family(panel.levels(), asked_pairs(names, self.plan), self.plan.is_only_partners)
             for panel, names in zip(panels, rows.values(), strict=True)
         ]
         return families, decide(families, self.plan.margin, sharing)[1]
@@ -226,14 +229,14 @@ class Passes:
     @staticmethod
     def _may_be_best(family: Family, decided: Decisions) -> list[int]:
         lost = beaten(decided.verdicts)
-        return [place for place in range(len(family.levels)) if place not in lost]
+        return [place for place in range(len(family.levels)) if place not in lost and not family.is_all]
 
-    def _to_be_narrowed(self, levels: Sequence[Level], best: Sequence[int]) -> list[Pair]:
+    def _to_be_narrowed(self, family: Family, best: Sequence[int]) -> list[Pair]:
         """Return the pairs of the baseline or the best with a row that may be the best whose interval is wide."""
-        if not best:
-            return []
-        first = min(best, key=lambda place: levels[place].log_level)
-        pairs = {(min(a, b), max(a, b)) for a in {0, first} for b in best if a != b}
+        levels, pairs = family.levels, family.asked if family.is_all else frozenset[Pair]()
+        if best:
+            first = min(best, key=lambda place: levels[place].log_level)
+            pairs = frozenset((min(a, b), max(a, b)) for a in {0, first} for b in best if a != b)
         found = {pair: levels[0].panel.compared(*pair) for pair in pairs}
         halves = {pair: each.half_width(AT_A_LOOK * len(levels)) for pair, each in found.items() if each}
         return [pair for pair in pairs if halves.get(pair, math.inf) > math.log1p(self.plan.target)]

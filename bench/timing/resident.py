@@ -4,6 +4,7 @@ The passes of the closed loop and those of load share this: starting as many as 
 becomes of a row whose worker fails.
 """
 
+import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -51,6 +52,9 @@ class Row:
     variant: Variant
     is_reported: bool = field(default=True, kw_only=True)
     """Not an anchor or the A/A row, which are there to compare others through."""
+    home: Path = field(default=Path(), kw_only=True)
+    """The checkout whose code and artifacts it is of."""
+    python: str = field(default=sys.executable, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class Resident(ABC, Generic[AnyRow]):
         limit, began = self.params.timing.worker_limit_seconds, time.monotonic()
         fault: Fault | None = None
         try:
-            worker = self.launch(row, process, self.folder(name), COMPILED / row.key)
+            worker = self.launch(row, process, self.folder(name), row.home / COMPILED / row.key)
             self.workers.setdefault(name, []).append(worker)
             worker.wait_until_ready(limit)
             ready = time.monotonic()
@@ -217,10 +221,11 @@ class Resident(ABC, Generic[AnyRow]):
         """Start a process of a row in a scratch folder, with a copy of its engine."""
         engine = None
         if row.variant.runtime == "tensorrt":
-            engine, built = folder / "engine", ENGINES / row.key
+            engine, built = folder / "engine", row.home / ENGINES / row.key
             if not engine.exists():
                 self.engine_states[row.name] = copy_engine(built / read_record(built).folder, engine)
-        return WorkerProcess(self.job(row, process, engine), folder, self.module, compiled)
+        job = self.job(row, process, engine)
+        return WorkerProcess(job, folder, self.module, compiled, python=row.python, home=row.home)
 
     def folder(self, name: str) -> Path:
         """Return the scratch folder of a row's workers."""

@@ -50,7 +50,13 @@ def main() -> None:
     worker = Worker(job)
     answer_requests(
         import_runtime(job.runtime).import_libraries,
-        {"open": worker.open, "block": worker.block, "alone": worker.alone, "end": worker.end},
+        {
+            "open": worker.open,
+            "block": worker.block,
+            "alone": worker.alone,
+            "labels": worker.labels,
+            "end": worker.end,
+        },
     )
 
 
@@ -206,6 +212,11 @@ class Worker:
         """Return the numbers of labelled sentences, where there are more than wanted a draw that is every row's."""
         known = np.flatnonzero(self.encoded.labels >= 0)
         return np.random.default_rng(0).permutation(known)[: self.job.accuracy_sentences]
+
+    def labels(self) -> dict[str, Any]:
+        """Classify what is labelled; return each sentence's label, -1 where it was not run."""
+        self._measure_accuracy()
+        return {"labels": self.predicted.tolist()}
 
     def end(self) -> dict[str, Any]:
         for size, cell in self.cells.items():

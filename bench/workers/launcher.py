@@ -78,14 +78,25 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, job: Job, scratch: Path, module: str = "bench.timing.worker", compiled: Path | None = None
+        self,
+        job: Job,
+        scratch: Path,
+        module: str = "bench.timing.worker",
+        compiled: Path | None = None,
+        *,
+        python: str = sys.executable,
+        home: Path | None = None,
     ) -> None:
-        """`compiled`: where PyTorch keeps compiled code; without it in `scratch`, where there is none yet."""
+        """`compiled`: where PyTorch keeps compiled code; without it in `scratch`, where there is none yet.
+
+        `python` and `home`: its interpreter and working folder, this process's own unless another checkout's.
+        """
         self.job = job
         job_file = scratch / f"job{job.process}.json"
         job.write(job_file)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, str(job_file)],
+            [python, "-m", module, str(job_file.absolute())],
+            cwd=home,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

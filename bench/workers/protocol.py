@@ -28,6 +28,8 @@ from bench.runtimes.base.session import SessionSpec
 from bench.workers.unsupported import status_of
 
 MARK = "@bench "
+PROTOCOL = 1
+"""Raised with each change of a job's fields, a request or an answer: a checkout may drive the workers of another."""
 ACCURACY = ("accuracy_sentences", "accuracy_seconds")
 ANSWER = "answer"
 """The event that answers a request."""
