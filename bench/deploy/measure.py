@@ -40,8 +40,8 @@ from bench.machine.lock import timing_lock
 from bench.serving.coordinator import LOADGEN, NO_LOADGEN
 from bench.serving.jobs import BUDGETS_LONG, LEAST_QUERIES
 from bench.serving.load import Load, answer, send
-from bench.serving.passes import Figures, LoadPasses, LoadPlan
-from bench.serving.search import Search, place_of, rate_at
+from bench.serving.passes import LoadPasses, LoadPlan
+from bench.serving.search import Figures, Search, place_of, rate_at
 from bench.statistics.rate_curve import sustained_per_s
 from bench.timing.monitors import ClockCheck
 from bench.timing.quality import compare_labels

@@ -7,14 +7,13 @@ from bench.core.errors import DataError
 from bench.core.files import read_json, read_model
 from bench.core.params import Device, Params, Variant
 from bench.core.paths import FINDINGS, SAMPLES
-from bench.core.reports import Report, Served, ServingSettings
+from bench.core.reports import Report, Served
 from bench.core.schemas import read_machine_id
 from bench.deploy.settings import Figures
 from bench.machine.cores import tokenizer_threads
-from bench.serving.from_text import best_row, with_settings
-from bench.statistics.rate_curve import by_process, sustained_per_s
-from bench.statistics.served_together import proved_settings
-from bench.summary.serving import read_served, read_served_text
+from bench.serving.from_text import best_row, served_on, with_settings
+from bench.statistics.served_together import Held, held_by, held_per_s
+from bench.summary.serving import read_served_text
 
 DEVICES: tuple[Device, ...] = ("cuda", "cpu")
 
@@ -51,17 +50,11 @@ class Row:
         return Figures(
             budget_ms=served.budget_ms if served else None,
             tokens_per_s=None if is_from_text else self.per_s,
-            text_per_s=self.per_s if is_from_text else _sustained(text) if text and is_own else None,
+            text_per_s=self.per_s if is_from_text else held_per_s(text) if text and is_own else None,
             mean_ms={size: cell.mean_ms for size, cell in cells.items()},
             relative_error=max((cell.relative_error or 0.0 for cell in cells.values()), default=None),
             proof=next((cell.proof for cell in cells.values() if cell.proof), ""),
         )
-
-
-def _sustained(report: Served, is_searched: bool = False) -> float | None:
-    """Return the rate that a report shows within its budget, with a search's settings; None if it shows none."""
-    processes = report.search.processes if report.search and is_searched else report.processes
-    return sustained_per_s(by_process(processes), report.budget_ms) if report.status == "measured" else None
 
 
 def chosen(params: Params, asked: str = "") -> Row:
@@ -77,21 +70,19 @@ def chosen(params: Params, asked: str = "") -> Row:
         raise DataError(f"{key} was not measured ({found}): name another row with --row")
     if report.session is None or report.session.machine != read_machine_id():
         raise DataError(f"{key} was measured on another machine: `python run.py` measures it on this one")
-    served, settings = _under_load(key, variant.device, params)
+    served, held = _under_load(key, variant.device, params)
     if served and served.status in ("rejected", "failed"):
         raise DataError(f"{key} was {served.status} under load ({served.reason}): name another row with --row")
-    per_s = _sustained(served, settings is not None) if served else None
+    settings = held.settings if held else None
     params = with_settings(params, variant.device, settings, tokenizer_threads(params, variant.device))
     most = choice.max_batch or params.max_batch(variant.device)
-    return Row(key, variant, params, report, served if per_s else None, per_s, most)
+    return Row(key, variant, params, report, served if held else None, held.per_s if held else None, most)
 
 
-def _under_load(key: str, device: Device, params: Params) -> tuple[Served | None, ServingSettings | None]:
-    """Return what a row did under load, and the settings that proved better than its own; None where there is none."""
-    keys = [name for name in params.serving.variants if params.variant(name).device == device]
-    reports = read_served(keys)
-    measured = {name: report for name, report in reports.items() if report.status == "measured"}
-    return reports.get(key), proved_settings(measured, params.report.margin).get(key)
+def _under_load(key: str, device: Device, params: Params) -> tuple[Served | None, Held | None]:
+    """Return what a row did under load, and what it sustains with its best settings; None where there is none."""
+    reports = served_on(device, params)
+    return reports.get(key), held_by(reports, params.report.margin).get(key)
 
 
 def _best(params: Params) -> Choice:

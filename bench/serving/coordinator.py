@@ -66,19 +66,24 @@ def expected_of(key: str, params: Params) -> Expected | Served:
     mean_ms = {size: cell.mean_ms for size, cell in measured.items()}
     budget_ms = serving.p99_ms[device]
     rate = expected_rate(mean_ms, params.max_batch(device), budget_ms)
-    alone_ms = mean_ms[min(mean_ms)]
     if not rate:
-        reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {alone_ms:.2f} ms"
+        reason = f"holds no rate within {budget_ms:g} ms: a request alone takes {mean_ms[min(mean_ms)]:.2f} ms"
         return without_load(device, params, "over_budget", reason)
-    seconds = LEAST_QUERIES / rate
-    if seconds * TRIALS > 60 * serving.minutes:
-        reason = (
-            f"too slow to be tried: it should hold about {rate_text(rate)} requests/s, of which a trial needs "
-            f"{LEAST_QUERIES}: {seconds:.0f} s, and {TRIALS} trials more than serving.minutes = {serving.minutes:g}"
-        )
+    if reason := why_too_slow(rate, serving.minutes):
         return without_load(device, params, "skipped", reason)
     most = max(cell.samples_per_s for size, cell in measured.items() if size <= params.max_batch(device))
     return Expected(rate, most, max(measured))
+
+
+def why_too_slow(per_s: float, minutes: float) -> str:
+    """Return why a row that should hold so many requests a second is not tried; empty if it is."""
+    seconds = LEAST_QUERIES / per_s
+    if seconds * TRIALS <= 60 * minutes:
+        return ""
+    return (
+        f"too slow to be tried: it should hold about {rate_text(per_s)} requests/s, of which a trial needs "
+        f"{LEAST_QUERIES}: {seconds:.0f} s, and {TRIALS} trials more than serving.minutes = {minutes:g}"
+    )
 
 
 def _why_not_timed(report: Report | None) -> tuple[Status, str]:

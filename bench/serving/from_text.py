@@ -19,8 +19,7 @@ from bench.serving.coordinator import without_load
 from bench.serving.group import ServedGroup
 from bench.serving.passes import LoadPlan
 from bench.serving.rows import ServedVariant
-from bench.statistics.rate_curve import by_process, sustained_per_s
-from bench.statistics.served_together import proved_settings
+from bench.statistics.served_together import held_by
 from bench.timing.resident import in_groups
 
 SHARE = 1 / 3
@@ -45,30 +44,31 @@ class Best(TypedDict):
     code: dict[str, str]
 
 
+def served_on(device: Device, params: Params) -> dict[str, Served]:
+    """Return what each row of a device did under load."""
+    keys = [key for key in params.serving.variants if params.variant(key).device == device]
+    return {key: _report(key) for key in keys}
+
+
+def _report(key: str) -> Served:
+    return read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
+
+
 def best_row(device: Device, params: Params) -> Best:
     """Return which row sustains most requests, and all that serving it from text depends on."""
-    hint = "`dvc repro -f serve@{}` serves it again"
-    keys = [key for key in params.serving.variants if params.variant(key).device == device]
-    reports = {key: read_model(SERVED / f"{key}.json", hint.format(key), Served) for key in keys}
-    measured = {key: report for key, report in reports.items() if report.status == "measured"}
-    proved = proved_settings(measured, params.report.margin)
-    held = {key: rate for key, report in measured.items() if (rate := _rate(report, key in proved))}
-    best = max(held, key=lambda key: held[key], default="")
+    held = held_by(served_on(device, params), params.report.margin)
+    best = max(held, key=lambda key: held[key].per_s, default="")
+    settings = held[best].settings if best else None
     return {
         "variant": best,
-        "requests_per_s": held.get(best),
-        "settings": proved[best].as_dict() if best in proved else {},
+        "requests_per_s": held[best].per_s if best else None,
+        "settings": settings.as_dict() if settings else {},
         "report": file_sha256(SERVED / f"{best}.json") if best else "",
         "input": params.serving.input,
         "tokenizer_threads": tokenizer_threads(params, device),
         "versions": {"tokenizers": read_environment()["versions"].get("tokenizers")},
         "code": code_of("text_barrier"),
     }
-
-
-def _rate(report: Served, is_searched: bool) -> float | None:
-    processes = report.search.processes if report.search and is_searched else report.processes
-    return sustained_per_s(by_process(processes), report.budget_ms)
 
 
 def serve_best(device: Device, params: Params) -> None:
@@ -85,7 +85,7 @@ def _served(device: Device, best: Best, params: Params) -> ServedText:
     params = _from_text(with_settings(params, device, settings, best["tokenizer_threads"]))
     if best["input"] == "text" or rate is None:
         return _without_load(device, params, ALL_TEXT if best["input"] == "text" else NONE_BEST)
-    report = read_model(SERVED / f"{key}.json", f"`dvc repro -f serve@{key}` serves it again", Served)
+    report = _report(key)
     session = report.session.id if report.session else ""
     of_tokens: dict[str, Any] = {"variant": key, "settings": settings, "tokens_per_s": rate, "tokens_session": session}
     if reason := why_not_fast(FAST_TOKENIZER):

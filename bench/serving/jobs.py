@@ -19,6 +19,11 @@ BUDGETS_LONG = 10
 """A trial lasts for so many budgets: at a rate a tenth above what a row can do, requests are then a budget late."""
 
 
+def queries(rate: float, seconds: float, budget_ms: float) -> int:
+    """Return how many requests a trial of a rate sends, in `seconds` at least."""
+    return max(LEAST_QUERIES, math.ceil(rate * max(seconds, BUDGETS_LONG * budget_ms / 1000)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServeJob(Job):
     """What one serving process serves, and within which limits; `max_batch`: the largest that it prepares."""
@@ -30,8 +35,7 @@ class ServeJob(Job):
 
     def queries(self, rate: float) -> int:
         """Return how many requests are sent in a trial of a rate."""
-        budgets = 0 if self.runtime == NOOP else BUDGETS_LONG
-        return max(LEAST_QUERIES, math.ceil(rate * max(self.serving.seconds, budgets * self.budget_ms / 1000)))
+        return queries(rate, self.serving.seconds, 0 if self.runtime == NOOP else self.budget_ms)
 
 
 class Replay(BaseModel):

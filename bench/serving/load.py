@@ -48,7 +48,7 @@ def answer(requests: Sequence[Any]) -> None:
 
 
 def send(
-    load: Load, sentences: int, issue: Issue, ended: Callable[[], None], serve: Callable[[], None]
+    load: Load, sentences: int, issue: Issue, ended: Callable[[], None], serve: Callable[[], object]
 ) -> dict[str, Any]:
     """Send a load while `serve` answers it, and return what LoadGen recorded; see `_figures`.
 
@@ -79,6 +79,12 @@ def send(
         if failure:
             raise WorkerError(f"LoadGen failed: {failure[0]}")
         return _figures(load, read_log(Path(folder) / DETAIL))
+
+
+def point(load: Load, figures: dict[str, Any], is_refused: bool = False) -> dict[str, Any]:
+    """Return what came of a rate, and whether it keeps the budget: none does whose requests were refused."""
+    keeps = not figures["is_overloaded"] and not is_refused and figures["p99_ms"] <= load.budget_ms
+    return {"rate": load.rate, "keeps": keeps, **figures}
 
 
 def _settings(load: Load, folder: str) -> tuple[Any, Any]:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 from bench.core.reports import RatePoint
-from bench.serving.search import Search, place_of, rate_at
+from bench.serving.search import Figures, Search, place_of, rate_at
 from bench.statistics.blocks import LEAST_PASSES
 from bench.statistics.decisions import AT_A_LOOK, Family, beaten, decide
 from bench.statistics.rate_curve import panel_of, seconds_a_request
@@ -31,7 +31,6 @@ OF_ALL_AT_ONCE = 0.8
 
 TRIES = 3
 """So often both ends are sent while the clock is set meanwhile."""
-Figures = dict[str, Any]
 
 
 class LoadBench(Protocol):

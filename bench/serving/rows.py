@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from bench.core.model_inputs import Task
@@ -11,8 +12,8 @@ from bench.core.reports import NoopProcess, RatePoint, ServingSettings
 from bench.machine.cores import tokenizer_threads
 from bench.serving.exploration import IN_FLIGHT, Space, default_settings
 from bench.serving.jobs import NOOP, ServeJob, ServingResult
-from bench.serving.passes import Figures, Tried
-from bench.serving.search import STEP, Search, place_of, rate_at
+from bench.serving.passes import Tried
+from bench.serving.search import STEP, Figures, Search, place_of, tried
 from bench.timing.monitors import ClockCheck
 from bench.timing.resident import Resident, Row
 from bench.workers.launcher import Answer
@@ -155,17 +156,9 @@ class ServedRows(Resident[ServedVariant]):
         """Return what the no-op backend does at the rates that rows hold, and above all that they ever did."""
         rows = self.by_name.values()
         top = place_of(ABOVE_ALL * STEP * max(*rates, *(row.closed_loop_per_s for row in rows)))
-        search, clock, given = Search(top, highest=top), ClockCheck(), list[Figures]()
-        waiting = sorted({place_of(rate) for rate in rates})
-        while not self.is_cut() and (waiting or not search.is_bracketed):
-            found = self.rate(NOOP, 0, rate_at(waiting[0] if waiting else search.place), seed)
-            if found is None:
-                break
-            given.append(found)
-            if waiting:
-                waiting.pop(0)
-            else:
-                search.tell(found["keeps"])
+        clock, held = ClockCheck(), sorted({place_of(rate) for rate in rates})
+        send = partial(self.rate, NOOP, 0, seed=seed)
+        given = tried(Search(top, highest=top), send, held, self.is_cut)
         if fault := self.faults.get(NOOP):
             return NoopProcess(status=fault.status, reason=fault.reason)
         if clock.was_set() or not given:

@@ -9,8 +9,9 @@ is missing from it.
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,10 @@ FARTHEST = 48
 PLAYED = 2000
 """Requests of one trial: their 99th percentile is then good to some percent, which a first guess needs no better."""
 HALVINGS = 12
+
+Figures = dict[str, Any]
+Rate = Callable[[float], Figures | None]
+"""Tries a rate, requests a second: what came of it, `keeps` among it."""
 
 
 def rate_at(place: int) -> float:
@@ -90,6 +95,21 @@ class Search:
             self.place, self._stride = min(self.place + self._stride, self._highest), 2 * self._stride
         else:
             self.place, self._stride = max(self.place - self._stride, self._lowest), 2 * self._stride
+
+
+def tried(search: Search, rate: Rate, first: Iterable[int] = (), is_cut: Callable[[], bool] = bool) -> list[Figures]:
+    """Try places, then those of a search until two neighbours are known; a rate that gives nothing ends it."""
+    waiting, given = list(first), list[Figures]()
+    while not is_cut() and (waiting or not search.is_bracketed):
+        found = rate(rate_at(waiting[0] if waiting else search.place))
+        if found is None:
+            break
+        given.append(found)
+        if waiting:
+            waiting.pop(0)
+        else:
+            search.tell(found["keeps"])
+    return given
 
 
 def expected_rate(mean_ms: Mapping[int, float], max_batch: int, budget_ms: float, seed: int = 0) -> float:

@@ -26,7 +26,7 @@ from bench.serving.batcher import Batcher, Requests
 from bench.serving.checks import check, furthest, replay, unanswered
 from bench.serving.instances import Answers, Instances, NoopSession, prepared_sizes, run_every_shape, serve, settle
 from bench.serving.jobs import NOOP, Check, ServeJob
-from bench.serving.load import Load, answer, send
+from bench.serving.load import Load, answer, point, send
 from bench.serving.tokenizing import TextRequests, Tokenizing, times
 from bench.timing.monitors import GpuMonitor, peak_host_mib
 from bench.workers.protocol import answer_requests
@@ -149,9 +149,7 @@ class Worker:
         backlog = math.ceil(BACKLOG_BUDGETS * per_s * budget_ms / 1000)
         most_waiting = max(backlog, LEAST_BACKLOG, 4 * max_batch)
         load = Load("Server", self.job.queries(per_s), seed, per_s, budget_ms, most_waiting)
-        figures = self._load(load, in_flight, max_batch)
-        keeps = not figures["is_overloaded"] and figures["p99_ms"] <= budget_ms
-        return {"rate": per_s, "keeps": keeps, **figures}
+        return point(load, self._load(load, in_flight, max_batch))
 
     def end(self) -> Figures:
         """Return what the loads have shown of this process."""

@@ -7,7 +7,7 @@ from bench.core.reports import Served, ServingProcess, ServingSettings
 from bench.statistics.blocks import Level, estimate
 from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import Interval, verdict
-from bench.statistics.rate_curve import by_process, panel_of, seconds_a_request
+from bench.statistics.rate_curve import by_process, panel_of, seconds_a_request, sustained_per_s
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,27 @@ def together(reports: Mapping[str, Served], margin: float) -> Together | None:
 
 def _seconds(processes: Sequence[ServingProcess], budget_ms: float) -> dict[int, dict[int, float]]:
     return seconds_a_request(by_process(processes), budget_ms)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Requests a second within the budget; `settings`: those that proved to sustain more than the row's own."""
+
+    per_s: float
+    settings: ServingSettings | None = None
+
+
+def held_by(reports: Mapping[str, Served], margin: float) -> dict[str, Held]:
+    """Return what each row sustains that sustains anything, with its best settings."""
+    proved = proved_settings({key: each for key, each in reports.items() if each.status == "measured"}, margin)
+    rates = {key: held_per_s(report, key in proved) for key, report in reports.items()}
+    return {key: Held(per_s, proved.get(key)) for key, per_s in rates.items() if per_s}
+
+
+def held_per_s(report: Served, is_searched: bool = False) -> float | None:
+    """Return the rate that a report shows within its budget, with a search's settings; None if it shows none."""
+    processes = report.search.processes if report.search and is_searched else report.processes
+    return sustained_per_s(by_process(processes), report.budget_ms) if report.status == "measured" else None
 
 
 def proved_settings(reports: Mapping[str, Served], margin: float) -> dict[str, ServingSettings]:

@@ -32,7 +32,7 @@ from bench.statistics.rate_curve import (
     straddles,
     sustained_per_s,
 )
-from bench.statistics.served_together import Together, together
+from bench.statistics.served_together import Together, held_per_s, together
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import MEND, Row, Rows, identity, known, present, read_table
 
@@ -264,10 +264,9 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
 
     A tokenizer needs as many cores as the row sustains requests from tokens over what one thread makes tokens of.
     """
-    trials = by_process(report.processes)
     row: Row = {
         "text_settings": report.settings.text() if report.settings else None,
-        "text_per_s": sustained_per_s(trials, report.budget_ms) if report.status == "measured" else None,
+        "text_per_s": held_per_s(report),
         "text_is_least": all(trial.keeps for trial in _trials(report)),
         "text_reason": report.reason or None,
         "tokenizer_threads": report.tokenizer_threads,
