@@ -39,7 +39,7 @@ OLDEST_MACOS = 14
 UV = "uv==0.13.9"
 """Installs in a fraction of pip's time; pip takes its place where it cannot be had."""
 RUN, DEVELOP, FLEET = "requirements.lock", "requirements-dev.lock", "fleet/requirements.lock"
-SERVER = "bench/deploy/requirements.lock"
+SERVER, RAY = "bench/deploy/requirements.lock", "bench/deploy/ray.lock"
 SIZE_NOTES = {RUN: "; the first time this fetches up to 3 GB and takes minutes"}
 MEASURE = (
     ["python", "-m", "bench.runtimes.base.check_params"],
@@ -72,7 +72,7 @@ def start(arguments: list[str]) -> int:
         case []:
             return OWN.prepare(RUN) or OWN.run_all(*MEASURE)
         case ["test", *more]:
-            return OWN.prepare(RUN, DEVELOP, SERVER) or check(more)
+            return OWN.prepare(RUN, DEVELOP, SERVER, RAY) or check(more)
         case ["fleet" | "fingerprint" as what, *more]:
             module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])

@@ -181,7 +181,8 @@ def test_the_folder_has_what_its_row_needs_and_nothing_that_measures(deployed: P
         "bench/timing/evidence.py",
     }
     settings = Settings.read(out)
-    assert set(settings.files) == files - {"settings.json", "README.md", "Dockerfile", "requirements.txt"}
+    unchecked = {"settings.json", "README.md", "Dockerfile", "requirements.txt", "requirements-ray.txt"}
+    assert set(settings.files) == files - unchecked
     served = json.loads(deployed.read("artifacts/served/ort_cpu_fp32.json"))
     assert settings.digest == served["fingerprint"]
     assert settings.figures.tokens_per_s == float(deployed.rows("results/serving.csv")[0]["requests_per_s"])
@@ -197,6 +198,9 @@ def test_requirements_are_pinned_with_hashes_and_of_this_row_alone(deployed: Pro
     blocks = re.split(r"\n(?=\w)", text.strip())
     assert all("--hash=sha256:" in block for block in blocks)
     assert "://" not in text
+    of_ray = set(re.findall(r"^([\w.-]+)==", deployed.read("out/requirements-ray.txt"), re.MULTILINE))
+    assert "ray" in of_ray
+    assert not of_ray & names
 
 
 def test_readme_and_settings_say_that_the_weights_are_random(deployed: Project, server: Server) -> None:
@@ -580,3 +584,41 @@ def test_what_a_folder_sustains_over_http_is_measured_beside_a_control(
     assert read_served_http("ort_cpu_fp32", "another") is None
     status = deployed.dvc("status", "--json")
     assert set(json.loads(status.stdout)) == {"probe"}
+
+
+ON_RAY = """
+import sys
+import ray
+from ray import serve
+ray.init(address="local", num_cpus=2, include_dashboard=False)
+serve.start(http_options={"port": int(sys.argv[1])})
+from on_ray import Replicas, app
+serve.run(app(Replicas()))
+print("answers", flush=True)
+sys.stdin.read()
+"""
+"""As `serve run on_ray:app` does, at a port of its own."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Ray is not locked for Windows")
+def test_a_replica_on_ray_gives_the_answers_of_the_server(deployed: Project, server: Server) -> None:
+    pytest.importorskip("ray.serve", reason="`python run.py test` installs bench/deploy/ray.lock")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", ON_RAY, str(port)],
+        cwd=deployed.folder / "out",
+        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as cluster:
+        assert cluster.stdin
+        assert cluster.stdout
+        try:
+            assert "answers\n" in cluster.stdout
+            answer = httpx.post(f"http://127.0.0.1:{port}/classify", json={"texts": TEXTS}, timeout=LIMIT_SECONDS)
+        finally:
+            cluster.stdin.close()
+    assert answer.json()["results"] == server.results(*TEXTS)

@@ -10,7 +10,7 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from run import CHECKS, DEVELOP, FLEET, RUN, SERVER
+from run import CHECKS, DEVELOP, FLEET, RAY, RUN, SERVER
 from tools.lock import LOCKS, header
 
 OWN = {"pip", "setuptools", "uv"}
@@ -52,7 +52,7 @@ def test_every_package_is_pinned_with_hashes_and_no_index_is_named(lock: str) ->
 
 
 def test_run_py_installs_from_the_locks() -> None:
-    assert {RUN, DEVELOP, FLEET, SERVER} == set(LOCKS)
+    assert {RUN, DEVELOP, FLEET, SERVER, RAY} == set(LOCKS)
     assert [command[0] for command in CHECKS] == ["ruff", "ruff", "mypy", "pytest"]
 
 

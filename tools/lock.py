@@ -24,6 +24,10 @@ LOCKS: dict[str, tuple[str, ...]] = {
         *("bench/deploy/requirements.txt", "--constraints", "requirements.lock"),
         *("--constraints", "requirements-dev.lock"),
     ),
+    "bench/deploy/ray.lock": (
+        *("bench/deploy/ray.txt", "--constraints", "requirements.lock"),
+        *("--constraints", "bench/deploy/requirements.lock", "--constraints", "fleet/requirements.lock"),
+    ),
 }
 """Each lock, the file that it is made of, and what else `uv pip compile` is told."""
 

@@ -273,11 +273,17 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def run(folder: Path, host: str, port: int) -> None:
-    """Serve the folder until SIGTERM or Ctrl-C; WorkerError if the session ended by itself."""
+def checked(folder: Path) -> Settings:
+    """Return a folder's settings; DataError where files changed or the machine is not one for it."""
     settings = Settings.read(folder)
     settings.check_files(folder)
     check_machine(settings)
+    return settings
+
+
+def run(folder: Path, host: str, port: int) -> None:
+    """Serve the folder until SIGTERM or Ctrl-C; WorkerError if the session ended by itself."""
+    settings = checked(folder)
     listening = bind(host, port)
     log(f"{settings.row} on http://{host}:{listening.getsockname()[1]}: loading")
     service = Service(folder, settings, lambda: server.stop())  # noqa: PLW0108  (made below)

@@ -21,7 +21,7 @@ from bench.core.params import load_params
 from bench.core.progress import log
 from bench.core.reports import rate_text
 from bench.core.schemas import read_environment, read_provenance
-from bench.deploy.code import ROOT, closure, requirements
+from bench.deploy.code import ROOT, closure, of_ray, requirements
 from bench.deploy.row import Row, chosen
 from bench.deploy.settings import SETTINGS, Figures, Limits, Machine, Settings, Tokens
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
@@ -36,6 +36,8 @@ from bench.workers.protocol import make_job
 HERE = Path(__file__).resolve().parent
 CALIBRATION = "model/calibration.npz"
 SERVER = "bench/deploy/server.py"
+SCRIPTS = ("server.py", "on_ray.py")
+"""What is started, in the folder itself."""
 OF_PLACE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 """Variables of the machine and of the run, not of the row."""
 CHECKED = ("*.py", "model/**/*", "engine/**/*", "tokenizer.json")
@@ -101,10 +103,12 @@ class Folder:
         code = closure(SERVER, f"bench/runtimes/{self.row.variant.runtime}.py") - {SERVER}
         for file in code:
             _copy(ROOT / file, self.folder / file)
-        _copy(HERE / "server.py", self.folder / "server.py")
+        for script in SCRIPTS:
+            _copy(HERE / script, self.folder / script)
         libraries = import_runtime(self.row.variant.runtime).LIBRARIES
         pins, has_hashes = requirements(code, libraries)
         write_text(self.folder / "requirements.txt", pins)
+        write_text(self.folder / "requirements-ray.txt", of_ray(pins, has_hashes))
         settings = self._settings()
         self._render(settings, has_hashes)
         checked = {path for pattern in CHECKED for path in self.folder.rglob(pattern) if path.is_file()}

@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = Path("requirements.lock")
 SERVER_LOCK = Path("bench/deploy/requirements.lock")
-PIN = re.compile(r"^([\w.-]+)==(\S+)")
+RAY_LOCK = Path("bench/deploy/ray.lock")
+PIN = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 HASH = re.compile(r" \\\n +--hash=\S+")
 OF_ENVIRONMENT = {"pip", "setuptools"}
 """What makes an environment: needed where a lock pins it."""
@@ -79,8 +80,19 @@ def requirements(files: Iterable[str], libraries: Iterable[str]) -> tuple[str, b
     blocks = list(installed.values())
     has_hashes = all("--hash=" in block for block in blocks)
     blocks += [block for name, own in server.items() if name not in installed for block in own]
+    return _text(blocks, has_hashes), has_hashes
+
+
+def of_ray(others: str, has_hashes: bool) -> str:
+    """Return what pip installs for Ray beside these other requirements, with hashes if those have them."""
+    there = {canonicalize_name(name) for name, _ in PIN.findall(others)}
+    blocks = [block for name, own in _pins(RAY_LOCK).items() if name not in there for block in own]
+    return _text(blocks, has_hashes)
+
+
+def _text(blocks: list[str], has_hashes: bool) -> str:
     text = "\n".join(sorted(blocks)) + "\n"
-    return (text if has_hashes else HASH.sub("", text)), has_hashes
+    return text if has_hashes else HASH.sub("", text)
 
 
 def _pins(lock: Path) -> dict[str, list[str]]:
