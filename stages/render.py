@@ -1,10 +1,9 @@
 """Write the table, the plots, the notes and the page from results/findings.json and the tables."""
 
 import _project  # noqa: F401
-import pandas as pd
 
 from bench.core.errors import run_stage
-from bench.core.files import read_csv, write_text
+from bench.core.files import write_text
 from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE, TOKEN_COUNTS
 from bench.core.schemas import TokenCount
 from bench.report.charts.write import make_charts, write_charts
@@ -13,7 +12,7 @@ from bench.report.page.write import PAGE, render_page
 from bench.report.shown import read_shown
 from bench.report.texts import notes_blocks, table_blocks
 from bench.summary.serving import curves_of, read_served, read_serving
-from bench.summary.table_file import read_samples, read_summary
+from bench.summary.table_file import read_samples, read_summary, read_table
 
 
 def main() -> None:
@@ -25,7 +24,7 @@ def main() -> None:
         str(variant): read_samples(SAMPLES / f"{variant}.csv", rows)
         for variant, rows in measured.groupby("variant", sort=False)
     }
-    counts = pd.DataFrame(read_csv(TOKEN_COUNTS, "`dvc repro -f prepare_inputs` writes it anew", TokenCount))
+    counts, _ = read_table(TOKEN_COUNTS, TokenCount, "`dvc repro -f prepare_inputs` writes it anew")
     curves = curves_of(read_served(map(str, serving["variant"])))
     charts = make_charts(shown, table, curves, runs=runs, counts=counts)
     write_charts(charts, table, shown.context, PLOTS)

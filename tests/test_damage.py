@@ -82,11 +82,11 @@ TABLES: dict[str, tuple[str, dict[str, tuple[str, str, str]]]] = {
             "infinity": (r"^0,0,1,0,.*$", "0,0,1,0,inf", "latency_ms"),
             "a negative latency": (r"^0,0,1,0,", "0,0,1,0,-", "latency_ms"),
             "an empty cell": (r"^0,0,1,0,.*$", "0,0,1,0,", "latency_ms"),
-            "a cell too many": (r"^(0,0,1,0,.*)$", r"\1,5", "more cells"),
+            "a cell too many": (r"^(0,0,1,0,.*)$", r"\1,5", "batch"),
             "another first line": (r"^pass,", "round,", "pass"),
             "a run that is missing": (r"^0,0,1,0,.*\n", "", "runs at batch size 1"),
             "no rows": (r"(?s)^(pass,[^\n]*\n).*", r"\1", "0 runs"),
-            "not CSV": (r"(?s)\A.*", '"open', "end of data"),
+            "not CSV": (r"(?s)\A.*", '"open', "EOF"),
         },
     ),
     "results/summary.csv": (

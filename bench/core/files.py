@@ -4,7 +4,6 @@ Everything is written beside its destination under a temporary name and moved in
 place when complete.  Numbers in JSON are finite: NaN is a bug, not a value.
 """
 
-import csv
 import hashlib
 import json
 import shutil
@@ -106,25 +105,6 @@ def read_json(path: Path, hint: str, schema: Any = dict[str, Any]) -> dict[str, 
 def read_model(path: Path, hint: str, model: type[Model]) -> Model:
     """Read a JSON object as a pydantic model; DataError as `read_json` raises it."""
     found: Model = checked(read_json(path, hint), model, path, hint, is_strict=True)
-    return found
-
-
-def read_csv(path: Path, hint: str, schema: Any) -> list[dict[str, Any]]:
-    """Read the rows of a CSV file, each of which holds what `schema` (a TypedDict) says; empty cells are left out.
-
-    DataError if it is missing, damaged or of another shape, with the row, the key, the value, and the advice `hint`.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            rows = [{name: text for name, text in row.items() if text not in ("", None)} for row in reader]
-    except FileNotFoundError:
-        raise DataError(f"{path.as_posix()} is missing: {hint}") from None
-    except (OSError, ValueError, csv.Error) as problem:
-        raise damaged(path, str(problem), hint) from None
-    if any(None in row for row in rows):
-        raise damaged(path, "a row has more cells than the first line names", hint)
-    found: list[dict[str, Any]] = checked(rows, list[schema], path, hint)
     return found
 
 

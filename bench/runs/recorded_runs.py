@@ -18,7 +18,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from bench.core.errors import DataError
-from bench.core.files import checked, damaged, read_csv, read_json, read_model, read_yaml, write_json
+from bench.core.files import checked, damaged, read_json, read_model, read_yaml, write_json
 from bench.core.params import Params, ReportSettings
 from bench.core.paths import RUNS, SAMPLES, SERVED, SERVING_CSV, SUMMARY_CSV
 from bench.core.reports import Report, Served
@@ -28,7 +28,7 @@ from bench.report.shown import Context, Shown, shown_of
 from bench.report.texts import table_blocks
 from bench.summary.comparisons import with_levels
 from bench.summary.serving import Curves, Tables, curves_of, read_served_text, read_serving, with_rates
-from bench.summary.table_file import read_summary
+from bench.summary.table_file import read_summary, read_table
 
 MANIFEST, MEASURED_WITH, PACKED, README = "run.json", "measured_with.json", "samples.json.xz", "README.md"
 PARTS = (MEASURED_WITH, PACKED, SERVING_CSV.name, SUMMARY_CSV.name)
@@ -176,7 +176,7 @@ def pack_samples(params: Params, folder: Path) -> None:
     for key in params.all_variants():
         mend = f"`dvc repro` measures {key} again"
         report = read_model(SAMPLES / f"{key}.json", mend, Report).as_dict()
-        runs = pd.DataFrame(read_csv(SAMPLES / f"{key}.csv", mend, SingleRun))
+        runs, _ = read_table(SAMPLES / f"{key}.csv", SingleRun, mend)
         content[key] = {"report": report, "latency_ns": _by_block(runs) if len(runs) else {}}
     for key in params.serving.variants:
         served = read_model(SERVED / f"{key}.json", f"`dvc repro` serves {key} again", Served)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.core.errors import DataError
-from bench.core.files import checked, damaged, read_csv, replacing_file, replacing_folder, write_json
+from bench.core.files import checked, damaged, replacing_file, replacing_folder, write_json
 from bench.core.params import Variant
 from bench.core.paths import SUMMARY_CSV, VARIANT_METRICS
 from bench.core.schemas import SingleRun, SummaryRow
@@ -31,7 +31,7 @@ def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
     DataError if the file is missing or damaged, or is not of the runs that the summary counts.
     """
     mend = "`dvc repro` measures it again"
-    runs = pd.DataFrame(read_csv(path, mend, SingleRun), columns=list(SingleRun.__annotations__))
+    runs, _ = read_table(path, SingleRun, mend)
     counted = runs.groupby("batch").size()
     for row in measured.itertuples():
         found = int(counted.get(row.batch_size, 0))
