@@ -20,7 +20,7 @@ from bench.core.model_inputs import Batch, reference_spread
 from bench.core.params import CONVERTED, Export, Variant
 from bench.core.schemas import Labelled
 from bench.graphs.convert import convert
-from bench.graphs.export import export_checked, parity
+from bench.graphs.export import export_checked, parity, with_reference
 from bench.inputs.encoded import encode
 from bench.runtimes import pytorch
 from bench.runtimes.base.registry import import_runtime
@@ -302,9 +302,9 @@ def test_a_wrong_graph_stops_the_export(like_bert: Made) -> None:
     for name, parameter in classifier.named_parameters():
         if name.endswith("bias"):
             parameter.data.zero_()
-    other = reference_logits(classifier, like_bert.encoded)
+    pairs = with_reference(like_bert.encoded, reference_logits(classifier, like_bert.encoded))
     with pytest.raises(ModelError, match=r"differs from PyTorch by .*export.max_abs_diff"):
-        parity(like_bert.graph("fp32.onnx"), like_bert.encoded, other, np.full(3, 1e-4))
+        parity(like_bert.graph("fp32.onnx"), like_bert.encoded.input_names, pairs, np.full(3, 1e-4))
 
 
 def test_a_graph_that_answers_nan_stops_the_export(like_bert: Made, tmp_path: Path) -> None:
@@ -316,8 +316,9 @@ def test_a_graph_that_answers_nan_stops_the_export(like_bert: Made, tmp_path: Pa
     weight = next(weight for weight in model.graph.initializer if "classifier" in weight.name and len(weight.dims) == 1)
     weight.CopyFrom(numpy_helper.from_array(np.full(tuple(weight.dims), np.nan, np.float32), weight.name))
     onnx.save(model, str(tmp_path / "nan.onnx"))
+    pairs = with_reference(like_bert.encoded, like_bert.wanted)
     with pytest.raises(ModelError, match="differs from PyTorch by inf"):
-        parity(tmp_path / "nan.onnx", like_bert.encoded, like_bert.wanted, np.full(3, 1e-4))
+        parity(tmp_path / "nan.onnx", like_bert.encoded.input_names, pairs, np.full(3, 1e-4))
 
 
 @pytest.mark.slow

@@ -38,6 +38,9 @@ CHECKED_SENTENCES = max(PARITY_BATCHES)
 ROUNDINGS = 16
 """Units in the last place by which the order of sums in float32 moves the largest logit."""
 
+Pairs = list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.float32]]]
+"""Inputs of a call in the order of `INPUT_NAMES`, and the logits that it should give."""
+
 
 @dataclass(frozen=True)
 class Form:
@@ -90,9 +93,8 @@ def export_checked(
             if _opset_of(graph) != candidate and opset:
                 raise ModelError(f"the exporter could only give {_opset_of(graph)}")
             save_graph(graph, path)
-            difference = parity(path, sample, wanted, max_abs_diff)
-            if takes_any_length:
-                difference = max(difference, parity_of_lengths(path, module, sample, max_abs_diff))
+            pairs = with_reference(sample, wanted) + (with_own_length(module, sample) if takes_any_length else [])
+            difference = parity(path, sample.input_names, pairs, max_abs_diff)
             return Exported(graph, _opset_of(graph), form, difference, takes_any_length)
         except ModelError as problem:
             length = "any length" if takes_any_length else "one length"
@@ -239,39 +241,29 @@ def _quiet_exporter() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def parity(
-    graph_file: Path, encoded: Encoded, reference: NDArray[np.float32], max_abs_diff: NDArray[np.float64]
-) -> float:
-    """Return the largest difference of logits between ONNX Runtime (CPU) and the reference, in batches of 1 and 7.
-
-    Raises ModelError above `max_abs_diff`, so that a wrong graph never reaches a table; NaN is above.
-    """
+def with_reference(encoded: Encoded, reference: NDArray[np.float32]) -> Pairs:
+    """Return sentences in batches of 1 and 7, with the reference logits of each batch."""
     chosen = [np.arange(s, s + size) for size in PARITY_BATCHES for s in range(0, len(encoded) - size + 1, size)]
-    pairs = [(encoded.rows(each).arrays, reference[each]) for each in chosen]
-    return _largest_difference(graph_file, encoded, pairs, max_abs_diff)
+    return [(encoded.rows(each).arrays, reference[each]) for each in chosen]
 
 
-def parity_of_lengths(graph_file: Path, module: Any, encoded: Encoded, max_abs_diff: NDArray[np.float64]) -> float:
-    """Return the largest difference between the graph and `module` on each sentence padded to an own length.
+def with_own_length(module: Any, encoded: Encoded) -> Pairs:
+    """Return each sentence padded to an own length, with the logits of `module`.
 
-    ModelError above `max_abs_diff`.  Not compared with the reference: a model's logits may depend on its padding.
+    Not with the reference's: a model's logits may depend on its padding.
     """
     import torch
 
-    pairs = []
-    for row in range(len(encoded)):
-        arrays = pad(encoded, np.array([row]), "longest").arrays
-        with torch.inference_mode():
-            pairs.append((arrays, module(*map(torch.from_numpy, arrays)).float().numpy()))
-    return _largest_difference(graph_file, encoded, pairs, max_abs_diff)
+    batches = [pad(encoded, np.array([row]), "longest").arrays for row in range(len(encoded))]
+    with torch.inference_mode():
+        return [(arrays, module(*map(torch.from_numpy, arrays)).float().numpy()) for arrays in batches]
 
 
-def _largest_difference(
-    graph_file: Path,
-    encoded: Encoded,
-    pairs: list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.float32]]],
-    max_abs_diff: NDArray[np.float64],
-) -> float:
+def parity(graph_file: Path, names: tuple[str, ...], pairs: Pairs, max_abs_diff: NDArray[np.float64]) -> float:
+    """Return the largest difference of logits between ONNX Runtime (CPU) and `pairs`, whose inputs have these names.
+
+    Raises ModelError above `max_abs_diff`, so that a wrong graph never reaches a table; NaN is above.
+    """
     import onnxruntime
 
     try:
@@ -281,7 +273,7 @@ def _largest_difference(
     differences = []
     for arrays, wanted in pairs:
         try:
-            got = session.run(["logits"], dict(zip(encoded.input_names, arrays, strict=True)))[0]
+            got = session.run(["logits"], dict(zip(names, arrays, strict=True)))[0]
         except Exception as problem:
             raise ModelError(f"ONNX Runtime does not run the graph: {_reason(problem)}") from None
         if got.shape != wanted.shape:
