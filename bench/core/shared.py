@@ -13,32 +13,28 @@ from bench.core.schemas import read_environment, read_provenance
 
 
 def shared_by_rows(name: str) -> dict[str, Any]:
-    """Return the content of artifacts/barriers/NAME.json, NAME being cpu, cuda or serving."""
-    if name == "serving":
-        return served_with() | {"code": code_of("serving_barrier")}
-    return timed_with(name) | {"code": code_of("barrier")}
+    """Return the content of artifacts/barriers/NAME.json, NAME being cpu, cuda or serving.
 
-
-def timed_with(device: str) -> dict[str, Any]:
-    """Return what all rows of a device are timed with."""
+    Nothing that makes tokens of text is in it where requests bring tokens.
+    """
     params, environment = load_params(), read_environment()
+    if name == "serving":
+        from_text = params.serving.input == "text"
+        unread = {} if from_text else {"tokenizer_threads": 0}
+        libraries = ("mlcommons_loadgen", *(["tokenizers"] * from_text))
+        return {
+            "serving": params.serving.model_dump(exclude={"variants"}) | unread,
+            "versions": {library: environment["versions"].get(library) for library in libraries},
+            "code": code_of("serving_barrier"),
+        }
     return {
         "sequence_length": params.sequence_length,
         "timing": params.timing.model_dump(),
-        "machine": {name: environment.get(name) for name in ("cpu", device, "os", "python", "variables")},
-        "model": {name: value for name, value in read_provenance().items() if name != "made_with"},
+        "machine": {part: environment.get(part) for part in ("cpu", name, "os", "python", "variables")},
+        "model": {part: value for part, value in read_provenance().items() if part != "made_with"},
         "clone": CLONE.read_text(encoding="utf-8").strip() if CLONE.is_file() else "",
         "inputs": {path.name: file_sha256(path) for path in sorted(INPUTS.iterdir())},
-    }
-
-
-def served_with() -> dict[str, Any]:
-    """Return what all rows are served with; nothing that makes tokens of text where requests bring tokens."""
-    serving, versions = load_params().serving, read_environment()["versions"]
-    from_text = serving.input == "text"
-    return {
-        "serving": serving.model_dump(exclude={"variants"}) | ({} if from_text else {"tokenizer_threads": 0}),
-        "versions": {name: versions.get(name) for name in ("mlcommons_loadgen", *(["tokenizers"] * from_text))},
+        "code": code_of("barrier"),
     }
 
 
