@@ -18,7 +18,7 @@ from bench.core.staleness import (
     write_batches,
     write_required,
 )
-from bench.core.variables import cleared_variables
+from bench.core.variables import is_cleared
 from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count, tokenizer_threads
 from bench.machine.environment import machine_id, probe_environment
@@ -56,7 +56,7 @@ def lines(environment: dict[str, Any]) -> Iterator[str]:
     yield f"cpu: {cpu['model']}, {cpu['cores']} cores{quota}{instructions}"
     device = f"{gpu['gpu']} (1 of {gpu['count']}), driver {gpu['driver']}" if gpu else _why_no_gpu(environment)
     yield f"gpu: {device}"
-    cleared = cleared_variables(_project.given)
+    cleared = [f"{name}={value}" for name, value in sorted(_project.given.items()) if is_cleared(name)]
     if cleared:
         yield f"not passed on to what is measured, since it would change it: {', '.join(cleared)}"
     if environment["variables"]:

@@ -391,10 +391,6 @@ class Served(Stored):
         found = [(each.single_stream, each.offline) for each in self.processes]
         return next((single, offline) for single, offline in found if single and offline)
 
-    def is_in_passes(self) -> bool:
-        """Tell whether it was served in passes, not in rounds of processes, as by an earlier version."""
-        return self.session is not None and bool(self.session.passes)
-
 
 class TokenizingTime(Stored):
     """How long a tokenizer takes for so many sentences, in one thread and in all that it has."""

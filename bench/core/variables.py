@@ -48,11 +48,6 @@ def is_cleared(name: str) -> bool:
     return name.upper().startswith(beginnings) and not name.upper().startswith(KEPT)
 
 
-def cleared_variables(base: Mapping[str, str] = os.environ) -> list[str]:
-    """Return `NAME=value` of each variable of `base` that is not passed on."""
-    return [f"{name}={value}" for name, value in sorted(base.items()) if is_cleared(name)]
-
-
 def recorded_variables(base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return those of `base` that are left in force and change speed; of a path the file's name alone."""
     return {

@@ -29,7 +29,8 @@ class Together:
 
 def together(reports: Mapping[str, Served], margin: float) -> Together | None:
     """Return where the rows of one session stand; None where no two trials of any straddle what it sustains."""
-    own = {key: _seconds(each.processes, each.budget_ms) for key, each in reports.items() if each.is_in_passes()}
+    in_passes = {key: each for key, each in reports.items() if each.session and each.session.passes}  # not in rounds
+    own = {key: _seconds(each.processes, each.budget_ms) for key, each in in_passes.items()}
     own = {key: seconds for key, seconds in own.items() if seconds}
     found = {key: _seconds(each.search.processes, each.budget_ms) for key, each in reports.items() if each.search}
     found = {key: seconds for key, seconds in found.items() if seconds and key in own}
