@@ -6,18 +6,11 @@ from typing import Any
 
 import _project
 
+from bench.core import staleness
 from bench.core.errors import run_stage
 from bench.core.files import write_json
 from bench.core.params import CONVERTED, runtime_names
 from bench.core.paths import ENVIRONMENT, MACHINE, USER_INPUTS
-from bench.core.staleness import (
-    ensure_retry_tokens,
-    fill_places,
-    identify_clone,
-    remove_leftovers,
-    write_batches,
-    write_required,
-)
 from bench.core.variables import is_cleared
 from bench.machine.can_run import required_graphs
 from bench.machine.cores import thread_count, tokenizer_threads
@@ -30,7 +23,7 @@ from bench.sources.model_files import user_input_hashes
 
 def main() -> None:
     params = check_params()
-    for path in remove_leftovers(params):
+    for path in staleness.remove_leftovers(params):
         print(f"removed {path}: no row of that name is configured")
     libraries = {name: import_runtime(name).LIBRARIES for name in runtime_names()}
     environment = probe_environment(libraries, params.timing.gpu_index)
@@ -39,11 +32,11 @@ def main() -> None:
     write_json(ENVIRONMENT, environment)
     write_json(MACHINE, {"id": machine_id(params.timing.gpu_index)})
     write_json(USER_INPUTS, user_input_hashes(params))
-    fill_places(params)
-    identify_clone(params)
-    ensure_retry_tokens(params.tensorrt_variants)
-    write_batches(params)
-    write_required(CONVERTED, required_graphs(params, environment))
+    staleness.fill_places(params)
+    staleness.identify_clone(params)
+    staleness.ensure_retry_tokens(params.tensorrt_variants)
+    staleness.write_batches(params)
+    staleness.write_required(CONVERTED, required_graphs(params, environment))
     for line in (*lines(environment), *(f"params.yaml: {remark}" for remark in params.remarks)):
         print(line)
 

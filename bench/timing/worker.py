@@ -21,17 +21,7 @@ from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.runtimes.base.registry import import_runtime
 from bench.runtimes.base.session import Session
-from bench.timing.measure import (
-    Output,
-    Runs,
-    block_calls,
-    one_of_each_shape,
-    run_block,
-    run_each,
-    run_for,
-    spread_by_work,
-    work_of,
-)
+from bench.timing import measure
 from bench.timing.monitors import GpuMonitor, can_profile, peak_host_mib, profile_runs
 from bench.timing.quality import Comparison, compare, compare_labels, together
 from bench.timing.results import CellResult, ProcessResult
@@ -93,9 +83,9 @@ class Worker:
         self.session.prepare(size)
         prepared = self._gpu_mib()
         batches = list(chain(*self.sets[size]))
-        shapes = one_of_each_shape(self.session, batches)
+        shapes = measure.one_of_each_shape(self.session, batches)
         count = self.job.warmup_runs if self.monitor else 1  # a GPU's shapes are captured and tuned in the first runs
-        runs = run_each(self.session.run, chain.from_iterable([shapes] * count))
+        runs = measure.run_each(self.session.run, chain.from_iterable([shapes] * count))
         if is_first:
             self.result.first_run_ms = runs.latencies_ns[0] / 1e6
             later_ns = sum(runs.latencies_ns[1:])
@@ -103,11 +93,11 @@ class Worker:
         after = self._gpu_mib()
         if prepared is not None and after is not None:
             self.result.warm_up_gpu_mib = (self.result.warm_up_gpu_mib or 0.0) + after - prepared
-        again = run_for(self.session.run, spread_by_work(self.session, batches, 1), WARM_UP_SECONDS)
+        again = measure.run_for(self.session.run, measure.spread_by_work(self.session, batches, 1), WARM_UP_SECONDS)
         self._check(size, runs)
         self._check(size, again)
         self.call_ms[size] = again.median_ms()
-        self.cells[size] = CellResult(status="measured", work=work_of(self.session, batches, self.encoded))
+        self.cells[size] = CellResult(status="measured", work=measure.work_of(self.session, batches, self.encoded))
         if self.session.is_for_one_batch_size and before is not None and after is not None:
             self.cells[size].gpu_mib = after - before
 
@@ -127,23 +117,23 @@ class Worker:
     def block(self, size: int, number: int) -> dict[str, Any]:
         """Run a block of pass `number`; return its latencies, none and the reason where memory ran out."""
         sets = self.sets[size]
-        batches, runs = sets[number % len(sets)], Runs()
+        batches, runs = sets[number % len(sets)], measure.Runs()
         if self.cells[size].status != "measured":
             return {"latencies_ns": [], "reason": self.cells[size].reason}
         with self._guarded([size]):
-            calls = block_calls(self.call_ms[size], len(batches), self.job.padding == "fixed")
+            calls = measure.block_calls(self.call_ms[size], len(batches), self.job.padding == "fixed")
             turned = number // len(sets) % len(batches)  # where calls are few, others of the set come next time
             batches = batches[turned:] + batches[:turned]
-            runs = run_block(self.session.run, batches, calls, self.call_ms[size])
+            runs = measure.run_block(self.session.run, batches, calls, self.call_ms[size])
             self.call_ms[size] = runs.median_ms()
             self._check(size, runs)
         return {"latencies_ns": runs.latencies_ns, "reason": self.cells[size].reason}
 
-    def _check(self, size: int, runs: Runs) -> None:
+    def _check(self, size: int, runs: measure.Runs) -> None:
         """Compare what came; how often a sentence agrees counts once, however often its batch is run."""
         seen = set(self.compared[size].seen) if size in self.compared else set[int]()
         found = [self.compared[size]] if size in self.compared else []
-        new, again = list[Output](), list[Output]()
+        new, again = list[measure.Output](), list[measure.Output]()
         for indices, logits in runs.outputs:
             numbers = indices.tolist()
             (new if seen.isdisjoint(numbers) else again).append((indices, logits))
@@ -171,18 +161,18 @@ class Worker:
         batches = list(chain(*self.sets[size]))
         if self.monitor:
             self.monitor.start_cell()
-            runs = run_for(self.session.run, batches, ENERGY_SECONDS)
+            runs = measure.run_for(self.session.run, batches, ENERGY_SECONDS)
             cell.gpu, cell.gpu_runs = self.monitor.end_cell(), len(runs.latencies_ns)
             grown = self._gpu_mib()
             if grown is not None:
                 self.result.peak_gpu_mib = max(self.result.peak_gpu_mib or 0.0, grown)
         if self.job.device == "cpu":
-            chosen = spread_by_work(self.session, batches, PROFILED_RUNS["cpu"])
+            chosen = measure.spread_by_work(self.session, batches, PROFILED_RUNS["cpu"])
             times = self.session.operator_ms([batch.inputs for batch in chosen])
             longest_first = sorted(times, key=lambda name: -times[name])
             cell.operators = {name: times[name] / len(chosen) for name in longest_first}
         elif can_profile():
-            chosen = spread_by_work(self.session, batches, PROFILED_RUNS["cuda"])
+            chosen = measure.spread_by_work(self.session, batches, PROFILED_RUNS["cuda"])
             cell.profile = profile_runs(self.session.run, chosen)
 
     def _gpu_mib(self) -> float | None:
