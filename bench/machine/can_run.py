@@ -1,7 +1,5 @@
 """Can a variant run on this machine at all, and which of a CPU's instructions decide how fast it multiplies?"""
 
-from __future__ import annotations
-
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,7 @@ LEAST_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp8": (8, 9)}
 """From which compute capability on tensor cores take a precision (CUDA C++ Programming Guide)."""
 
 
-def reason_to_skip(variant: Variant, environment: dict[str, Any]) -> str:
+def reason_to_skip(variant: "Variant", environment: dict[str, Any]) -> str:
     """Return why the variant cannot run on this machine, from what `probe` found; empty if it can be tried."""
     if variant.device == "cuda" and environment["cuda"] is None:
         return str(environment.get("gpu_fault") or "no NVIDIA GPU found")
@@ -70,7 +68,7 @@ def has_code(gpu: dict[str, Any]) -> bool:
     return False
 
 
-def required_graphs(params: Params, environment: dict[str, Any]) -> set[str]:
+def required_graphs(params: "Params", environment: dict[str, Any]) -> set[str]:
     """Return the graphs (`onnx/NAME.onnx`, or `model`) of the rows that can run here.
 
     Those of a precision that is switched off stay, so that switching it makes nothing stale but its rows.

@@ -1,7 +1,5 @@
 """What a measuring process asks of a runtime."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,7 +70,7 @@ class Pending(Protocol):
 class Deferred:
     """A batch that runs once somebody waits for it, in the thread of who does."""
 
-    session: Session
+    session: "Session"
     batch: AnyBatch
 
     def result(self) -> Logits:
