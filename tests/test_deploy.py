@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import re
@@ -182,6 +183,7 @@ def test_the_folder_has_what_its_row_needs_and_nothing_that_measures(deployed: P
     }
     settings = Settings.read(out)
     unchecked = {"settings.json", "README.md", "Dockerfile", "requirements.txt", "requirements-ray.txt"}
+    unchecked |= {"triton/ort_cpu_fp32/config.pbtxt", "triton/ort_cpu_fp32/1/model.onnx"}
     assert set(settings.files) == files - unchecked
     served = json.loads(deployed.read("artifacts/served/ort_cpu_fp32.json"))
     assert settings.digest == served["fingerprint"]
@@ -389,6 +391,67 @@ def test_pairs_of_texts_are_what_a_model_of_pairs_is_asked_with(folder: Path) ->
         assert "texts.0: Input should be a valid array" in running.classify("a film").json()["error"]
         answer = running.client.post("/v2/models/ort_cpu_fp32/infer", json=infer(["a film", "to love"])).json()
         assert answer["outputs"][1]["data"] == pytest.approx(list(first["scores"].values()), abs=1e-6)
+
+
+# Triton
+
+
+def parsed(text: str) -> Any:
+    """Return a config.pbtxt as Triton's own definition reads it: that module alone, which needs no gRPC."""
+    from google.protobuf import text_format
+
+    found = importlib.util.find_spec("tritonclient")
+    if found is None:
+        pytest.skip("Triton's client is for Linux on x86-64 alone")
+    path = Path(found.origin or "").parent / "grpc/model_config_pb2.py"
+    own = importlib.util.spec_from_file_location("model_config_pb2", path)
+    assert own
+    assert own.loader
+    module = importlib.util.module_from_spec(own)
+    own.loader.exec_module(module)
+    return text_format.Parse(text, module.ModelConfig())
+
+
+def test_tritons_model_repository_is_of_the_row(deployed: Project) -> None:
+    import onnx
+
+    place = deployed.folder / "out/triton/ort_cpu_fp32"
+    assert file_sha256(place / "1/model.onnx") == file_sha256(deployed.folder / "artifacts/onnx/fp32.onnx")
+    config = parsed((place / "config.pbtxt").read_text(encoding="utf-8"))
+    assert (config.name, config.backend, config.max_batch_size) == ("ort_cpu_fp32", "onnxruntime", 2)
+    graph = onnx.load(str(place / "1/model.onnx")).graph
+    assert [each.name for each in config.input] == [each.name for each in graph.input]
+    assert {tuple(each.dims) for each in config.input} == {(32,)}
+    assert [(each.name, list(each.dims)) for each in config.output] == [("logits", [2])]
+    types = [each.type.tensor_type.elem_type for each in (*graph.input, *graph.output)]
+    assert types == [onnx.TensorProto.INT64, onnx.TensorProto.INT64, onnx.TensorProto.FLOAT]
+    [group] = config.instance_group
+    assert (group.count, group.KIND_CPU) == (1, group.kind)
+    assert list(config.dynamic_batching.preferred_batch_size) == [2]
+    assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds == 10_000_000
+    assert config.parameters["intra_op_thread_count"].string_value == "1"
+    assert not config.HasField("optimization")
+
+
+def test_triton_is_told_a_tensorrt_rows_profile_and_flags(deployed: Project) -> None:
+    from bench.deploy.build import rendered
+    from bench.deploy.triton import described
+
+    out = deployed.folder / "out"
+    changes = {"runtime": "tensorrt", "device": "cuda", "precision": "int8", "padding": "longest", "multiple_of": 8}
+    settings = Settings.read(out).model_copy(update=changes)
+    config = parsed(rendered("config.pbtxt", {"s": settings, **described(settings, settings.spec(out))}))
+    assert {tuple(each.dims) for each in config.input} == {(-1,)}
+    [accelerator] = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert dict(accelerator.parameters) == {
+        "precision_mode": "INT8",
+        "max_workspace_size_bytes": str(2**31),
+        "trt_builder_optimization_level": "3",
+        "trt_profile_min_shapes": "input_ids:1x8,attention_mask:1x8",
+        "trt_profile_opt_shapes": "input_ids:2x8,attention_mask:2x8",
+        "trt_profile_max_shapes": "input_ids:2x32,attention_mask:2x32",
+    }
 
 
 # Faults

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -21,6 +22,7 @@ from bench.core.params import load_params
 from bench.core.progress import log
 from bench.core.reports import rate_text
 from bench.core.schemas import read_environment, read_provenance
+from bench.deploy import triton
 from bench.deploy.code import ROOT, closure, of_ray, requirements
 from bench.deploy.row import Row, chosen
 from bench.deploy.settings import SETTINGS, Figures, Limits, Machine, Settings, Tokens
@@ -111,6 +113,8 @@ class Folder:
         write_text(self.folder / "requirements-ray.txt", of_ray(pins, has_hashes))
         settings = self._settings()
         self._render(settings, has_hashes)
+        if settings.runtime in triton.RUNTIMES:
+            self._write_repository(settings)
         checked = {path for pattern in CHECKED for path in self.folder.rglob(pattern) if path.is_file()}
         files = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in sorted(checked)}
         write_json(self.folder / SETTINGS, settings.model_copy(update={"files": files}).model_dump())
@@ -173,12 +177,21 @@ class Folder:
         version = ".".join(map(str, sys.version_info[:2]))
         given = {"s": settings, "body": body, "label": label, "python": version, "rate": rate_text}
         given |= {"has_hashes": has_hashes, "needs_compiler": "compile" in settings.options}
-        environment = Environment(
-            loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
+        given |= {"has_triton": settings.runtime in triton.RUNTIMES}
         for name in ("README.md", "Dockerfile"):
-            content = environment.get_template(f"{name}.j2").render(given)
-            write_text(self.folder / name, content.strip() + "\n")
+            write_text(self.folder / name, rendered(name, given))
+
+    def _write_repository(self, settings: Settings) -> None:
+        """Write Triton's model repository; its graph is the folder's own, under a second name."""
+        place = self.folder / "triton" / settings.row
+        model = place / "1" / "model.onnx"
+        model.parent.mkdir(parents=True)
+        try:
+            model.hardlink_to(self.folder / settings.graph)
+        except OSError:  # a filesystem without links
+            shutil.copyfile(self.folder / settings.graph, model)
+        given = triton.described(settings, settings.spec(self.folder))
+        write_text(place / "config.pbtxt", rendered("config.pbtxt", {"s": settings, **given}))
 
     def _example(self, settings: Settings) -> tuple[Text, str]:
         """Return the sentence whose label is the surest of the reference, and that label; empty for other tasks."""
@@ -189,6 +202,14 @@ class Folder:
         ordered.sort(axis=1)
         surest = int((ordered[:, -1] - ordered[:, -2]).argmax()) if logits.shape[1] > 1 else 0
         return self.texts[surest], settings.labels[int(logits[surest].argmax())]
+
+
+def rendered(name: str, given: dict[str, Any]) -> str:
+    """Return a file of the folder, made from the template of that name."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(f"{name}.j2").render(given).strip() + "\n"
 
 
 def _copy(source: Path, target: Path) -> None:
