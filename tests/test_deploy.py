@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ SLOW_SESSION = (
     "__import__('time').sleep(0.2)\n        logits: Logits = self._session.run(",
 )
 """A change of the deployed runtime: what is replaced, and by what."""
+STEERED_SESSION = (
+    "logits: Logits = self._session.run(",
+    "from pathlib import Path\n        while Path('holds').exists():\n            __import__('time').sleep(0.01)\n"
+    "        if Path('dies').exists():\n            raise RuntimeError('the device is gone')\n"
+    "        logits: Logits = self._session.run(",
+)
+"""A session that waits, and one that dies, while there is such a file in the server's folder."""
 
 
 def build(project: Project, folder: str, *options: str, code: int = 0) -> str:
@@ -102,10 +110,7 @@ class Server:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=LIMIT_SECONDS)
 
     def wait_until_ready(self) -> None:
-        end = time.monotonic() + LIMIT_SECONDS
-        while self.client.get("/v2/health/ready").status_code != 200:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: self.client.get("/v2/health/ready").status_code == 200)
 
     def classify(self, *texts: Any) -> httpx.Response:
         return self.client.post("/classify", json={"texts": texts})
@@ -466,10 +471,7 @@ def test_a_hundred_clients_that_hang_up_leave_nothing_behind(server: Server) -> 
             client.sendall(head + (body if number % 2 else body[:20]))
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, no goodbye
     assert server.results(*TEXTS) == wanted
-    end = time.monotonic() + LIMIT_SECONDS
-    while server.metric("classifier_waiting_texts"):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: not server.metric("classifier_waiting_texts"))
 
 
 def test_a_full_queue_turns_requests_away_and_answers_the_others(folder: Path) -> None:
@@ -517,21 +519,31 @@ def test_an_answer_that_takes_too_long_is_told_and_the_next_one_is_right(folder:
 
 
 def test_a_session_that_dies_ends_the_server_and_leaves_no_request_without_an_answer(folder: Path) -> None:
-    replace_code(
-        folder,
-        "    def run(self, batch: AnyBatch) -> Logits:\n        logits: Logits = self._session.run(",
-        "    calls = 0\n\n    def run(self, batch: AnyBatch) -> Logits:\n        self.calls += 1\n"
-        "        if self.calls > 6:\n            raise RuntimeError('the device is gone')\n"
-        "        logits: Logits = self._session.run(",
-    )
+    replace_code(folder, *STEERED_SESSION)
     with serving(folder) as running:
-        found = [status_of(running) for _ in range(12)]
+        assert status_of(running) == 200
+        (folder / "holds").touch()
+        with ThreadPoolExecutor(30) as clients:
+            found = [clients.submit(running.classify, "fine") for _ in range(30)]
+            wait_until(lambda: running.metric("classifier_waiting_texts") == 30)
+            (folder / "dies").touch()
+            (folder / "holds").unlink()
+            answers = [each.result() for each in found]
+        assert {response.status_code for response in answers} == {500}
+        assert {response.json()["error"] for response in answers} == {
+            "the session ended: RuntimeError: the device is gone"
+        }
+        assert status_of(running) in (0, 503)
         code, said = running.ended()
-    assert found[0] == 200
-    assert 500 in found
-    assert 200 not in found[found.index(500) :]
     assert code == 1
     assert "error: the session ended: RuntimeError('the device is gone')" in said
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT_SECONDS
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def status_of(server: Server) -> int:
@@ -540,6 +552,54 @@ def status_of(server: Server) -> int:
         return server.classify("fine").status_code
     except httpx.TransportError:
         return 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_the_containers_files_serve_and_a_supervisor_starts_them_anew(
+    folder: Path, server: Server, tmp_path: Path
+) -> None:
+    """Its loop does as `Restart=on-failure` of systemd and `--restart on-failure` of Docker do."""
+    replace_code(folder, *STEERED_SESSION)
+    copied = tmp_path / "service"
+    copied.mkdir()
+    for line in re.findall(r"^COPY (.+)$", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE):
+        *patterns, target = line.split()
+        for path in (found for pattern in patterns for found in folder.glob(pattern)):
+            if path.is_dir():
+                shutil.copytree(path, copied / target)
+            else:
+                shutil.copy(path, copied / target)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    started: list[subprocess.Popen[bytes]] = []
+    codes: list[int] = []
+
+    def supervise() -> None:
+        while not codes or codes[-1]:
+            started.append(subprocess.Popen([sys.executable, "server.py", "--port", port], cwd=copied))
+            codes.append(started[-1].wait(LIMIT_SECONDS))
+
+    supervisor = threading.Thread(target=supervise)
+    supervisor.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT_SECONDS) as client:
+
+        def answers() -> bool:
+            try:
+                response = client.post("/classify", json={"texts": ["fine"]})
+            except httpx.TransportError:
+                return False
+            return response.status_code == 200 and bool(response.json()["results"] == server.results("fine"))
+
+        for count in (1, 2):
+            wait_until(answers)
+            (copied / "dies").touch()
+            assert not answers()
+            wait_until(lambda count=count: len(codes) == count)  # type: ignore[misc]
+            (copied / "dies").unlink()
+        wait_until(answers)
+    started[-1].send_signal(signal.SIGTERM)
+    supervisor.join(LIMIT_SECONDS)
+    assert codes == [1, 1, 0]
 
 
 def test_a_changed_file_is_found_before_anything_is_served(folder: Path) -> None:

@@ -49,6 +49,8 @@ BACKLOG_BUDGETS, LEAST_WAITING = 10, 64
 LEAST_CHARACTERS, CHARACTERS_OF_A_TOKEN = 8192, 64
 MOST_BYTES, MOST_TEXTS = 2**23, 1024
 REQUEST_BUDGETS, LEAST_SECONDS = 20, 10.0
+STOP_SECONDS = 10
+"""What a supervisor gives the server after SIGTERM, beyond a request's time limit."""
 EXAMPLES = 128
 
 
@@ -178,6 +180,7 @@ class Folder:
         given = {"s": settings, "body": body, "label": label, "python": version, "rate": rate_text}
         given |= {"has_hashes": has_hashes, "needs_compiler": "compile" in settings.options}
         given |= {"has_triton": settings.runtime in triton.RUNTIMES}
+        given |= {"stop_seconds": math.ceil(settings.limits.seconds) + STOP_SECONDS}
         for name in ("README.md", "Dockerfile"):
             write_text(self.folder / name, rendered(name, given))
 
