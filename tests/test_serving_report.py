@@ -20,12 +20,14 @@ from bench.core.reports import Served as Report
 from bench.core.reports import ServedText
 from bench.findings.assumptions import assumptions
 from bench.findings.models import Served
+from bench.findings.served import over_http as summed
 from bench.findings.served import served
 from bench.report.document import plain
-from bench.report.words import MORE, searched, serve_with
+from bench.report.words import MORE, over_http, searched, serve_with
 from bench.runs.recorded_runs import RecordedRun
 from bench.serving import from_text as text_stage
 from bench.statistics.served_together import proved_settings
+from bench.summary.over_http import HttpLoad, ServedHttp, Used
 from bench.summary.serving import build_serving, compare_served, read_served, read_serving, with_rates
 from bench.summary.table_file import write_table
 
@@ -370,6 +372,35 @@ def test_a_rate_from_text_that_was_never_too_much_is_a_lower_bound() -> None:
     rows = build_serving(params(), SUMMARY, of_tokens, {FIRST: ServedText.model_validate(met)})
     *_, line = serve_with(seen(rows))
     assert line == f"From text `{FIRST}` sustains at least 900/s, 90% of its rate from tokens."
+
+
+USED = Used(busy_share=0.5, mean_batch=2.0, server_cores=1.25, client_cores=0.5)
+
+
+@pytest.mark.parametrize(
+    ("load", "line"),
+    [
+        (
+            HttpLoad(texts=1, requests_per_s=900.0, control_per_s=4000.0, used=USED, points=[]),
+            "Over HTTP, 1 text a request, `row` sustains 900/s, 90% of its rate from text; in the measuring process "
+            "1000/s from text, 2000/s from tokens. Sessions are busy 50% of the time; the server takes 1.2 cores, load "
+            "generator and client 0.5. A server that computes nothing sustains 4000/s.",
+        ),
+        (
+            HttpLoad(texts=16, requests_per_s=50.0, control_per_s=60.0, points=[]),
+            "Over HTTP, 16 texts a request, `row` sustains 50.0/s (800 texts/s), 80% of its rate from text; in the "
+            "measuring process 1000/s from text, 2000/s from tokens. A server that computes nothing sustains 60.0/s. "
+            "Above 80% of it the client may be the limit: client-bound.",
+        ),
+        (
+            HttpLoad(texts=16, reason="a request alone takes more than 5 ms", points=[]),
+            "Over HTTP, 16 texts a request, `row` sustains no rate: a request alone takes more than 5 ms.",
+        ),
+    ],
+)
+def test_a_row_over_http_stands_beside_the_measuring_process_and_the_control(load: HttpLoad, line: str) -> None:
+    report = ServedHttp(variant="row", digest="", budget_ms=5, tokens_per_s=2000.0, text_per_s=1000.0, loads=[load])
+    assert list(over_http(summed(report))) == [line]
 
 
 OWN = {"in_flight": 1, "max_batch": 4, "instances": 1, "cpu_threads": 2}

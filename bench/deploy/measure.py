@@ -4,122 +4,72 @@ The server runs in an environment of the folder's requirements alone.  What the 
 computes nothing shows.  One request has one text, or 16; connections stay open.
 """
 
-import asyncio
 import json
 import math
-import os
-import re
-import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
-import venv
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import psutil
 
-from bench.core.errors import DataError, WorkerError
-from bench.core.files import file_sha256, read_json, write_json, write_text
+from bench.core.errors import DataError
+from bench.core.files import read_json, write_json, write_text
 from bench.core.interrupt import ended_by_ctrl_c
 from bench.core.params import Params, load_params
-from bench.core.paths import ARTIFACTS, EVALUATION, TEXTS
+from bench.core.paths import EVALUATION, TEXTS
 from bench.core.progress import log
 from bench.core.reports import Labels, rate_text
 from bench.core.schemas import read_environment
-from bench.deploy.over_http import SERVED_HTTP, HttpLoad, ServedHttp
+from bench.deploy.client import OVERLOADED, Client
+from bench.deploy.running import SHOWN, Server, environment, running
 from bench.deploy.settings import Settings
+from bench.findings.served import over_http as summed
 from bench.inputs.encoded import load_encoded, load_reference
 from bench.inputs.texts import RENEW, Text, Texts
 from bench.machine.lock import timing_lock
-from bench.serving.coordinator import LOADGEN, NO_LOADGEN
-from bench.serving.jobs import BUDGETS_LONG, LEAST_QUERIES
-from bench.serving.load import Load, answer, send
-from bench.serving.passes import LoadPasses, LoadPlan
-from bench.serving.search import Figures, Search, place_of, rate_at
+from bench.report.document import plain
+from bench.report.words import over_http
+from bench.runs.record import dvc
+from bench.serving.coordinator import LOADGEN, NO_LOADGEN, why_too_slow
+from bench.serving.jobs import LEAST_QUERIES, queries
+from bench.serving.load import Load, point, send
+from bench.serving.passes import LoadPasses, LoadPlan, Tried
+from bench.serving.search import Figures, Search, expected_rate, place_of, tried
 from bench.statistics.rate_curve import sustained_per_s
+from bench.summary.over_http import SERVED_HTTP, HttpLoad, ServedHttp, Used, read_over_http
 from bench.timing.monitors import ClockCheck
 from bench.timing.quality import compare_labels
 
-ENVIRONMENTS = ARTIFACTS / "deployed"
+REPORTS = ("summarize", "render", "check_rows")
+"""The stages that are run again: they read what no stage lists, so that it makes none stale."""
 HEADING = "\n## Measured over HTTP\n\n"
 TEXTS_A_REQUEST = (1, 16)
 CONTROL_FASTER = 4.0
 """The control is first tried at so many times the server's rate."""
-CONTROL_TRIALS = 12
+CONTROL_SILENCE_SECONDS = 10.0
 MOST_OF_CONTROL = 2**14
 OFFLINE_SECONDS = 2.0
-SHOWN = ("batch_texts_sum", "batch_texts_count", "session_seconds_total")
-EXCHANGED = re.compile(rf"^classifier_({'|'.join(SHOWN)}) (\S+)$", re.MULTILINE)
-
-
-class Client:
-    """Sends requests of LoadGen over HTTP, in a thread of its own."""
-
-    def __init__(self, address: str, bodies: Sequence[bytes], most_open: int) -> None:
-        self._address, self._bodies, self._most_open = f"{address}/classify", bodies, most_open
-        self.errors: list[str] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._call(self._open())
-
-    def _call(self, work: Any) -> Any:
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return future.result()
-
-    async def _open(self) -> None:
-        import aiohttp
-
-        connector = aiohttp.TCPConnector(limit=self._most_open, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(connector=connector)
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def issue(self, requests: Sequence[Any]) -> None:
-        """Send requests, each with an `id` and the `index` of its body."""
-        self._loop.call_soon_threadsafe(self._start, requests)
-
-    def _start(self, requests: Sequence[Any]) -> None:
-        for request in requests:
-            task = self._loop.create_task(self._send(request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _send(self, request: Any) -> None:
-        try:
-            async with self._session.post(self._address, data=self._bodies[request.index]) as response:
-                content = await response.read()
-                if response.status != 200:
-                    self.errors.append(f"{response.status}: {content.decode(errors='replace')}")
-        except Exception as problem:  # whatever ends a connection
-            self.errors.append(repr(problem))
-        answer([request])
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._call(self._session.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+SILENT_LIMITS = 2.0
+"""A server that does not even say in so many of its own time limits that it has no answer hangs."""
 
 
 class HttpBench:
     """What the passes call a bench: a server, asked with one text a request or more."""
 
-    def __init__(
-        self, address: str, settings: Settings, params: Params, texts: Sequence[Text], most_texts: int
-    ) -> None:
-        """`most_texts`: that may wait, at which a load ends."""
-        self.address, self.settings, self.params = address, settings, params
+    def __init__(self, server: Server, settings: Settings, params: Params, texts: Sequence[Text], waiting: int) -> None:
+        """`waiting`: so many texts may wait, at more a load ends."""
+        self.server, self.settings, self.params = server, settings, params
         self.budget_ms = params.serving.p99_ms[settings.device]
-        self.most_waiting = {str(each): most_texts // each for each in TEXTS_A_REQUEST}
+        self.most_waiting = {str(each): max(1, waiting // each) for each in TEXTS_A_REQUEST}
+        self.sentences = len(texts)
+        self.trials: dict[str, list[Figures]] = {str(each): [] for each in TEXTS_A_REQUEST}
         self.clients = {
-            str(each): Client(address, bodies(texts, each), self.most_waiting[str(each)]) for each in TEXTS_A_REQUEST
+            str(each): Client(server.address, bodies(texts, each), server.silence_seconds) for each in TEXTS_A_REQUEST
         }
 
     def begin_pass(self) -> None:
@@ -132,46 +82,50 @@ class HttpBench:
         return not self._clock.was_set()
 
     def ends(self, name: str, per_s: float, seed: int) -> Figures:
-        """Send requests one after another, and all at once."""
+        """Send requests one after another, and all at once as many as may wait."""
         few, many = LEAST_QUERIES // 5, math.ceil(OFFLINE_SECONDS * per_s)
         single = self._load(name, Load("SingleStream", few, seed))
-        return {"single_stream": single, "offline": self._load(name, Load("Offline", max(many, few), seed))}
+        count = min(max(many, few), self.most_waiting[name])
+        return {"single_stream": single, "offline": self._load(name, Load("Offline", count, seed))}
 
-    def rate(self, name: str, _process: int, per_s: float, seed: int) -> Figures:
-        """Send requests at random times; one that gets no answer keeps no budget."""
-        seconds = max(self.params.serving.seconds, BUDGETS_LONG * self.budget_ms / 1000)
-        queries = max(LEAST_QUERIES, math.ceil(per_s * seconds))
-        load = Load("Server", queries, seed, per_s, self.budget_ms, self.most_waiting[name])
-        before = len(self.clients[name].errors)
+    def rate(self, name: str, _process: int, per_s: float, seed: int) -> Figures | None:
+        """Send requests at random times; None at a rate whose trial alone takes longer than all of them may."""
+        if LEAST_QUERIES / per_s > 60 * self.params.serving.minutes:
+            return None
+        count = queries(per_s, self.params.serving.seconds, self.budget_ms)
+        load = Load("Server", count, seed, per_s, self.budget_ms, self.most_waiting[name])
+        before = self.clients[name].failed.total()
         figures = self._load(name, load)
-        is_refused = len(self.clients[name].errors) > before
-        keeps = not figures["is_overloaded"] and not is_refused and figures["p99_ms"] <= self.budget_ms
-        return {"rate": per_s, "keeps": keeps, **figures}
+        found = point(load, figures, is_refused=self.clients[name].failed.total() > before)
+        self.trials[name].append(found)
+        return found
 
     def _load(self, name: str, load: Load) -> Figures:
+        """Send a load; WorkerError if the server is gone."""
         client, ended = self.clients[name], threading.Event()
-        before, began = self._exchanged(), time.perf_counter()
-        figures = send(load, len(client._bodies), client.issue, ended.set, partial(_wait, ended))
-        seconds, after = time.perf_counter() - began, self._exchanged()
-        texts, batches, busy = (after.get(key, 0.0) - before.get(key, 0.0) for key in SHOWN)
-        share = busy / seconds / self.settings.instances
-        return figures | {"mean_batch": texts / batches if batches else 0.0, "busy_share": share}
+        failed, before = client.failed.copy(), self._counted(client)
+        figures = send(load, self.sentences, client.issue, ended.set, ended.wait)
+        if set(client.failed - failed) - set(OVERLOADED):
+            self.server.check(client.last_error)
+        now = self._counted(client)
+        seconds, server, own, texts, batches, busy = (new - old for old, new in zip(before, now, strict=True))
+        return figures | {
+            "server_cores": server / seconds,
+            "client_cores": own / seconds,
+            "mean_batch": texts / batches if batches else 0.0,
+            "busy_share": busy / seconds / self.settings.instances,
+        }
 
-    def _exchanged(self) -> dict[str, float]:
-        """Return what the server shows of its batches; nothing where it is the control."""
-        try:
-            with urllib.request.urlopen(f"{self.address}/metrics") as response:
-                return {name: float(value) for name, value in EXCHANGED.findall(response.read().decode())}
-        except urllib.error.HTTPError:
-            return {}
+    def _counted(self, client: Client) -> list[float]:
+        """Return what counts up: the time, that of the CPU for server and client, and what the server shows."""
+        shown, own = self.server.exchanged(), psutil.Process().cpu_times()
+        cpu_seconds = self.server.cpu_seconds(), own.user + own.system + client.cpu_seconds()
+        return [time.perf_counter(), *cpu_seconds, *(shown.get(name, 0.0) for name in SHOWN)]
 
     def close(self) -> None:
+        """End the clients."""
         for client in self.clients.values():
             client.close()
-
-
-def _wait(ended: threading.Event) -> None:
-    ended.wait()
 
 
 def bodies(texts: Sequence[Text], each: int) -> list[bytes]:
@@ -187,69 +141,112 @@ def measure(folder: Path) -> None:
     if read_environment()["versions"].get(LOADGEN) is None:
         raise DataError(NO_LOADGEN)
     texts = read_json(TEXTS, RENEW, Texts)["texts"]
-    python = str(environment(folder))
-    with timing_lock(), serving([python, "server.py"], folder, params) as address:
-        bench = HttpBench(address, settings, params, texts, settings.limits.waiting_texts)
-        loads = _measured(bench)
-        accuracy = _accuracy(bench, settings, texts)
-        bench.close()
-        with serving([python, "-m", "bench.deploy.control"], Path(), params) as control:
-            bench = HttpBench(control, settings, params, texts, MOST_OF_CONTROL)
+    python, limit = str(environment(folder)), params.timing.worker_limit_seconds
+    silence, waiting = SILENT_LIMITS * settings.limits.seconds, settings.limits.waiting_texts
+    with timing_lock():
+        with (
+            running([python, "server.py"], folder, limit, silence) as server,
+            closing(HttpBench(server, settings, params, texts, waiting)) as bench,
+        ):
+            loads = list(_measured(bench))
+            accuracy = _accuracy(server, settings, texts)
+            processes = bench.clients["1"].processes
+        log("  the control, a server that computes nothing")
+        with (
+            running([python, "-m", "bench.deploy.control"], Path(), limit, CONTROL_SILENCE_SECONDS) as server,
+            closing(HttpBench(server, settings, params, texts, MOST_OF_CONTROL)) as bench,
+        ):
             loads = [_beside_control(load, bench) for load in loads]
-            bench.close()
-    budget_ms = params.serving.p99_ms[settings.device]
+    figures = settings.figures
     report = ServedHttp(
-        variant=settings.row, digest=settings.digest, budget_ms=budget_ms, loads=loads, accuracy=accuracy
+        variant=settings.row,
+        digest=settings.digest,
+        budget_ms=bench.budget_ms,
+        tokens_per_s=figures.tokens_per_s,
+        text_per_s=figures.text_per_s,
+        client_processes=processes,
+        loads=loads,
+        accuracy=accuracy,
     )
     write_json(SERVED_HTTP / f"{settings.row}.json", report.as_dict())
-    lines = list(said(report, settings))
+    lines = list(over_http(summed(report)))
     readme = (folder / "README.md").read_text(encoding="utf-8").partition(HEADING)[0]
     write_text(folder / "README.md", readme + HEADING + "".join(f"- {line}\n" for line in lines))
-    log("\n".join(lines))
+    log("\n".join(map(plain, lines)))
+    if read_over_http([settings.row]):
+        dvc("repro", "--quiet", "--force", "--single-item", *REPORTS)
 
 
-def _measured(bench: HttpBench) -> list[HttpLoad]:
-    figures, params = bench.settings.figures, bench.params
-    per_s = figures.text_per_s or figures.tokens_per_s or 1000 / next(iter(figures.mean_ms.values()))
+def _measured(bench: HttpBench) -> Iterator[HttpLoad]:
+    """Yield what came of each load; of one that is too slow to be tried, the reason alone."""
+    serving = bench.params.serving
+    expected = {str(each): _expected_per_s(bench.settings, each, bench.budget_ms) for each in TEXTS_A_REQUEST}
+    none = f"a request alone takes more than {bench.budget_ms:g} ms"
+    reasons = {name: why_too_slow(per_s, serving.minutes) if per_s else none for name, per_s in expected.items()}
     plan = LoadPlan(
-        expected_per_s={str(each): per_s / each for each in TEXTS_A_REQUEST},
+        expected_per_s={name: per_s for name, per_s in expected.items() if not reasons[name]},
         budget_ms=bench.budget_ms,
-        seconds=60 * params.serving.minutes,
-        margin=params.report.margin,
-        target=params.timing.target_interval,
-        seed=params.serving.seed,
+        seconds=60 * serving.minutes,
+        margin=bench.params.report.margin,
+        target=bench.params.timing.target_interval,
+        seed=serving.seed,
+        patience=1,
     )
     with ended_by_ctrl_c() as interrupt:
         passes = LoadPasses(plan, bench, is_cut=interrupt.is_cut, on_pass=lambda number, _left: log(f"  pass {number}"))
         passes.run()
-    return [
-        HttpLoad(
-            texts=int(name),
-            requests_per_s=sustained_per_s(row.trials, bench.budget_ms),
-            single_stream_p50_ms=row.ends["single_stream"]["p50_ms"] if row.ends else None,
-            errors=len(bench.clients[name].errors),
-            points=row.points,
-        )
-        for name, row in passes.rows.items()
-    ]
+    for name, reason in reasons.items():
+        row = passes.rows.get(name)
+        yield _load_of(name, row, bench) if row else HttpLoad(texts=int(name), reason=reason, points=[])
+
+
+def _load_of(name: str, row: Tried, bench: HttpBench) -> HttpLoad:
+    per_s = sustained_per_s(row.trials, bench.budget_ms) if row.trials else None
+    lowest = min((trial.rate for trial in row.points), default=None)
+    reason = f"no rate from {rate_text(lowest)} requests/s on met the budget" if lowest else "not tried to its end"
+    at = min(bench.trials[name], key=lambda trial: abs(trial["rate"] - (per_s or 0.0)), default=None)
+    return HttpLoad(
+        texts=int(name),
+        requests_per_s=per_s,
+        reason="" if per_s else reason,
+        single_stream_p50_ms=row.ends["single_stream"]["p50_ms"] if row.ends else None,
+        used=Used.model_validate(at) if at and per_s else None,
+        errors=sum(count for status, count in bench.clients[name].failed.items() if status not in OVERLOADED),
+        points=row.points,
+    )
+
+
+def _expected_per_s(settings: Settings, each: int, budget_ms: float) -> float:
+    """Return the requests of so many texts a second that a folder should sustain; 0.0 if it should none."""
+    figures = settings.figures
+    if each == 1 and (known := figures.text_per_s or figures.tokens_per_s):
+        return known
+    most = max(1, settings.max_batch // each)
+    mean_ms = {requests: _mean_ms(settings, requests * each) for requests in range(1, most + 1)}
+    return expected_rate(mean_ms, most, budget_ms)
+
+
+def _mean_ms(settings: Settings, texts: int) -> float:
+    """Return how long sessions take for texts, in batches as large as they may be."""
+    mean_ms = settings.figures.mean_ms
+    sizes = sorted(mean_ms, key=int)
+    batch = min(texts, settings.max_batch)
+    ms = np.interp(batch, [int(size) for size in sizes], [mean_ms[size] for size in sizes])
+    return math.ceil(texts / batch) * float(ms)
 
 
 def _beside_control(load: HttpLoad, bench: HttpBench) -> HttpLoad:
     """Return a load with what the control sustains in its place; without, where the server sustained nothing."""
     if load.requests_per_s is None:
         return load
-    search, most = Search(place_of(CONTROL_FASTER * load.requests_per_s)), 0.0
-    for _ in range(CONTROL_TRIALS):
-        if search.is_bracketed or search.is_over:
-            break
-        rate = rate_at(search.place)
-        keeps = bench.rate(str(load.texts), 0, rate, bench.params.serving.seed)["keeps"]
-        most = max(most, rate) if keeps else most
-        search.tell(keeps)
-    return load.model_copy(update={"control_per_s": most or None})
+    least = LEAST_QUERIES / bench.params.serving.seconds
+    send_at = partial(bench.rate, str(load.texts), 0, seed=bench.params.serving.seed)
+    own, faster = place_of(load.requests_per_s), place_of(max(least, CONTROL_FASTER * load.requests_per_s))
+    found = tried(Search(faster), send_at, [own])
+    return load.model_copy(update={"control_per_s": max((at["rate"] for at in found if at["keeps"]), default=None)})
 
 
-def _accuracy(bench: HttpBench, settings: Settings, texts: Sequence[Text]) -> Labels | None:
+def _accuracy(server: Server, settings: Settings, texts: Sequence[Text]) -> Labels | None:
     """Return how many labels are right over HTTP, of all texts; None for other tasks and without labels."""
     known = load_encoded(EVALUATION).labels
     if settings.task != "single_label" or not (known >= 0).any():
@@ -257,70 +254,9 @@ def _accuracy(bench: HttpBench, settings: Settings, texts: Sequence[Text]) -> La
     each = max(TEXTS_A_REQUEST)
     found: list[int] = []
     for body in bodies(texts, each)[::each]:
-        request = urllib.request.Request(f"{bench.address}/classify", body)
-        with urllib.request.urlopen(request) as response:
+        request = urllib.request.Request(f"{server.address}/classify", body)
+        with urllib.request.urlopen(request, timeout=server.silence_seconds) as response:
             results = json.load(response)["results"]
         found += [settings.labels.index(result["label"]) for result in results]
     predicted = np.array(found[: len(texts)], dtype=np.int64)
     return compare_labels(predicted, load_reference(EVALUATION).argmax(axis=1), known)
-
-
-def said(report: ServedHttp, settings: Settings) -> Iterator[str]:
-    """Yield what was found, in sentences."""
-    figures = settings.figures
-    for name, per_s in (("tokens", figures.tokens_per_s), ("text", figures.text_per_s)):
-        if per_s:
-            yield f"{settings.row} in process, from {name}: {rate_text(per_s)} requests/s"
-    for load in report.loads:
-        what = f"over HTTP, {load.texts} text{'s' * (load.texts > 1)} a request"
-        if load.requests_per_s is None:
-            yield f"{what}: no rate met the budget of {report.budget_ms:g} ms"
-            continue
-        bound = "; client-bound: the client may be the limit" if load.is_client_bound else ""
-        control = f", the control {rate_text(load.control_per_s)}" if load.control_per_s else ""
-        texts = f" ({rate_text(load.texts * load.requests_per_s)} texts/s)" if load.texts > 1 else ""
-        yield f"{what}: {rate_text(load.requests_per_s)} requests/s{texts}{control}{bound}"
-    if report.accuracy:
-        counts = report.accuracy
-        yield f"right over HTTP: {counts.right} of {counts.labelled}; fp32 reference {counts.reference_right}"
-
-
-def environment(folder: Path) -> Path:
-    """Return the Python of an environment with the folder's requirements alone, made where there is none yet."""
-    pins = folder / "requirements.txt"
-    place = (ENVIRONMENTS / file_sha256(pins)[:16]).absolute()
-    python, made = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python"), place / "made"
-    if not made.exists():
-        log(f"installing {pins}")
-        venv.create(place, with_pip=True, clear=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(pins)]
-        if subprocess.call(command):
-            raise WorkerError(f"installing {pins} failed: pip's last words stand above")
-        made.touch()
-    return python
-
-
-@contextmanager
-def serving(command: list[str], folder: Path, params: Params) -> Iterator[str]:
-    """Run a server, and give its address once it is ready; WorkerError if it never is."""
-    process = subprocess.Popen([*command, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, text=True)
-    end = time.monotonic() + params.timing.worker_limit_seconds
-    try:
-        assert process.stdout
-        found = re.search(r"http://\S+:\d+", process.stdout.readline())
-        while not found or not _is_ready(found[0]):
-            if not found or process.poll() is not None or time.monotonic() > end:
-                raise WorkerError(f"the server of {folder} did not start: its last words stand above")
-            time.sleep(0.2)
-        yield found[0]
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/v2/health/ready"):
-            return True
-    except (urllib.error.URLError, ConnectionError):
-        return False

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bench.core.errors import DataError
-from bench.core.files import read_json, read_model
+from bench.core.files import file_sha256, read_json, read_model
 from bench.core.params import Device, Params, Variant
-from bench.core.paths import FINDINGS, SAMPLES
+from bench.core.paths import FINDINGS, SAMPLES, SERVED
 from bench.core.reports import Report, Served
 from bench.core.schemas import read_machine_id
 from bench.deploy.settings import Figures
@@ -39,8 +39,8 @@ class Row:
 
     @property
     def digest(self) -> str:
-        """The hash of all that the row was measured with."""
-        return (self.served or self.report).fingerprint
+        """The SHA-256 of the row's report: under load, where it sustains a rate there."""
+        return file_sha256((SERVED if self.served else SAMPLES) / f"{self.key}.json")
 
     def figures(self) -> Figures:
         cells, served = self.report.measured(), self.served

@@ -13,7 +13,7 @@ from bench.findings import timed
 from bench.findings.assumptions import assumptions, by_batch, fastest_pairs
 from bench.findings.models import Findings, Panel
 from bench.findings.served import served
-from bench.summary.serving import Curves, Tables
+from bench.summary.serving import Tables
 from bench.summary.table_file import Rows, is_missing
 
 
@@ -24,14 +24,14 @@ def findings_of(tables: Tables, settings: ReportSettings) -> Findings:
     return Findings(
         assumptions=list(assumptions([row for row in summary if row.status == "measured"], serving)),
         panels=[
-            _panel(device, rows, settings, [row for row in serving if row.device == device], tables.curves)
+            _panel(device, rows, settings, [row for row in serving if row.device == device], tables)
             for device in reversed(get_args(Device))
             if (rows := [row for row in summary if row.device == device])
         ],
     )
 
 
-def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, curves: Curves) -> Panel:
+def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, tables: Tables) -> Panel:
     found = [row for row in rows if row.status == "measured"]
     with_times = [row for row in rows if not is_missing(row.p50_ms)]
     margins = [float(row.margin) for row in found]
@@ -49,7 +49,7 @@ def _panel(device: Device, rows: Rows, settings: ReportSettings, tried: Rows, cu
         disturbances=list(timed.disturbances(with_times)),
         rejected=list(timed.left_out([row for row in with_times if row.status == "rejected"], rows)),
         not_timed=list(timed.left_out([row for row in rows if is_missing(row.p50_ms)], rows)),
-        served=served(tried, rows, curves, settings.price_per_hour.get(device)),
+        served=served(tried, rows, tables.curves, settings.price_per_hour.get(device), tables.over_http),
     )
 
 

@@ -96,6 +96,35 @@ class FromText(Finding):
     shares: tuple[float, float] | None
 
 
+class OverHttpLoad(Finding):
+    """Requests with so many texts each; `of_text`: of the texts/s in the measuring process, those over HTTP.
+
+    `busy_share`: of the time the sessions ran; `reason`: why no rate is sustained.
+    """
+
+    texts: int
+    requests_per_s: float | None
+    reason: str
+    of_text: float | None
+    control_per_s: float | None
+    is_client_bound: bool
+    busy_share: float | None = None
+    server_cores: float | None = None
+    client_cores: float | None = None
+
+
+class OverHttp(Finding):
+    """What a row sustains in its deployed folder over HTTP, beside the same in the measuring process; right labels."""
+
+    variant: str
+    tokens_per_s: float | None
+    text_per_s: float | None
+    loads: list[OverHttpLoad]
+    right: int | None = None
+    reference_right: int | None = None
+    labelled: int | None = None
+
+
 class Assumption(Finding):
     """A common assumption, tested: by `tested` comparisons, of which `deciding` led to the result."""
 
@@ -269,6 +298,7 @@ class Served(Finding):
     rows: list[Sustained]
     no_op_per_s: float | None
     from_text: FromText | None = None
+    over_http: list[OverHttp] = []
     searched: list[Searched] = []
     budgets: list[Budget]
     not_served: list[LeftOut]

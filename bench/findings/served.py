@@ -1,11 +1,13 @@
 """What rows sustain under load: which sustains most, how sure that is, and what each sustains within other budgets."""
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from bench.findings.models import Alternative, Budget, FromText, Remark, Served, Sustained
+from bench.findings.models import Alternative, Budget, FromText, OverHttp, OverHttpLoad, Remark, Served, Sustained
 from bench.findings.searched import searched
 from bench.findings.timed import left_out
+from bench.summary.over_http import HttpLoad, ServedHttp
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
 from bench.summary.table_file import Rows, known
 
@@ -13,10 +15,16 @@ QUEUED = 1.25
 """From this ratio of SingleStream's p50 to the batch-1 row's on it is remarked: a queue lies between."""
 
 
-def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | None) -> Served | None:
+def served(
+    tried: Rows,
+    summary: Rows,
+    curves: Curves,
+    price_per_hour: float | None,
+    http: Mapping[str, ServedHttp] = MappingProxyType({}),
+) -> Served | None:
     """Return what one device's rows of results/serving.csv show; None where none was tried.
 
-    `curves`: the rates that were tried of each row.
+    `curves`: the rates that were tried of each row; `http`: what rows did over HTTP.
     """
     settings = next((row for row in tried if known(row, "budget_ms")), None)
     if settings is None:
@@ -32,6 +40,7 @@ def served(tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | N
         rows=[_sustained(row, rows[0]) for row in rows],
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
         from_text=next((found for row in rows if (found := _from_text(row))), None),
+        over_http=[over_http(http[row.variant]) for row in rows if row.variant in http],
         searched=list(searched(rows)),
         budgets=[
             Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
@@ -101,4 +110,24 @@ def _from_text(row: Any) -> FromText | None:
         tokenizer_cores=cores and int(cores),
         is_bottleneck=per_s is not None and per_s < of_tokens,
         shares=None if first is None or last is None else (first, last),
+    )
+
+
+def over_http(report: ServedHttp) -> OverHttp:
+    """Return what a deployed row did over HTTP."""
+    counts = report.accuracy.model_dump(include={"right", "reference_right", "labelled"}) if report.accuracy else {}
+    return OverHttp(
+        **{name: getattr(report, name) for name in ("variant", "tokens_per_s", "text_per_s")},
+        loads=[_over_http(load, report.text_per_s) for load in report.loads],
+        **counts,
+    )
+
+
+def _over_http(load: HttpLoad, text_per_s: float | None) -> OverHttpLoad:
+    rate, used = load.requests_per_s, load.used
+    return OverHttpLoad(
+        **{name: getattr(load, name) for name in ("texts", "requests_per_s", "reason", "control_per_s")},
+        of_text=load.texts * rate / text_per_s if rate and text_per_s else None,
+        is_client_bound=load.is_client_bound,
+        **(used.model_dump(exclude={"mean_batch"}) if used else {}),
     )

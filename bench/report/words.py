@@ -7,7 +7,20 @@ from typing import Any
 
 from bench.core.files import shortened
 from bench.core.reports import rate_text
-from bench.findings.models import Cell, Disturbance, Fastest, FromText, LeftOut, Pair, Pick, Remark, Searched, Served
+from bench.findings.models import (
+    Cell,
+    Disturbance,
+    Fastest,
+    FromText,
+    LeftOut,
+    OverHttp,
+    OverHttpLoad,
+    Pair,
+    Pick,
+    Remark,
+    Searched,
+    Served,
+)
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import is_missing
 
@@ -242,15 +255,22 @@ def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budge
 
 
 def serve_with(served: Served) -> Iterator[str]:
-    """Yield which row to serve with, what better settings would give, and what it sustains from text."""
+    """Yield which row to serve with, what better settings would give, and what it sustains from text, over HTTP."""
     rates = [(row.variant, row.requests_per_s) for row in served.rows]
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
     yield most_requests(rates, ties, served.budget_ms)
     for each in served.searched:
         if _is_faster(each):
             yield searched(each)
+    yield from with_text(served)
+
+
+def with_text(served: Served) -> Iterator[str]:
+    """Yield what is sustained where requests bring text, in the measuring process and over HTTP."""
     if served.from_text:
         yield from_text(served.from_text)
+    for each in served.over_http:
+        yield from over_http(each)
 
 
 def _is_faster(found: Searched) -> bool:
@@ -304,3 +324,28 @@ def from_text(found: FromText) -> str:
     if found.is_bottleneck:
         return f"{line} The tokenizer is the bottleneck, {makes}; from {found.tokenizer_cores} cores on it is not."
     return f"{line} The tokenizer by itself is no bottleneck: {makes}."
+
+
+def over_http(found: OverHttp) -> Iterator[str]:
+    """Yield what a deployed row sustains over HTTP beside the same in the measuring process, and where it goes."""
+    known = {"from text": found.text_per_s, "from tokens": found.tokens_per_s}
+    beside = ", ".join(f"{per_second(rate)}/s {name}" for name, rate in known.items() if rate)
+    yield from (_over_http(found.variant, load, beside) for load in found.loads)
+    if found.labelled:
+        yield f"Right over HTTP: {found.right} of {found.labelled} labels; the fp32 reference: {found.reference_right}."
+
+
+def _over_http(variant: str, load: OverHttpLoad, beside: str) -> str:
+    what = f"Over HTTP, {load.texts} text{'s' * (load.texts > 1)} a request, `{variant}` sustains"
+    if load.requests_per_s is None:
+        return f"{what} no rate: {load.reason}."
+    texts = f" ({per_second(load.texts * load.requests_per_s)} texts/s)" if load.texts > 1 else ""
+    of_text = f", {share(load.of_text)} of its rate from text" if load.of_text else ""
+    line = f"{what} {per_second(load.requests_per_s)}/s{texts}{of_text}; in the measuring process {beside}."
+    if load.busy_share is not None:
+        cores = f"the server takes {load.server_cores:.1f} cores, load generator and client {load.client_cores:.1f}"
+        line = f"{line} Sessions are busy {share(load.busy_share)} of the time; {cores}."
+    if load.control_per_s is None:
+        return line
+    bound = " Above 80% of it the client may be the limit: client-bound." if load.is_client_bound else ""
+    return f"{line} A server that computes nothing sustains {per_second(load.control_per_s)}/s.{bound}"

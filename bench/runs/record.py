@@ -96,8 +96,8 @@ def check_unchanged() -> None:
 
     DVC knows: parameters, environment, graphs, samples and results belong together by the hashes in dvc.lock.
     """
-    _dvc("repro", "--quiet", "probe")
-    changed = sorted(set(json.loads(_dvc("status", "--json"))) - NOT_OF_A_RUN)
+    dvc("repro", "--quiet", "probe")
+    changed = sorted(set(json.loads(dvc("status", "--json"))) - NOT_OF_A_RUN)
     if changed:
         raise DataError(
             f"what lies in results/ is not of the parameters, files and machine that are here ({_few(changed)}): "
@@ -154,7 +154,8 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:MOST_STAGES]) + (", …" if len(names) > MOST_STAGES else "")
 
 
-def _dvc(*arguments: str) -> str:
+def dvc(*arguments: str) -> str:
+    """Run DVC and return what it prints; DataError if it fails."""
     ended = subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)
     if ended.returncode:
         raise DataError(f"`dvc {' '.join(arguments)}` failed: {ended.stderr.strip()}")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import lzma
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,7 @@ from bench.report.document import to_markdown
 from bench.report.shown import Context, Shown, shown_of
 from bench.report.texts import table_blocks
 from bench.summary.comparisons import with_levels
+from bench.summary.over_http import ServedHttp, read_over_http
 from bench.summary.serving import Curves, Tables, curves_of, read_served_text, read_serving, with_rates
 from bench.summary.table_file import read_summary, read_table
 
@@ -83,6 +85,7 @@ class RecordedRun:
     serving: pd.DataFrame
     curves: Curves = field(default_factory=dict)
     """The rates that were tried of each row under load."""
+    over_http: Mapping[str, ServedHttp] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> RecordedRun:
@@ -99,7 +102,9 @@ class RecordedRun:
             reports = {key: Report.model_validate(each["report"]) for key, each in samples.items()}
             table = with_levels(table, reports, params["baselines"])
         serving = with_rates(read_serving(folder / SERVING_CSV.name, MEND), served, params["report"]["margin"])
-        return cls(folder.name, machine, context, params, table, serving, curves_of(served))
+        key, over = "served_http", samples.items()
+        http = {name: ServedHttp.model_validate(each[key]) for name, each in over if key in each}
+        return cls(folder.name, machine, context, params, table, serving, curves_of(served), http)
 
     def readme(self) -> str:
         """Return the run's README.md: its tables."""
@@ -107,7 +112,7 @@ class RecordedRun:
 
     def shown(self) -> Shown:
         """Return the run as reports read it; its findings are computed anew."""
-        return shown_of(Tables(self.table, self.serving, self.curves), self.context)
+        return shown_of(Tables(self.table, self.serving, self.curves, self.over_http), self.context)
 
     def workload(self) -> tuple[str, int]:
         """Return what was run: the sizes of runs of another model or sequence length cannot be compared."""
@@ -170,7 +175,7 @@ def pack_samples(params: Params, folder: Path) -> None:
     """Write every variant's report and single calls to one file; the same content gives the same bytes.
 
     `{variant: {"report": …, "latency_ns": {batch size: [[one block's calls], …]}, "served": …,
-    "served_text": …}}`.
+    "served_text": …, "served_http": …}}`.
     """
     content: dict[str, Any] = {}
     for key in params.all_variants():
@@ -183,6 +188,8 @@ def pack_samples(params: Params, folder: Path) -> None:
         content[key]["served"] = served.as_dict()
     for key, from_text in read_served_text().items():
         content[key]["served_text"] = from_text.as_dict()
+    for key, over_http in read_over_http(params.serving.variants).items():
+        content[key]["served_http"] = over_http.as_dict()
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     (folder / PACKED).write_bytes(lzma.compress(text.encode(), preset=9))
 

@@ -18,6 +18,7 @@ from bench.proof.kernels import arithmetic_shares
 from bench.statistics.shares import mcnemar_p, wilson_interval
 from bench.summary import costs
 from bench.summary.comparisons import with_comparisons, with_controls, with_levels
+from bench.summary.over_http import read_over_http
 from bench.summary.serving import Tables, build_serving, curves_of, read_served, read_served_text
 from bench.summary.table_file import Row, identity, present
 
@@ -56,7 +57,8 @@ def read_tables(params: Params) -> Tables:
         for key in params.all_variants()
     }
     summary, served = build_summary(params, reports, costs.Recorded.read()), read_served(params.serving.variants)
-    return Tables(summary, build_serving(params, summary, served, read_served_text()), curves_of(served))
+    serving = build_serving(params, summary, served, read_served_text())
+    return Tables(summary, serving, curves_of(served), read_over_http(params.serving.variants))
 
 
 def build_summary(params: Params, reports: Mapping[str, Report], recorded: costs.Recorded) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, median
@@ -34,6 +34,7 @@ from bench.statistics.rate_curve import (
 )
 from bench.statistics.served_together import Together, held_per_s, together
 from bench.summary.comparisons import Comparison
+from bench.summary.over_http import ServedHttp
 from bench.summary.table_file import MEND, Row, Rows, identity, known, present, read_table
 
 SHARES = (25, 50, 75, 90)
@@ -80,11 +81,15 @@ class Search:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates."""
+    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates.
+
+    `over_http`: what deployed rows did.
+    """
 
     summary: pd.DataFrame
     serving: pd.DataFrame
     curves: Curves
+    over_http: Mapping[str, ServedHttp] = field(default_factory=dict)
 
 
 def read_served(variants: Iterable[str], folder: Path = SERVED) -> dict[str, Served]:

@@ -17,12 +17,12 @@ from bench.report.texts import PANELS, notes_blocks
 from bench.report.words import (
     between,
     deploy_with,
-    from_text,
     left_out,
     mebibytes,
     milliseconds,
     most_requests,
     per_second,
+    with_text,
 )
 from bench.summary.serving import Curves
 
@@ -66,7 +66,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
         "title": PANELS[panel.device],
         "hardware": shown.context.device(panel.device),
         "answers": answers,
-        "from_text": plain(from_text(served.from_text)) if served and served.from_text else "",
+        "with_text": list(map(plain, with_text(served))) if served else [],
         "deploy": to_html([deploy_with(served, shown.context.is_real)]) if served and served.rows else "",
         "charts": {name: chart.live() for name, chart in charts.items()},
         "loads": [
