@@ -7,6 +7,7 @@
     python run.py show              open the page of the last run in the browser
     python run.py deploy FOLDER     write a folder that serves the best row over HTTP (docs/deploy.md)
     python run.py record NAME       keep the last run under a name and compare all kept runs
+    python run.py compare SIDE      is this folder slower than a revision or another folder? (docs/compare.md)
     python run.py fleet             measure each machine type of a Ray cluster (docs/fleet.md)
     python run.py dvc ...           run anything in the project's environment
 
@@ -76,9 +77,9 @@ def start(arguments: list[str]) -> int:
         case ["fleet" | "fingerprint" as what, *more]:
             module = "fleet" if what == "fleet" else "fleet.machine_types"
             return OF_FLEETS.prepare(FLEET) or OF_FLEETS.run(["python", "-m", module, *more])
-        case ["record" | "deploy" as what, *more]:
+        case ["record" | "deploy" | "compare" as what, *more]:
             is_kept = what == "record" and {"-h", "--help"}.isdisjoint(more)
-            module = "bench.runs.record" if what == "record" else "bench.deploy.build"
+            module = {"record": "bench.runs.record", "deploy": "bench.deploy.build"}.get(what, what)
             return OWN.prepare(RUN) or OWN.run_all(["python", "-m", module, *more], *[COMPARE] * is_kept)
         case ["show"]:
             return show()
@@ -224,7 +225,8 @@ class Environment:
         program = self.bin / f"{command[0]}{SUFFIX}"
         if not program.exists():
             allowed = (
-                "no argument, test, show, record, deploy, fleet, or a program of .venv such as dvc, python, pip, pytest"
+                "no argument, test, show, record, deploy, compare, fleet, or a program of .venv such as dvc, python, "
+                "pip, pytest"
             )
             return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
         path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"

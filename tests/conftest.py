@@ -30,7 +30,9 @@ STAND_INS = Path(__file__).resolve().parent / "stand_ins"
 """Modules that stand for another machine: its folder goes into PYTHONPATH."""
 COPIED = (
     "bench",
+    "compare",
     "fleet",
+    "run.py",
     "stages",
     "dvc.yaml",
     "requirements.txt",
@@ -39,6 +41,7 @@ COPIED = (
     "results/.gitignore",
     ".dvcignore",
     ".dvc/config",
+    ".dvc/.gitignore",
     "artifacts/.gitignore",
     "artifacts/engines/.gitignore",
     "artifacts/onnx/.gitignore",

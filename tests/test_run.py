@@ -165,7 +165,8 @@ def test_what_is_no_program_of_the_environment_is_refused(
     assert main(monkeypatch, command) == 127
     said = capsys.readouterr().err
     assert (
-        f"error: no command {command!r}, allowed: no argument, test, show, record, deploy, fleet, or a program" in said
+        f"error: no command {command!r}, allowed: no argument, test, show, record, deploy, compare, fleet, or a program"
+        in said
     )
 
 

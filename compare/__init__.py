@@ -1,0 +1,1 @@
+"""Two versions of this project, or of what it measures, timed in the same passes: which rows became slower?"""

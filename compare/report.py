@@ -1,0 +1,169 @@
+"""What a comparison found, as JSON (docs/compare.schema.json), in Markdown and on the terminal."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from compare.sides import Side
+
+Judged = Literal["slower", "faster", "no difference", "inconclusive", "lost", "gained", "neither"]
+HEADINGS = ("row", "batch", "before ms", "after ms", "change", "95% interval", "verdict")
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SideRecord(Record):
+    """What was compared; `changed_files`: how it differs from its commit."""
+
+    asked: str
+    commit: str
+    changed_files: list[str]
+    settings: list[str]
+    with_packages: list[str]
+    model: str
+    model_is_real: bool
+    versions: dict[str, str | None]
+
+
+class Change(Record):
+    """How a row's latency changed, after / before - 1, at one batch size.
+
+    `smallest`: the smallest change that an inconclusive one could have shown; `lost`, `gained`: only before, or after,
+    was it measured.
+    """
+
+    row: str
+    batch_size: int
+    verdict: Judged
+    reason: str = ""
+    before_ms: float | None = None
+    after_ms: float | None = None
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    smallest: float | None = None
+
+
+class Control(Record):
+    """A row against itself on one side: 0, but for noise."""
+
+    side: str
+    row: str
+    batch_size: int
+    verdict: Judged
+    change: float | None
+    low: float | None
+    high: float | None
+
+
+class Beside(Record):
+    """What else a row shows; None: not known.  `worse`: what of it fails the comparison."""
+
+    row: str
+    memory_mib: tuple[float | None, float | None]
+    start_seconds: tuple[float | None, float | None]
+    """Beside other rows that start: judged by nobody."""
+    labels_compared: int = 0
+    labels_changed: int = 0
+    right: tuple[int, int] | None = None
+    labelled: int = 0
+    worse: list[str] = []
+
+
+class Comparison(Record):
+    schema_version: Literal[1] = 1
+    exit_code: int
+    strict: bool
+    minutes: float
+    margin: float
+    cut_short: str
+    machine: str
+    before: SideRecord
+    after: SideRecord
+    moved: dict[str, tuple[str, str]]
+    changes: list[Change]
+    controls: list[Control]
+    beside: list[Beside]
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what the table does not say."""
+        counts = Counter(each.verdict for each in self.changes)
+        found = ", ".join(f"{counts[said]} {said}" for said in get_args(Judged) if counts[said]) or "nothing compared"
+        yield f"{found} (margin {self.margin:.2%}); exit code {self.exit_code}"
+        if self.cut_short:
+            yield self.cut_short
+        for name, side in (("before", self.before), ("after", self.after)):
+            more = [f"{len(side.changed_files)} changed files"] * bool(side.changed_files)
+            more += [f"-S {each}" for each in side.settings] + [f"--with {each}" for each in side.with_packages]
+            yield f"{name}: {side.asked} ({', '.join([side.commit[:10], *more])}), model {side.model}"
+        if self.moved:
+            yield "packages: " + ", ".join(f"{name} {old} → {new}" for name, (old, new) in self.moved.items())
+        for control in self.controls:
+            limits = percents(control.change, control.low, control.high)
+            yield f"control, {control.side} against itself: {control.row} batch {control.batch_size}: {limits}"
+        for row in self.beside:
+            yield f"{row.row}: {'; '.join(row_texts(row))}"
+
+    def markdown(self) -> str:
+        """Return the table and the sentences."""
+        lines = [f"| {' | '.join(HEADINGS)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
+        lines += [f"| {' | '.join(cells(each))} |" for each in self.changes]
+        return "\n".join([*lines, "", *(f"- {each}" for each in self.sentences())]) + "\n"
+
+    def show(self, console: Console) -> None:
+        """Print them."""
+        table = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
+        for heading in HEADINGS:
+            table.add_column(heading, justify="right" if heading.endswith(("ms", "batch", "change")) else "left")
+        for each in self.changes:
+            table.add_row(*cells(each))
+        console.print(table)
+        for line in self.sentences():
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def cells(each: Change) -> list[str]:
+    """Return a line of the table."""
+    times = [f"{ms:.4g}" if ms else "–" for ms in (each.before_ms, each.after_ms)]
+    change = f"{each.change:+.1%}" if each.change is not None else "–"
+    limits = f"{each.low:+.1%} to {each.high:+.1%}" if each.low is not None and each.high is not None else "–"
+    said: str = each.verdict
+    if each.smallest is not None and each.verdict == "inconclusive":
+        said += f", could show {each.smallest:.1%}"
+    return [each.row, str(each.batch_size), *times, change, limits, f"{said}: {each.reason}" if each.reason else said]
+
+
+def percents(change: float | None, low: float | None, high: float | None) -> str:
+    if change is None:
+        return "too few passes"
+    return f"{change:+.1%}" + (f" ({low:+.1%} to {high:+.1%})" if low is not None and high is not None else "")
+
+
+def row_texts(row: Beside) -> Iterator[str]:
+    for what, unit, (old, new) in (("memory", "MiB", row.memory_mib), ("start", "s", row.start_seconds)):
+        if old is not None and new is not None:
+            yield f"{what} {old:.3g} → {new:.3g} {unit}"
+    if row.labels_compared:
+        yield f"{row.labels_changed} of {row.labels_compared} labels changed"
+    if row.right:
+        yield f"right {row.right[0]} → {row.right[1]} of {row.labelled}"
+    yield from row.worse
+
+
+def side_record(side: Side, model: str, is_real: bool, versions: dict[str, str | None]) -> SideRecord:
+    return SideRecord(
+        asked=side.asked,
+        commit=side.commit,
+        changed_files=side.changed,
+        settings=list(side.settings),
+        with_packages=list(side.with_),
+        model=model,
+        model_is_real=is_real,
+        versions=versions,
+    )

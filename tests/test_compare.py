@@ -1,0 +1,283 @@
+"""Two versions side by side: what is worse, what differs by noise alone, and what cannot be measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, Project
+from filelock import FileLock
+
+from bench.core.errors import WorkerError
+from bench.core.files import file_sha256
+from bench.core.params import load_params
+from bench.core.reports import Cell as ReportCell
+from bench.core.reports import Report
+from bench.timing.passes import Cell
+from compare import sides
+from compare.__main__ import exit_code
+from compare.judge import Judge
+from compare.report import Beside, Change, Comparison
+from compare.sides import check_space
+from compare.timed import Group
+
+SCHEMA = ROOT / "docs/compare.schema.json"
+RUN = '        logits: Logits = self._session.run(["logits"], dict(zip(self._names, batch.arrays, strict=True)))[0]\n'
+SLOW_OR_WRONG = f"""        import time
+        began = time.perf_counter()
+{RUN}        if self._spec.precision == "int8":
+            return -logits
+        end = time.perf_counter() + 0.3 * (time.perf_counter() - began)
+        while time.perf_counter() < end:
+            pass
+"""
+"""A runtime whose fp32 rows take 30% longer, and whose INT8 rows are wrong."""
+
+
+def compare(project: Project, *options: str, code: int = 0) -> str:
+    """Compare in a project; return what was said."""
+    ended = project.python("-m", "compare", *options, code=code)
+    return ended.stdout + ended.stderr
+
+
+def result(project: Project) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(project.read("artifacts/compare/compare.json"))
+    return found
+
+
+def state(project: Project) -> dict[str, str]:
+    """Return the hashes of what must stay as it is: everything but git's and DVC's own notes and the comparison."""
+    files = (path for path in project.folder.rglob("*") if path.is_file())
+    names = {path: path.relative_to(project.folder).as_posix() for path in files}
+    passing = re.compile(r"\.dvc/(tmp|cache)/|artifacts/compare/|.*__pycache__/")
+    return {name: file_sha256(path) for path, name in names.items() if not passing.match(name)}
+
+
+def verdicts(found: Mapping[str, Any]) -> dict[str, set[str]]:
+    rows: dict[str, set[str]] = {}
+    for change in found["changes"]:
+        rows.setdefault(change["row"], set()).add(change["verdict"])
+    return rows
+
+
+@pytest.mark.slow
+def test_a_slower_row_is_found_and_a_wrong_one_and_the_workspace_stays_as_it_is(
+    measured_copy: Project, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(measured_copy.folder, other, symlinks=True)
+    runtime = other / "bench/runtimes/onnxruntime.py"
+    text = runtime.read_text(encoding="utf-8")
+    assert RUN in text
+    runtime.write_text(text.replace(RUN, SLOW_OR_WRONG), encoding="utf-8")
+    before = state(measured_copy)
+    said = compare(measured_copy, ".", str(other), "--minutes", "0.4", "--batch-sizes", "1", code=1)
+    assert state(measured_copy) == before
+    found = result(measured_copy)
+    rows = verdicts(found)
+    assert rows["ort_cpu_fp32"] == {"slower"}, said
+    assert rows["ort_cpu_int8"] == {"lost"}
+    assert rows["torch_cpu_fp32"] <= {"no difference", "inconclusive"}
+    assert "ort_cuda_fp16" not in rows, "what neither side can run is left out"
+    [slower] = [each for each in found["changes"] if each["verdict"] == "slower"]
+    assert slower["low"] < 0.3 < slower["high"]
+    assert found["after"]["changed_files"] == ["bench/runtimes/onnxruntime.py"]
+    assert {control["side"] for control in found["controls"]} == {"before", "after"}
+    assert "Stage 'export_onnx' didn't change" in said, "what the workspace has made is not made again"
+
+
+@pytest.mark.slow
+def test_a_revision_and_parameters_are_compared_and_nothing_is_said_to_be_worse(measured_copy: Project) -> None:
+    measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
+    said = compare(
+        measured_copy, "HEAD", "-S", "lengths.multiple_of=16", "--rows", "ort_cpu_*", "--minutes", "0.1", code=1
+    )
+    found = result(measured_copy)
+    rows = verdicts(found)
+    assert rows["ort_cpu_int8"] == {"lost"}, said
+    assert "slower" not in rows["ort_cpu_fp32"]
+    assert found["after"]["settings"] == ["lengths.multiple_of=16"]
+    assert found["after"]["changed_files"] == ["params.yaml"]
+    [beside] = found["beside"]
+    assert beside["labels_compared"] > 0 == beside["labels_changed"]
+    assert all(memory > 0 for memory in beside["memory_mib"])
+    assert measured_copy.read("artifacts/compare/compare.md").startswith("| row | batch | before ms | after ms |")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["nothing"], "nothing: neither a folder of this project with a commit nor a git revision"),
+        (["early"], "early is from before `compare`"),
+        (["foreign"], "the workers of foreign speak protocol 99, those of this checkout 1"),
+        (["--rows", "ort_*,torch_gpu"], "--rows torch_gpu: no such row, allowed: torch_cpu_fp32, ort_cpu_fp32"),
+        (["-S", "model.nothing.id=x"], "-S model.nothing.id=x: allowed: KEY=VALUE with a key of params.yaml"),
+        (["--with", "torch"], "--with torch: allowed: PACKAGE==VERSION"),
+        (["--margin", "x%"], "--margin: got x, allowed: a number above 0 and below 100"),
+    ],
+)
+def test_what_cannot_be_compared_ends_with_2_and_says_why(project: Project, options: list[str], reason: str) -> None:
+    for name, path, old, new in (
+        ("foreign", "bench/workers/protocol.py", "PROTOCOL = 1", "PROTOCOL = 99"),
+        ("early", "bench/workers/protocol.py", "PROTOCOL = 99", "OTHER = 1"),
+    ):
+        file = project.folder / path
+        file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+        project.commit(name)
+        project.run("git", "tag", name)
+    project.run("git", "reset", "--quiet", "--hard", "HEAD~2")
+    assert reason in compare(project, *options, code=2)
+
+
+def test_an_environment_that_cannot_be_made_ends_with_2_and_the_installers_words(project: Project) -> None:
+    said = compare(project, "--with", "no-such-package-of-this-project==1.0", code=2)
+    assert re.search("needs uv|no-such-package-of-this-project", said), said
+    assert "error: compare:" in said
+
+
+def test_two_at_once_are_refused(project: Project) -> None:
+    (project.folder / "artifacts/compare").mkdir(parents=True)
+    with FileLock(project.folder / "artifacts/compare/lock"):
+        assert "another compare runs in this folder" in compare(project, code=2)
+
+
+def test_a_disk_too_small_is_told_of_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "artifacts/model").mkdir(parents=True)
+    (tmp_path / "artifacts/compare").mkdir()
+    (tmp_path / "artifacts/model/weights").write_bytes(bytes(3000))
+    monkeypatch.setattr(sides, "shutil", SimpleNamespace(disk_usage=lambda _path: SimpleNamespace(free=5000)))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "artifacts"))
+    both: list[Any] = [None, None]
+    with pytest.raises(WorkerError, match="the disk is too small"):
+        check_space(both, [None, None])
+    monkeypatch.setattr(sides, "GIB", 1)
+    with pytest.raises(WorkerError):
+        check_space(both, [None, tmp_path / "new.lock"])
+    assert "needs up to 9000.0 GiB (1 new environments); 5000.0 GiB are free" in capsys.readouterr().out
+
+
+def test_pins_move_where_they_are_asked_to_and_nowhere_else() -> None:
+    wanted = {"onnxruntime-gpu": "1.32.0"}
+    line = 'onnxruntime_gpu==1.31.1; sys_platform == "linux"'
+    assert sides._repinned(line, wanted) == 'onnxruntime_gpu==1.32.0; sys_platform == "linux"'
+    assert sides._repinned("onnxruntime==1.31.1", wanted) == "onnxruntime==1.31.1"
+    assert sides._repinned("# onnxruntime-gpu==1.31.1", wanted) == "# onnxruntime-gpu==1.31.1"
+
+
+def group(change: float, control: float = 0.0, noise: float = 0.004, **statuses: Any) -> Group:
+    """Return a group of two rows, of which `x` changed by so much, and `y` not at all; `control`: of the after side."""
+    ms = {"before/x": 1.0, "after/x": 1 + change, "before/y": 2.0, "after/y": 2.0}
+    ms |= {"before_again/y": 2.0, "after_again/y": 2.0 * (1 + control)}
+    random = np.random.default_rng(0)
+    blocks = {
+        Cell(name, 1): {
+            process: {number: value * math.exp(noise * random.standard_normal()) for number in range(30)}
+            for process in range(2)
+        }
+        for name, value in ms.items()
+    }
+    passes: Any = SimpleNamespace(blocks=blocks, plan=SimpleNamespace(sizes=ms))
+    reports = {
+        name: Report(cells={"1": ReportCell(status=statuses.get(name.replace("/", "_"), "measured"))}, processes=[])
+        for name in ms
+    }
+    return Group(["x", "y"], passes, reports, {}, {})
+
+
+def judged(made: Group) -> dict[str, Change]:
+    return {change.row: change for change in Judge([made], load_params(ROOT / "params.yaml")).changes()}
+
+
+@pytest.mark.parametrize(("change", "said"), [(0.1, "slower"), (-0.1, "faster"), (0.0, "no difference")])
+def test_verdicts_are_of_latency_and_of_rows_with_their_twins_alone(change: float, said: str) -> None:
+    found = judged(group(change))
+    assert (found["x"].verdict, found["y"].verdict) == (said, "no difference")
+    assert found["x"].low is not None
+    assert found["x"].high is not None
+    assert found["x"].low < change < found["x"].high
+    assert found["x"].high - found["x"].low < 0.02
+
+
+def test_what_noise_hides_is_inconclusive_and_says_what_could_have_been_seen() -> None:
+    found = judged(group(0.05, noise=0.3))["x"]
+    assert (found.verdict, found.reason) == ("inconclusive", "")
+    assert found.smallest is not None
+    assert found.smallest > 0.05
+
+
+def test_a_side_that_differs_from_itself_accuses_nobody() -> None:
+    found = judged(group(0.1, control=0.1))["x"]
+    assert (found.verdict, found.reason) == ("inconclusive", "the after side differs from itself")
+
+
+def test_a_row_of_one_side_alone_is_lost_or_gained() -> None:
+    found = judged(group(0.0, after_x="rejected", before_y="failed"))
+    assert (found["x"].verdict, found["x"].reason) == ("lost", "after rejected")
+    assert (found["y"].verdict, found["y"].reason) == ("gained", "before failed")
+
+
+def change(verdict: Any) -> Change:
+    return Change(row="x", batch_size=1, verdict=verdict)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worse", "strict", "cut", "code"),
+    [
+        (["no difference", "faster", "inconclusive", "gained", "neither"], [], False, "", 0),
+        (["no difference", "inconclusive"], [], True, "", 1),
+        (["slower", "faster"], [], False, "", 1),
+        (["lost"], [], False, "", 1),
+        (["no difference"], ["accuracy lost"], False, "", 1),
+        (["no difference"], [], False, "cut short", 2),
+        (["slower"], [], False, "cut short", 1),
+        (["neither"], [], False, "", 2),
+        ([], [], False, "", 2),
+    ],
+)
+def test_the_exit_code_says_whether_anything_is_worse(
+    verdicts: list[str], worse: list[str], strict: bool, cut: str, code: int
+) -> None:
+    beside = [Beside(row="x", memory_mib=(None, None), start_seconds=(None, None), worse=worse)]
+    assert exit_code([change(said) for said in verdicts], beside, strict, cut) == code
+
+
+def test_the_schema_is_published(request: pytest.FixtureRequest) -> None:
+    schema = json.dumps(Comparison.model_json_schema(), indent=1) + "\n"
+    if request.config.getoption("--update-golden"):
+        SCHEMA.write_text(schema, encoding="utf-8")
+    assert SCHEMA.read_text(encoding="utf-8") == schema
+    assert Comparison.model_fields["schema_version"].default == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C as a signal")
+def test_ctrl_c_ends_the_timing_with_what_there_is_and_2(measured_copy: Project) -> None:
+    command = [sys.executable, "-m", "compare", "--rows", "ort_cpu_fp32", "--minutes", "10"]
+    process = subprocess.Popen(
+        command, cwd=measured_copy.folder, env=measured_copy.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    said = ""
+    while "pass 1:" not in said:
+        said += process.stdout.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=300)[0]
+    assert process.returncode == 2, said
+    assert "cut short by Ctrl-C" in said
+    assert result(measured_copy)["exit_code"] == 2
