@@ -57,6 +57,7 @@ def app(replicas: Replicas) -> Any:
             "max_replicas": max(replicas.least, replicas.most),
             "target_ongoing_requests": busy,
         },
+        health_check_period_s=1,
         max_ongoing_requests=settings["limits"]["waiting_texts"],
         ray_actor_options={
             "num_cpus": settings["cpu_threads"],
