@@ -8,10 +8,12 @@ not be measured.  docs/compare.md has more.
 import argparse
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -46,6 +48,9 @@ def main() -> int:
         problem = describe_os_error(fault)
     except KeyboardInterrupt:
         problem = "stopped by the user"
+    except Exception:  # a fault of the project says nothing about a row
+        traceback.print_exc()
+        return NOT_MEASURED
     print(f"error: {problem}", file=sys.stderr)
     return NOT_MEASURED
 
@@ -226,7 +231,7 @@ class _Found:
             minutes=self.params.timing.minutes,
             margin=self.params.report.margin,
             cut_short=self.cut_short,
-            machine=f"{new.environment['cpu']['model']}, {new.environment['cpu']['cores']} cores",
+            machine=_machine(new.environment),
             before=records[BEFORE],
             after=records[AFTER],
             moved={
@@ -238,6 +243,11 @@ class _Found:
             controls=controls,
             beside=rows,
         )
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    cpu, gpu = environment["cpu"], environment["cuda"]
+    return f"{cpu['model']}, {cpu['cores']} cores" + (f", {gpu['gpu']}" if gpu else "")
 
 
 def exit_code(changes: Sequence[Change], rows: Sequence[Beside], is_strict: bool, cut_short: str) -> int:

@@ -5,6 +5,7 @@ So parameters may have changed between two sides; only jobs, requests and answer
 
 import sys
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ from bench.workers.protocol import Job, make_job
 
 @dataclass(frozen=True)
 class DescribedRow:
-    """A row of a side: its job, or why it has none."""
+    """A row of a side: its job, or why it has none; `fields`: of its variant, some of which this checkout may lack."""
 
-    variant: Variant
+    fields: dict[str, Any]
     job: Job | None
     status: str = ""
     reason: str = ""
+
+    @cached_property
+    def variant(self) -> Variant:
+        return Variant.model_validate({key: self.fields[key] for key in Variant.model_fields if key in self.fields})
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ def main() -> None:
 def _row(key: str, variant: Variant, params: Params, task: Any) -> DescribedRow:
     if report := report_without_runs(key, variant, params):
         cell = next(iter(report.cells.values()))
-        return DescribedRow(variant, None, cell.status, cell.reason)
-    return DescribedRow(variant, replace(make_job(key, variant, params), task=task, measure_accuracy=True))
+        return DescribedRow(variant.model_dump(), None, cell.status, cell.reason)
+    return DescribedRow(variant.model_dump(), replace(make_job(key, variant, params), task=task, measure_accuracy=True))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class Comparison(Record):
         """Yield what the table does not say."""
         counts = Counter(each.verdict for each in self.changes)
         found = ", ".join(f"{counts[said]} {said}" for said in get_args(Judged) if counts[said]) or "nothing compared"
-        yield f"{found} (margin {self.margin:.2%}); exit code {self.exit_code}"
+        yield f"{found} (margin {self.margin:.2%}); exit code {self.exit_code}; {self.machine}"
         if self.cut_short:
             yield self.cut_short
         for name, side in (("before", self.before), ("after", self.after)):

@@ -31,6 +31,7 @@ USER_PATHS = (("model", "path"), ("dataset", "path"), ("dataset", "calibration_p
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 WITH = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
 GIB = 2**30
+LAST_WORDS = 15
 
 
 @dataclass
@@ -181,18 +182,27 @@ class Side:
                 targets[f"convert_onnx@{graph.stem}"] = None
             if key in own and own[key]["runtime"] == "tensorrt":
                 targets[f"build_engine@{key}"] = None
-        log(f"{self.label}: making its graphs")
+        log(f"{self.label}: making its graphs ({self._log.relative_to(self.workspace).as_posix()})")
+        self._log.unlink(missing_ok=True)
         self._run("dvc", "checkout", "--quiet", "--allow-missing")
         self._run("dvc", "repro", *targets)
         path = self.place.with_suffix(".json").absolute()
         self._run("compare.describe", str(path), *rows)
         return Description.read(path)
 
+    @property
+    def _log(self) -> Path:
+        return self.place.with_suffix(".log")
+
     def _run(self, module: str, *arguments: str) -> None:
         path = f"{Path(self.python).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         command = [self.python, "-m", module, *arguments]
-        if subprocess.call(command, cwd=self.place, env={**os.environ, "PATH": path}):
-            raise WorkerError(f"compare: {self.label} ({self.asked}) could not be measured: the reason stands above")
+        with self._log.open("ab") as said:
+            code = subprocess.call(command, cwd=self.place, env={**os.environ, "PATH": path}, stdout=said, stderr=said)
+        if code:
+            last = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_WORDS:]
+            words = "".join(f"\n       {line}" for line in last)
+            raise WorkerError(f"compare: {self.label} ({self.asked}) could not be measured:{words}")
 
 
 def check_space(sides: Sequence[Side], pins: Sequence[Path | None]) -> None:

@@ -95,7 +95,8 @@ def test_a_slower_row_is_found_and_a_wrong_one_and_the_workspace_stays_as_it_is(
     assert slower["low"] < 0.3 < slower["high"]
     assert found["after"]["changed_files"] == ["bench/runtimes/onnxruntime.py"]
     assert {control["side"] for control in found["controls"]} == {"before", "after"}
-    assert "Stage 'export_onnx' didn't change" in said, "what the workspace has made is not made again"
+    made = measured_copy.read("artifacts/compare/before.log")
+    assert "Stage 'export_onnx' didn't change" in made, "what the workspace has made is not made again"
 
 
 @pytest.mark.slow
@@ -124,6 +125,7 @@ def test_a_revision_and_parameters_are_compared_and_nothing_is_said_to_be_worse(
         (["foreign"], "the workers of foreign speak protocol 99, those of this checkout 1"),
         (["--rows", "ort_*,torch_gpu"], "--rows torch_gpu: no such row, allowed: torch_cpu_fp32, ort_cpu_fp32"),
         (["-S", "model.nothing.id=x"], "-S model.nothing.id=x: allowed: KEY=VALUE with a key of params.yaml"),
+        (["--both", "sequence_length=3"], "params.yaml: sequence_length: got 3, allowed: "),
         (["--with", "torch"], "--with torch: allowed: PACKAGE==VERSION"),
         (["--margin", "x%"], "--margin: got x, allowed: a number above 0 and below 100"),
     ],
