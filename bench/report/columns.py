@@ -8,29 +8,16 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Literal, get_args
 
+from bench.report import words
 from bench.report.document import table_lines
-from bench.report.words import (
-    MISSING,
-    between,
-    mebibytes,
-    milliseconds,
-    per_second,
-    percent,
-    ratio,
-    remark,
-    seconds,
-    share,
-    three_digits,
-    untold,
-    with_interval,
-)
+from bench.report.words import MISSING
 from bench.summary.table_file import is_missing
 
 PROOFS = {"D": "ran on the device", "W": "weights of the type", "K": "kernels computed in the precision"}
 """What the letters of the column `proof` stand for."""
 WRITERS = {
-    **{"ms": milliseconds, "rate": per_second, "ratio": ratio, "percent": percent, "share": share, "seconds": seconds},
-    **{"digits": three_digits, "mib": mebibytes},
+    **{"ms": words.milliseconds, "rate": words.per_second, "ratio": words.ratio, "percent": words.percent},
+    **{"share": words.share, "seconds": words.seconds, "digits": words.three_digits, "mib": words.mebibytes},
 }
 """What writes a figure, by the name that the template of a column gives it."""
 Table = Literal["rows", "fastest", "picks", "served", "search", "variants"]
@@ -94,9 +81,9 @@ def _variant(view: View) -> str:
 def _verdict(view: View) -> str:
     if _lacks(view, "verdict"):
         return MISSING
-    limits = between(ratio, view.get("speedup_low"), view.get("speedup_high"))
+    limits = words.between(words.ratio, view.get("speedup_low"), view.get("speedup_high"))
     apart = ", different sessions" if view.get("moved") else ""
-    reason = untold(view.get("smallest_difference")) if view["verdict"] == "inconclusive" else ""
+    reason = words.untold(view.get("smallest_difference")) if view["verdict"] == "inconclusive" else ""
     reason = reason if _lacks(view, "verdict_reason") else view["verdict_reason"]
     parts = [f"{view['verdict']}{apart}{f': {reason}' if reason else ''}", *([] if limits == MISSING else [limits])]
     return ", ".join(parts)
@@ -105,18 +92,18 @@ def _verdict(view: View) -> str:
 def _p50_interval(view: View) -> str:
     if not _lacks(view, "unstable"):
         return "unstable"
-    return between(milliseconds, view.get("p50_low_ms"), view.get("p50_high_ms"))
+    return words.between(words.milliseconds, view.get("p50_low_ms"), view.get("p50_high_ms"))
 
 
 def _bottleneck(view: View) -> str:
     if not _lacks(view, "bound"):
-        return f"{view['bound']}, GPU busy {share(min(view['gpu_busy_ms'] / view['p50_ms'], 1.0))}"
-    return MISSING if _lacks(view, "matrix_share") else f"{share(view['matrix_share'])} in GEMMs"
+        return f"{view['bound']}, GPU busy {words.share(min(view['gpu_busy_ms'] / view['p50_ms'], 1.0))}"
+    return MISSING if _lacks(view, "matrix_share") else f"{words.share(view['matrix_share'])} in GEMMs"
 
 
 def _setup(view: View) -> str:
     once = view.get("one_off_seconds")
-    return "unknown: made on another machine" if is_missing(once) else seconds(once) if once else "nothing"
+    return "unknown: made on another machine" if is_missing(once) else words.seconds(once) if once else "nothing"
 
 
 accuracy = _text("{accuracy:.2%} ({accuracy_low:.1%} – {accuracy_high:.1%})")
@@ -134,12 +121,12 @@ def accuracy_loss(view: View) -> str:
 def _status(view: View) -> str:
     if not _lacks(view, "reason"):
         return f"{view['status']}: {view['reason']}"
-    return ", ".join([str(view["status"]), *map(remark, view.get("disturbances", ()))])
+    return ", ".join([str(view["status"]), *map(words.remark, view.get("disturbances", ()))])
 
 
 def _latencies(at: int) -> Callable[[View], str]:
     p50, p99 = f"p50_ms_at_{at}", f"p99_ms_at_{at}"
-    return lambda view: MISSING if _lacks(view, p50) else f"{milliseconds(view[p50])} / {milliseconds(view[p99])}"
+    return lambda view: MISSING if _lacks(view, p50) else " / ".join(map(words.milliseconds, (view[p50], view[p99])))
 
 
 def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
@@ -147,12 +134,12 @@ def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
 
 
 def _cuda_graphs(view: View) -> str:
-    memory = "" if view["warm_up_gpu_mib"] is None else f" ({mebibytes(view['warm_up_gpu_mib'])})"
+    memory = "" if view["warm_up_gpu_mib"] is None else f" ({words.mebibytes(view['warm_up_gpu_mib'])})"
     return MISSING if view["cuda_graphs"] is None else f"{view['cuda_graphs']}{memory}"
 
 
 def _with_limits(figure: str, low: str, high: str, write: Callable[[Any], str]) -> Callable[[View], str]:
-    return lambda view: with_interval(write, view.get(figure), view.get(low), view.get(high))
+    return lambda view: words.with_interval(write, view.get(figure), view.get(low), view.get(high))
 
 
 def _calls(key: str) -> Callable[[View], str]:
@@ -168,8 +155,8 @@ def proof_text(view: View) -> str:
 
 
 CELLS: tuple[Table, ...] = ("rows", "fastest", "picks")
-_P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", milliseconds)
-_ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", three_digits)
+_P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", words.milliseconds)
+_ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", words.three_digits)
 _RATE_LIMITS = _text("{requests_per_s_low:rate} – {requests_per_s_high:rate}")
 _ROOFLINE, _WITHOUT_PADDING = map(_text, ("{limit_share:share} ({limited_by})", "{limit_without_padding_share:share}"))
 COLUMNS: dict[str, Column] = {
@@ -212,8 +199,8 @@ COLUMNS: dict[str, Column] = {
     "roofline_without_padding": Column("of roofline without padding", ("rows", "fastest"), _WITHOUT_PADDING, rank=8),
     "energy": Column("mJ/sample", CELLS, _ENERGY, rank=9),
     "most": Column("most samples/s", ("variants",), _text("{best.samples_per_s:rate} at batch {best.batch_size}")),
-    "gemms": Column("GEMMs", ("variants",), _each("gemm_share", share)),
-    "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", share)),
+    "gemms": Column("GEMMs", ("variants",), _each("gemm_share", words.share)),
+    "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", words.share)),
     "kernels": Column("kernels", ("variants",), _each("kernels", str)),
     "start_up": Column("cold start", ("fastest", "variants"), _text("{cold_start_seconds:seconds}")),
     "cuda_graphs": Column("CUDA graphs", ("variants",), _cuda_graphs),

@@ -3,25 +3,11 @@
 from collections.abc import Iterator
 
 from bench.findings.models import Assumption, Energy, Findings, Noise, Pair, Panel, PrecisionSpeedup
+from bench.report import words
 from bench.report.columns import grid
 from bench.report.document import bullets, table_lines
 from bench.report.shown import Shown
-from bench.report.words import (
-    MISSING,
-    comparison,
-    deploy_with,
-    left_out,
-    milliseconds,
-    pair,
-    per_second,
-    ratio,
-    searched,
-    serve_with,
-    terms,
-    three_digits,
-    ties,
-    verdict,
-)
+from bench.report.words import MISSING
 
 PANELS = {"cuda": "GPU", "cpu": "CPU"}
 """What each device is called, in the order of the panels."""
@@ -50,7 +36,7 @@ def table_blocks(shown: Shown) -> Iterator[str]:
         if timed := shown.timed(panel):
             yield grid("rows", timed)
         yield from _cut_short(panel)
-        yield bullets(left_out(panel.not_timed))
+        yield bullets(words.left_out(panel.not_timed))
     yield _legend(shown)
 
 
@@ -77,12 +63,12 @@ def served_blocks(shown: Shown, panel: Panel) -> Iterator[str]:
     if served is None:
         return
     if served.rows:
-        yield f"{title}: {terms(served)}"
+        yield f"{title}: {words.terms(served)}"
         yield grid("served", shown.served(served))
-        yield "\n".join(serve_with(served))
+        yield "\n".join(words.serve_with(served))
     elif served.not_served:
         yield f"{title}, not served:"
-    yield bullets(left_out(served.not_served))
+    yield bullets(words.left_out(served.not_served))
 
 
 def _answers(shown: Shown, panel: Panel) -> Iterator[str]:
@@ -154,7 +140,7 @@ def notes_blocks(shown: Shown) -> Iterator[str]:
         yield from _panel(panel) if panel.fastest else ["Nothing was measured."]
     yield from _load(shown)
     yield "## Not in the comparison"
-    lines = [f"{line}." for each in findings.panels for line in left_out([*each.rejected, *each.not_timed])]
+    lines = [f"{line}." for each in findings.panels for line in words.left_out([*each.rejected, *each.not_timed])]
     yield bullets(lines) or "Every configured row was measured."
 
 
@@ -164,7 +150,7 @@ def assumption(found: Assumption) -> str:
     if found.result == "not tested":
         return f"{claim}: not tested here."
     more = len(found.deciding) - SHOWN_PAIRS
-    shown = [*map(pair, found.deciding[:SHOWN_PAIRS]), *([f"and {more} more"] if more > 0 else [])]
+    shown = [*map(words.pair, found.deciding[:SHOWN_PAIRS]), *([f"and {more} more"] if more > 0 else [])]
     return f"{claim}: {found.result} here {_counted(found)}: {'; '.join(shown)}."
 
 
@@ -179,7 +165,8 @@ def _counted(found: Assumption) -> str:
 def _panel(panel: Panel) -> Iterator[str]:
     padded = [padding(way, pairs) for way, pairs in panel.paddings.items()]
     yield from _cut_short(panel)
-    yield bullets([*_fastest(panel), *padded, *(f"TensorRT against CUDA: {pair(each)}." for each in panel.tensorrt)])
+    engines = (f"TensorRT against CUDA: {words.pair(each)}." for each in panel.tensorrt)
+    yield bullets([*_fastest(panel), *padded, *engines])
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
@@ -197,9 +184,9 @@ def _cut_short(panel: Panel) -> Iterator[str]:
 def _fastest(panel: Panel) -> Iterator[str]:
     for each in panel.fastest:
         cell, speedup = each.cell, each.speedup
-        against = f", {ratio(speedup)} as fast as `{each.baseline}`" if speedup and each.baseline else ""
-        tied = f"; no significant difference to {ties(each)}" if each.ties else ""
-        lowest = f"`{cell.variant}` has the lowest p50, {milliseconds(cell.p50_ms)} ms"
+        against = f", {words.ratio(speedup)} as fast as `{each.baseline}`" if speedup and each.baseline else ""
+        tied = f"; no significant difference to {words.ties(each)}" if each.ties else ""
+        lowest = f"`{cell.variant}` has the lowest p50, {words.milliseconds(cell.p50_ms)} ms"
         yield f"Batch {cell.batch_size}: {lowest}{against}{tied}."
 
 
@@ -209,7 +196,7 @@ def padding(way: str, found: list[Pair]) -> str:
     others = [f"{each.verdict} at batch {each.first_batch}" for each in found if each.verdict != "faster"]
     where = f"at batch {', '.join(map(str, wins))}" if wins else "nowhere"
     won = f"{where}; {', '.join(others)}" if others else "at every batch size"
-    pairs = "; ".join(map(pair, found))
+    pairs = "; ".join(map(words.pair, found))
     return f"Rows {PADDED[way]} win {won}. The fastest against the fastest of fixed length: {pairs}."
 
 
@@ -218,13 +205,13 @@ def _precisions(found: list[PrecisionSpeedup]) -> str:
     titles = ["runtime", "padding", "precision", *(f"speed-up over fp32, batch {size}" for size in sizes)]
     rows = []
     for each in found:
-        at = {size: f"{ratio(one.value)} ({verdict(one)})" for size, one in each.by_batch.items()}
+        at = {size: f"{words.ratio(one.value)} ({words.verdict(one)})" for size, one in each.by_batch.items()}
         rows.append([each.runtime, each.padding, each.precision, *(at.get(size, MISSING) for size in sizes)])
     return "\n".join(table_lines(titles, titles[:3], rows))
 
 
 def _energy(least: Energy) -> str:
-    cell, energy = least.cell, three_digits(least.mj_per_sample)
+    cell, energy = least.cell, words.three_digits(least.mj_per_sample)
     return f"Least energy a sample: `{cell.variant}` at batch {cell.batch_size}, {energy} mJ."
 
 
@@ -236,7 +223,7 @@ def _noise(noise: Noise) -> Iterator[str]:
 def _control(noise: Noise) -> str:
     if noise.control is None:
         return "A/A row: none was timed, so nothing shows how much two equal rows differ here."
-    parts = [f"{comparison(found)}, at batch {size}" for size, found in noise.controls.items()]
+    parts = [f"{words.comparison(found)}, at batch {size}" for size, found in noise.controls.items()]
     void = " Equal rows came out as different, so every verdict of this panel is inconclusive." * noise.is_voided
     return f"A/A row: `{noise.control}` against itself, in the same passes: {'; '.join(parts)}.{void}"
 
@@ -246,11 +233,12 @@ def _load(shown: Shown) -> Iterator[str]:
     if tried:
         yield "## Under load"
     for served in tried:
-        lines = [*serve_with(served), deploy_with(served, shown.context.is_real)] if served.rows else []
+        lines = [*words.serve_with(served), words.deploy_with(served, shown.context.is_real)] if served.rows else []
         if served.no_op_per_s is not None:
-            lines.append(f"Generator ceiling: the no-op backend sustains {per_second(served.no_op_per_s)} requests/s.")
-        yield bullets([*lines, *(f"{line}." for line in left_out(served.not_served))])
+            most = words.per_second(served.no_op_per_s)
+            lines.append(f"Generator ceiling: the no-op backend sustains {most} requests/s.")
+        yield bullets([*lines, *(f"{line}." for line in words.left_out(served.not_served))])
         if settings := [{**dict(each), "variant": row.variant} for row in served.searched for each in row.tried]:
             yield "Settings that were searched, a trial a rate:"
             yield grid("search", settings)
-        yield bullets(line for line in map(searched, served.searched) if line not in lines)
+        yield bullets(line for line in map(words.searched, served.searched) if line not in lines)

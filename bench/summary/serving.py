@@ -17,21 +17,9 @@ from bench.core.files import read_model
 from bench.core.params import Params, Variant
 from bench.core.paths import SERVED, SERVED_TEXT, SERVING_CSV
 from bench.core.reports import RatePoint, Served, ServedText, ServingSearch, rate_text
+from bench.statistics import rate_curve
 from bench.statistics.blocks import Level, estimate
 from bench.statistics.intervals import Interval, smallest_difference, verdict
-from bench.statistics.rate_curve import (
-    Crossing,
-    Point,
-    Quantile,
-    at_each_rate,
-    by_process,
-    crossing,
-    curve_of,
-    latency_at,
-    shows_p99,
-    straddles,
-    sustained_per_s,
-)
 from bench.statistics.served_together import Together, held_per_s, together
 from bench.summary.comparisons import Comparison
 from bench.summary.over_http import ServedHttp
@@ -39,7 +27,7 @@ from bench.summary.table_file import MEND, Row, Rows, identity, known, present, 
 
 SHARES = (25, 50, 75, 90)
 """Percent of the rate that a row holds, at which its latencies are told."""
-QUANTILES: tuple[Quantile, ...] = ("p50_ms", "p95_ms", "p99_ms")
+QUANTILES: tuple[rate_curve.Quantile, ...] = ("p50_ms", "p95_ms", "p99_ms")
 LEAST_ALONE = {"p50_ms": 1, "p95_ms": 59, "p99_ms": 459}
 """Requests one after another that a quantile of them needs: 0.95^59 < 0.05, 0.99^459 < 0.01."""
 GENERATOR_BOUND = 0.8
@@ -63,7 +51,7 @@ COLUMNS = (
     *("searched_per_s_high", "searched_settings", "searched_verdict", "text_settings"),
 )
 IN_ROUNDS = "served in rounds, by an earlier version"
-Curves = Mapping[str, Sequence[Point]]
+Curves = Mapping[str, Sequence[rate_curve.Point]]
 """The curve of each served row."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Budgets are these multiples of powers of ten."""
@@ -145,16 +133,18 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     trials = _trials(report)
     if report.status != "measured" or not trials:
         return row
-    curve = curve_of(trials)
-    found = [each for process in report.processes for each in straddles(process.points, report.budget_ms).values()]
-    crossed = crossing(curve, report.budget_ms)
+    curve = rate_curve.curve_of(trials)
+    found = [
+        each for process in report.processes for each in rate_curve.straddles(process.points, report.budget_ms).values()
+    ]
+    crossed = rate_curve.crossing(curve, report.budget_ms)
     if not found and crossed is None:
         return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
-    by_curve = crossed or Crossing(math.nan)
-    rate = sustained_per_s(by_process(report.processes), report.budget_ms) or math.nan
+    by_curve = crossed or rate_curve.Crossing(math.nan)
+    rate = rate_curve.sustained_per_s(rate_curve.by_process(report.processes), report.budget_ms) or math.nan
     cliffs = sum(each.is_cliff for each in found)
     _, offline = report.ends()
-    doubled = crossing(curve, 2 * report.budget_ms)
+    doubled = rate_curve.crossing(curve, 2 * report.budget_ms)
     processes = report.processes
     return {
         **row,
@@ -192,19 +182,19 @@ def confirmed(trials: Sequence[RatePoint]) -> float | None:
 
     None where no rate shows it.  A rate at which a trial was overloaded shows nothing.
     """
-    for own in reversed(at_each_rate(trials).values()):
+    for own in reversed(rate_curve.at_each_rate(trials).values()):
         queries = sum(trial.queries for trial in own)
         is_overloaded = any(trial.is_overloaded for trial in own)
-        if not is_overloaded and shows_p99(sum(trial.late for trial in own), queries):
+        if not is_overloaded and rate_curve.shows_p99(sum(trial.late for trial in own), queries):
             return float(queries / sum(trial.queries / trial.sent_per_s for trial in own))
     return None
 
 
-def _latencies(report: Served, curve: Sequence[Point], rate: float) -> Row:
+def _latencies(report: Served, curve: Sequence[rate_curve.Point], rate: float) -> Row:
     single, _ = report.ends()
     steady = [
         (own[0].rate, own)
-        for own in at_each_rate(_trials(report)).values()
+        for own in rate_curve.at_each_rate(_trials(report)).values()
         if not any(trial.is_overloaded for trial in own)
     ]
     rates = [0.0, *(rate for rate, _ in steady)]
@@ -213,14 +203,14 @@ def _latencies(report: Served, curve: Sequence[Point], rate: float) -> Row:
     for share in SHARES:
         for quantile in QUANTILES:
             alone_ms = float(getattr(single, quantile)) if single.queries >= LEAST_ALONE[quantile] else None
-            row[f"{quantile}_at_{share}"] = latency_at(curve, rate * share / 100, quantile, alone_ms)
+            row[f"{quantile}_at_{share}"] = rate_curve.latency_at(curve, rate * share / 100, quantile, alone_ms)
         row[f"mean_batch_at_{share}"] = float(np.interp(rate * share / 100, rates, batches))
     return row
 
 
 def _at_load(trials: Sequence[RatePoint]) -> Row:
     """Return what was seen at the highest rate that met the budget, medians over its trials there."""
-    kept = list(at_each_rate(trial for trial in trials if trial.keeps).values())
+    kept = list(rate_curve.at_each_rate(trial for trial in trials if trial.keeps).values())
     points = kept[-1] if kept else [min(trials, key=attrgetter("rate"))]
     gpus = [(point.queries, point.gpu) for point in points if point.gpu]
     energies = [1000 * gpu.energy_j / queries for queries, gpu in gpus if gpu.energy_j is not None]
@@ -239,9 +229,9 @@ def _generator(report: Served, rate: float) -> Row:
     null = report.session.null if report.session else None
     if null is None or null.status != "measured":
         return {}
-    points = curve_of(null.points)
-    most = crossing(points, report.budget_ms)
-    p99_ms = latency_at(points, rate, "p99_ms") if len(points) > 1 else None
+    points = rate_curve.curve_of(null.points)
+    most = rate_curve.crossing(points, report.budget_ms)
+    p99_ms = rate_curve.latency_at(points, rate, "p99_ms") if len(points) > 1 else None
     close = min(null.points, key=lambda point: abs(math.log(point.rate / rate)))
     return {
         "null_per_s": most.rate if most else None,
@@ -320,7 +310,7 @@ def _searched(key: str, search: ServingSearch, budget_ms: float, found: Together
     """Return what a row sustains with the settings that a search found best, beside its own."""
     if search.settings is None:
         return {"search": Search(search)}
-    rate = sustained_per_s(by_process(search.processes), budget_ms)
+    rate = rate_curve.sustained_per_s(rate_curve.by_process(search.processes), budget_ms)
     row: Row = {"searched_settings": search.settings.text(), "searched_per_s": rate}
     gain = found.gain(key) if found and key in found.searched else None
     if found is None or gain is None:
@@ -363,7 +353,7 @@ def budgets_around(configured_ms: float) -> list[float]:
 
 def curves_of(reports: Mapping[str, Served]) -> Curves:
     """Return the curves of the rows that were served, from their reports under load."""
-    return {key: curve_of(_trials(report)) for key, report in reports.items() if report.processes}
+    return {key: rate_curve.curve_of(_trials(report)) for key, report in reports.items() if report.processes}
 
 
 def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
@@ -376,14 +366,14 @@ def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
         yield budget_ms, [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
 
 
-def _within(row: Any, curve: Sequence[Point], budget_ms: float) -> Any:
+def _within(row: Any, curve: Sequence[rate_curve.Point], budget_ms: float) -> Any:
     """Return a row with its figures within a budget; None where it sustains no rate.
 
     Its interval is as wide, as a share, as within the budget that it was tried for.
     """
     if budget_ms == row.budget_ms:
         return row if row.status == "measured" else None
-    found = crossing(curve, budget_ms)
+    found = rate_curve.crossing(curve, budget_ms)
     if found is None:
         return None
     limits = {name: known(row, name) for name in ("requests_per_s_low", "requests_per_s_high")}

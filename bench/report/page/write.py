@@ -14,21 +14,13 @@ from bench.report.columns import columns_of, proof_text
 from bench.report.document import bullets, plain, to_html
 from bench.report.shown import Shown
 from bench.report.texts import PANELS, notes_blocks
-from bench.report.words import (
-    between,
-    deploy_with,
-    left_out,
-    mebibytes,
-    milliseconds,
-    most_requests,
-    per_second,
-    with_text,
-)
+from bench.report import words
 from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
 HERE = Path(__file__).resolve().parent
 READ_BY_SCRIPT = ("answers", "charts")
+LATENCIES = ("p50_ms", "p99_ms")
 Data = dict[str, Any]
 
 
@@ -66,15 +58,15 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
         "title": PANELS[panel.device],
         "hardware": shown.context.device(panel.device),
         "answers": answers,
-        "with_text": list(map(plain, with_text(served))) if served else [],
-        "deploy": to_html([deploy_with(served, shown.context.is_real)]) if served and served.rows else "",
+        "with_text": list(map(plain, words.with_text(served))) if served else [],
+        "deploy": to_html([words.deploy_with(served, shown.context.is_real)]) if served and served.rows else "",
         "charts": {name: chart.live() for name, chart in charts.items()},
         "loads": [
-            [load["variant"], per_second(load["rate"]), milliseconds(load["p50_ms"]), milliseconds(load["p99_ms"])]
+            [load["variant"], words.per_second(load["rate"]), *(words.milliseconds(load[name]) for name in LATENCIES)]
             for load in (loads(own) if answers else [])
         ],
         "table": _table(shown, panel),
-        "not_timed": to_html([bullets(left_out(panel.not_timed))]),
+        "not_timed": to_html([bullets(words.left_out(panel.not_timed))]),
         **{f"{name}s": sorted({getattr(row, name) for row in rows}) for name in ("runtime", "precision")},
         "batches": sorted({int(row.batch_size) for row in rows}),
     }
@@ -87,14 +79,13 @@ def _answers(served: Served | None) -> Data | None:
 
 def _step(budget: Budget) -> Data:
     ties = [row.variant for row in budget.rows[1:] if row.variant not in budget.rows[0].fewer]
-    answer = most_requests([(row.variant, row.requests_per_s) for row in budget.rows], ties, budget.budget_ms)
+    answer = words.most_requests([(row.variant, row.requests_per_s) for row in budget.rows], ties, budget.budget_ms)
     return {"budget_ms": budget.budget_ms, "rows": list(map(_entry, budget.rows)), "text": plain(answer)}
 
 
 def _entry(row: Alternative) -> Data:
-    interval = between(per_second, row.low, row.high)
-    texts = {"rate": per_second(row.requests_per_s), "interval": interval, "memory": mebibytes(row.memory_mib)}
-    return {**row.model_dump(), **texts}
+    texts = {"rate": words.per_second(row.requests_per_s), "memory": words.mebibytes(row.memory_mib)}
+    return {**row.model_dump(), **texts, "interval": words.between(words.per_second, row.low, row.high)}
 
 
 def _table(shown: Shown, panel: Panel) -> Data:
@@ -112,8 +103,8 @@ def _quote(shown: Shown) -> str:
     for panel in shown.findings.panels:
         if panel.served and panel.served.rows:
             first, within = shown.served(panel.served)[0], f"with p99 within {panel.served.budget_ms:g} ms"
-            interval = between(per_second, first["requests_per_s_low"], first["requests_per_s_high"])
-            rate = f"sustains {per_second(first['requests_per_s'])} requests/s ({interval})"
+            interval = words.between(words.per_second, first["requests_per_s_low"], first["requests_per_s_high"])
+            rate = f"sustains {words.per_second(first['requests_per_s'])} requests/s ({interval})"
             parts.append(f"{first['variant']} {rate} {within} on {context.hardware(panel.device)}")
     return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {context.libraries()}."
 
