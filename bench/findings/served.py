@@ -1,11 +1,14 @@
 """What rows sustain under load: which sustains most, how sure that is, and what each sustains within other budgets."""
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
+from bench.core.reports import ServingSearch, ServingSettings, SettingsTrial
+from bench.findings import models
 from bench.findings.models import Alternative, Budget, FromText, OverHttp, OverHttpLoad, Remark, Served, Sustained
-from bench.findings.searched import searched
 from bench.findings.timed import left_out
 from bench.summary.over_http import HttpLoad, ServedHttp
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
@@ -41,7 +44,7 @@ def served(
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
         from_text=next((found for row in rows if (found := _from_text(row))), None),
         over_http=[over_http(http[row.variant]) for row in rows if row.variant in http],
-        searched=list(searched(rows)),
+        searched=[_searched(row, found.report, found.gain) for row in rows if (found := known(row, "search"))],
         budgets=[
             Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
             for budget_ms, found in within_budgets(tried, curves)
@@ -130,4 +133,29 @@ def _over_http(load: HttpLoad, text_per_s: float | None) -> OverHttpLoad:
         of_text=load.texts * rate / text_per_s if rate and text_per_s else None,
         is_client_bound=load.is_client_bound,
         **(used.model_dump(exclude={"mean_batch"}) if used else {}),
+    )
+
+
+def _searched(row: Any, search: ServingSearch, gain: Any) -> models.Searched:
+    """Return what a search tried of a row, and what the best settings sustain beside the row's own."""
+    return models.Searched(
+        variant=row.variant,
+        settings=search.settings.text() if search.settings else None,
+        requests_per_s=known(row, "searched_per_s"),
+        low=known(row, "searched_per_s_low"),
+        high=known(row, "searched_per_s_high"),
+        gain=gain,
+        ended=search.ended or None,
+        reason=search.reason or None,
+        tried=[_tried(settings, list(trials)) for settings, trials in groupby(search.trials, attrgetter("settings"))],
+    )
+
+
+def _tried(settings: ServingSettings, trials: list[SettingsTrial]) -> models.TriedSettings:
+    rates = [(trial.rate, trial.keeps) for trial in trials if trial.rate is not None]
+    return models.TriedSettings(
+        settings=settings.text(),
+        met_per_s=max((rate for rate, keeps in rates if keeps), default=None),
+        missed_per_s=min((rate for rate, keeps in rates if not keeps), default=None),
+        reason=next((trial.reason for trial in trials if trial.reason), None),
     )
