@@ -74,10 +74,6 @@ def _text(template: str) -> Callable[[View], str]:
     return lambda view: MISSING if _lacks(view, *keys) else _Formatter().vformat(template, (), view)
 
 
-def _variant(view: View) -> str:
-    return view.get("instead") or f"`{view['variant']}`"
-
-
 def _verdict(view: View) -> str:
     if _lacks(view, "verdict"):
         return MISSING
@@ -157,12 +153,13 @@ def proof_text(view: View) -> str:
 CELLS: tuple[Table, ...] = ("rows", "fastest", "picks")
 _P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", words.milliseconds)
 _ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", words.three_digits)
+_NAME = _text("`{variant}`")
 _RATE_LIMITS = _text("{requests_per_s_low:rate} – {requests_per_s_high:rate}")
 _ROOFLINE, _WITHOUT_PADDING = map(_text, ("{limit_share:share} ({limited_by})", "{limit_without_padding_share:share}"))
 COLUMNS: dict[str, Column] = {
     "budget": Column("p95 within", ("picks",), _text("{budget}")),
     "batch_size": Column("batch", CELLS, _text("{batch_size}")),
-    "variant": Column("variant", get_args(Table), _variant, is_text=True),
+    "variant": Column("variant", get_args(Table), lambda view: view.get("instead") or _NAME(view), is_text=True),
     "padding": Column("padding", (*CELLS, "served"), _text("{padding}"), is_text=True, rank=4),
     "tokens": Column("tokens computed / given", ("rows",), _text("{tokens_computed:.1f} / {tokens_given:.1f}"), rank=5),
     "requests_per_s": Column("requests/s", ("served",), _text("{requests_per_s:rate}")),

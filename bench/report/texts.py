@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.findings.models import Assumption, Energy, Findings, Noise, Pair, Panel, PrecisionSpeedup
+from bench.findings.models import Assumption, Findings, Noise, Pair, Panel, PrecisionSpeedup
 from bench.report import words
 from bench.report.columns import grid
 from bench.report.document import bullets, table_lines
@@ -170,9 +170,14 @@ def _panel(panel: Panel) -> Iterator[str]:
     if panel.precisions:
         yield _precisions(panel.precisions)
     yield grid("variants", [{**dict(each), "one_off_seconds": each.setup_seconds} for each in panel.variants])
-    if panel.noise:
-        energy = [_energy(panel.least_energy)] if panel.least_energy else []
-        yield bullets([*energy, *_noise(panel.noise)])
+    lines = []
+    if least := panel.least_energy:
+        where = f"`{least.cell.variant}` at batch {least.cell.batch_size}"
+        lines.append(f"Least energy a sample: {where}, {words.three_digits(least.mj_per_sample)} mJ.")
+    if found := panel.noise:
+        cores = f"{found.other_load_cores:.2f} cores busy, on average over a cell's passes"
+        lines += [_control(found), f"Other processes kept at most {cores}."]
+    yield bullets(lines)
 
 
 def _cut_short(panel: Panel) -> Iterator[str]:
@@ -208,16 +213,6 @@ def _precisions(found: list[PrecisionSpeedup]) -> str:
         at = {size: f"{words.ratio(one.value)} ({words.verdict(one)})" for size, one in each.by_batch.items()}
         rows.append([each.runtime, each.padding, each.precision, *(at.get(size, MISSING) for size in sizes)])
     return "\n".join(table_lines(titles, titles[:3], rows))
-
-
-def _energy(least: Energy) -> str:
-    cell, energy = least.cell, words.three_digits(least.mj_per_sample)
-    return f"Least energy a sample: `{cell.variant}` at batch {cell.batch_size}, {energy} mJ."
-
-
-def _noise(noise: Noise) -> Iterator[str]:
-    yield _control(noise)
-    yield f"Other processes kept at most {noise.other_load_cores:.2f} cores busy, on average over a cell's passes."
 
 
 def _control(noise: Noise) -> str:

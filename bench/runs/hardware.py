@@ -160,7 +160,8 @@ def _rows(group: list[RecordedRun], device: str) -> Iterator[list[str]]:
     for (variant, size), cells in pd.concat(tables).groupby(["variant", "batch_size"], sort=False):
         if len(cells) == len(group):
             low, high = milliseconds(cells["p50_ms"].min()), milliseconds(cells["p50_ms"].max())
-            outside, inside = spread(list(cells["p50_ms"])), own_spread(cells)
+            outside, halves = spread(list(cells["p50_ms"])), np.sqrt(cells["p50_high_ms"] / cells["p50_low_ms"]) - 1
+            inside = f"±{float(halves.median()):.1%}" if halves.notna().all() else MISSING
             yield [f"`{variant}`", str(size), str(len(group)), f"{low} – {high}", f"±{outside:.1%}", inside]
 
 
@@ -169,12 +170,6 @@ def spread(values: list[float]) -> float:
     logs = np.log(values)
     deviation = float(np.std(logs, ddof=1))
     return math.expm1(t_quantile(len(logs) - 1) * deviation * math.sqrt(1 + 1 / len(logs)))
-
-
-def own_spread(cells: pd.DataFrame) -> str:
-    """Return the median half width of the runs' own intervals."""
-    halves = np.sqrt(cells["p50_high_ms"] / cells["p50_low_ms"]) - 1
-    return f"±{float(halves.median()):.1%}" if halves.notna().all() else MISSING
 
 
 TITLE, CAPTION = "The same rows on every recorded machine", "p50 latency with 95% intervals"

@@ -3,8 +3,6 @@
 run.json of a run names every part with its hash, and the model and graphs that were measured.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import lzma
@@ -12,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pandas as pd
 from pydantic import Field
@@ -88,7 +86,7 @@ class RecordedRun:
     over_http: Mapping[str, ServedHttp] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> RecordedRun:
+    def read(cls, folder: Path) -> Self:
         """Read runs/NAME; DataError if a file is missing, damaged, or not of that run."""
         machine = check_manifest(folder)["machine"]
         found = read_json(folder / MEASURED_WITH, MEND, MeasuredWith)

@@ -31,6 +31,7 @@ def render_page(shown: Shown, curves: Curves, charts: Charts) -> str:
     context, findings = shown.context, shown.findings
     measured = [panel for panel in findings.panels if panel.device in charts]
     panels = [_panel(panel, charts[panel.device], shown, curves) for panel in measured]
+    data = {panel["device"]: {name: panel[name] for name in READ_BY_SCRIPT} for panel in panels}
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -42,7 +43,8 @@ def render_page(shown: Shown, curves: Curves, charts: Charts) -> str:
         quote=_quote(shown),
         notes=to_html(notes_blocks(shown)),
         style=(HERE / "page.css").read_text(encoding="utf-8"),
-        data=_json_for_html({panel["device"]: {name: panel[name] for name in READ_BY_SCRIPT} for panel in panels}),
+        # no text in it can end the script element that it stands in
+        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         libraries=libraries(),
         script=(HERE / "page.js").read_text(encoding="utf-8"),
     )
@@ -107,11 +109,6 @@ def _quote(shown: Shown) -> str:
             rate = f"sustains {words.per_second(first['requests_per_s'])} requests/s ({interval})"
             parts.append(f"{first['variant']} {rate} {within} on {context.hardware(panel.device)}")
     return f"{'; '.join(parts) or 'No row was served'}. {context.model()}. {context.libraries()}."
-
-
-def _json_for_html(content: Any) -> str:
-    """Return JSON that cannot end the script element that it stands in."""
-    return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def libraries() -> str:
