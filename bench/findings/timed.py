@@ -63,17 +63,13 @@ def picks(rows: Rows, settings: ReportSettings) -> Iterator[models.Pick]:
 def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings) -> models.Pick:
     within = [row for row in fitting if row.p95_ms is not None and row.p95_ms <= budget_ms]
     best, *others = sorted(within, key=lambda row: -row.samples_per_s) or [None]
-    if best is None:
-        doubtful = [row for row in rows if _may_be_picked(row, budget_ms, settings)]
-        return models.Pick(budget_ms=budget_ms, cell=None, p95_high_ms=None, ties=[], unknown=[*map(cell_of, doubtful)])
-    better = (row for row in rows if row.samples_per_s > best.samples_per_s)
-    hidden = (row for row in better if _may_be_picked(row, budget_ms, settings))
+    better = (row for row in rows if best is None or row.samples_per_s > best.samples_per_s)
     return models.Pick(
         budget_ms=budget_ms,
-        cell=cell_of(best),
+        cell=best and cell_of(best),
         p95_high_ms=known(best, "p95_high_ms"),
         ties=[pair_of(row, best, "throughput") for row in not_surely_slower(best, others, "throughput")],
-        unknown=list(map(cell_of, hidden)),
+        unknown=[cell_of(row) for row in better if _may_be_picked(row, budget_ms, settings)],
     )
 
 
@@ -143,10 +139,7 @@ def least_energy(rows: Rows) -> models.Energy | None:
     if not measured:
         return None
     least = min(measured, key=lambda row: row.gross_energy_mj_per_sample)
-    return models.Energy(
-        cell=cell_of(least),
-        mj_per_sample=least.gross_energy_mj_per_sample,
-    )
+    return models.Energy(cell=cell_of(least), mj_per_sample=least.gross_energy_mj_per_sample)
 
 
 def noise(rows: Rows) -> models.Noise | None:

@@ -65,27 +65,19 @@ def block_values(cell: BlockTimes, quantity: str) -> Blocks:
 
 @dataclass
 class _Session:
-    """The rows of one session at one batch size: those of the table by index, the A/A row and the anchors."""
+    """The rows of one session at one batch size, by variant: those of the table with their index, then those beside."""
 
     session: TimingSession
-    indices: list[Any] = field(default_factory=list)
-    variants: list[str] = field(default_factory=list)
-    cells: list[BlockTimes] = field(default_factory=list)
-
-    def add(self, index: Any, variant: str, cell: BlockTimes) -> None:
-        self.indices.append(index)
-        self.variants.append(variant)
-        self.cells.append(cell)
+    rows: dict[str, tuple[Any, BlockTimes]] = field(default_factory=dict)
 
     def panel(self, quantity: str, baseline: str | None) -> Panel:
-        reference = self.variants.index(baseline) if baseline and baseline in self.variants else 0
-        return Panel([block_values(cell, quantity) for cell in self.cells], reference, self.session.id)
+        reference = [*self.rows].index(baseline) if baseline in self.rows else 0
+        return Panel([block_values(cell, quantity) for _, cell in self.rows.values()], reference, self.session.id)
 
     def twins(self, baseline: str | None) -> Pair | None:
         """Return the places of the baseline and of its A/A row."""
-        if baseline is None or baseline not in self.variants or AA_ROW not in self.variants:
-            return None
-        return self.variants.index(baseline), self.variants.index(AA_ROW)
+        both = [[*self.rows].index(name) for name in (baseline, AA_ROW) if name in self.rows]
+        return (both[0], both[1]) if len(both) == 2 else None
 
 
 def _sessions(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int, str], _Session]:
@@ -97,12 +89,12 @@ def _sessions(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int, str
         if report.session is None or not isinstance(cell, TimedCell):
             continue
         key = row.device, int(row.batch_size), report.session.id
-        found.setdefault(key, _Session(report.session)).add(row.Index, row.variant, cell)
+        found.setdefault(key, _Session(report.session)).rows[row.variant] = row.Index, cell
     for (_, size, _), each in found.items():
         beside = {AA_ROW: each.session.twin, **each.session.anchors}
         for variant, cells in beside.items():
             if (times := cells.get(str(size))) and times.passes:
-                each.add(None, variant, times)
+                each.rows.setdefault(variant, (None, times))
     return found
 
 
@@ -116,7 +108,7 @@ def with_levels(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, s
             own = [key for key in sessions if key[0] == device]
             pool_processes([panels[key] for key in own], [sessions[key].twins(baselines.get(device)) for key in own])
         for key, each in sessions.items():
-            for index, level in zip(each.indices, panels[key].levels(), strict=True):
+            for (index, _), level in zip(each.rows.values(), panels[key].levels(), strict=True):
                 if index is not None:
                     _put(found, index, quantity, level)
     for row in table[table["status"] == "measured"].itertuples():
@@ -166,9 +158,9 @@ def with_controls(table: pd.DataFrame, reports: Reports, params: Params) -> pd.D
     controls: dict[tuple[str, int], Row] = {}
     for (device, size, _), each in _sessions(table, reports).items():
         twins = each.twins(baselines.get(device))
-        level = next((table.at[index, "p50_level"] for index in each.indices if index is not None), None)
-        if twins and level is not None and each.indices[twins[0]] is not None:
-            controls[device, size] = _control(level.panel, twins, shared[device], margin)
+        index = [*each.rows.values()][twins[0]][0] if twins else None
+        if twins and index is not None:
+            controls[device, size] = _control(table.at[index, "p50_level"].panel, twins, shared[device], margin)
     voided = {device for (device, _), control in controls.items() if control["aa_verdict"] in ("faster", "slower")}
     found = [controls.get(key, {}) for key in zip(table["device"], table["batch_size"], strict=True)]
     for column in CONTROLS:
@@ -223,7 +215,10 @@ def _moves(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) 
     sessions = {device: rows["session"] for device, rows in table[table["status"] == "measured"].groupby("device")}
     main = {device: own.mode() for device, own in sessions.items()}
     is_apart = any(own.nunique() > 1 for own in sessions.values())
-    p50 = _p50_by_session(table, reports) if is_apart else {}
+    p50: dict[tuple[str, int], dict[str, float]] = {}
+    for (_, size, session), each in (_sessions(table, reports) if is_apart else {}).items():
+        levels = each.panel("p50", None).levels()
+        p50[session, size] = {name: level.log_level for name, level in zip(each.rows, levels, strict=True)}
 
     def move(row: Any) -> float:
         reference = next(iter(main.get(row.device, ())), None)
@@ -238,15 +233,6 @@ def _moves(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) 
         return max((abs(here[name] - there[name] - own) for name in both), default=abs(own))
 
     return [move(row) for row in table.itertuples()]
-
-
-def _p50_by_session(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int], dict[str, float]]:
-    """Return the logarithm of the p50 of every variant by session and batch size, anchors with it."""
-    found: dict[tuple[str, int], dict[str, float]] = {}
-    for (_, size, session), each in _sessions(table, reports).items():
-        levels = each.panel("p50", None).levels()
-        found[session, size] = {name: level.log_level for name, level in zip(each.variants, levels, strict=True)}
-    return found
 
 
 def with_comparisons(table: pd.DataFrame, params: Params) -> pd.DataFrame:
