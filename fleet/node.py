@@ -141,10 +141,8 @@ def environment(spec: TaskSpec) -> dict[str, str]:
     What Ray sets for its tasks is taken back: an empty CUDA_VISIBLE_DEVICES, which hides all GPUs from a task that asks
     for none, and OMP_NUM_THREADS.
     """
-    own = dict(os.environ)
-    own.pop("OMP_NUM_THREADS", None)
-    if own.get("CUDA_VISIBLE_DEVICES") == "":
-        del own["CUDA_VISIBLE_DEVICES"]
+    taken_back = {("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS")), ("CUDA_VISIBLE_DEVICES", "")}
+    own = {name: value for name, value in os.environ.items() if (name, value) not in taken_back}
     if spec.python:  # stages are run as `python`
         own["PATH"] = f"{Path(spec.python).parent}{os.pathsep}{own.get('PATH', '')}"
     return {**own, **spec.environment, **spec.secrets}

@@ -192,13 +192,9 @@ def confirmed(trials: Sequence[RatePoint]) -> float | None:
 
 def _latencies(report: Served, curve: Sequence[rate_curve.Point], rate: float) -> Row:
     single, _ = report.ends()
-    steady = [
-        (own[0].rate, own)
-        for own in rate_curve.at_each_rate(_trials(report)).values()
-        if not any(trial.is_overloaded for trial in own)
-    ]
-    rates = [0.0, *(rate for rate, _ in steady)]
-    batches = [1.0, *(fmean(trial.mean_batch for trial in own) for _, own in steady)]
+    tried = rate_curve.at_each_rate(_trials(report)).items()
+    steady = {at: own for at, own in tried if not any(trial.is_overloaded for trial in own)}
+    rates, batches = [0.0, *steady], [1.0, *(fmean(trial.mean_batch for trial in own) for own in steady.values())]
     row: Row = {}
     for share in SHARES:
         for quantile in QUANTILES:

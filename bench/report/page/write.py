@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.core.paths import RESULTS
 from bench.findings.models import Alternative, Budget, Panel, Served
+from bench.report import words
 from bench.report.charts.measured import loads
 from bench.report.charts.vega import Chart
 from bench.report.charts.write import Charts
@@ -14,7 +15,6 @@ from bench.report.columns import columns_of, proof_text
 from bench.report.document import bullets, plain, to_html
 from bench.report.shown import Shown
 from bench.report.texts import PANELS, notes_blocks
-from bench.report import words
 from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
