@@ -8,7 +8,6 @@ from typing import Any
 
 from bench.core.reports import ServingSearch, ServingSettings, SettingsTrial
 from bench.findings import models
-from bench.findings.models import Alternative, Budget, FromText, OverHttp, OverHttpLoad, Remark, Served, Sustained
 from bench.findings.timed import left_out
 from bench.summary.over_http import HttpLoad, ServedHttp
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
@@ -24,7 +23,7 @@ def served(
     curves: Curves,
     price_per_hour: float | None,
     http: Mapping[str, ServedHttp] = MappingProxyType({}),
-) -> Served | None:
+) -> models.Served | None:
     """Return what one device's rows of results/serving.csv show; None where none was tried.
 
     `curves`: the rates that were tried of each row; `http`: what rows did over HTTP.
@@ -34,7 +33,7 @@ def served(
         return None
     rows = sustaining(tried)
     losses = {row.variant: loss for row in summary if (loss := known(row, "accuracy_loss")) is not None}
-    return Served(
+    return models.Served(
         budget_ms=settings.budget_ms,
         max_batch=int(settings.max_batch),
         max_delay_ms=known(settings, "max_delay_ms") or 0.0,
@@ -46,7 +45,7 @@ def served(
         over_http=[over_http(http[row.variant]) for row in rows if row.variant in http],
         searched=[_searched(row, found.report, found.gain) for row in rows if (found := known(row, "search"))],
         budgets=[
-            Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
+            models.Budget(budget_ms=budget_ms, rows=list(_alternatives(sustaining(found), losses, price_per_hour)))
             for budget_ms, found in within_budgets(tried, curves)
         ],
         not_served=list(left_out([row for row in tried if row.status != "measured"], tried)),
@@ -58,31 +57,33 @@ def sustaining(rows: Rows) -> list[Any]:
     return sorted((row for row in rows if row.status == "measured"), key=lambda row: -row.requests_per_s)
 
 
-def _sustained(row: Any, best: Any) -> Sustained:
+def _sustained(row: Any, best: Any) -> models.Sustained:
     against = None if row.variant == best.variant else compare_served(row, best)
     figures = {name: getattr(row, name) for name in ("variant", "requests_per_s")}
-    return Sustained(**figures, vs_best=against, remarks=list(_remarks(row)))
+    return models.Sustained(**figures, vs_best=against, remarks=list(_remarks(row)))
 
 
-def _remarks(row: Any) -> Iterator[Remark]:
+def _remarks(row: Any) -> Iterator[models.Remark]:
     if (known(row, "generator_share") or 0.0) > GENERATOR_BOUND:
-        yield Remark(kind="generator-bound", value=float(row.null_per_s))
+        yield models.Remark(kind="generator-bound", value=float(row.null_per_s))
     if cut := known(row, "cut_short"):
-        yield Remark(kind="cut short", value=cut)
+        yield models.Remark(kind="cut short", value=cut)
     if known(row, "is_cliff"):
-        yield Remark(kind="saturates")
+        yield models.Remark(kind="saturates")
     if known(row, "is_least"):
-        yield Remark(kind="lower bound")
+        yield models.Remark(kind="lower bound")
     if known(row, "late_captures"):
-        yield Remark(kind="late captures", value=float(row.late_captures))
+        yield models.Remark(kind="late captures", value=float(row.late_captures))
     alone = known(row, "batch_1_p50_ms")
     if alone is not None and row.single_stream_p50_ms > QUEUED * alone:
-        yield Remark(kind="queue", value=float(row.single_stream_p50_ms / alone))
+        yield models.Remark(kind="queue", value=float(row.single_stream_p50_ms / alone))
 
 
-def _alternatives(rows: Rows, losses: Mapping[str, float], price_per_hour: float | None) -> Iterator[Alternative]:
+def _alternatives(
+    rows: Rows, losses: Mapping[str, float], price_per_hour: float | None
+) -> Iterator[models.Alternative]:
     for row in rows:
-        yield Alternative(
+        yield models.Alternative(
             **{name: getattr(row, name) for name in ("variant", "padding", "requests_per_s")},
             low=known(row, "requests_per_s_low"),
             high=known(row, "requests_per_s_high"),
@@ -94,7 +95,7 @@ def _alternatives(rows: Rows, losses: Mapping[str, float], price_per_hour: float
         )
 
 
-def _from_text(row: Any) -> FromText | None:
+def _from_text(row: Any) -> models.FromText | None:
     """Return what a row did from text; None where it was not asked to."""
     rate, threads = known(row, "text_per_s"), known(row, "tokenizer_threads")
     if threads is None:
@@ -102,7 +103,7 @@ def _from_text(row: Any) -> FromText | None:
     per_s, cores = known(row, "tokenizer_per_s"), known(row, "tokenizer_cores")
     of_tokens = row.searched_per_s if known(row, "text_settings") else row.requests_per_s
     first, last = known(row, "tokenizing_share"), known(row, "tokenizing_share_of_largest")
-    return FromText(
+    return models.FromText(
         variant=row.variant,
         requests_per_s=rate,
         is_lower_bound=bool(known(row, "text_is_least")),
@@ -116,19 +117,19 @@ def _from_text(row: Any) -> FromText | None:
     )
 
 
-def over_http(report: ServedHttp) -> OverHttp:
+def over_http(report: ServedHttp) -> models.OverHttp:
     """Return what a deployed row did over HTTP."""
     counts = report.accuracy.model_dump(include={"right", "reference_right", "labelled"}) if report.accuracy else {}
-    return OverHttp(
+    return models.OverHttp(
         **{name: getattr(report, name) for name in ("variant", "tokens_per_s", "text_per_s")},
         loads=[_over_http(load, report.text_per_s) for load in report.loads],
         **counts,
     )
 
 
-def _over_http(load: HttpLoad, text_per_s: float | None) -> OverHttpLoad:
+def _over_http(load: HttpLoad, text_per_s: float | None) -> models.OverHttpLoad:
     rate, used = load.requests_per_s, load.used
-    return OverHttpLoad(
+    return models.OverHttpLoad(
         **{name: getattr(load, name) for name in ("texts", "requests_per_s", "reason", "control_per_s")},
         of_text=load.texts * rate / text_per_s if rate and text_per_s else None,
         is_client_bound=load.is_client_bound,

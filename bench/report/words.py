@@ -7,20 +7,7 @@ from typing import Any
 
 from bench.core.files import shortened
 from bench.core.reports import rate_text
-from bench.findings.models import (
-    Cell,
-    Disturbance,
-    Fastest,
-    FromText,
-    LeftOut,
-    OverHttp,
-    OverHttpLoad,
-    Pair,
-    Pick,
-    Remark,
-    Searched,
-    Served,
-)
+from bench.findings import models
 from bench.summary.comparisons import Comparison
 from bench.summary.table_file import is_missing
 
@@ -164,7 +151,7 @@ def untold(smallest: Any) -> str:
     return "" if is_missing(smallest) else f"differences below {ratio(smallest)} cannot be told"
 
 
-def pair(found: Pair) -> str:
+def pair(found: models.Pair) -> str:
     """Write what is compared where, how it came out, and the likely cause."""
     if found.first == found.second:
         label = f"`{found.first}` from batch {found.second_batch} to {found.first_batch}"
@@ -178,32 +165,32 @@ def pair(found: Pair) -> str:
     return f"{label}: {comparison(found.comparison)}{cause}"
 
 
-def nearest(cells: Sequence[Cell]) -> str:
+def nearest(cells: Sequence[models.Cell]) -> str:
     """Name the nearest of some cells with their p50, and count the others: `a` (0.210 ms) and 4 more."""
     named = ", ".join(f"`{cell.variant}` ({milliseconds(cell.p50_ms)} ms)" for cell in cells[:NEAREST])
     return named + (f" and {len(cells) - NEAREST} more" if len(cells) > NEAREST else "")
 
 
-def significance(found: Fastest) -> str:
+def significance(found: models.Fastest) -> str:
     """Say whether the fastest cell is significantly faster than each other one, or than which ones it is not."""
     if found.is_only:
         return "the only row"
     return f"not significantly faster than {ties(found)}" if found.ties else "yes, against every other row"
 
 
-def ties(found: Fastest) -> str:
+def ties(found: models.Fastest) -> str:
     """Name the cells that the fastest one cannot be told apart from, with the smallest difference that could be."""
     least = untold(found.smallest)
     return nearest(found.ties) + (f": {least}" if least else "")
 
 
-def no_pick(pick: Pick) -> str:
+def no_pick(pick: models.Pick) -> str:
     """Say why no cell is picked for a budget."""
     unknown = ", ".join(dict.fromkeys(f"`{cell.variant}`" for cell in pick.unknown))
     return f"unknown: p95 or memory of {unknown} was not measured" if unknown else "no row stays within it"
 
 
-def doubts(pick: Pick) -> str:
+def doubts(pick: models.Pick) -> str:
     """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
     found = []
     if pick.ties:
@@ -221,7 +208,7 @@ def doubts(pick: Pick) -> str:
     return "; ".join(found) or "yes"
 
 
-def left_out(found: Iterable[LeftOut]) -> Iterator[str]:
+def left_out(found: Iterable[models.LeftOut]) -> Iterator[str]:
     """Yield a line for each status and reason, with the variants that it concerns."""
     for each in found:
         at = {name: f" at batch {', '.join(map(str, sizes))}" if sizes else "" for name, sizes in each.variants.items()}
@@ -230,12 +217,12 @@ def left_out(found: Iterable[LeftOut]) -> Iterator[str]:
         yield f"{status}{f' ({each.reason})' if each.reason else ''}: {named}"
 
 
-def remark(found: Remark | Disturbance) -> str:
+def remark(found: models.Remark | models.Disturbance) -> str:
     """Say what a reader must know of a row's rate, or what disturbed a cell."""
     return REMARKS[found.kind](found.value)
 
 
-def terms(served: Served) -> str:
+def terms(served: models.Served) -> str:
     """Say within which budget, and in which batches, rows were served."""
     delay = f" that wait up to {served.max_delay_ms:g} ms for more" if served.max_delay_ms else ""
     flight = f", {served.in_flight} in flight" if served.in_flight > 1 else ""
@@ -254,7 +241,7 @@ def most_requests(rates: Sequence[tuple[str, float]], ties: Iterable[str], budge
     return f"Most requests: `{rates[0][0]}`, {per_second(rates[0][1])}/s{end}"
 
 
-def serve_with(served: Served) -> Iterator[str]:
+def serve_with(served: models.Served) -> Iterator[str]:
     """Yield which row to serve with, what better settings would give, and what it sustains from text, over HTTP."""
     rates = [(row.variant, row.requests_per_s) for row in served.rows]
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
@@ -265,7 +252,7 @@ def serve_with(served: Served) -> Iterator[str]:
     yield from with_text(served)
 
 
-def with_text(served: Served) -> Iterator[str]:
+def with_text(served: models.Served) -> Iterator[str]:
     """Yield what is sustained where requests bring text, in the measuring process and over HTTP."""
     if served.from_text:
         yield from_text(served.from_text)
@@ -273,11 +260,11 @@ def with_text(served: Served) -> Iterator[str]:
         yield from over_http(each)
 
 
-def _is_faster(found: Searched) -> bool:
+def _is_faster(found: models.Searched) -> bool:
     return found.gain is not None and found.gain.verdict == "faster"
 
 
-def with_searched(found: Searched) -> str:
+def with_searched(found: models.Searched) -> str:
     """Write what a row sustains with the settings that a search found best: 1234 (1.10× – 1.21×)."""
     if found.requests_per_s is None:
         return MISSING
@@ -285,7 +272,7 @@ def with_searched(found: Searched) -> str:
     return per_second(found.requests_per_s) + (f" ({between(ratio, limits.low, limits.high)})" if limits else "")
 
 
-def searched(found: Searched) -> str:
+def searched(found: models.Searched) -> str:
     """Say what a search for better settings of a row gave, and why it ended early."""
     ended = f" ({found.ended})" if found.ended else ""
     if not found.tried and found.ended:
@@ -299,7 +286,7 @@ def searched(found: Searched) -> str:
     return f"{with_them}: {per_second(found.requests_per_s)}/s, {gain}{ended}."
 
 
-def deploy_with(served: Served, is_real: bool) -> str:
+def deploy_with(served: models.Served, is_real: bool) -> str:
     """Say how the row with the most requests, by its own settings or better ones, is taken home."""
     searched = ((each.requests_per_s or 0.0, each.variant) for each in served.searched if _is_faster(each))
     _, best = max([*((row.requests_per_s, row.variant) for row in served.rows), *searched])
@@ -307,7 +294,7 @@ def deploy_with(served: Served, is_real: bool) -> str:
     return f"`{command}` writes a folder that serves it over HTTP."
 
 
-def from_text(found: FromText) -> str:
+def from_text(found: models.FromText) -> str:
     """Say what the best row sustains where requests bring text, and whether the tokenizer is the bottleneck."""
     if found.requests_per_s is None:
         return f"From text `{found.variant}` was not served: {found.reason or 'no rate met the SLO'}."
@@ -326,7 +313,7 @@ def from_text(found: FromText) -> str:
     return f"{line} The tokenizer by itself is no bottleneck: {makes}."
 
 
-def over_http(found: OverHttp) -> Iterator[str]:
+def over_http(found: models.OverHttp) -> Iterator[str]:
     """Yield what a deployed row sustains over HTTP beside the same in the measuring process, and where it goes."""
     known = {"from text": found.text_per_s, "from tokens": found.tokens_per_s}
     beside = ", ".join(f"{per_second(rate)}/s {name}" for name, rate in known.items() if rate)
@@ -335,7 +322,7 @@ def over_http(found: OverHttp) -> Iterator[str]:
         yield f"Right over HTTP: {found.right} of {found.labelled} labels; the fp32 reference: {found.reference_right}."
 
 
-def _over_http(variant: str, load: OverHttpLoad, beside: str) -> str:
+def _over_http(variant: str, load: models.OverHttpLoad, beside: str) -> str:
     what = f"Over HTTP, {load.texts} text{'s' * (load.texts > 1)} a request, `{variant}` sustains"
     if load.requests_per_s is None:
         return f"{what} no rate: {load.reason}."
