@@ -23,15 +23,18 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import STAND_INS, Project, shared_project
+from conftest import ROOT, STAND_INS, Project, shared_project
 
 from bench.core.errors import WorkerError
 from bench.core.files import file_sha256
 from bench.core.model_inputs import Task
 from bench.core.paths import EVALUATION
+from bench.deploy.build import SERVER
+from bench.deploy.code import closure, requirements
 from bench.deploy.server import set_variables
 from bench.deploy.settings import Settings
 from bench.machine.lock import FOLDER_VARIABLE
+from bench.runtimes.base.registry import import_runtime
 
 pytest.importorskip("uvicorn", reason="`python run.py test` installs bench/deploy/requirements.lock")
 
@@ -209,6 +212,32 @@ def test_requirements_are_pinned_with_hashes_and_of_this_row_alone(deployed: Pro
     of_ray = set(re.findall(r"^([\w.-]+)==", deployed.read("out/requirements-ray.txt"), re.MULTILINE))
     assert "ray" in of_ray
     assert not of_ray & names
+
+
+@pytest.mark.parametrize(
+    ("runtime", "needed"),
+    [
+        ("onnxruntime", {"onnxruntime"}),
+        ("openvino", {"openvino"}),
+        ("pytorch", {"torch", "transformers"}),
+        ("pytorch_varlen", {"torch", "transformers"}),
+        ("tensorrt", {"onnxruntime"}),  # TensorRT too, where it is installed
+    ],
+)
+def test_the_code_of_each_runtime_is_whole_and_brings_its_own_libraries(
+    runtime: str, needed: set[str], tmp_path: Path
+) -> None:
+    files = closure(SERVER, f"bench/runtimes/{runtime}.py")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    modules = sorted(name.removesuffix(".py").replace("/", ".") for name in files if not name.endswith("__init__.py"))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", f"import {', '.join(modules)}"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=LIMIT_SECONDS)
+    text, _ = requirements(files, import_runtime(runtime).LIBRARIES)
+    names = set(re.findall(r"^([\w.-]+?)(?:-gpu)?==", text, re.MULTILINE))
+    assert names & {"onnxruntime", "openvino", "torch", "transformers"} == needed
 
 
 def test_readme_and_settings_say_that_the_weights_are_random(deployed: Project, server: Server) -> None:
