@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from conftest import STAND_INS, Project, copy_of, in_front, shared_project, shim
 from stand_ins.tensorrt_runtime import NO_BUILDER_RESOURCE, NO_INT8
+from test_deploy import change, refused_start, serving
 
+from bench.deploy.settings import Settings
 from bench.machine.versions import library_version
 
 REAL = pytest.param("real", marks=pytest.mark.gpu)
@@ -233,3 +235,33 @@ def test_a_row_that_is_off_builds_nothing(copy: Project) -> None:
     build_and_time(copy)
     assert not engines(copy)
     assert statuses(copy) == {"off"}
+
+
+DEPLOY = f"""
+from pathlib import Path
+from bench.core.params import load_params
+from bench.deploy.build import Folder
+from bench.deploy.row import chosen
+Path("out").mkdir()
+Folder(Path("out"), chosen(load_params(), "{KEY}")).write()
+"""
+"""As `run.py deploy out` does, but of this row alone: the others of the project are stale."""
+
+
+def test_an_engine_is_deployed_served_and_never_another_one(copy: Project) -> None:
+    copy.python("-c", DEPLOY)
+    out = copy.folder / "out"
+    environment = {"PYTHONPATH": copy.environment.get("PYTHONPATH", "")}
+    settings = Settings.read(out)
+    deployed = {f"engine/{path.relative_to(copy.folder / ENGINES / engine_folder(copy))}" for path in engines(copy)}
+    assert deployed <= set(settings.files)
+    with serving(out, **environment) as running:
+        assert {own["label"] for own in running.results("fine", "bad")} <= {"NEGATIVE", "POSITIVE"}
+    [engine] = (out / "engine").rglob("*.engine")
+    engine.write_bytes(engine.read_bytes() + b"\0")
+    assert f"error: engine/{engine.name} is another file than was deployed" in refused_start(out, **environment)
+    engine.unlink()
+    assert f"error: engine/{engine.name} is missing" in refused_start(out, **environment)
+    change(out, lambda settings: settings["files"].pop(f"engine/{engine.name}"))
+    said = refused_start(out, **environment)
+    assert f"built an engine instead of loading the deployed one: engine/{engine.name} was not deployed" in said

@@ -25,7 +25,7 @@ from bench.core.schemas import read_environment, read_provenance
 from bench.deploy import triton
 from bench.deploy.code import ROOT, closure, of_ray, requirements
 from bench.deploy.row import Row, chosen
-from bench.deploy.settings import SETTINGS, Figures, Limits, Machine, Settings, Tokens
+from bench.deploy.settings import SETTINGS, Figures, Limits, Machine, Settings, Tokens, is_kept
 from bench.inputs.encoded import Encoded, load_encoded, load_reference
 from bench.inputs.texts import RENEW, Text, Texts, why_not_fast
 from bench.machine.cores import tokenizer_threads
@@ -117,7 +117,9 @@ class Folder:
         self._render(settings, has_hashes)
         if settings.runtime in triton.RUNTIMES:
             self._write_repository(settings)
-        checked = {path for pattern in CHECKED for path in self.folder.rglob(pattern) if path.is_file()}
+        checked = {
+            path for pattern in CHECKED for path in self.folder.rglob(pattern) if path.is_file() and is_kept(path)
+        }
         files = {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in sorted(checked)}
         write_json(self.folder / SETTINGS, settings.model_copy(update={"files": files}).model_dump())
 

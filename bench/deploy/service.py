@@ -15,7 +15,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from tokenizers import Tokenizer
 
-from bench.core.errors import EngineError
+from bench.core.errors import DataError, EngineError
 from bench.core.progress import log
 from bench.deploy.fits import check_session
 from bench.deploy.settings import Settings
@@ -137,8 +137,8 @@ class Service:
             import_runtime(settings.runtime).import_libraries()
             instances = Instances(self._open_one, settings.instances)
             check_session(settings, instances.first.evidence())
-            if changed := [name for name in settings.files if name.startswith("engine/")]:
-                self._check_engine(changed)
+            if settings.engine:
+                self._check_engine()
             settle()
             self._front = Tokenizing(self._tokens_of, self._batcher)
             self._loop.call_soon_threadsafe(self._become_ready)
@@ -147,11 +147,11 @@ class Service:
         except BaseException as problem:
             self._loop.call_soon_threadsafe(self._fail, problem)
 
-    def _check_engine(self, names: list[str]) -> None:
+    def _check_engine(self) -> None:
         try:
             self.settings.check_files(self.folder)
-        except Exception as problem:
-            raise EngineError(f"TensorRT built an engine instead of loading one of {', '.join(names)}") from problem
+        except DataError as problem:
+            raise EngineError(f"TensorRT built an engine instead of loading the deployed one: {problem}") from problem
 
     def _open_one(self) -> Session:
         settings = self.settings

@@ -120,9 +120,18 @@ class Settings(Stored):
         return SessionSpec(**self.model_dump(include=names), **places, graph=folder / self.graph)
 
     def check_files(self, folder: Path) -> None:
-        """Raise DataError for the first file that is missing or another than was deployed."""
+        """Raise DataError for the first file that is missing or another than was deployed, and for an added engine."""
         for name, digest in self.files.items():
             if not (folder / name).is_file():
                 raise DataError(f"{name} is missing in {folder}: {MADE_ANEW}")
             if file_sha256(folder / name) != digest:
                 raise DataError(f"{name} is another file than was deployed (its SHA-256 differs): {MADE_ANEW}")
+        if self.engine:
+            found = (path for path in (folder / self.engine).rglob("*") if path.is_file() and is_kept(path))
+            for name in sorted({path.relative_to(folder).as_posix() for path in found} - set(self.files)):
+                raise DataError(f"{name} was not deployed: {MADE_ANEW}")
+
+
+def is_kept(path: Path) -> bool:
+    """Tell whether a file stays as it was deployed: all but TensorRT's timing cache, which may grow."""
+    return path.suffix != ".timing"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from bench.core.reports import Evidence
@@ -23,6 +24,8 @@ NO_BUILDER_RESOURCE = (
 )
 NO_INT8 = "[graphOptimizer.cpp::convertMyelinWeightsToFp32::8001] Error Code 2: Internal Error (Assertion failed)"
 OPTIONS: dict[str, tuple[str | bool | int, ...]] = {"fails_with": (NO_BUILDER_RESOURCE, NO_INT8)}
+
+MIB = 2**20
 
 __all__ = ["LIBRARIES", "OPTIONS", "PADDINGS", "SUPPORTED", "import_libraries", "open_session"]
 
@@ -39,6 +42,18 @@ def open_session(spec: SessionSpec) -> Session:
     if not engine.exists():
         engine.write_bytes(spec.graph.read_bytes())
     return StandIn(onnxruntime.InferenceSession(str(engine), providers=["CPUExecutionProvider"]), spec)
+
+
+def input_names(_graph: Path) -> list[str]:
+    return ["input_ids", "attention_mask"]
+
+
+def lengths_of(spec: SessionSpec) -> tuple[int, ...]:
+    return (spec.sequence_length,)
+
+
+def profile_options(_sizes: list[int], _lengths: tuple[int, ...], _names: list[str]) -> dict[str, str]:
+    return {}
 
 
 def _fail(words: str) -> NoReturn:
