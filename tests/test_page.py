@@ -45,7 +45,7 @@ class Report:
             (folder / f"{name}.json").write_text(json.dumps(self._served(rate, number)), encoding="utf-8")
         self.table = run.table
         loads = read_served(ROWS, folder)
-        tables = Tables(run.table, build_serving(params, run.table, loads), curves_of(loads))
+        tables = Tables(run.table, build_serving(params, run.table, loads, {}), curves_of(loads))
         self.serving, self.curves, self.context = tables.serving, tables.curves, run.context
         self.shown = shown_of(tables, self.context)
         [served] = [panel.served for panel in self.shown.findings.panels if panel.device == "cpu"]

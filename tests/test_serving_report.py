@@ -110,7 +110,7 @@ def trials(content: dict[str, Any]) -> list[dict[str, Any]]:
 def table(folder: Path, first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
     for key, content in ((FIRST, first), (SECOND, second)):
         (folder / f"{key}.json").write_text(json.dumps(content), encoding="utf-8")
-    return build_serving(params(), SUMMARY, read_served([FIRST, SECOND], folder))
+    return build_serving(params(), SUMMARY, read_served([FIRST, SECOND], folder), {})
 
 
 STEADY = [1000.0, 1010.0, 990.0, 1005.0, 995.0, 1008.0, 992.0, 1000.0, 1004.0, 997.0, 1003.0, 996.0]
@@ -120,7 +120,7 @@ RESTLESS = [1000.0, 990.0, 600.0, 610.0, 1500.0, 1480.0, 700.0, 690.0, 1400.0, 1
 
 def seen(rows: pd.DataFrame) -> Served:
     """Return what made-up rows under load show."""
-    found = served(list(rows.itertuples()), list(SUMMARY.itertuples()), {}, None)
+    found = served(list(rows.itertuples()), list(SUMMARY.itertuples()), {}, None, {})
     assert found is not None
     return found
 
@@ -232,7 +232,7 @@ def test_a_queue_before_a_request_alone_is_remarked() -> None:
     slow["processes"][0]["single_stream"]["p50_ms"] = 3.3
     batch_1 = summary_table(row(FIRST, 1, (1.0, 1.1, 1.2)))
     served_rows = {key: Report.model_validate(each) for key, each in ((FIRST, slow), (SECOND, report(HALF, 1000.0)))}
-    rows = build_serving(params(), batch_1, served_rows)
+    rows = build_serving(params(), batch_1, served_rows, {})
     [(kind, value)] = kinds(seen(rows))[FIRST]
     assert kind == "queue"
     assert value == pytest.approx(3.0)

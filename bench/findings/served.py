@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any
 
 from bench.core.reports import ServingSearch, ServingSettings, SettingsTrial
@@ -18,11 +17,7 @@ QUEUED = 1.25
 
 
 def served(
-    tried: Rows,
-    summary: Rows,
-    curves: Curves,
-    price_per_hour: float | None,
-    http: Mapping[str, ServedHttp] = MappingProxyType({}),
+    tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | None, http: Mapping[str, ServedHttp]
 ) -> models.Served | None:
     """Return what one device's rows of results/serving.csv show; None where none was tried.
 

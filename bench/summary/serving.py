@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean, median
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -96,10 +95,7 @@ def read_served_text(folder: Path = SERVED_TEXT) -> dict[str, ServedText]:
 
 
 def build_serving(
-    params: Params,
-    summary: pd.DataFrame,
-    served: Mapping[str, Served],
-    from_text: Mapping[str, ServedText] = MappingProxyType({}),
+    params: Params, summary: pd.DataFrame, served: Mapping[str, Served], from_text: Mapping[str, ServedText]
 ) -> pd.DataFrame:
     """Return the table in the configured order, of what each variant did under load, by its name."""
     rows = []
