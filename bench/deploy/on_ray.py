@@ -50,17 +50,13 @@ class Replica:
 def app(replicas: Replicas) -> Any:
     """Return what `serve run` starts: of a CPU row a replica has the threads that it was measured with."""
     settings = json.loads((FOLDER / "settings.json").read_text(encoding="utf-8"))
-    busy = settings["max_batch"] * settings["in_flight"] * settings["instances"]
+    sessions, has_gpu = settings["instances"], settings["device"] == "cuda"
+    replica = {"num_cpus": 1 if has_gpu else settings["cpu_threads"] * sessions, "num_gpus": int(has_gpu)}
+    scale = {"min_replicas": replicas.least, "max_replicas": max(replicas.least, replicas.most)}
+    scale["target_ongoing_requests"] = settings["max_batch"] * settings["in_flight"] * sessions
     return Replica.options(  # type: ignore[attr-defined]  # a class to mypy, whatever decorates it
-        autoscaling_config={
-            "min_replicas": replicas.least,
-            "max_replicas": max(replicas.least, replicas.most),
-            "target_ongoing_requests": busy,
-        },
+        autoscaling_config=scale,
         health_check_period_s=1,
         max_ongoing_requests=settings["limits"]["waiting_texts"],
-        ray_actor_options={
-            "num_cpus": settings["cpu_threads"],
-            "num_gpus": int(settings["device"] == "cuda"),
-        },
+        ray_actor_options=replica,
     ).bind()
