@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -25,15 +24,12 @@ import httpx
 import pytest
 from conftest import ROOT, STAND_INS, Project, shared_project
 
-from bench.core.errors import WorkerError
 from bench.core.files import file_sha256
 from bench.core.model_inputs import Task
-from bench.core.paths import EVALUATION
 from bench.deploy.build import SERVER
 from bench.deploy.code import closure, requirements
 from bench.deploy.server import set_variables
 from bench.deploy.settings import Settings
-from bench.machine.lock import FOLDER_VARIABLE
 from bench.runtimes.base.registry import import_runtime
 
 pytest.importorskip("uvicorn", reason="`python run.py test` installs bench/deploy/requirements.lock")
@@ -700,75 +696,6 @@ def test_on_sigterm_under_load_every_accepted_request_is_answered(folder: Path) 
         assert running.ended()[0] == 0
     assert len(found) > 8
     assert set(found) == {(200, True)}
-
-
-def at_each_request(code: str) -> tuple[str, str, str]:
-    """Return a change of the deployed server: what is replaced, by what, and where."""
-    line = "        request: Any = self._classify.model_validate_json(body)\n"
-    return line, f"        self.calls = getattr(self, 'calls', 0) + 1\n        {code}\n{line}", "bench/deploy/app.py"
-
-
-def set_up_measuring(deployed: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure in a project, with the packages that are here."""
-    from bench.deploy import measure
-
-    monkeypatch.chdir(deployed.folder)
-    monkeypatch.setenv(FOLDER_VARIABLE, deployed.environment[FOLDER_VARIABLE])
-    monkeypatch.setattr(measure, "environment", lambda _folder: Path(sys.executable))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "fault", ["self.calls > 90 and __import__('os')._exit(3)", "self.calls > 90 and __import__('time').sleep(10**6)"]
-)
-def test_a_server_that_dies_or_hangs_ends_the_measurement_with_one_error(
-    deployed: Project, folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="no load generator for this Python")
-    from bench.deploy import measure
-
-    replace_code(folder, *at_each_request(fault))
-    set_limits(folder, seconds=2.0)
-    set_up_measuring(deployed, monkeypatch)
-    with pytest.raises(WorkerError, match=r"the server answers no more \(.+\); its last words, in artifacts/deployed"):
-        measure.measure(folder)
-
-
-@pytest.mark.slow
-def test_what_a_folder_sustains_over_http_is_measured_beside_a_control(
-    deployed: Project, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("mlperf_loadgen", reason="no load generator for this Python")
-    from bench.deploy import measure
-    from bench.inputs.encoded import load_encoded, load_reference
-    from bench.summary.over_http import SERVED_HTTP, read_over_http
-
-    replace_code(folder, *at_each_request("print('a line' * 99, flush=True)"))
-    set_up_measuring(deployed, monkeypatch)
-    labels = load_reference(EVALUATION).argmax(axis=1)
-    labelled = dataclasses.replace(load_encoded(EVALUATION), labels=labels)
-    monkeypatch.setattr(measure, "load_encoded", lambda _path: labelled)
-    measure.measure(folder)
-    said = capfd.readouterr().out
-    found = read_over_http(["ort_cpu_fp32"])["ort_cpu_fp32"]
-    assert [load.texts for load in found.loads] == [1, 16]
-    for load in found.loads:
-        assert load.errors == 0
-        assert load.requests_per_s
-        assert load.control_per_s
-        assert {point.keeps for point in load.points} <= {True, False}
-        assert max(point.mean_batch for point in load.points) <= 2
-        assert f"Over HTTP, {load.texts} text" in said
-    assert found.accuracy
-    assert found.accuracy.right == found.accuracy.reference_right == len(labels)
-    assert "## Measured over HTTP" in (folder / "README.md").read_text(encoding="utf-8")
-    for report in ("results/summary_table.md", "notes/engineering_observations.md", "results/report.html"):
-        assert "Over HTTP, 16 texts a request" in deployed.read(report)
-    status = deployed.dvc("status", "--json")
-    assert set(json.loads(status.stdout)) == {"probe"}
-    path = SERVED_HTTP / "ort_cpu_fp32.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "digest": "another"}), encoding="utf-8")
-    assert read_over_http(["ort_cpu_fp32"]) == {}
 
 
 ON_RAY = """

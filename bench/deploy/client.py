@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from bench.core.errors import WorkerError
 from bench.machine.cores import physical_cores
 from bench.serving.load import answer
 
@@ -25,6 +26,7 @@ CONNECTIONS = 512
 """Of all processes: one server process has no more requests open within a budget, and systems limit open files."""
 BROKEN = 0
 """The status of a request whose connection broke off."""
+ENDED = "a process of the client ended"
 OVERLOADED = (503, 504)
 """What a server answers on purpose to more than it can do."""
 
@@ -69,6 +71,11 @@ class Client:
                 self.last_error = each.error
         answer([each.request for each in answered])
 
+    def check(self) -> None:
+        """Raise WorkerError if one of the processes ended by itself."""
+        if not all(process.is_running() for process in self._all):
+            raise WorkerError(f"{ENDED}: measure again")
+
     def cpu_seconds(self) -> float:
         """Return the time of the CPU that the processes took so far."""
         return sum(process.cpu_seconds() for process in self._all)
@@ -112,7 +119,10 @@ class _Process:
         """Answer what a process left that ended by itself, so that the load ends."""
         with suppress(KeyError):
             while True:
-                self._take_answers([Answered(self._open.popitem()[1], BROKEN, "a process of the client ended")])
+                self._take_answers([Answered(self._open.popitem()[1], BROKEN, ENDED)])
+
+    def is_running(self) -> bool:
+        return bool(self._process.is_alive())
 
     def cpu_seconds(self) -> float:
         with suppress(psutil.Error):
@@ -171,7 +181,7 @@ class _Sender:
                 error = "" if response.status == 200 else content.decode(errors="replace")
                 answered = Answered(request, response.status, error)
         except Exception as problem:  # whatever ends a connection
-            answered = Answered(request, BROKEN, repr(problem))
+            answered = Answered(request, BROKEN, f"{type(problem).__name__}: {problem}")
         if not self._answered:
             self._loop.call_soon(self._tell)
         self._answered.append(answered)

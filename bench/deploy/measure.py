@@ -106,6 +106,7 @@ class HttpBench:
         failed, before = client.failed.copy(), self._counted(client)
         figures = send(load, self.sentences, client.issue, ended.set, ended.wait)
         if set(client.failed - failed) - set(OVERLOADED):
+            client.check()
             self.server.check(client.last_error)
         now = self._counted(client)
         seconds, server, own, texts, batches, busy = (new - old for old, new in zip(before, now, strict=True))
