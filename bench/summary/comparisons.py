@@ -34,8 +34,6 @@ LEVELS = tuple(f"{quantity}_level" for quantity in QUANTITIES)
 CONTROLS = ("aa_ratio", "aa_low", "aa_high", "aa_verdict", "noise_floor")
 IN_ROUNDS = "timed in rounds, by an earlier version"
 Reports = Mapping[str, Report]
-Columns = dict[str, dict[Any, Any]]
-"""Figures by column and index of the row."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def _sessions(table: pd.DataFrame, reports: Reports) -> dict[tuple[str, int, str
 
 def with_levels(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) -> pd.DataFrame:
     """Return the rows of results/summary.csv with where each measured one stands (`LEVELS`), and its intervals."""
-    found: Columns = {name: {} for name in (*LIMITS, *LEVELS, "unstable")}
+    found: dict[Any, Row] = {index: {} for index in table.index}
     sessions = _sessions(table, reports)
     for quantity in QUANTITIES:
         panels = {key: each.panel(quantity, baselines.get(key[0])) for key, each in sessions.items()}
@@ -110,40 +108,37 @@ def with_levels(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, s
         for key, each in sessions.items():
             for (index, _), level in zip(each.rows.values(), panels[key].levels(), strict=True):
                 if index is not None:
-                    _put(found, index, quantity, level)
+                    found[index] |= _standing(quantity, level)
     for row in table[table["status"] == "measured"].itertuples():
-        _put_p95(found, row, reports[row.variant].cells[str(row.batch_size)])
-    columns = {name: [own.get(index) for index in table.index] for name, own in found.items()}
-    table = table.drop(columns=list(found), errors="ignore").assign(**columns)
+        parts = getattr(reports[row.variant].cells[str(row.batch_size)], "part_p95_ms", [])
+        if len(parts) > 1:
+            level = Panel([{0: dict(enumerate(parts))}]).levels()[0]
+            found[row.Index] |= _limits("p95", level, row.p95_ms / level.value)
+    columns = {name: [own.get(name) for own in found.values()] for name in (*LIMITS, *LEVELS, "unstable")}
+    table = table.drop(columns=list(columns), errors="ignore").assign(**columns)
     table[list(LIMITS)] = table[list(LIMITS)].astype(float)
     table["samples_per_s_low"] = table["batch_size"] * 1000.0 / table["mean_high_ms"]
     table["samples_per_s_high"] = table["batch_size"] * 1000.0 / table["mean_low_ms"]
     return table
 
 
-def _put(columns: Columns, index: Any, quantity: str, level: Level) -> None:
-    """Write where a row stands, and the interval for another run."""
-    columns[f"{quantity}_level"][index] = level
-    if promised := level.of_another_run():
-        columns[f"{quantity}_low_ms"][index] = promised.low
-        columns[f"{quantity}_high_ms"][index] = promised.high
+def _standing(quantity: str, level: Level) -> Row:
+    """Return where a row stands, and the interval for another run."""
+    found = {f"{quantity}_level": level, **_limits(quantity, level)}
     if level.is_unstable and quantity == "p50":
         own = np.exp(level.panel.logs[level.place])
-        columns["unstable"][index] = f"usually {_ms(np.nanmedian(own))}, at worst {_ms(np.nanmax(own))}"
+        found["unstable"] = f"usually {_ms(np.nanmedian(own))}, at worst {_ms(np.nanmax(own))}"
+    return found
+
+
+def _limits(quantity: str, level: Level, scale: float = 1.0) -> Row:
+    promised = level.of_another_run()
+    ends = {"low": promised.low, "high": promised.high} if promised else {}
+    return {f"{quantity}_{end}_ms": value * scale for end, value in ends.items()}
 
 
 def _ms(value: float) -> str:
     return f"{value:.0f} ms" if value >= 100 else f"{value:#.3g} ms"
-
-
-def _put_p95(columns: Columns, row: Any, cell: Any) -> None:
-    """Write the interval of p95 for another run, from its parts."""
-    if len(parts := getattr(cell, "part_p95_ms", [])) > 1:
-        level = Panel([{0: dict(enumerate(parts))}]).levels()[0]
-        if promised := level.of_another_run():
-            scale = row.p95_ms / level.value
-            columns["p95_low_ms"][row.Index] = promised.low * scale
-            columns["p95_high_ms"][row.Index] = promised.high * scale
 
 
 def with_controls(table: pd.DataFrame, reports: Reports, params: Params) -> pd.DataFrame:
