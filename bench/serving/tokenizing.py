@@ -1,10 +1,8 @@
-"""Between arrivals and batcher, where requests bring text: a thread of its own makes tokens of what waits."""
+"""Between arrivals and batcher, where requests bring text: threads of its own make tokens of what waits."""
 
 import os
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,8 @@ from bench.serving.batcher import Batcher, Requests
 
 MOST_TEXTS = 256
 """Texts of one call: the more of them wait, the better its threads share them."""
+CALLS = 2
+"""Of the tokenizer at once: one hands its tokens on while the Rust library's threads work for the other."""
 TIMED_SECONDS = 4.0
 """Of all calls that are timed without load."""
 TIMED_CALLS = 300
@@ -45,48 +45,41 @@ class Tokenizing:
 
     def __init__(self, tokens_of: TokensOf, batcher: Batcher[Tokenized]) -> None:
         self._tokens_of, self._batcher = tokens_of, batcher
-        self._arrivals: queue.SimpleQueue[Sequence[Any] | None] = queue.SimpleQueue()
-        self._waiting: deque[Any] = deque()
-        self._is_closed = False
-        self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._waiting: Batcher[Any] = Batcher(MOST_TEXTS)
+        self._faults = list[BaseException]()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CALLS)]
+        for thread in self._threads:
+            thread.start()
+        self._closing = threading.Thread(target=self._close_when_done, daemon=True)
+        self._closing.start()
 
     def put(self, requests: Sequence[Any]) -> None:
         """Let requests wait; they have an `id` and the `index` of their sentence."""
-        self._arrivals.put(requests)
+        self._waiting.put(requests)
 
     def close(self) -> None:
         """Close the batcher once everything that waits was handed on."""
-        self._arrivals.put(None)
+        self._waiting.close()
 
     def end(self) -> None:
         """Wait until the batcher is closed; raise what the tokenizer raised."""
-        self._thread.join()
-        if self._fault:
-            raise self._fault
+        self._closing.join()
+        if self._faults:
+            raise self._faults[0]
 
     def _run(self) -> None:
         try:
-            while self._waiting or not self._is_closed:
-                self._accept()
-                taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TEXTS))]
-                if taken:
-                    pairs = zip(taken, self._tokens_of(taken), strict=True)
-                    self._batcher.put([Tokenized(request.id, request.index, own) for request, own in pairs])
+            while taken := self._waiting.take():
+                pairs = zip(taken, self._tokens_of(taken), strict=True)
+                self._batcher.put([Tokenized(request.id, request.index, own) for request, own in pairs])
         except BaseException as problem:
-            self._fault = problem
-        finally:
-            self._batcher.close()
+            self._faults.append(problem)
+            self._waiting.close()
 
-    def _accept(self) -> None:
-        """Take all that came; wait for something if nothing waits."""
-        while not self._is_closed and (not self._waiting or not self._arrivals.empty()):
-            arrived = self._arrivals.get()
-            if arrived is None:
-                self._is_closed = True
-            else:
-                self._waiting.extend(arrived)
+    def _close_when_done(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        self._batcher.close()
 
 
 class TextRequests(Requests):
