@@ -57,8 +57,7 @@ class ServedGroup(Group[ServedVariant]):
         names = [row.name for row in self.rows]
         log(f"  serving {len(names)} rows together: {', '.join(names)}")
         try:
-            late = self.bench.start([*names, NOOP])
-            self.bench.add_processes(names)
+            late = self.bench.start([*names, NOOP, *names])
             waiting = [row for row in self.rows if row.name in late]
             if waiting:
                 log(f"  no memory for {len(waiting)} of them beside the others: they are served after these")

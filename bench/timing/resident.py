@@ -10,11 +10,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import Any, ClassVar, Generic, TypeVar
 
 from bench.core.errors import MemoryShortage, WorkerError
@@ -37,9 +37,12 @@ from bench.workers.protocol import Job
 WORKER_MIB = 700.0
 """Memory that a worker takes before one is known: PyTorch with its libraries and a small model."""
 KEPT_FREE_MIB = 1024.0
-OPENED_BESIDE = 3
-"""Sessions of CPU rows that open side by side: each runs every shape on all cores, and threads that wait for one
-another wait for long where several such processes share them (8 at once on 16 cores: 37 s and more for PyTorch)."""
+STARTED_BESIDE = 3
+"""Processes that import side by side, at least.
+
+Sessions of CPU rows open one after another: each runs every shape on all cores, and threads that wait for one another
+wait long where such processes share them (3 at once on 16 cores: 22 s for a PyTorch row).
+"""
 END_SECONDS = 60.0
 
 
@@ -134,8 +137,9 @@ class Resident(ABC, Generic[AnyRow]):
         device = rows[0].variant.device
         gpu = gpu_to_time(params.timing.gpu_index) if device == "cuda" else None
         self.gpu = GpuMonitor(gpu) if gpu else None
-        self._width = max(OPENED_BESIDE, physical_cores())
-        self._opening = Semaphore(self._width if device == "cuda" else OPENED_BESIDE)
+        self._width = max(STARTED_BESIDE, physical_cores())
+        self._opening = Semaphore(self._width if device == "cuda" else 1)
+        self._launching = Lock()
         self._worker_mib = self._worker_gpu_mib = WORKER_MIB
 
     @abstractmethod
@@ -147,11 +151,12 @@ class Resident(ABC, Generic[AnyRow]):
         """Take what a worker says of its session once it is open."""
 
     def start(self, names: Sequence[str]) -> list[str]:
-        """Start a process of each row, side by side; return those that found no memory for now.
+        """Start a process for each name, side by side; return the rows that found no memory for now.
 
-        Rows that compile come first: they take longest, much of it on one core.
+        First processes come before second ones, and of these those that compile: that takes longest.
         """
-        waiting = sorted(names, key=lambda name: "compile" not in self.by_name[name].variant.options)
+        asked = [(names[:place].count(name), not self._compiles(name), place) for place, name in enumerate(names)]
+        waiting = [names[place] for *_, place in sorted(asked)]
         late = list[str]()
         with ThreadPoolExecutor(self._width) as pool:
             running: dict[Future[None], str] = {}
@@ -173,7 +178,13 @@ class Resident(ABC, Generic[AnyRow]):
                     waiting.clear()
                     for worker in chain.from_iterable(self.workers.get(name, []) for name in running.values()):
                         worker.kill()
-        return late
+        for name in late:
+            if name in self.workers:
+                self.remarks[name] = "one process: no memory for a second one"
+        return [name for name in dict.fromkeys(late) if name not in self.workers and name not in self.faults]
+
+    def _compiles(self, name: str) -> bool:
+        return "compile" in self.by_name[name].variant.options
 
     def _fits(self, together: int) -> bool:
         """Tell whether so many further workers find host and GPU memory, by what the largest ones took."""
@@ -191,15 +202,19 @@ class Resident(ABC, Generic[AnyRow]):
 
     def _open(self, name: str) -> None:
         """Start one process of a row and open its session; a fault of the first one is the row's."""
-        row, process = self.by_name[name], len(self.workers.get(name, []))
+        row, process, worker = self.by_name[name], 0, None
         limit, began = self.params.timing.worker_limit_seconds, time.monotonic()
         fault: Fault | None = None
         try:
-            worker = self.launch(row, process, self.folder(name), row.home / COMPILED / row.key)
-            self.workers.setdefault(name, []).append(worker)
+            with self._launching:
+                if name in self.faults:
+                    return
+                process = len(self.workers.get(name, []))
+                worker = self.launch(row, process, self.folder(name), row.home / COMPILED / row.key)
+                self.workers.setdefault(name, []).append(worker)
             worker.wait_until_ready(limit)
             ready = time.monotonic()
-            with self._opening:
+            with nullcontext() if self._compiles(name) else self._opening:
                 began += time.monotonic() - ready  # waiting for other rows is no part of its start
                 answer = worker.ask("open", limit)
             if answer["status"] == "measured":
@@ -213,9 +228,10 @@ class Resident(ABC, Generic[AnyRow]):
             log(f"  {name} is ready{f' (process {process + 1})' if process else ''}")
         elif process == 0:
             self.fail(name, fault)
-        else:
+        elif worker in (others := self.workers.get(name, [])):
             self.remarks[name] = f"process {process + 1}: {fault.reason}"
-            self.workers[name].pop().end()
+            others.remove(worker)
+            worker.end()
 
     def launch(self, row: AnyRow, process: int, folder: Path, compiled: Path | None = None) -> WorkerProcess:
         """Start a process of a row in a scratch folder, with a copy of its engine."""
@@ -288,8 +304,7 @@ class Resident(ABC, Generic[AnyRow]):
     def add_processes(self, rows: Sequence[str]) -> list[str]:
         """Start a further process of each row, as many as find memory; return the rows of which it runs."""
         before = {name: len(self.workers[name]) for name in rows if name in self.workers}
-        for name in self.start(list(before)):
-            self.remarks[name] = "one process: no memory for a second one"
+        self.start(list(before))
         return [name for name, count in before.items() if len(self.workers.get(name, [])) > count]
 
     def finish(self) -> dict[str, list[Answer]]:
