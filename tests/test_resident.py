@@ -92,7 +92,7 @@ def test_a_further_process_without_memory_is_told(bench: Bench) -> None:
     assert bench.add_processes([A]) == [A]
 
 
-def test_a_first_process_that_fails_ends_its_row_and_a_second_one_does_not(
+def test_a_first_process_that_fails_ends_its_row(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = {(A, 0), (B, 1)}
