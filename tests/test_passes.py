@@ -269,6 +269,26 @@ def test_rows_that_may_be_the_best_get_a_second_process_and_a_third_where_the_tw
     assert passes.contenders() == ["base", *"cdef"]
 
 
+def test_of_many_rows_that_may_be_best_the_nearest_are_named() -> None:
+    names = ("base", "a/a", *"bcdefghij")
+    ms = {"base": 2.0, "a/a": 2.0} | {row: 1.0 + 0.001 * place for place, row in enumerate("jihgfedcb")}
+    passes = run(FakeBench(ms, noise=0.0005, has_room=False), plan(names, seconds=200.0))
+    assert passes.contenders() == ["base", *"fghij"], "five beside the baseline"
+
+
+def test_second_processes_take_a_part_of_the_time_at_most() -> None:
+    class Slow(FakeBench):
+        def add_processes(self, rows: Sequence[str]) -> list[str]:
+            self.now += 100.0
+            return super().add_processes(rows)
+
+    names = ("base", "a/a", *"bcdefghijklmn")
+    bench = Slow()
+    passes = run(bench, plan(names, seconds=1000.0, target=0.001))
+    assert len(bench.added) == 2
+    assert sum(count == 2 for count in passes.processes.values()) == 8
+
+
 def test_the_time_is_kept_to_a_block() -> None:
     bench = FakeBench(has_room=False)
     passes = run(bench, plan(seconds=24.5, target=0.0))

@@ -28,8 +28,10 @@ MOST_PROCESSES = 3
 LEAST_TWICE = 4
 """Rows of two processes after the first pass, beside the baseline and its A/A row: the variance between processes is
 made of them."""
-MOST_TO_START = 0.1
-"""Of the time: once starting second processes took so much, the slower rows wait for the next look."""
+MOST_TO_START = 0.2
+"""Of the time: once starting second processes took so much, the slower rows go on with one."""
+MOST_CONTENDERS = 5
+"""Beside the baseline; each that is named costs a process that compiles anew and runs alone."""
 PROCESSES_SEEN = LOOKS[2]
 """Until this look these rows go on whatever is decided: their second processes then gave blocks enough."""
 
@@ -102,6 +104,8 @@ class Passes:
     """Of each row; one where none is given."""
     took: dict[Cell, float] = field(default_factory=dict)
     turn_seconds: dict[Cell, float] = field(default_factory=dict)
+    start_seconds: float = 0.0
+    """What starting second processes took."""
 
     def run(self) -> None:
         """Run passes until everything asked is decided or narrow enough, the time is over, or they are cut short."""
@@ -198,15 +202,17 @@ class Passes:
         return cells | {Cell(row, size) for row in self.plan.sizes if self._is_control(row) for size in sizes}
 
     def contenders(self) -> list[str]:
-        """Return the baseline and the rows that may be the best at some batch size, by what there is."""
+        """Return the baseline and the rows that may be the best at some batch size, the nearest to it if many are."""
         sizes = sorted({cell.size for cell in self.blocks})
         rows = {size: names for size in sizes if (names := self._rows(size))}
         families, decisions = self._decided(rows, AT_THE_END)
-        found = {
-            rows[size][place]
-            for size, family, decided in zip(rows, families, decisions, strict=True)
-            for place in self._may_be_best(family, decided)
-        }
+        apart: dict[str, float] = {}
+        for names, family, decided in zip(rows.values(), families, decisions, strict=True):
+            levels = {names[place]: family.levels[place].log_level for place in self._may_be_best(family, decided)}
+            for row, level in levels.items():
+                if row != self.plan.baseline:
+                    apart[row] = min(apart.get(row, math.inf), level - min(levels.values()))
+        found = sorted(apart, key=lambda row: apart[row])[:MOST_CONTENDERS]
         return [row for row in self.plan.sizes if row in found or row == self.plan.baseline]
 
     def _rows(self, size: int) -> list[str]:
@@ -254,11 +260,12 @@ class Passes:
         active = {cell.row for cell in self.active}
         few = (row for row in sorted(twice & active) if self.processes[row] < MOST_PROCESSES)
         rows = sorted((row for row in few if self.processes[row] == 1 or self._differ(row)), key=self._seconds)
-        end = self.clock() + MOST_TO_START * self.plan.seconds
-        while rows and self.clock() < end:
+        while rows and self.start_seconds < MOST_TO_START * self.plan.seconds:
             together, rows = rows[:LEAST_TWICE], rows[LEAST_TWICE:]
+            began = self.clock()
             for row in self.bench.add_processes(together):
                 self.processes[row] += 1
+            self.start_seconds += self.clock() - began
 
     def _seconds(self, row: str) -> float:
         return sum(self.took.get(Cell(row, size), 0.0) for size in self.plan.sizes[row])
