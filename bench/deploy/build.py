@@ -6,7 +6,9 @@ FOLDER/README.md says how it is started and called.  `python run.py deploy FOLDE
 import argparse
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,11 +66,21 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure a folder that was written, over HTTP")
     given = parser.parse_args()
     if given.measure:
-        from bench.deploy.measure import measure  # what the load generator needs, no folder does
-
-        measure(given.folder)
+        _measure(given.folder)
     else:
         deploy(given.folder, given.row, given.stand_in)
+
+
+def _measure(folder: Path) -> None:
+    """Measure a folder; whatever stops it, its server ends too."""
+    from bench.deploy.measure import measure  # what the load generator needs, no folder does
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        measure(folder)
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        print(str(stopped) or "stopped by the user", file=sys.stderr, flush=True)
+        os._exit(1)  # a thread of LoadGen may be in the middle of a load, which Python's own end aborts
 
 
 def deploy(folder: Path, asked: str = "", is_stand_in: bool = False) -> None:
