@@ -22,8 +22,9 @@ from scipy import stats
 from test_report import row, settings, table
 
 from bench.core.errors import DataError, ParameterError
-from bench.core.files import write_json
+from bench.core.files import file_sha256, write_json
 from bench.core.params import load_params
+from bench.core.paths import SERVED
 from bench.core.reports import Report, Served, ServedText
 from bench.report.shown import Context
 from bench.runs.hardware import render_hardware, write_hardware_plot
@@ -41,6 +42,7 @@ from bench.runs.recorded_runs import (
 from bench.statistics.rate_curve import crossing, curve_of
 from bench.summary.build import build_summary
 from bench.summary.costs import Recorded
+from bench.summary.over_http import SERVED_HTTP, HttpLoad, ServedHttp
 from bench.summary.serving import build_serving, read_serving
 from bench.summary.table_file import read_summary, write_table
 from bench.timing.results import MIN_RUNS_FOR_P95, Block, figures_of
@@ -231,6 +233,10 @@ def test_a_run_is_of_the_machine_that_timed_its_rows(measured_copy: Project, mon
 def kept(measured: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """A copy that keeps one run, `first`."""
     for project in copy_of(measured, tmp_path_factory.mktemp("kept") / "copy"):
+        report = project.folder / SERVED / "ort_cpu_fp32.json"
+        load = HttpLoad(texts=1, requests_per_s=123.0, points=[])
+        over_http = ServedHttp(variant=report.stem, digest=file_sha256(report), budget_ms=1.0, loads=[load])
+        write_json(project.folder / SERVED_HTTP / report.name, over_http.as_dict())
         project.script(RECORD, "first")
         yield project
 
@@ -326,6 +332,12 @@ def test_every_figure_of_a_kept_run_can_be_recomputed_from_its_single_runs(
         assert levels == [level and level.value for level in again[f"{name}_level"]]
     limits = [name for name in again.columns if name.endswith(("_low_ms", "_high_ms"))]
     pd.testing.assert_frame_equal(read.table[limits], again[limits], check_dtype=False)
+
+
+def test_what_a_row_sustains_over_http_is_kept_with_the_run_that_it_belongs_to(kept: Project) -> None:
+    [load] = RecordedRun.read(kept.folder / "runs/first").over_http["ort_cpu_fp32"].loads
+    assert load.requests_per_s == 123
+    assert "Over HTTP, 1 text a request, `ort_cpu_fp32` sustains 123/s" in kept.read("runs/first/README.md")
 
 
 def test_the_same_run_is_kept_in_the_same_bytes(kept: Project) -> None:
