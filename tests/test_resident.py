@@ -92,9 +92,7 @@ def test_a_further_process_without_memory_is_told(bench: Bench) -> None:
     assert bench.add_processes([A]) == [A]
 
 
-def test_a_first_process_that_fails_ends_its_row(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_first_process_that_fails_ends_its_row(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = {(A, 0), (B, 1)}
     monkeypatch.setattr(bench, "faulty", lambda *place: WorkerError("broken") if place in failing else None)
     bench._width = 4
