@@ -16,8 +16,9 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.core.files import replacing_file, write_text
+from bench.report import words
 from bench.report.charts.write import caption, make_charts
-from bench.report.columns import accuracy, accuracy_loss
+from bench.report.columns import accuracy, accuracy_loss, columns_of
 from bench.report.document import table_lines, to_markdown
 from bench.report.texts import served_blocks
 from bench.report.words import milliseconds
@@ -27,10 +28,11 @@ from bench.summary.comparisons import fastest
 ROOT = Path(__file__).resolve().parent.parent
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "runs"
 PADDINGS = ("fixed", "longest", "none")
+ANSWER = ("variant", "requests_per_s", "requests_interval", "vs_best", "at_90", "memory_under_load")
+"""The columns of the README's first table."""
 
 
 def main() -> None:
-    draw(DOCS / "latency_by_batch.png", "h100-minilm-tensorrt", "latency_by_batch")
     draw(DOCS / "p99_by_load.png", "h100-minilm-tensorrt", "served")
     for path, text in list(filled()):
         if text != read(path):
@@ -102,6 +104,23 @@ def padding(run: RecordedRun) -> list[str]:
     return [f"{run.context.length_text()}:", "", *table_lines(columns, columns[1 : 1 + len(ways)], lines)]
 
 
+def answer(run: RecordedRun) -> list[str]:
+    """Return the rows under load in few columns, what padding costs, and the rows that sustain nothing."""
+    shown = run.shown()
+    served = next(panel.served for panel in shown.findings.panels if panel.served and panel.served.rows)
+    views = shown.served(served)
+    columns = {key: column for key, column in columns_of("served", views).items() if key in ANSWER}
+    left = {column.heading for column in columns.values() if column.is_text}
+    cells = ([column.write(view) for column in columns.values()] for view in views)
+    lines = list(table_lines([column.heading for column in columns.values()], left, cells))
+    best, padded = views[0], next((view for view in views if view["padding"] == "fixed"), None)
+    if padded and best["padding"] != "fixed":
+        more = words.ratio(best["requests_per_s"] / padded["requests_per_s"])
+        tokens = f"{best['tokens_per_request']:.1f} tokens a request instead of {padded['tokens_per_request']:.1f}"
+        lines += ["", f"- no padding to the sequence length: {more} the requests/s of the best row with it, {tokens}"]
+    return [*lines, *(f"- {line}" for line in words.left_out(served.not_served))]
+
+
 def served(run: RecordedRun) -> list[str]:
     """Return what a run's rows sustain under load, on the GPU where one was served, and which of them to serve with."""
     shown = run.shown()
@@ -110,7 +129,7 @@ def served(run: RecordedRun) -> list[str]:
 
 
 BLOCKS: dict[str, Callable[[RecordedRun], list[str]]] = {
-    make.__name__: make for make in (served, accuracy_of_fixed, padding)
+    make.__name__: make for make in (answer, served, accuracy_of_fixed, padding)
 }
 """What makes the content of each kind of block, of a kept run."""
 
