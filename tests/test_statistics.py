@@ -78,6 +78,20 @@ def test_two_rows_alone_have_students_interval_of_pairs() -> None:
     assert found.half_width(100) == pytest.approx((high - low) / 2 * stats.t.ppf(1 - 2.5e-4, 5) / stats.t.ppf(0.975, 5))
 
 
+def test_rows_of_few_common_passes_are_two_samples() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.normal(1.0, 0.1, 5), random.normal(0.2, 0.3, 6)
+    passes = ([0, 1, 2, 3, 4], [3, 4, 5, 6, 7, 8])
+    rows = [
+        {0: dict(zip(own, exponentials(logs), strict=True))} for own, logs in zip(passes, (first, second), strict=True)
+    ]
+    found = Panel(rows).compared(0, 1)
+    assert found is not None
+    wanted = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    assert _log_limits(found) == pytest.approx([wanted.low, wanted.high])
+    assert Panel([{0: dict.fromkeys(range(3), 1.0)}, rows[1]]).compared(0, 1) is None
+
+
 def test_what_a_pass_does_to_all_rows_does_not_count_against_their_ratios() -> None:
     states = np.random.default_rng(0).normal(0.0, 0.3, 8)
     panel = Panel([blocks(exponentials(states + base)) for base in (0.0, 0.5, 0.7)])

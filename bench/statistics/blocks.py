@@ -127,15 +127,24 @@ class Panel:
         return variance * self.inflation / len(own), freedom
 
     def compared(self, first: int, second: int) -> Estimate | None:
-        """Return the logarithm of the ratio of two rows; None from fewer than `LEAST_PASSES` passes."""
+        """Return the logarithm of the ratio of two rows; None if one has fewer than `LEAST_PASSES` passes."""
         if first == second:
             return Estimate(0.0, SMALLEST_VARIANCE, MOST_FREEDOM)
         own = self.differences(first, second)
         if len(own) < LEAST_PASSES:
-            return None
+            return self._of_other_passes(first, second)
         both = self.known[first] & self.known[second]
         processes = self.process_variance * (self.shares(first, both) + self.shares(second, both))
         return summed(float(own.mean()), [self.noise(own), (processes, self.process_freedom)])
+
+    def _of_other_passes(self, first: int, second: int) -> Estimate | None:
+        """Compare rows of few common passes as two samples (Welch 1947): what passes did to both stays in it."""
+        rows = [(place, self.means[place][self.known[place]]) for place in (first, second)]
+        if min(len(own) for _, own in rows) < LEAST_PASSES:
+            return None
+        noise = [(float(np.var(own, ddof=1)) * self.inflation / len(own), len(own) - 1.0) for _, own in rows]
+        processes = self.process_variance * sum(self.shares(place, self.known[place]) for place, _ in rows)
+        return summed(float(rows[0][1].mean() - rows[1][1].mean()), [*noise, (processes, self.process_freedom)])
 
 
 @dataclass(frozen=True, eq=False)
