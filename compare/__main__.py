@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 
 from bench.core.errors import BenchError, ParameterError, WorkerError, describe_os_error
 from bench.core.files import write_text
@@ -26,11 +25,10 @@ from bench.core.progress import log
 from bench.machine.lock import timing_lock
 from compare.describe import Description
 from compare.judge import Judge, beside, unmeasured
-from compare.report import Beside, Change, Comparison, side_record
+from compare.report import Beside, Change, Comparison, SideRecord
 from compare.sides import FOLDER, Side, check_space
 from compare.timed import AFTER, BEFORE, Group, Timed
 
-WIDTH_OF_A_PIPE = 120
 WORSE, NOT_MEASURED = 1, 2
 
 
@@ -46,7 +44,7 @@ def main() -> int:
         problem = str(fault)
     except OSError as fault:
         problem = describe_os_error(fault)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the latter of a second Ctrl-C while rows are timed
         problem = "stopped by the user"
     except Exception:  # a fault of the project says nothing about a row
         traceback.print_exc()
@@ -111,17 +109,18 @@ def _compare(given: argparse.Namespace) -> int:
     rows = _chosen(given.rows, sides)
     pins = {label: side.resolve() for label, side in sides.items()}
     check_space([*sides.values()], [*pins.values()])
-    described = {label: side.make(pins[label], rows) for label, side in sides.items()}
+    described = {BEFORE: before.make(pins[BEFORE], rows)}
+    described[AFTER] = after.make(pins[AFTER], rows, before)
     found = _Found(params, sides, described, rows, _sizes(given, described))
     found.time()
     comparison = found.comparison(given.strict)
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_OF_A_PIPE
-    comparison.show(console)
-    write_text(given.output / "compare.json", comparison.model_dump_json(indent=1) + "\n")
-    write_text(given.output / "compare.md", comparison.markdown())
-    log(f"written: {(given.output / 'compare.json').as_posix()}, {(given.output / 'compare.md').as_posix()}")
+    log(f"\n{comparison.markdown()}")
+    for name, text in (
+        ("compare.json", comparison.model_dump_json(indent=1) + "\n"),
+        ("compare.md", comparison.markdown()),
+    ):
+        write_text(given.output / name, text)
+        log(f"written: {(given.output / name).as_posix()}")
     return comparison.exit_code
 
 
@@ -208,6 +207,19 @@ class _Found:
                 job = next(row.job for row in rows if row and row.job)
                 yield from (unmeasured(key, size, statuses, reasons) for size in job.batch_sizes if size in self.sizes)
 
+    def _record(self, label: str) -> SideRecord:
+        side, own = self.sides[label], self.described[label]
+        return SideRecord(
+            asked=side.asked,
+            commit=side.commit,
+            changed_files=side.changed,
+            settings=list(side.settings),
+            with_packages=list(side.with_),
+            model=own.model,
+            model_is_real=own.is_real,
+            versions=own.environment["versions"],
+        )
+
     def comparison(self, is_strict: bool) -> Comparison:
         """Judge what was timed."""
         judges = [Judge(groups, self.params) for groups in self.groups.values()]
@@ -220,10 +232,6 @@ class _Found:
             for row in beside(group, self.sides, self.described, self.params)
         ]
         old, new = (self.described[label] for label in (BEFORE, AFTER))
-        records = {
-            label: side_record(self.sides[label], own.model, own.is_real, own.environment["versions"])
-            for label, own in self.described.items()
-        }
         both = sorted(old.packages.keys() & new.packages.keys())
         return Comparison(
             exit_code=exit_code(changes, rows, is_strict, self.cut_short),
@@ -232,8 +240,8 @@ class _Found:
             margin=self.params.report.margin,
             cut_short=self.cut_short,
             machine=_machine(new.environment),
-            before=records[BEFORE],
-            after=records[AFTER],
+            before=self._record(BEFORE),
+            after=self._record(AFTER),
             moved={
                 name: (old.packages[name], new.packages[name])
                 for name in both

@@ -15,7 +15,7 @@ from bench.inputs.encoded import load_encoded
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, estimate, pool_processes
 from bench.statistics.decisions import AT_THE_END, Family, decide
 from bench.statistics.intervals import Interval, smallest_difference, verdict
-from bench.timing.passes import Cell
+from bench.timing.passes import Cell, asked_pairs
 from bench.timing.quality import accuracy_fault, compare_labels
 from compare.describe import Description
 from compare.report import Beside, Change, Control, Judged
@@ -35,11 +35,8 @@ class _Panel:
     levels: Mapping[str, Level]
 
     def family(self) -> Family:
-        names = list(self.levels)
-        pairs = [(f"{AFTER}/{key}", f"{BEFORE}/{key}") for key in self.group.keys]
-        pairs += [(name, name.replace(f"{AGAIN}/", "/")) for name in names if AGAIN in name]
-        known = [(names.index(a), names.index(b)) for a, b in pairs if a in names and b in names]
-        return Family([*self.levels.values()], frozenset((min(pair), max(pair)) for pair in known), is_all=True)
+        pairs = asked_pairs([*self.levels], self.group.passes.plan)
+        return Family([*self.levels.values()], pairs, is_all=True)
 
 
 class Judge:

@@ -5,13 +5,9 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
-from rich.table import Table
-
-from compare.sides import Side
 
 Judged = Literal["slower", "faster", "no difference", "inconclusive", "lost", "gained", "neither"]
-HEADINGS = ("row", "batch", "before ms", "after ms", "change", "95% interval", "verdict")
+HEADINGS = ["row", "batch", "before ms", "after ms", "change", "95% interval", "verdict"]
 
 
 class Record(BaseModel):
@@ -111,21 +107,12 @@ class Comparison(Record):
             yield f"{row.row}: {'; '.join(row_texts(row))}"
 
     def markdown(self) -> str:
-        """Return the table and the sentences."""
-        lines = [f"| {' | '.join(HEADINGS)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
-        lines += [f"| {' | '.join(cells(each))} |" for each in self.changes]
-        return "\n".join([*lines, "", *(f"- {each}" for each in self.sentences())]) + "\n"
-
-    def show(self, console: Console) -> None:
-        """Print them."""
-        table = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-        for heading in HEADINGS:
-            table.add_column(heading, justify="right" if heading.endswith(("ms", "batch", "change")) else "left")
-        for each in self.changes:
-            table.add_row(*cells(each))
-        console.print(table)
-        for line in self.sentences():
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+        """Return the table, in columns that a terminal shows too, and the sentences."""
+        rows = [HEADINGS, *(cells(each) for each in self.changes)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        rows.insert(1, ["-" * width for width in widths])
+        lines = (" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join([*(f"| {line} |" for line in lines), "", *(f"- {each}" for each in self.sentences())]) + "\n"
 
 
 def cells(each: Change) -> list[str]:
@@ -154,16 +141,3 @@ def row_texts(row: Beside) -> Iterator[str]:
     if row.right:
         yield f"right {row.right[0]} → {row.right[1]} of {row.labelled}"
     yield from row.worse
-
-
-def side_record(side: Side, model: str, is_real: bool, versions: dict[str, str | None]) -> SideRecord:
-    return SideRecord(
-        asked=side.asked,
-        commit=side.commit,
-        changed_files=side.changed,
-        settings=list(side.settings),
-        with_packages=list(side.with_),
-        model=model,
-        model_is_real=is_real,
-        versions=versions,
-    )

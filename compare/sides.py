@@ -4,6 +4,7 @@ What a side's pipeline has made before is found in the workspace's DVC cache.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -165,8 +166,8 @@ class Side:
                 )
         return pins
 
-    def make(self, pins: Path | None, rows: Iterable[str]) -> Description:
-        """Make environment and graphs; WorkerError where that fails."""
+    def make(self, pins: Path | None, rows: Iterable[str], other: "Side | None" = None) -> Description:
+        """Make environment and graphs, of which another side may have the same; WorkerError where that fails."""
         if pins:
             from run import Environment
 
@@ -184,11 +185,32 @@ class Side:
                 targets[f"build_engine@{key}"] = None
         log(f"{self.label}: making its graphs ({self._log.relative_to(self.workspace).as_posix()})")
         self._log.unlink(missing_ok=True)
-        self._run("dvc", "checkout", "--quiet", "--allow-missing")
+        self._run("dvc", "repro", "probe")
+        self._restore()
+        if other:
+            self._take_over(other, targets)
         self._run("dvc", "repro", *targets)
         path = self.place.with_suffix(".json").absolute()
         self._run("compare.describe", str(path), *rows)
         return Description.read(path)
+
+    def _restore(self) -> None:
+        """Bring what dvc.lock names from the cache, as far as it is there."""
+        self._run("dvc", "checkout", "--quiet", "--allow-missing")
+
+    def _take_over(self, other: "Side", targets: Iterable[str]) -> None:
+        """Take what another side has just made for stages that are stale here; DVC tells where it does not fit."""
+        found = _run([self.python, "-m", "dvc", "status", "--json", *targets], self.place)
+        yaml, lock = YAML(typ="safe"), self.place / "dvc.lock"
+        own, theirs = (yaml.load(side.place / "dvc.lock") for side in (self, other))
+        stale = json.loads(found.stdout or "{}").keys() & theirs["stages"].keys() - {"probe"}
+        for name in stale:
+            own["stages"][name] = theirs["stages"][name]
+            for out in own["stages"][name].get("outs", ()):
+                if out["path"].startswith("metrics/"):
+                    _copy(other.place / out["path"], self.place / out["path"])
+        yaml.dump(own, lock)
+        self._restore()
 
     @property
     def _log(self) -> Path:
