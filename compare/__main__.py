@@ -263,7 +263,7 @@ def exit_code(changes: Sequence[Change], rows: Sequence[Beside], is_strict: bool
     found = {change.verdict for change in changes}
     if found & {"slower", "lost"} or any(row.worse for row in rows) or (is_strict and "inconclusive" in found):
         return WORSE
-    return NOT_MEASURED if cut_short or not found & {"faster", "no difference", "inconclusive"} else 0
+    return NOT_MEASURED if cut_short or all(change.change is None for change in changes) else 0
 
 
 if __name__ == "__main__":

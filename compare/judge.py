@@ -18,7 +18,7 @@ from bench.statistics.intervals import Interval, smallest_difference, verdict
 from bench.timing.passes import Cell, asked_pairs
 from bench.timing.quality import accuracy_fault, compare_labels
 from compare.describe import Description
-from compare.report import Beside, Change, Control, Judged
+from compare.report import TOO_FEW, Beside, Change, Control, Judged
 from compare.sides import GIB, Side
 from compare.timed import AFTER, AGAIN, BEFORE, Group
 
@@ -96,11 +96,11 @@ class Judge:
     def _change(self, panel: _Panel | None, key: str, size: int) -> Change:
         names = [f"{side}/{key}" for side in (AFTER, BEFORE)]
         if panel is None or not set(names) <= set(panel.levels):
-            return Change(row=key, batch_size=size, verdict="inconclusive", reason="too few passes")
+            return Change(row=key, batch_size=size, verdict="inconclusive", reason=TOO_FEW)
         found = self._speedup(panel, *names)
         if found is None:
             jumps = any(panel.levels[name].is_unstable for name in names)
-            reason = "a block took ten times as long as another" if jumps else "too few passes"
+            reason = "a block took ten times as long as another" if jumps else TOO_FEW
             return Change(row=key, batch_size=size, verdict="inconclusive", reason=reason)
         margin = max(self.margin, _noise_floor(panel))
         said = WORDS.get(verdict(found, margin), "inconclusive")

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 Judged = Literal["slower", "faster", "no difference", "inconclusive", "lost", "gained", "neither"]
+TOO_FEW = "too few passes"
 HEADINGS = ["row", "batch", "before ms", "after ms", "change", "95% interval", "verdict"]
 
 
@@ -92,10 +93,13 @@ class Comparison(Record):
         counts = Counter(each.verdict for each in self.changes)
         found = ", ".join(f"{counts[said]} {said}" for said in get_args(Judged) if counts[said]) or "nothing compared"
         yield f"{found} (margin {self.margin:.2%}); exit code {self.exit_code}; {self.machine}"
+        if any(each.reason == TOO_FEW for each in self.changes):
+            yield f"{TOO_FEW}: give more --minutes, or fewer --rows or --batch-sizes"
         if self.cut_short:
             yield self.cut_short
         for name, side in (("before", self.before), ("after", self.after)):
-            more = [f"{len(side.changed_files)} changed files"] * bool(side.changed_files)
+            count = len(side.changed_files)
+            more = [f"{count} changed file{'s' * (count > 1)}"] * bool(count)
             more += [f"-S {each}" for each in side.settings] + [f"--with {each}" for each in side.with_packages]
             yield f"{name}: {side.asked} ({', '.join([side.commit[:10], *more])}), model {side.model}"
         if self.moved:
@@ -128,7 +132,7 @@ def cells(each: Change) -> list[str]:
 
 def percents(change: float | None, low: float | None, high: float | None) -> str:
     if change is None:
-        return "too few passes"
+        return TOO_FEW
     return f"{change:+.1%}" + (f" ({low:+.1%} to {high:+.1%})" if low is not None and high is not None else "")
 
 

@@ -245,7 +245,10 @@ def test_a_row_of_one_side_alone_is_lost_or_gained() -> None:
 
 
 def change(verdict: Any) -> Change:
-    return Change(row="x", batch_size=1, verdict=verdict)
+    """Return a verdict with an interval, `few` for one without."""
+    if verdict in ("few", "lost", "neither"):
+        return Change(row="x", batch_size=1, verdict="inconclusive" if verdict == "few" else verdict)
+    return Change(row="x", batch_size=1, verdict=verdict, change=0.0)
 
 
 @pytest.mark.parametrize(
@@ -259,6 +262,8 @@ def change(verdict: Any) -> Change:
         (["no difference"], [], False, "cut short", 2),
         (["slower"], [], False, "cut short", 1),
         (["neither"], [], False, "", 2),
+        (["few", "few"], [], False, "", 2),
+        (["few", "no difference"], [], False, "", 0),
         ([], [], False, "", 2),
     ],
 )
