@@ -1,6 +1,5 @@
 """Serve each device's best row once more, from text: artifacts/served_text/DEVICE.json."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -17,7 +16,6 @@ from bench.inputs.texts import why_not_fast
 from bench.machine.cores import tokenizer_threads
 from bench.serving.coordinator import without_load
 from bench.serving.group import ServedGroup
-from bench.serving.passes import LoadPlan
 from bench.serving.rows import ServedVariant
 from bench.statistics.served_together import held_by
 from bench.timing.resident import in_groups
@@ -134,6 +132,3 @@ class TextGroup(ServedGroup):
         finally:
             self.bench.close()
         return []
-
-    def _plan(self) -> LoadPlan:
-        return replace(super()._plan(), patience=1)
