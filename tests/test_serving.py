@@ -627,17 +627,22 @@ def test_a_latency_is_told_only_between_rates_that_were_tried() -> None:
     assert latency_at(points, 90.0, "p99_ms", alone_ms=1.0) is None
 
 
-def test_two_trials_in_a_row_at_neighbouring_rates_straddle_what_a_row_holds() -> None:
+def test_two_trials_in_a_row_straddle_what_a_row_holds() -> None:
     late = {"keeps": False, "p99_ms": 20.0}
     trials = [point(100.0, 1, p99_ms=5.0), point(110.0, 2, **late), point(100.0, 3, p99_ms=10.0)]
     found = straddles(trials, 10.0)
     assert seconds_a_request({1: trials}, 10.0) == {1: pytest.approx({2: 1 / math.sqrt(11000), 3: 0.01})}
     assert {number: round(each.per_s, 6) for number, each in found.items()} == {2: round(math.sqrt(11000), 6), 3: 100.0}
     assert not any(each.is_cliff for each in found.values())
-    assert straddles([trials[0], point(130.0, 2, **late)], 10.0) == {}, "too far apart"
+    wide = straddles([trials[0], point(150.0, 2, **late)], 10.0)
+    assert wide[2].per_s == pytest.approx(math.sqrt(15000))
+    assert not wide[2].is_cliff
+    assert straddles([trials[0], point(170.0, 2, **late)], 10.0) == {}, "too far apart"
     assert straddles([trials[0], point(110.0, 2)], 10.0) == {}
     overloaded = point(110.0, 2, keeps=False, is_overloaded=True, p99_ms=1.0)
     assert straddles([point(100.0, 1, sent_per_s=101.0), overloaded], 10.0) == {2: Straddle(101.0, True)}
+    further = point(130.0, 2, keeps=False, is_overloaded=True, p99_ms=1.0)
+    assert straddles([trials[0], further], 10.0) == {}, "nothing is interpolated below an overload"
 
 
 def test_all_trials_of_a_rate_are_one_point_of_the_curve() -> None:

@@ -1,7 +1,7 @@
 """Latency against offered load: where it crosses a budget, trial by trial, and what it is below.
 
-Of two trials of a process that follow each other at neighbouring rates, one met the budget and the other did not: where
-log p99, interpolated over log rate, crosses the budget is one estimate of the rate that a row holds (`straddles`).
+Of two trials of a process that follow each other, one met the budget and the other did not: where log p99, interpolated
+over log rate, crosses the budget is one estimate of the rate that a row holds (`straddles`).
 
 For every other budget and latency there is one curve through all trials.  Latency does not fall when more requests
 come, so it never falls (isotonic regression), and is interpolated on logarithms by monotone cubics (PCHIP; Fritsch and
@@ -27,8 +27,9 @@ TURNS = 2
 """Processes of a row, which take turns by pass."""
 USUAL, USUAL_FREEDOM = 0.03, 4.0
 """How far two processes of one row usually are from their mean, as a share; counted as sure as from so many."""
-NEIGHBOURS = 1.15
-"""Rates that lie no further apart straddle what a row holds."""
+APART, NEIGHBOURS = 1.6, 1.15
+"""Rates that lie no further apart straddle what a row holds; where the higher one overloads it, no further than that:
+nothing is interpolated then."""
 Quantile = Literal["p50_ms", "p95_ms", "p99_ms"]
 CONFIDENCE = 0.99
 ALLOWED_SHARE = 0.01
@@ -70,9 +71,10 @@ def straddles(trials: Iterable[RatePoint], budget_ms: float) -> dict[int, Stradd
     """Return what each two trials of a process in a row say that it holds, by the later one's pass."""
     found: dict[int, Straddle] = {}
     for before, after in pairwise(sorted(trials, key=attrgetter("number"))):
-        if before.keeps == after.keeps or not 1 / NEIGHBOURS < before.rate / after.rate < NEIGHBOURS:
-            continue
         met, missed = (before, after) if before.keeps else (after, before)
+        apart = NEIGHBOURS if missed.is_overloaded else APART
+        if before.keeps == after.keeps or not 1 / apart < before.rate / after.rate < apart:
+            continue
         share = 0.0
         if not missed.is_overloaded:
             share = math.log(budget_ms / met.p99_ms) / math.log(missed.p99_ms / met.p99_ms)
