@@ -36,11 +36,11 @@ class Replica:
         self.check_health()
 
     def __serve_build_asgi_app__(self) -> Any:
-        from starlette.applications import Starlette
+        from starlette.routing import Router
 
         from bench.deploy.app import Api
 
-        return Starlette(routes=Api(self.service).routes())
+        return Router(Api(self.service).routes())
 
     def check_health(self) -> None:
         if self.service.failure:

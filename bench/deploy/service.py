@@ -5,6 +5,7 @@ batches and hands answers back.  What is counted is counted in the event loop's 
 """
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ WARM_UPS = {"cpu": 1, "cuda": 3}
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 OF_BUDGET = (0.1, 0.2, 0.5, 0.8, 1, 1.5, 2, 5, 10)
 TOKENIZER = "tokenizer.json"
+OBJECTS_A_LOOK = 10_000
+"""New objects between two looks for garbage: of the open requests each has dozens."""
 State = Literal["loading", "ready", "draining", "failed"]
 
 
@@ -54,7 +57,7 @@ class Asked:
     empty: set[int] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asking:
     """A text of a request."""
 
@@ -88,6 +91,7 @@ class Service:
         self.failure: BaseException | None = None
         self.waiting = 0
         self._unanswered: set[Asked] = set()
+        self._arrived: list[Asking] = []
         self._batcher: Batcher[Tokenized] = Batcher(settings.max_batch, settings.max_delay_ms / 1000)
         self._encoder = TextEncoder(Tokenizer.from_file(str(folder / TOKENIZER)), [], every_length(settings))
         self.measures = Measures(settings.figures.budget_ms or 100.0)
@@ -124,11 +128,18 @@ class Service:
         asked = Asked(self._loop.create_future(), [[]] * len(texts), len(texts))
         self.waiting += len(texts)
         self._unanswered.add(asked)
-        self._front.put([Asking(asked, index, text) for index, text in enumerate(texts)])
+        if not self._arrived:
+            self._loop.call_soon(self._hand_on)
+        self._arrived += [Asking(asked, index, text) for index, text in enumerate(texts)]
         await asked.future
         if asked.empty:
             raise Refused(400, f"texts.{min(asked.empty)}: the tokenizer makes no token of it")
         return asked
+
+    def _hand_on(self) -> None:
+        """Give the tokenizer's thread what came in one turn of the event loop: it wakes once."""
+        arrived, self._arrived = self._arrived, []
+        self._front.put(arrived)
 
     def _run(self) -> None:
         """Open the sessions, and answer until the queue is closed."""
@@ -140,6 +151,7 @@ class Service:
             if settings.engine:
                 self._check_engine()
             settle()
+            gc.set_threshold(OBJECTS_A_LOOK)
             self._front = Tokenizing(self._tokens_of, self._batcher)
             self._loop.call_soon_threadsafe(self._become_ready)
             instances.run(self._serve, self._batcher)
@@ -178,15 +190,17 @@ class Service:
         texts = (each.text for each in taken)
         found = self._encoder.rust.encode_batch_fast([text if isinstance(text, str) else tuple(text) for text in texts])
         filler, longest = self.settings.tokens.filler_id, self.settings.sequence_length
+        has_types = self.settings.tokens.has_types
         tokens: list[Tokens] = []
         for asking, each in zip(taken, found, strict=True):
-            ids, types = each.ids, each.type_ids
+            ids = each.ids
             if not ids:
                 asking.id.empty.add(asking.index)
-                ids, types = [filler], [0]
-            elif len(ids) == longest and each.overflowing:
+                tokens.append(([filler], [0]) if has_types else ([filler],))
+                continue
+            if len(ids) == longest and each.overflowing:
                 asking.id.cut.add(asking.index)
-            tokens.append((ids, types) if self.settings.tokens.has_types else (ids,))
+            tokens.append((ids, each.type_ids) if has_types else (ids,))
         return tokens
 
     def _become_ready(self) -> None:
