@@ -8,9 +8,10 @@ from bench.core.paths import NOTES, PLOTS, SAMPLES, SUMMARY_TABLE, TOKEN_COUNTS
 from bench.core.schemas import TokenCount
 from bench.report.charts.write import make_charts, write_charts
 from bench.report.document import to_markdown
+from bench.report.notes import notes_blocks
 from bench.report.page.write import PAGE, render_page
 from bench.report.shown import read_shown
-from bench.report.texts import notes_blocks, table_blocks
+from bench.report.texts import table_blocks
 from bench.summary.serving import curves_of, read_served, read_serving
 from bench.summary.table_file import read_samples, read_summary, read_table
 

@@ -12,23 +12,25 @@ from made_blocks import report_of, session_of
 from test_report import row, table
 
 from bench.core.params import Variant
-from bench.findings.assumptions import assumptions
-from bench.findings.models import Assumption
-from bench.report.document import plain
-from bench.report.texts import assumption
+from bench.findings.assumptions import claims
+from bench.findings.models import Claim
+from bench.report.notes import claim, why
 from bench.summary.comparisons import with_controls, with_levels
 
 
-def assumed(rows: pd.DataFrame) -> list[Assumption]:
-    """Return every assumption as a run's rows decide it."""
-    return list(assumptions([row for row in rows.itertuples() if row.status == "measured"], []))
+def claimed(rows: pd.DataFrame) -> list[Claim]:
+    """Return every claim as a run's rows decide it."""
+    measured = [row for row in rows.itertuples() if row.status == "measured"]
+    return [
+        found for device in ("cuda", "cpu") for found in claims(device, [r for r in measured if r.device == device], [])
+    ]
 
 
-def verdict_on(rows: pd.DataFrame, claim: str) -> Assumption:
-    return next(each for each in assumed(rows) if claim in each.claim)
+def verdict_on(rows: pd.DataFrame, text: str) -> Claim:
+    return next(each for each in claimed(rows) if text in each.claim)
 
 
-def counted(found: Assumption) -> tuple[str, int, int]:
+def counted(found: Claim) -> tuple[str, int, int]:
     """Return the result, how many comparisons decide it, and how many there were."""
     return found.result, len(found.deciding), found.tested
 
@@ -57,31 +59,31 @@ def cpu(
 
 
 def test_tensorrt_wins_where_it_wins_and_loses_where_it_loses() -> None:
-    assert counted(verdict_on(gpu((0.35, 0.40)), "TensorRT always wins")) == ("upheld", 1, 2)
-    lost = verdict_on(gpu((0.60, 0.70)), "TensorRT always wins")
+    assert counted(verdict_on(gpu((0.35, 0.40)), "TensorRT always beats")) == ("upheld", 1, 2)
+    lost = verdict_on(gpu((0.60, 0.70)), "TensorRT always beats")
     assert counted(lost) == ("refuted", 2, 2)
     first = lost.deciding[0]
     assert (first.first, first.second, first.first_batch) == ("ort_tensorrt_fp16", "ort_cuda_fp16", 1)
     assert first.comparison.value == pytest.approx(0.46 / 0.6, rel=1e-3)
     assert first.verdict == "slower"
-    assert counted(verdict_on(cpu((25.0, 90.0)), "TensorRT always wins")) == ("not tested", 0, 0)
+    assert not [each for each in claimed(cpu((25.0, 90.0))) if each.kind == "tensorrt"]
 
 
 def test_a_tie_refutes_always() -> None:
-    assert counted(verdict_on(gpu((0.46, 0.40)), "TensorRT always wins")) == ("refuted", 1, 2)
+    assert counted(verdict_on(gpu((0.46, 0.40)), "TensorRT always beats")) == ("refuted", 1, 2)
 
 
 def test_a_tie_that_only_the_noise_floor_makes_refutes_nothing() -> None:
     rows = gpu((0.46, 0.40))
     rows["noise_floor"], rows["margin"] = 0.05, 0.05
-    noisy = verdict_on(rows, "TensorRT always wins")
+    noisy = verdict_on(rows, "TensorRT always beats")
     assert counted(noisy) == ("undecided", 1, 2)
     assert noisy.deciding[0].comparison.verdict == "tie"
-    assert "tie within the noise floor" in plain(assumption(noisy))
+    assert "1.00×" in claim(noisy)
 
 
 def test_wide_processes_leave_it_undecided() -> None:
-    undecided = verdict_on(gpu((0.45, 0.52), spread=0.2), "TensorRT always wins")
+    undecided = verdict_on(gpu((0.45, 0.52), spread=0.2), "TensorRT always beats")
     assert counted(undecided) == ("undecided", 2, 2)
 
 
@@ -109,13 +111,14 @@ def test_a_call_that_waits_for_the_host_is_given_as_the_cause() -> None:
     rows = table(*cells("torch_cuda_fp16", 4.6, gpu_busy_ms=0.36, bound="host-bound"), *cells("torch_cuda_fp32", 4.4))
     found = verdict_on(rows, "FP16 is always faster")
     assert found.result == "refuted"
-    assert found.deciding[0].host_bound == (0.36, 4.6)
+    assert found.traits[0][0].gpu_share == pytest.approx(0.36 / 4.6)
+    assert "`torch_cuda_fp16` waits for the host, its GPU busy 7.8% of a call" in why(found)
 
 
 def test_rejected_rows_prove_nothing() -> None:
     rows = cpu((25.0, 100.0))
     rows["status"] = "rejected"
-    assert {each.result for each in assumed(rows)} == {"not tested"}
+    assert not claimed(rows)
 
 
 EQUAL = ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8", "ov_cpu_fp32", "ov_cpu_int8")
@@ -153,7 +156,7 @@ def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:
     rng = np.random.default_rng(0)
     decided = 0
     for _ in range(12):
-        decided += any(each.result in ("refuted", "upheld") for each in assumed(world(rng)))
+        decided += any(each.result in ("refuted", "upheld") for each in claimed(world(rng)))
     assert decided <= 1
 
 
@@ -162,6 +165,7 @@ def test_equal_rows_uphold_and_refute_nothing_in_nearly_every_run() -> None:
     [((5.0, 5.01, 5.02), "upheld"), ((20.0, 20.1, 20.2), "refuted"), ((9.0, 10.0, 12.0), "undecided")],
 )
 def test_one_comparison_is_called_one(medians: tuple[float, ...], result: str) -> None:
-    found = assumed(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02))))[0]
+    found = claimed(table(row("ort_cpu_int8", 1, medians), row("ort_cpu_fp32", 1, (10.0, 10.01, 10.02))))[0]
     assert counted(found) == (result, 1, 1)
-    assert f"{result} here by the one comparison: " in plain(assumption(found))
+    said = {"upheld": "holds on the CPU, faster in 1 of 1", "refuted": "is refuted", "undecided": "is open"}[result]
+    assert said in claim(found)

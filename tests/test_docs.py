@@ -22,11 +22,11 @@ def test_every_block_of_figures_is_what_the_kept_runs_say() -> None:
         assert text == read(path), f"{path.relative_to(ROOT)}: `python run.py python tools/update_docs.py`"
 
 
-def test_a_kept_runs_readme_has_every_row_of_it() -> None:
+def test_a_kept_runs_readme_has_the_fastest_rows_of_each_batch_size() -> None:
     table = read(RUNS / "cpu-2-passes/README.md")
-    for variant in ("torch_cpu_fp32", "torch_cpu_int8", "ort_cpu_fp32", "ort_cpu_int8"):
-        for size in (1, 4, 8, 16):
-            assert f"| {size} | `{variant}` |" in table
+    for size in (1, 4, 8, 16):
+        assert table.count(f"\n| {size} | `") >= 5
+    assert "17 slower rows: `summary.csv`." in table
 
 
 def test_every_kept_run_is_in_the_index_of_runs() -> None:

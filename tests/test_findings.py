@@ -18,9 +18,10 @@ from bench.core.errors import DataError
 from bench.findings.build import read_findings, write_findings
 from bench.findings.models import Findings
 from bench.report.document import to_markdown
+from bench.report.notes import notes_blocks
 from bench.report.shown import Shown
 from bench.report.terminal import print_panel, print_served
-from bench.report.texts import notes_blocks, table_blocks
+from bench.report.texts import table_blocks
 from bench.runs.recorded_runs import RecordedRun
 
 SCHEMA = ROOT / "docs/findings.schema.json"
@@ -80,7 +81,7 @@ def test_the_published_schema_is_that_of_the_models(as_kept: Callable[[Path, str
 def test_findings_are_read_as_they_were_written(name: str, tmp_path: Path) -> None:
     write_findings(shown(name).findings, tmp_path / "findings.json")
     assert read_findings(tmp_path / "findings.json") == shown(name).findings
-    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["schema_version"] == 1
+    assert json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))["schema_version"] == 2
 
 
 def test_every_shown_cell_is_a_row_of_the_summary() -> None:
@@ -99,7 +100,7 @@ def edited(content: dict[str, Any], change: Callable[[dict[str, Any]], object]) 
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        (lambda content: content.update(schema_version=2), "schema_version"),
+        (lambda content: content.update(schema_version=1), "schema_version"),
         (lambda content: content.pop("panels"), "panels"),
         (lambda content: content["panels"][0].update(device="tpu"), "panels.0.device"),
         (lambda content: content.update(more=1), "more"),

@@ -13,19 +13,18 @@ import pandas as pd
 import pytest
 from conftest import Project
 from made_models import LENGTH, Made, MadeModels
-from test_assumptions import cells, counted, verdict_on
+from test_assumptions import cells, claimed, counted, verdict_on
 from test_models import error_of, optimized_operators
 from test_report import results, row, table
 
 from bench.core.errors import DataError
 from bench.core.model_inputs import PackedBatch
-from bench.findings.timed import disturbances, paddings
+from bench.findings.timed import disturbances
 from bench.graphs.export import export_graph, exportable
 from bench.inputs.batches import make_batches, pad
 from bench.inputs.encoded import EPOCH_SENTENCES, Encoded, draw, length_figures, load_encoded, token_counts
-from bench.report.document import plain
+from bench.report.notes import claim
 from bench.report.shown import read_context
-from bench.report.texts import padding
 from bench.report.words import remark
 from bench.runtimes.base.packed import PackedClassifier, join_projections
 from bench.runtimes.base.session import SessionSpec, Unavailable
@@ -317,44 +316,28 @@ def padded(fixed_ms: float, none_ms: tuple[float, float]) -> pd.DataFrame:
     )
 
 
-def verdicts(rows: pd.DataFrame) -> list[tuple[int | None, str]]:
-    """Return the verdict on each batch size of the rows without padding."""
-    found = paddings(list(rows.itertuples()))
-    assert list(found) == ["none"]
-    return [(pair.first_batch, pair.verdict) for pair in found["none"]]
+CLAIM = "Without padding is always fastest"
 
 
 def test_where_a_row_without_padding_wins_comes_of_the_data() -> None:
-    assert verdicts(padded(1.0, (1.2, 0.4))) == [(1, "slower"), (4, "faster")]
-    assert verdicts(padded(1.0, (0.5, 0.4))) == [(1, "faster"), (4, "faster")]
-    assert verdicts(padded(1.0, (1.5, 1.4))) == [(1, "slower"), (4, "slower")]
-    assert not paddings(list(table(*cells("ort_cuda_fp16", 1.0, 1.0)).itertuples()))
-    _, found = paddings(list(padded(1.0, (1.2, 0.4)).itertuples()))["none"]
-    assert (found.first, found.second) == ("torch_varlen_cuda_fp16", "ort_cuda_fp16")
-    assert found.comparison.value == pytest.approx(2.5, rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("none_ms", "where"),
-    [
-        ((1.2, 0.4), "win at batch 4; slower at batch 1."),
-        ((0.5, 0.4), "win at every batch size."),
-        ((1.5, 1.4), "win nowhere; slower at batch 1, slower at batch 4."),
-        ((0.5, 1.0, 0.4), "win at batch 1, 16; tie at batch 4."),
-    ],
-)
-def test_every_batch_size_where_less_padding_wins_is_named(none_ms: tuple[float, ...], where: str) -> None:
-    rows = table(*cells("ort_cuda_fp16", *[1.0] * len(none_ms)), *cells("varlen_cuda_fp16", *none_ms, padding="none"))
-    [(way, found)] = paddings(list(rows.itertuples())).items()
-    assert where in plain(padding(way, found))
+    assert counted(verdict_on(padded(1.0, (1.2, 0.4)), CLAIM)) == ("refuted", 1, 2)
+    assert counted(verdict_on(padded(1.0, (0.5, 0.4)), CLAIM)) == ("upheld", 1, 2)
+    assert counted(verdict_on(padded(1.0, (1.5, 1.4)), CLAIM)) == ("refuted", 2, 2)
+    found = verdict_on(padded(1.0, (1.2, 0.4)), CLAIM)
+    lost, won = found.shown
+    assert (lost.first, lost.second, lost.first_batch, lost.verdict) == (
+        *("torch_varlen_cuda_fp16", "ort_cuda_fp16"),
+        *(1, "slower"),
+    )
+    assert won.comparison.value == pytest.approx(2.5, rel=1e-3)
+    assert "is refuted on the GPU, faster in 1 of 2 comparisons" in claim(found)
 
 
 def test_without_padding_is_judged_against_the_fastest_padded_row() -> None:
-    claim = "Without padding is always fastest"
-    assert counted(verdict_on(padded(1.0, (0.5, 0.4)), claim)) == ("upheld", 1, 2)
-    assert counted(verdict_on(padded(1.0, (1.2, 0.4)), claim)) == ("refuted", 1, 2)
+    assert counted(verdict_on(padded(1.0, (0.5, 0.4)), CLAIM)) == ("upheld", 1, 2)
+    assert counted(verdict_on(padded(1.0, (1.2, 0.4)), CLAIM)) == ("refuted", 1, 2)
     fixed = table(*cells("ort_cuda_fp16", 1.0, 1.0))
-    assert verdict_on(fixed, "Less padding is always faster").result == "not tested"
+    assert not [each for each in claimed(fixed) if each.kind == "padding"]
 
 
 def test_passes_that_were_cut_short_are_found() -> None:
@@ -366,5 +349,5 @@ def test_passes_that_were_cut_short_are_found() -> None:
 
 def test_a_kept_run_of_fixed_length_alone_is_still_read() -> None:
     text = results(row("ort_cpu_fp32", 1, (9.0, 9.1, 9.2)))
-    assert "| 1 | `ort_cpu_fp32` | fixed |" in text
+    assert "| 1 | `ort_cpu_fp32` | 9.1" in text
     assert "Lengths:" not in text

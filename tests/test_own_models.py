@@ -119,7 +119,7 @@ def test_the_three_lines_of_the_documentation_give_rows_with_accuracy(
     assert ((rows["accuracy_low"] <= rows["accuracy"]) & (rows["accuracy"] <= rows["accuracy_high"])).all()
     assert (rows[rows["precision"] == "fp32"]["accuracy_loss"] == 0).all()
     page = project.read("results/summary_table.md")
-    assert "accuracy, 95% interval" in page
+    assert "accuracy (95% interval)" in project.read("results/report.html")
     assert "stand-in" not in page
     assert "own-bert (sha256 " in page
     assert (project.folder / "results/plots/cpu_accuracy.png").exists()

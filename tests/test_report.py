@@ -12,12 +12,13 @@ from rich.console import Console
 
 from bench.core.params import ReportSettings
 from bench.findings.build import findings_of
-from bench.findings.models import ByVariant, Findings, Panel
+from bench.findings.models import Findings, Observation, Panel
 from bench.report.columns import COLUMNS, Column, grid
 from bench.report.document import plain, to_html, to_markdown
+from bench.report.notes import notes_blocks, observation
 from bench.report.shown import Context, Shown, shown_of
 from bench.report.terminal import fitted
-from bench.report.texts import notes_blocks, table_blocks
+from bench.report.texts import table_blocks
 from bench.report.words import (
     MISSING,
     comparison,
@@ -203,12 +204,11 @@ def test_an_inconclusive_verdict_names_the_smallest_difference_that_could_have_b
     assert comparison(found).endswith(f"inconclusive: differences below {half * 1.02:.2f}× cannot be told")
     sure = compare(*table(row("ort_cpu_fp32", 1, (5.0, 5.1)), rows[1]).itertuples())
     assert comparison(sure).endswith("faster")
-    view = {"verdict": "inconclusive", "speedup_low": 0.9, "speedup_high": 1.2, "smallest_difference": 1.18}
-    told = "inconclusive: differences below 1.18× cannot be told, 0.90× – 1.20×"
-    assert COLUMNS["verdict"].write(view) == told
-    assert COLUMNS["verdict"].write({**view, "verdict": "faster"}) == "faster, 0.90× – 1.20×"
-    jumps = {**view, "verdict_reason": "a jumps"}
-    assert COLUMNS["verdict"].write(jumps) == "inconclusive: a jumps, 0.90× – 1.20×"
+    view = {"status": "measured", "verdict": "inconclusive", "smallest_difference": 1.18}
+    assert COLUMNS["verdict"].write(view) == "inconclusive"
+    assert COLUMNS["remark"].write(view) == "differences below 1.18× cannot be told"
+    assert COLUMNS["remark"].write({**view, "verdict": "faster"}) == MISSING
+    assert COLUMNS["remark"].write({**view, "verdict_reason": "a jumps"}) == "a jumps"
 
 
 def test_a_row_that_jumps_says_how_and_has_no_interval() -> None:
@@ -218,11 +218,11 @@ def test_a_row_that_jumps_says_how_and_has_no_interval() -> None:
     found = compare(*rows)
     assert (found.verdict, found.interval, found.reason) == ("inconclusive", None, "`ort_cpu_fp32` jumps")
     view, _ = shown(jumping, steady).timed(panel(jumping, steady))
-    assert COLUMNS["p50_interval"].write(view) == "unstable"
-    assert COLUMNS["status"].write(view) == "measured, unstable: usually 0.300 ms, at worst 5.10 ms"
+    assert COLUMNS["p50"].write(view) == "0.300"
+    assert COLUMNS["remark"].write(view) == "unstable: usually 0.300 ms, at worst 5.10 ms"
 
 
-def test_a_row_that_did_not_run_alone_has_dashes_that_are_explained() -> None:
+def test_a_row_that_did_not_run_alone_has_dashes() -> None:
     alone = row("torch_cuda_fp32", 1, (4.0, 4.1), peak_gpu_mib=812.0, gross_energy_mj_per_sample=41.5)
     beside = row("ort_cuda_fp16", 1, (0.3, 0.31), peak_host_mib=None, cold_start_seconds=None)
     seen = shown(alone, beside)
@@ -231,19 +231,12 @@ def test_a_row_that_did_not_run_alone_has_dashes_that_are_explained() -> None:
     for key in ("memory", "energy", "start_up", "bottleneck"):
         assert COLUMNS[key].write(first) == MISSING
     assert COLUMNS["memory"].write(second) == "812 MiB"
-    for text in (notes(alone, beside), results(alone, beside)):
-        assert text.count("come from a process that runs alone") == 1
 
 
 def test_a_run_that_was_cut_short_says_so_once() -> None:
     rows = [row("ort_cpu_fp32", size, (1.0, 1.1), cut_short="cut short by Ctrl-C") for size in (1, 4)]
     told = "The timing was cut short by Ctrl-C: what is undecided might have been decided."
     assert notes(*rows).count(told) == results(*rows).count(told) == 1
-
-
-def by_variant(*rows: dict[str, Any]) -> ByVariant:
-    [only] = panel(*rows).variants
-    return only
 
 
 def test_a_larger_batch_that_loses_throughput_is_found() -> None:
@@ -253,35 +246,29 @@ def test_a_larger_batch_that_loses_throughput_is_found() -> None:
     assert compare(after, before, "throughput").verdict == "slower"
 
 
-def test_cuda_graphs_are_counted_on_the_gpu_alone() -> None:
-    captured = {"captures": 27.0, "warm_up_gpu_mib": 812.0}
-    on_gpu = by_variant(row("ort_cuda_fp16", 1, (1.0, 1.1), **captured))
-    assert (on_gpu.cuda_graphs, on_gpu.warm_up_gpu_mib) == (27, 812.0)
-    assert by_variant(row("torch_cpu_fp32", 1, (1.0, 1.1), captures=4.0)).cuda_graphs is None
-    assert "27 (812 MiB)" in notes(row("ort_cuda_fp16", 1, (1.0, 1.1), **captured))
-
-
-def test_the_fastest_is_shown_with_its_bottleneck_and_its_cost() -> None:
-    best = row(
-        "ort_cuda_fp16",
-        1,
-        (0.29, 0.30, 0.31),
-        bound="gpu-bound",
-        gpu_busy_ms=0.24,
-        kernel_launches=83,
-        limit_share=0.031,
-        limited_by="compute",
-        gross_energy_mj_per_sample=41.5,
-        peak_gpu_mib=812.0,
-        one_off_seconds=14.0,
-    )
-    slow = row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))
-    sure = results(best, slow)
-    assert "| 812 MiB | gpu-bound, GPU busy 80% | 3.1% (compute) | 41.5 |" in sure
-    assert "| 1.0 s | 14.0 s | yes, against every other row |" in sure
+def test_the_fastest_is_named_with_what_it_gains_and_how_sure_that_is() -> None:
+    best, slow = row("ort_cuda_fp16", 1, (0.29, 0.30, 0.31)), row("torch_cuda_fp32", 1, (4.0, 4.1, 4.2))
+    assert "`ort_cuda_fp16` has the lowest p50: yes, against every other row." in results(best, slow)
     unsure = results(best, row("torch_cuda_fp32", 1, (0.29, 0.31, 0.33)))
     assert "not significantly faster than `torch_cuda_fp32`" in unsure
-    assert "| the only row |" in results(best)
+    assert "the only row" in results(best)
+
+
+def test_five_rows_are_shown_at_a_batch_size_and_the_slower_ones_counted() -> None:
+    rows = [row(f"ort_cpu_fp32_{n}", 1, (10.0 + n, 10.1 + n)) for n in range(7)]
+    text = results(*rows)
+    assert text.partition("### Batch 1")[2].count("| 1 | `ort_cpu_fp32_") == 5
+    assert "2 slower rows: `summary.csv`." in text
+    assert all(line.count("|") <= 10 for line in text.splitlines())
+
+
+def test_what_disturbs_most_cells_is_said_once_with_what_to_try() -> None:
+    restless = [row(f"ort_cpu_fp32_{n}", 1, (10.0 + n, 10.1 + n), host_loop_max_ms=1.6 + n / 10) for n in range(3)]
+    told = "Warning, 3 of 4 cells: clock unstable (1.80×) at worst. Try: "
+    rows = [*restless, row("torch_cpu_fp32", 1, (20.0, 20.1))]
+    assert results(*rows).count("clock unstable") == results(*rows).count(told) == 1
+    assert told in notes(*rows)
+    assert "clock unstable (1.60×)" in results(restless[0], *(row(f"torch_{n}_cpu_fp32", 1, (9.0,)) for n in "ab"))
 
 
 def test_a_rejected_row_keeps_its_figures_or_its_reason() -> None:
@@ -297,29 +284,123 @@ def test_a_rejected_row_keeps_its_figures_or_its_reason() -> None:
     [timed] = seen.rejected
     assert (timed.reason, timed.variants) == ("wanted fp16, observed tf32", {"ort_tensorrt_fp16": []})
     assert "| 1 | `ort_tensorrt_int8` |" not in results(*rows)
-    assert "| 1 | `ort_tensorrt_fp16` | fixed | 0.300 |" in results(*rows)
+    assert "rejected (wanted fp16, observed tf32): `ort_tensorrt_fp16`" in results(*rows)
 
 
-@pytest.mark.parametrize("tensorrt_ms", [0.2, 0.4])
-def test_tensorrt_is_compared_with_the_fastest_cuda_row(tensorrt_ms: float) -> None:
-    [seen] = panel(
-        row("ort_tensorrt_fp16", 1, (tensorrt_ms,) * 2, runtime="tensorrt"),
-        row("ort_cuda_fp16", 1, (0.3, 0.3)),
+def observed(kind: str, *rows: dict[str, Any]) -> tuple[Observation, str]:
+    """Return the finding of a kind as data and as the notes write it."""
+    seen = found(*rows)
+    [only] = [each for each in seen.observations if each.kind == kind]
+    return only, " ".join(observation(only, seen))
+
+
+@pytest.mark.parametrize(
+    ("tensorrt_ms", "says", "advice"),
+    [(0.2, "holds", "build engines"), (0.4, "is refuted", "stay with the other row")],
+)
+def test_tensorrt_is_compared_with_the_fastest_cuda_row_and_why_is_said(
+    tensorrt_ms: float, says: str, advice: str
+) -> None:
+    seen, text = observed(
+        "tensorrt",
+        row("ort_tensorrt_fp16", 1, (tensorrt_ms,) * 2, runtime="tensorrt", kernel_launches=50, gpu_busy_ms=0.15),
+        row("ort_cuda_fp16", 1, (0.3, 0.3), kernel_launches=83, gpu_busy_ms=0.25),
         row("ort_cuda_fp32", 1, (1.0, 1.0)),
-    ).tensorrt
-    assert (seen.first, seen.second, seen.first_batch) == ("ort_tensorrt_fp16", "ort_cuda_fp16", 1)
-    assert seen.comparison.value == pytest.approx(0.3 / tensorrt_ms)
+    )
+    assert seen.claim
+    [pair] = seen.claim.shown
+    assert (pair.first, pair.second, pair.first_batch) == ("ort_tensorrt_fp16", "ort_cuda_fp16", 1)
+    assert pair.comparison.value == pytest.approx(0.3 / tensorrt_ms)
+    assert f"“TensorRT always beats the CUDA provider” {says}" in text
+    assert "50 kernel launches, not 83" in text
+    assert advice in text
+    assert ("waits for the host, its GPU busy 37%" in text) is (tensorrt_ms > 0.3)
 
 
-def test_an_engine_breaks_even_against_baseline_and_cuda() -> None:
-    engine = {"one_off_seconds": 74.0, "verdict": "faster", "break_even_calls": 20556, "break_even_cuda_calls": 10**6}
-    rows = row("ort_tensorrt_fp16", 1, (0.4, 0.401), **engine), row("torch_cuda_fp32", 1, (4.0, 4.01))
-    first, second = panel(*rows).variants
-    assert first.setup_seconds == 74.0
-    assert (first.break_even, first.break_even_cuda) == ({1: 20556}, {1: 10**6})
-    assert second.break_even == second.break_even_cuda == {}
-    unsure = panel(row("ort_tensorrt_fp16", 1, (0.4, 0.401), **engine | {"verdict": "inconclusive"}))
-    assert unsure.variants[0].break_even == {}
+@pytest.mark.parametrize("batch", [1, 16])
+@pytest.mark.parametrize(
+    ("int8_ms", "gemms", "limit", "texts"),
+    [
+        (25.0, 0.9, "memory", ("holds", "allow 4.00×, weight traffic is", "90% of its time", "Do: serve in INT8")),
+        (200.0, 0.4, "compute", ("is refuted", "GEMM throughput is", "60% goes into operators", "Do: keep FP32")),
+    ],
+)
+def test_why_int8_helps_or_hurts_comes_of_roofline_and_profile(
+    batch: int, int8_ms: float, gemms: float, limit: str, texts: tuple[str, ...]
+) -> None:
+    int8 = {"limit_ms": 5.0, "limit_share": 5 / int8_ms, "limited_by": limit, "matrix_share": gemms}
+    _, text = observed(
+        "precision",
+        row("ort_cpu_int8", batch, (int8_ms, int8_ms + 0.1), **int8),
+        row("ort_cpu_fp32", batch, (100.0, 100.1), limit_ms=20.0, limit_share=0.2, limited_by="compute"),
+    )
+    for each in (*texts, f"batch {batch}"):
+        assert each in text
+
+
+def test_an_fp16_row_that_waits_for_the_host_gains_nothing_and_the_notes_say_why() -> None:
+    rows = (
+        row("torch_cuda_fp16", 1, (4.4, 4.41), gpu_busy_ms=0.4, kernel_launches=126, bound="host-bound"),
+        row("torch_cuda_fp32", 1, (4.4, 4.41), gpu_busy_ms=0.9, kernel_launches=126, bound="host-bound"),
+    )
+    seen, text = observed("precision", *rows)
+    assert seen.claim
+    assert seen.claim.result == "refuted"
+    assert "waits for the host, its GPU busy" in text
+    host, said = observed("host", *rows)
+    assert host.traits
+    assert host.traits.variant == "torch_cuda_fp16"
+    assert "its GPU is busy 9.1% of a call" in said
+    assert "126 kernels" in said
+    fast = row("torch_cuda_fp16", 1, (0.5, 0.51), gpu_busy_ms=0.4, kernel_launches=126, bound="gpu-bound")
+    assert "waits for the host" not in observed("precision", fast, row("torch_cuda_fp32", 1, (4.4, 4.41)))[1]
+
+
+@pytest.mark.parametrize(("other_ms", "advice"), [(98.0, "choose by precision"), (20.0, "change the runtime first")])
+def test_runtime_overhead_is_set_against_precision(other_ms: float, advice: str) -> None:
+    share = {"limited_by": "compute", "limit_ms": 80.0}
+    seen, text = observed(
+        "runtime",
+        row("ort_cpu_fp32", 1, (other_ms, other_ms + 0.01), limit_share=0.8, **share),
+        row("torch_cpu_fp32", 1, (100.0, 100.01), limit_share=0.8, **share),
+        row("torch_cpu_int8", 1, (25.0, 25.01)),
+    )
+    assert advice in text
+    assert "both are at 80% of the roofline, which leaves at most 1.25×" in text
+    assert "a lower precision gains up to 4.00×" in text
+    assert seen.weight > 0.5
+
+
+def test_an_engine_repays_its_set_up_after_some_calls_if_it_is_faster() -> None:
+    engine = {"one_off_seconds": 74.0, "break_even_calls": 20556, "runtime": "tensorrt"}
+    cuda = row("ort_cuda_fp16", 1, (1.0, 1.01))
+    told = "its set-up cost is repaid after 20,556 calls"
+    assert told in observed("tensorrt", row("ort_tensorrt_fp16", 1, (0.4, 0.401), **engine), cuda)[1]
+    assert told not in observed("tensorrt", row("ort_tensorrt_fp16", 1, (4.0, 4.01), **engine), cuda)[1]
+
+
+def test_padding_is_explained_by_the_tokens_that_are_computed() -> None:
+    _, text = observed(
+        "padding",
+        row("ort_cpu_fp32_longest", 1, (5.0, 5.01), padding="longest", precision="fp32", tokens_computed=32.0),
+        row("ort_cpu_fp32", 1, (10.0, 10.01), tokens_computed=128.0),
+    )
+    assert "32.0 tokens a sentence computed, not 128.0" in text
+    assert "2.00×" in text
+
+
+def test_the_weightiest_finding_comes_first_and_open_questions_stand_in_a_table() -> None:
+    rows = (
+        row("ort_cpu_int8", 1, (10.0, 10.01)),
+        row("ort_cpu_bf16", 1, (40.0, 40.01)),
+        row("ort_cpu_fp32", 1, (100.0, 100.01)),
+        row("torch_cpu_fp32", 1, (80.0, 100.0, 125.0)),
+    )
+    text = notes(*rows)
+    assert text.index("1. “INT8 is always faster") < text.index("“BF16 is always faster")
+    swapped = notes({**rows[0], "precision": "bf16"}, {**rows[1], "precision": "int8"}, *rows[2:])
+    assert swapped.index("1. “BF16 is always faster") < swapped.index("“INT8 is always faster")
+    assert "| Another runtime is always faster than PyTorch at FP32 (CPU) | 1 of 1 |" in text
 
 
 def test_a_difference_below_the_noise_floor_is_no_win() -> None:
@@ -344,7 +425,7 @@ def test_a_rejected_row_is_shown_but_never_the_fastest() -> None:
     assert [each.cell.variant for each in panel(*rows).fastest] == ["torch_cpu_fp32"]
     [first, second] = shown(*rows).timed(panel(*rows))
     assert (first["variant"], second["variant"]) == ("torch_cpu_fp32", "ort_cpu_int8")
-    assert COLUMNS["status"].write(second) == "rejected: relative error 9 is above 1.5"
+    assert COLUMNS["remark"].write(second) == "rejected; relative error 9 is above 1.5"
 
 
 def test_gpu_and_cpu_rows_never_share_a_panel() -> None:
@@ -416,8 +497,8 @@ def test_what_disturbed_a_cell_is_found_in_no_other() -> None:
         ("ort_cpu_fp32", "cores busy", 1.25),
         ("ort_cpu_fp32", "clock unstable", 1.9),
     ]
-    lines = [plain(COLUMNS["status"].write(view)) for view in shown(quiet, disturbed).timed(panel(quiet, disturbed))]
-    assert lines == ["measured, other processes kept 1.2 cores busy, clock unstable (1.90×)", "measured"]
+    lines = [plain(COLUMNS["remark"].write(view)) for view in shown(quiet, disturbed).timed(panel(quiet, disturbed))]
+    assert lines == ["other processes kept 1.2 cores busy; clock unstable (1.90×)", MISSING]
 
 
 def test_texts_at_the_edges_hold_no_empty_brackets() -> None:
@@ -443,6 +524,6 @@ def test_a_narrow_terminal_keeps_what_matters_most() -> None:
     console = Console(width=60, file=StringIO())
     console.print(fitted(console, "rows", seen.timed(seen.findings.panels[0])))
     first = console.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
-    assert "variant" in first
+    assert "row" in first
     assert "p50 ms" in first
     assert "proof" not in first

@@ -28,7 +28,7 @@ from bench.summary.comparisons import fastest
 ROOT = Path(__file__).resolve().parent.parent
 README, DOCS, RUNS = ROOT / "README.md", ROOT / "docs", ROOT / "runs"
 PADDINGS = ("fixed", "longest", "none")
-ANSWER = ("variant", "requests_per_s", "requests_interval", "vs_best", "at_90", "memory_under_load")
+ANSWER = ("variant", "requests_per_s", "vs_best", "vs_best_verdict", "at_90", "memory_under_load")
 """The columns of the README's first table."""
 
 

@@ -44,17 +44,13 @@ class Fastest(Finding):
 
 
 class Pair(Finding):
-    """Two rows compared at one batch size; one row at two; or under load, without batch sizes.
-
-    `host_bound`: the first one's time on the GPU and p50, where the host takes the larger part of it.
-    """
+    """Two rows compared at one batch size; one row at two; or under load, without batch sizes."""
 
     first: str
     second: str
     comparison: Comparison
     first_batch: int | None = None
     second_batch: int | None = None
-    host_bound: tuple[float, float] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -125,13 +121,77 @@ class OverHttp(Finding):
     labelled: int | None = None
 
 
-class Assumption(Finding):
-    """A common assumption, tested: by `tested` comparisons, of which `deciding` led to the result."""
+Kind = Literal[
+    "precision",
+    "padding",
+    "runtime",
+    "tensorrt",
+    "options",
+    "batch",
+    "served",
+    "host",
+    "text",
+    "http",
+    "settings",
+]
+"""What a finding is about: a claim on pairs of rows, then what the profile and requests under load show."""
 
+
+class Traits(Finding):
+    """What explains a row's time: its work, roofline and profile, and what it costs.
+
+    `tokens`: computed for a sentence.  `gpu_share`: of p50 the GPU works; `gemm_share`: of the operators' time on the
+    CPU.  `pays_after`: calls until set-up cost is repaid, against the baseline.
+    """
+
+    variant: str
+    tokens: float | None
+    limit_ms: float | None
+    limit_share: float | None
+    limited_by: str | None
+    gpu_share: float | None
+    kernels: int | None
+    gemm_share: float | None
+    accuracy_loss: float | None
+    accuracy_loss_p: float | None
+    pays_after: int | None
+
+
+class Claim(Finding):
+    """A common assumption on one device, tested: by `tested` comparisons, of which `deciding` led to the result.
+
+    `change`: what the first of each pair has in place of what the second has.  `shown`: the fastest row's comparison
+    at the smallest and the largest batch size, or the most refuting one; `traits`: of both rows of each of these.
+    `widest`: of the undecided ones that of the largest difference that could not be told.
+    `sure`: the logarithm of the effect that is sure at 95%, 0 for none.
+    """
+
+    kind: Kind
+    device: Device
     claim: str
+    change: tuple[str, str]
     result: Result
-    tested: int = 0
-    deciding: list[Pair] = []
+    tested: int
+    faster: int
+    deciding: list[Pair]
+    undecided: int
+    widest: Pair | None
+    shown: list[Pair]
+    traits: list[tuple[Traits, Traits]]
+    sure: float
+
+
+class Observation(Finding):
+    """One finding of the notes; `weight`, by which they are ranked: the logarithm of the effect, times how sure it is.
+
+    `claim`: for kinds that compare rows; `traits`: for `host`; other kinds are about the device's `served`.
+    """
+
+    kind: Kind
+    device: Device
+    weight: float
+    claim: Claim | None = None
+    traits: Traits | None = None
 
 
 class PrecisionSpeedup(Finding):
@@ -141,37 +201,6 @@ class PrecisionSpeedup(Finding):
     padding: str
     precision: Precision
     by_batch: dict[int, Comparison]
-
-
-class ByVariant(Finding):
-    """What a variant's batch sizes show together; `ends` are its smallest and its largest one.
-
-    `gemm_share`: of the operators' time on the CPU; `gpu_share`: of p50 the GPU works.  `limit_share`: how close it
-    comes to what the measured peaks allow, at most.  `break_even`: after how many calls the set-up cost has paid for
-    itself at a batch size, against the baseline; `break_even_cuda`: against ONNX Runtime's CUDA provider.
-    """
-
-    variant: str
-    ends: list[int]
-    best: Cell
-    gemm_share: list[float]
-    gpu_share: list[float]
-    kernels: list[int]
-    limit_share: float | None
-    limited_by: str | None
-    cold_start_seconds: float | None
-    cuda_graphs: int | None
-    warm_up_gpu_mib: float | None
-    setup_seconds: float | None
-    break_even: dict[int, int]
-    break_even_cuda: dict[int, int]
-
-
-class Energy(Finding):
-    """A cell's energy a sample, idle power included."""
-
-    cell: Cell
-    mj_per_sample: float
 
 
 class Noise(Finding):
@@ -219,6 +248,15 @@ class Disturbance(Remark):
     batch_size: int
 
 
+class Widespread(Finding):
+    """What disturbed more than half of a device's cells, or cut its timing short; `most`: the largest value."""
+
+    kind: Disturbed
+    cells: int
+    of: int
+    most: float | str
+
+
 class LeftOut(Finding):
     """Variants and batch sizes that are no part of a comparison, for one reason; none for all sizes of a variant."""
 
@@ -258,19 +296,10 @@ class Budget(Finding):
     rows: list[Alternative]
 
 
-class TriedSettings(Finding):
-    """What a search tried of a row: the highest rate that met the SLO, the lowest that missed it, or why none was."""
-
-    settings: str
-    met_per_s: float | None
-    missed_per_s: float | None
-    reason: str | None
-
-
 class Searched(Finding):
     """The best settings that a search found for a row, measured beside its own: `gain` against these.
 
-    `ended`: why the search ended early; `reason`: why there is no rate.
+    `tried`: how many settings; `ended`: why the search ended early; `reason`: why there is no rate.
     """
 
     variant: str
@@ -281,7 +310,7 @@ class Searched(Finding):
     gain: Comparison | None
     ended: str | None
     reason: str | None
-    tried: list[TriedSettings]
+    tried: int
 
 
 class Served(Finding):
@@ -307,9 +336,7 @@ class Served(Finding):
 class Panel(Finding):
     """What the rows of one device show.
 
-    `margin`: the smallest and the largest difference that decides nothing.  `paddings`: for each way to pad less its
-    fastest row against the fastest of fixed length, at each batch size.  `tensorrt`: the fastest TensorRT row against
-    ONNX Runtime's fastest CUDA row there.  `rejected`: variants that were timed.
+    `margin`: the smallest and the largest difference that decides nothing.  `rejected`: variants that were timed.
     """
 
     device: Device
@@ -317,20 +344,18 @@ class Panel(Finding):
     fastest: list[Fastest]
     picks: list[Pick]
     precisions: list[PrecisionSpeedup]
-    paddings: dict[str, list[Pair]]
-    tensorrt: list[Pair]
-    variants: list[ByVariant]
-    least_energy: Energy | None
     noise: Noise | None
     disturbances: list[Disturbance]
+    widespread: list[Widespread]
     rejected: list[LeftOut]
     not_timed: list[LeftOut]
     served: Served | None
 
 
 class Findings(Finding):
-    """results/findings.json: what a run shows, a panel a device."""
+    """results/findings.json: what a run shows, the weightiest observation first, and a panel a device."""
 
-    schema_version: Literal[1] = 1
-    assumptions: list[Assumption]
+    schema_version: Literal[2] = 2
+    observations: list[Observation]
+    undecided: list[Claim]
     panels: list[Panel]

@@ -1,11 +1,9 @@
 """What rows sustain under load: which sustains most, how sure that is, and what each sustains within other budgets."""
 
 from collections.abc import Iterator, Mapping
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
-from bench.core.reports import ServingSearch, ServingSettings, SettingsTrial
+from bench.core.reports import ServingSearch
 from bench.findings import models
 from bench.findings.timed import left_out
 from bench.summary.over_http import HttpLoad, ServedHttp
@@ -143,15 +141,5 @@ def _searched(row: Any, search: ServingSearch, gain: Any) -> models.Searched:
         gain=gain,
         ended=search.ended or None,
         reason=search.reason or None,
-        tried=[_tried(settings, list(trials)) for settings, trials in groupby(search.trials, attrgetter("settings"))],
-    )
-
-
-def _tried(settings: ServingSettings, trials: list[SettingsTrial]) -> models.TriedSettings:
-    rates = [(trial.rate, trial.keeps) for trial in trials if trial.rate is not None]
-    return models.TriedSettings(
-        settings=settings.text(),
-        met_per_s=max((rate for rate, keeps in rates if keeps), default=None),
-        missed_per_s=min((rate for rate, keeps in rates if not keeps), default=None),
-        reason=next((trial.reason for trial in trials if trial.reason), None),
+        tried=len({trial.settings.text() for trial in search.trials}),
     )

@@ -1,15 +1,15 @@
-"""What one device's rows show: the fastest, the pick for each latency budget, what precisions, paddings, engines and
-batch sizes change; how much of it is noise, what disturbed it, and which rows are no part of any comparison.
+"""What one device's rows show: the fastest, the pick for each latency budget, speed-ups by precision; how much of it is
+noise, what disturbed it, and which rows are no part of any comparison.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from bench.core.params import Precision, ReportSettings
 from bench.findings import models
-from bench.findings.assumptions import by_batch, by_precision, fastest_pairs, pair_of, plain
+from bench.findings.assumptions import by_batch, by_precision, pair_of, plain
 from bench.statistics.intervals import Interval, smallest_difference
 from bench.summary.comparisons import Comparison, compare, fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known, present
@@ -97,51 +97,6 @@ def precision_speedups(rows: Rows) -> Iterator[models.PrecisionSpeedup]:
                 yield models.PrecisionSpeedup(runtime=runtime, padding=padding, precision=precision, by_batch=sizes)
 
 
-def paddings(rows: Rows) -> dict[str, list[models.Pair]]:
-    """Return each way to pad less: its fastest row against the fastest of fixed length, at each batch size."""
-    found = {way: list(fastest_pairs(by_batch(rows), "padding", way, "fixed")) for way in ("longest", "none")}
-    return {way: pairs for way, pairs in found.items() if pairs}
-
-
-def by_variant(rows: Rows) -> Iterator[models.ByVariant]:
-    """Yield what the batch sizes of each variant show together."""
-    for (variant,), group in grouped(rows, "variant").items():
-        ordered = sorted(group, key=lambda row: row.batch_size)
-        first, ends = ordered[0], [ordered[place] for place in sorted({0, len(ordered) - 1})]
-        best = max(ordered, key=lambda row: row.samples_per_s)
-        nearest = max(ordered, key=lambda row: known(row, "limit_share") or 0.0)
-        captures = known(first, "captures") if first.device == "cuda" else None
-        busy = [row for row in ends if known(row, "gpu_busy_ms") is not None]
-        yield models.ByVariant(
-            variant=variant,
-            ends=[row.batch_size for row in ends],
-            best=cell_of(best),
-            gemm_share=present(known(row, "matrix_share") for row in ends),
-            gpu_share=[min(1.0, row.gpu_busy_ms / row.p50_ms) for row in busy],
-            kernels=[int(count) for count in present(known(row, "kernel_launches") for row in ends)],
-            **{name: known(nearest, name) for name in ("limit_share", "limited_by")},
-            **{name: known(first, name) for name in ("cold_start_seconds", "warm_up_gpu_mib")},
-            cuda_graphs=None if captures is None else int(captures),
-            setup_seconds=known(first, "one_off_seconds"),
-            break_even=_break_even([row for row in ordered if row.verdict == "faster"], "break_even_calls"),
-            break_even_cuda=_break_even(ordered, "break_even_cuda_calls"),
-        )
-
-
-def _break_even(rows: Rows, column: str) -> dict[int, int]:
-    paid = [row for row in rows if known(row, "one_off_seconds") and known(row, column) is not None]
-    return {row.batch_size: int(getattr(row, column)) for row in paid}
-
-
-def least_energy(rows: Rows) -> models.Energy | None:
-    """Return the cell that takes least energy for a sample, all that the GPU draws meanwhile counted in."""
-    measured = [row for row in rows if known(row, "gross_energy_mj_per_sample") is not None]
-    if not measured:
-        return None
-    least = min(measured, key=lambda row: row.gross_energy_mj_per_sample)
-    return models.Energy(cell=cell_of(least), mj_per_sample=least.gross_energy_mj_per_sample)
-
-
 def noise(rows: Rows) -> models.Noise | None:
     """Return how much of one device's measured rows is noise, by the A/A row and other load."""
     if not rows:
@@ -187,6 +142,13 @@ def _disturbed(row: Any) -> Iterator[tuple[models.Disturbed, float | str]]:
         yield "clock unstable", loop
     if known(row, "tokens_of_data") and abs(row.tokens_given / row.tokens_of_data - 1) > UNLIKE:
         yield "lengths", float(row.tokens_given / row.tokens_of_data)
+
+
+def widespread(found: Iterable[models.Disturbance], cells: int) -> Iterator[models.Widespread]:
+    """Yield what disturbed more than half of a device's cells, and why its timing was cut short."""
+    for (kind,), same in grouped(found, "kind").items():
+        if len(same) > cells / 2 or kind == "cut short":
+            yield models.Widespread(kind=kind, cells=len(same), of=cells, most=max(each.value for each in same))
 
 
 def left_out(rows: Rows, of: Rows) -> Iterator[models.LeftOut]:

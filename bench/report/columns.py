@@ -1,6 +1,6 @@
 """Every column of every table: title, unit, how it is written, and which tables have it, in their order.
 
-One more column is one entry in `COLUMNS`: it then stands in Markdown, on the page and on the terminal.
+One more column is one entry in `COLUMNS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +20,10 @@ WRITERS = {
     **{"share": words.share, "seconds": words.seconds, "digits": words.three_digits, "mib": words.mebibytes},
 }
 """What writes a figure, by the name that the template of a column gives it."""
-Table = Literal["rows", "fastest", "picks", "served", "search", "variants"]
-"""All measured cells; the fastest one at each batch size; the pick for each budget; rows under load; and in the notes
-the settings that a search tried of them, and a line a variant."""
+CHANCE = 0.05
+"""Below this p a loss of accuracy is remarked."""
+Table = Literal["rows", "page", "picks", "served"]
+"""Measured cells in Markdown and on the terminal, and on the page; the pick for each budget; rows under load."""
 View = Mapping[str, Any]
 """A line of a table: the figures of its row, and what the findings say of it."""
 
@@ -74,21 +75,17 @@ def _text(template: str) -> Callable[[View], str]:
     return lambda view: MISSING if _lacks(view, *keys) else _Formatter().vformat(template, (), view)
 
 
-def _verdict(view: View) -> str:
-    if _lacks(view, "verdict"):
-        return MISSING
-    limits = words.between(words.ratio, view.get("speedup_low"), view.get("speedup_high"))
-    apart = ", different sessions" if view.get("moved") else ""
-    reason = words.untold(view.get("smallest_difference")) if view["verdict"] == "inconclusive" else ""
-    reason = reason if _lacks(view, "verdict_reason") else view["verdict_reason"]
-    parts = [f"{view['verdict']}{apart}{f': {reason}' if reason else ''}", *([] if limits == MISSING else [limits])]
-    return ", ".join(parts)
-
-
-def _p50_interval(view: View) -> str:
-    if not _lacks(view, "unstable"):
-        return "unstable"
-    return words.between(words.milliseconds, view.get("p50_low_ms"), view.get("p50_high_ms"))
+def _remark(view: View) -> str:
+    """Write why a verdict is open, what disturbed a cell that did not disturb most, and what a row loses for sure."""
+    parts = [] if view["status"] == "measured" else [str(view["status"])]
+    parts += [str(view[key]) for key in ("reason", "verdict_reason") if not _lacks(view, key)]
+    if view.get("verdict") == "inconclusive" and _lacks(view, "verdict_reason"):
+        parts.append(words.untold(view.get("smallest_difference")))
+    parts += ["different sessions"] if view.get("moved") and not _lacks(view, "verdict") else []
+    parts += map(words.remark, view.get("disturbances", ()))
+    if not _lacks(view, "accuracy_loss_p") and view["accuracy_loss_p"] < CHANCE:
+        parts.append(f"loses {accuracy_loss(view)} accuracy")
+    return "; ".join(filter(None, parts)) or MISSING
 
 
 def _bottleneck(view: View) -> str:
@@ -114,32 +111,9 @@ def accuracy_loss(view: View) -> str:
     return f"{loss:+.2%} (p = {view['accuracy_loss_p']:.2g})" if loss else f"{loss:.2%}"
 
 
-def _status(view: View) -> str:
-    if not _lacks(view, "reason"):
-        return f"{view['status']}: {view['reason']}"
-    return ", ".join([str(view["status"]), *map(words.remark, view.get("disturbances", ()))])
-
-
 def _latencies(at: int) -> Callable[[View], str]:
     p50, p99 = f"p50_ms_at_{at}", f"p99_ms_at_{at}"
     return lambda view: MISSING if _lacks(view, p50) else " / ".join(map(words.milliseconds, (view[p50], view[p99])))
-
-
-def _each(key: str, write: Callable[[Any], str]) -> Callable[[View], str]:
-    return lambda view: " → ".join(map(write, view[key])) or MISSING
-
-
-def _cuda_graphs(view: View) -> str:
-    memory = "" if view["warm_up_gpu_mib"] is None else f" ({words.mebibytes(view['warm_up_gpu_mib'])})"
-    return MISSING if view["cuda_graphs"] is None else f"{view['cuda_graphs']}{memory}"
-
-
-def _with_limits(figure: str, low: str, high: str, write: Callable[[Any], str]) -> Callable[[View], str]:
-    return lambda view: words.with_interval(write, view.get(figure), view.get(low), view.get(high))
-
-
-def _calls(key: str) -> Callable[[View], str]:
-    return lambda view: ", ".join(f"{most:,} (batch {size})" for size, most in view[key].items()) or MISSING
 
 
 def proof_text(view: View) -> str:
@@ -150,64 +124,50 @@ def proof_text(view: View) -> str:
     return f"{device}, {view['precision']}: " + "; ".join(seen) if seen else "nothing of it was proved"
 
 
-CELLS: tuple[Table, ...] = ("rows", "fastest", "picks")
-_P95 = _with_limits("p95_ms", "p95_low_ms", "p95_high_ms", words.milliseconds)
-_ENERGY = _with_limits("gross_energy_mj_per_sample", "gross_energy_low", "gross_energy_high", words.three_digits)
+def _limits(figure: str, stem: str, write: Callable[[Any], str]) -> Callable[[View], str]:
+    low, high = (stem.format(end) for end in ("low", "high"))
+    return lambda view: words.with_interval(write, view.get(figure), view.get(low), view.get(high))
+
+
+CELLS: tuple[Table, ...] = ("rows", "page")
+_ENERGY = _limits("gross_energy_mj_per_sample", "gross_energy_{}", words.three_digits)
 _NAME = _text("`{variant}`")
-_RATE_LIMITS = _text("{requests_per_s_low:rate} – {requests_per_s_high:rate}")
 _ROOFLINE, _WITHOUT_PADDING = map(_text, ("{limit_share:share} ({limited_by})", "{limit_without_padding_share:share}"))
+_P95 = _limits("p95_ms", "p95_{}_ms", words.milliseconds)
+_RATE = _limits("requests_per_s", "requests_per_s_{}", words.per_second)
 COLUMNS: dict[str, Column] = {
     "budget": Column("p95 within", ("picks",), _text("{budget}")),
-    "batch_size": Column("batch", CELLS, _text("{batch_size}")),
-    "variant": Column("variant", get_args(Table), lambda view: view.get("instead") or _NAME(view), is_text=True),
-    "padding": Column("padding", (*CELLS, "served"), _text("{padding}"), is_text=True, rank=4),
-    "tokens": Column("tokens computed / given", ("rows",), _text("{tokens_computed:.1f} / {tokens_given:.1f}"), rank=5),
-    "requests_per_s": Column("requests/s", ("served",), _text("{requests_per_s:rate}")),
-    "requests_interval": Column("95% interval", ("served",), _RATE_LIMITS, rank=1),
-    "confirmed": Column("confirmed (99%)", ("served",), _text("{confirmed_per_s:rate}"), rank=5),
-    "vs_best": Column("vs best", ("served",), _text("{vs_best}"), is_text=True, rank=6),
-    "searched": Column("with searched settings", ("served",), _text("{searched}"), is_text=True, rank=6),
-    "from_text": Column("from text/s", ("served",), _text("{text_per_s:rate}"), rank=6),
-    "settings": Column("settings", ("search",), _text("{settings}"), is_text=True),
-    "met": Column("met the SLO at", ("search",), _text("{met_per_s:rate}"), "/s"),
-    "missed": Column("missed it at", ("search",), _text("{missed_per_s:rate}"), "/s"),
-    "not_tried": Column("not tried", ("search",), _text("{reason}"), is_text=True),
-    "peak_share": Column("% of closed-loop peak", ("served",), _text("{closed_loop_peak_share:share}"), rank=2),
-    "at_50": Column("p50 / p99 at 50% load", ("served",), _latencies(50), "ms", rank=3),
-    "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=7),
-    "mean_batch": Column("mean batch", ("served",), _text("{mean_batch:.1f}"), rank=4),
-    "tokens_per_request": Column("tokens computed", ("served",), _text("{tokens_per_request:.1f}"), rank=11),
-    "gpu_load": Column("GPU busy", ("served",), _text("{gpu_busy_percent:.0f}%"), rank=10),
-    "mj_per_request": Column("mJ/request", ("served",), _text("{energy_mj_per_request:digits}"), rank=12),
-    "memory_under_load": Column("memory", ("served",), _text("{memory_under_load_mib:mib}"), rank=9),
-    "cost": Column("cost per million requests", ("served",), _text("{cost_per_million_requests:digits}"), rank=8),
-    "remarks": Column("remarks", ("served",), _text("{remarks}"), is_text=True),
-    "p50": Column("p50", ("rows", "fastest"), _text("{p50_ms:ms}"), "ms"),
-    "p50_interval": Column("95% interval", ("rows", "fastest"), _p50_interval, rank=3),
-    "p95": Column("p95", ("rows",), _text("{p95_ms:ms}"), "ms", rank=11),
-    "mean": Column("mean", ("rows",), _text("{mean_ms:ms}"), "ms", rank=12),
-    "samples_per_s": Column("samples/s", ("rows", "picks"), _text("{samples_per_s:rate}"), rank=1),
-    "p95_interval": Column("p95, 95% interval", ("picks",), _P95, "ms", rank=2),
-    "speedup": Column("speed-up", ("rows",), _text("{speedup:ratio}")),
-    "verdict": Column("verdict, 95% interval", ("rows",), _verdict, is_text=True, rank=2),
-    "memory": Column("memory", ("fastest", "picks"), _text("{memory_mib:mib}"), rank=3),
-    "bottleneck": Column("bottleneck", ("rows", "fastest"), _bottleneck, is_text=True, rank=6),
-    "roofline": Column("of roofline", ("rows", "fastest", "variants"), _ROOFLINE, rank=7),
-    "roofline_without_padding": Column("of roofline without padding", ("rows", "fastest"), _WITHOUT_PADDING, rank=8),
-    "energy": Column("mJ/sample", CELLS, _ENERGY, rank=9),
-    "most": Column("most samples/s", ("variants",), _text("{best.samples_per_s:rate} at batch {best.batch_size}")),
-    "gemms": Column("GEMMs", ("variants",), _each("gemm_share", words.share)),
-    "gpu_share": Column("GPU busy", ("variants",), _each("gpu_share", words.share)),
-    "kernels": Column("kernels", ("variants",), _each("kernels", str)),
-    "start_up": Column("cold start", ("fastest", "variants"), _text("{cold_start_seconds:seconds}")),
-    "cuda_graphs": Column("CUDA graphs", ("variants",), _cuda_graphs),
-    "setup": Column("set-up cost", ("fastest", "variants"), _setup),
-    "break_even": Column("pays after calls", ("variants",), _calls("break_even"), is_text=True),
-    "break_even_cuda": Column("pays against CUDA after calls", ("variants",), _calls("break_even_cuda"), is_text=True),
-    "ties": Column("significant?", ("fastest", "picks"), _text("{significant}"), is_text=True),
-    "agreement": Column("agreement", ("rows",), _text("{agreement:percent}"), rank=10),
-    "accuracy": Column("accuracy, 95% interval", ("rows",), accuracy),
-    "accuracy_loss": Column("loss against fp32", ("rows",), accuracy_loss),
-    "proof": Column("proof", ("rows",), _text("{proof}"), is_text=True, rank=13),
-    "status": Column("status", ("rows",), _status, is_text=True),
+    "batch_size": Column("batch", (*CELLS, "picks"), _text("{batch_size}")),
+    "variant": Column("row", get_args(Table), lambda view: view.get("instead") or _NAME(view), is_text=True),
+    "padding": Column("padding", ("page",), _text("{padding}"), is_text=True),
+    "tokens": Column("tokens computed / given", ("page",), _text("{tokens_computed:.1f} / {tokens_given:.1f}")),
+    "requests_per_s": Column("requests/s (95% interval)", ("served",), _RATE),
+    "vs_best": Column("vs best", ("served",), _text("{vs_best}"), rank=5),
+    "vs_best_verdict": Column("verdict", ("served",), _text("{vs_best_verdict}"), is_text=True, rank=6),
+    "searched": Column("with searched settings", ("served",), _text("{searched:rate}"), "/s", rank=4),
+    "peak_share": Column("% of closed-loop peak", ("served",), _text("{closed_loop_peak_share:share}"), rank=7),
+    "at_90": Column("p50 / p99 at 90% load", ("served",), _latencies(90), "ms", rank=3),
+    "memory_under_load": Column("memory", ("served",), _text("{memory_under_load_mib:mib}"), rank=8),
+    "remarks": Column("remark", ("served",), _text("{remarks}"), is_text=True, rank=2),
+    "p50": Column("p50", CELLS, _limits("p50_ms", "p50_{}_ms", words.milliseconds), "ms (95% interval)"),
+    "p95": Column("p95", CELLS, _text("{p95_ms:ms}"), "ms", rank=4),
+    "mean": Column("mean", ("page",), _text("{mean_ms:ms}"), "ms"),
+    "samples_per_s": Column("samples/s", (*CELLS, "picks"), _text("{samples_per_s:rate}"), rank=1),
+    "p95_interval": Column("p95", ("picks",), _P95, "ms (95% interval)", rank=2),
+    "speedup": Column("speed-up (95% interval)", CELLS, _limits("speedup", "speedup_{}", words.ratio), rank=2),
+    "verdict": Column("verdict", CELLS, _text("{verdict}"), is_text=True, rank=3),
+    "memory": Column("memory", ("page", "picks"), _text("{memory_mib:mib}"), rank=3),
+    "against_pick": Column("vs pick", ("picks",), _text("{against_pick}"), rank=4),
+    "bottleneck": Column("bottleneck", ("page",), _bottleneck, is_text=True),
+    "roofline": Column("of roofline", ("page",), _ROOFLINE),
+    "roofline_without_padding": Column("of roofline without padding", ("page",), _WITHOUT_PADDING),
+    "energy": Column("mJ/sample", ("page",), _ENERGY),
+    "start_up": Column("cold start", ("page",), _text("{cold_start_seconds:seconds}")),
+    "setup": Column("set-up cost", ("page",), _setup),
+    "ties": Column("remark", ("picks",), lambda view: view.get("significant") or MISSING, is_text=True),
+    "agreement": Column("agreement", ("page",), _text("{agreement:percent}")),
+    "accuracy": Column("accuracy (95% interval)", ("page",), accuracy),
+    "accuracy_loss": Column("loss against fp32", ("page",), accuracy_loss),
+    "proof": Column("proof", CELLS, _text("{proof}"), is_text=True, rank=6),
+    "remark": Column("remark", CELLS, _remark, is_text=True, rank=5),
 }

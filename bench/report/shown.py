@@ -11,7 +11,7 @@ from bench.core.params import ReportSettings, load_params
 from bench.core.paths import EXPORT, LENGTHS, SERVING_CSV, SUMMARY_CSV
 from bench.core.schemas import Export, Lengths, read_environment, read_provenance
 from bench.findings.build import findings_of, read_findings
-from bench.findings.models import Findings, Panel, Pick, Served
+from bench.findings.models import Findings, Panel, Pick, Served, Sustained
 from bench.findings.timed import memory_mib
 from bench.report import words
 from bench.report.columns import View
@@ -162,15 +162,16 @@ class Shown:
 
     def timed(self, panel: Panel) -> list[View]:
         """Return the lines of a device's rows with times by batch size; measured before rejected, fastest first."""
-        disturbed = grouped(panel.disturbances, "variant", "batch_size")
+        everywhere = {each.kind for each in panel.widespread}
+        own = [each for each in panel.disturbances if each.kind not in everywhere]
+        disturbed = grouped(own, "variant", "batch_size")
         rows = [row for row in self.summary if row.device == panel.device and not is_missing(row.p50_ms)]
         rows.sort(key=lambda row: (row.batch_size, row.status != "measured", row.p50_ms))
         return [{**_figures(row), "disturbances": disturbed.get((row.variant, row.batch_size), ())} for row in rows]
 
-    def fastest(self, panel: Panel) -> list[View]:
-        """Return a line for the fastest cell of each batch size."""
-        found = ((each.cell, words.significance(each)) for each in panel.fastest)
-        return [{**self._cell(cell.variant, cell.batch_size), "significant": text} for cell, text in found]
+    def by_batch(self, panel: Panel) -> dict[int, list[View]]:
+        """Return the lines of a device's rows with times at each batch size."""
+        return {size: list(views) for size, views in groupby(self.timed(panel), key=lambda view: view["batch_size"])}
 
     def picks(self, panel: Panel) -> Iterator[View]:
         """Yield a pick's lines once for all neighbouring budgets that share it: the pick, then the nearest ties."""
@@ -184,7 +185,8 @@ class Shown:
             yield {**figures, "budget": budget, "significant": words.doubts(pick)}
             for tie in pick.ties[: words.NEAREST]:
                 figures = self._cell(tie.first, tie.first_batch)
-                yield {**figures, "budget": "", "significant": words.comparison(tie.comparison)}
+                against = {"against_pick": words.factor(tie.comparison), "significant": words.verdict(tie.comparison)}
+                yield {**figures, "budget": "", **against}
 
     def _cell(self, *cell: str | int | None) -> View:
         return _figures(next(row for row in self.summary if (row.variant, row.batch_size) == cell))
@@ -192,17 +194,24 @@ class Shown:
     def served(self, served: Served) -> list[View]:
         """Return a line for each row that sustains a rate, most requests first."""
         rows = {row.variant: row for row in self.serving}
-        searched = {each.variant: words.with_searched(each) for each in served.searched}
+        searched = {each.variant: each.requests_per_s for each in served.searched}
         return [
             {
                 **(row := rows[each.variant])._asdict(),
                 "memory_under_load_mib": row.gpu_mib if row.device == "cuda" else row.host_mib,
-                "searched": searched.get(each.variant, MISSING),
-                "vs_best": words.comparison(each.vs_best, words.MORE) if each.vs_best else MISSING,
-                "remarks": "; ".join(map(words.remark, each.remarks)) or MISSING,
+                "searched": searched.get(each.variant),
+                "vs_best": words.factor(each.vs_best) if each.vs_best else MISSING,
+                "vs_best_verdict": words.MORE[each.vs_best.verdict] if each.vs_best else MISSING,
+                "remarks": "; ".join(_remarks(each)) or MISSING,
             }
             for each in served.rows
         ]
+
+
+def _remarks(row: Sustained) -> Iterator[str]:
+    yield from map(words.remark, row.remarks)
+    if row.vs_best and row.vs_best.verdict == "inconclusive":
+        yield row.vs_best.reason or words.untold(row.vs_best.smallest)
 
 
 def _figures(row: Any) -> dict[str, Any]:

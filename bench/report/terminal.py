@@ -13,14 +13,14 @@ from bench.findings.models import Panel
 from bench.report.columns import Column, Table, View, columns_of
 from bench.report.document import plain
 from bench.report.shown import Shown, read_shown
-from bench.report.texts import PANELS
-from bench.report.words import deploy_with, left_out, serve_with, terms
+from bench.report.texts import SHOWN_ROWS
+from bench.report.words import PANELS, deploy_with, left_out, serve_with, terms, warnings
 
 WIDTH_OF_A_PIPE = 120
 WIDE = 10_000
 WIDEST = 24
 """Texts that follow from the figures are wrapped, so that they push none out of the table."""
-WRAPPED = ("status", "remarks", "ties")
+WRAPPED = ("remark", "remarks", "ties")
 
 
 def main() -> None:
@@ -57,9 +57,11 @@ def print_served(console: Console, shown: Shown, panel: Panel) -> None:
 def print_panel(console: Console, shown: Shown, panel: Panel) -> None:
     """Print one device's rows, what was not timed and why, and what to take for each latency budget."""
     _title(console, f"{PANELS[panel.device]}: {shown.context.device(panel.device)}")
-    if timed := shown.timed(panel):
+    for line in warnings(panel):
+        _say(console, line)
+    if timed := [view for views in shown.by_batch(panel).values() for view in views[:SHOWN_ROWS]]:
         console.print(fitted(console, "rows", timed))
-    for line in left_out(panel.not_timed):
+    for line in left_out([*panel.rejected, *panel.not_timed]):
         _say(console, f"  {line}")
     if panel.picks:
         _title(console, "For a latency budget")

@@ -12,6 +12,8 @@ from bench.summary.comparisons import Comparison
 from bench.summary.table_file import is_missing
 
 MISSING = "–"
+PANELS = {"cuda": "GPU", "cpu": "CPU"}
+"""What each device is called, in the order of the panels."""
 Write = Callable[[Any], str]
 
 
@@ -110,6 +112,18 @@ REMARKS: dict[str, Callable[[Any], str]] = {
 }
 """What remarks on rates and disturbances of cells are called, by kind."""
 
+TRY = {
+    "clock unstable": "a host of your own, a fixed CPU clock, or a longer `timing.minutes`",
+    "cores busy": "end other programs, or wait for a quiet hour",
+    "gpu shared": "end the other GPU processes, or choose a free GPU (`timing.gpu_index`)",
+    "throttled": "better cooling, or a lower power limit",
+    "quota": "a larger CPU quota, or a smaller `timing.cpu_threads`",
+    "lengths": "more sentences, or a shorter `sequence_length`",
+    "unfinished": "a lower `timing.accuracy_sentences`, or a higher `timing.accuracy_seconds`",
+    "unstable": "a quiet machine, or a longer `timing.minutes`",
+}
+"""What to do about what disturbed most cells."""
+
 READINGS = {
     "ids": "numbers of the model's id2label",
     "names": "names of the model's labels",
@@ -134,8 +148,21 @@ def example(found: Mapping[str, str]) -> str:
 
 def comparison(found: Comparison, words: Any = None) -> str:
     """Write `1.23× (1.10× – 1.38×), faster`; `words`: what verdicts are called."""
-    limits = f" ({between(ratio, found.interval.low, found.interval.high)})" if found.interval else ""
-    return f"{ratio(found.value)}{limits}, {verdict(found, words)}"
+    return f"{factor(found)}, {verdict(found, words)}"
+
+
+def factor(found: Comparison) -> str:
+    """Write `1.23× (1.10× – 1.38×)`."""
+    return ratio(found.value) + (
+        f" ({between(ratio, found.interval.low, found.interval.high)})" if found.interval else ""
+    )
+
+
+def rows(found: models.Pair) -> str:
+    """Name what is compared: two rows, or one at two batch sizes."""
+    if found.first == found.second:
+        return f"`{found.first}` from batch {found.second_batch} to {found.first_batch}"
+    return f"`{found.first}` against `{found.second}`"
 
 
 def verdict(found: Comparison, words: Any = None) -> str:
@@ -151,24 +178,16 @@ def untold(smallest: Any) -> str:
     return "" if is_missing(smallest) else f"differences below {ratio(smallest)} cannot be told"
 
 
-def pair(found: models.Pair) -> str:
-    """Write what is compared where, how it came out, and the likely cause."""
-    if found.first == found.second:
-        label = f"`{found.first}` from batch {found.second_batch} to {found.first_batch}"
-    else:
-        batch = "" if found.first_batch is None else f", batch {found.first_batch}"
-        label = f"`{found.first}` against `{found.second}`{batch}"
-    cause = ""
-    if found.host_bound:
-        gpu_ms, p50_ms = map(milliseconds, found.host_bound)
-        cause = f"; host-bound, the GPU works {gpu_ms} of its {p50_ms} ms"
-    return f"{label}: {comparison(found.comparison)}{cause}"
-
-
 def nearest(cells: Sequence[models.Cell]) -> str:
     """Name the nearest of some cells with their p50, and count the others: `a` (0.210 ms) and 4 more."""
     named = ", ".join(f"`{cell.variant}` ({milliseconds(cell.p50_ms)} ms)" for cell in cells[:NEAREST])
     return named + (f" and {len(cells) - NEAREST} more" if len(cells) > NEAREST else "")
+
+
+def lowest(found: models.Fastest) -> str:
+    """Name the fastest cell, with its p50 and how many times as fast as the baseline it is."""
+    times = f", {ratio(found.speedup)}" if found.speedup and found.baseline else ""
+    return f"`{found.cell.variant}` ({milliseconds(found.cell.p50_ms)} ms{times})"
 
 
 def significance(found: models.Fastest) -> str:
@@ -194,10 +213,8 @@ def doubts(pick: models.Pick) -> str:
     """Say whether another choice could be as good, and whether p95 surely stays within the budget."""
     found = []
     if pick.ties:
-        found.append("the rows below may be as good")
-    more = len(pick.ties) - NEAREST
-    if more > 0:
-        found.append(f"{more} slower {'one' if more == 1 else 'ones'} cannot be told apart from it either")
+        more = len(pick.ties) - NEAREST
+        found.append(f"tied with the rows below{f' and {more} more' if more > 0 else ''}")
     if pick.p95_high_ms is None:
         found.append("p95 from few runs")
     elif pick.p95_high_ms > pick.budget_ms:
@@ -205,7 +222,7 @@ def doubts(pick: models.Pick) -> str:
     if pick.unknown:
         at = ", ".join(f"`{cell.variant}` at batch {cell.batch_size}" for cell in pick.unknown)
         found.append(f"p95 or memory of {at} was not measured")
-    return "; ".join(found) or "yes"
+    return "; ".join(found)
 
 
 def left_out(found: Iterable[models.LeftOut]) -> Iterator[str]:
@@ -220,6 +237,16 @@ def left_out(found: Iterable[models.LeftOut]) -> Iterator[str]:
 def remark(found: models.Remark | models.Disturbance) -> str:
     """Say what a reader must know of a row's rate, or what disturbed a cell."""
     return REMARKS[found.kind](found.value)
+
+
+def warnings(panel: models.Panel) -> Iterator[str]:
+    """Yield what disturbed most of a device's cells, once, with what to try."""
+    for each in panel.widespread:
+        if each.kind == "cut short":
+            yield f"The timing was {each.most}: what is undecided might have been decided."
+        else:
+            at_worst, tip = REMARKS[each.kind](each.most), TRY.get(each.kind, "run it again")
+            yield f"Warning, {each.cells} of {each.of} cells: {at_worst} at worst. Try: {tip}."
 
 
 def terms(served: models.Served) -> str:
@@ -264,18 +291,10 @@ def _is_faster(found: models.Searched) -> bool:
     return found.gain is not None and found.gain.verdict == "faster"
 
 
-def with_searched(found: models.Searched) -> str:
-    """Write what a row sustains with the settings that a search found best: 1234 (1.10× – 1.21×)."""
-    if found.requests_per_s is None:
-        return MISSING
-    limits = found.gain.interval if found.gain else None
-    return per_second(found.requests_per_s) + (f" ({between(ratio, limits.low, limits.high)})" if limits else "")
-
-
 def searched(found: models.Searched) -> str:
     """Say what a search for better settings of a row gave, and why it ended early."""
     ended = f" ({found.ended})" if found.ended else ""
-    if not found.tried and found.ended:
+    if found.ended and not found.tried:
         return f"`{found.variant}`: {found.ended}."
     if found.settings is None:
         return f"`{found.variant}`: no better settings found{ended}."

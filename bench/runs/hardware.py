@@ -15,8 +15,7 @@ from bench.report.charts import vega
 from bench.report.charts.measured import written
 from bench.report.charts.vega import Chart, Spec
 from bench.report.document import table_lines
-from bench.report.texts import PANELS
-from bench.report.words import MISSING, milliseconds, nearest, per_second, with_interval
+from bench.report.words import MISSING, PANELS, milliseconds, nearest, per_second, with_interval
 from bench.runs.recorded_runs import RecordedRun, comparable
 from bench.statistics.intervals import t_quantile
 from bench.summary.comparisons import fastest_and_ties

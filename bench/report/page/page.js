@@ -31,6 +31,9 @@ class Panel {
     if (this.own.answers) this.listenToBudget();
     this.listenToFilters();
     this.listenToTable();
+    this.showColumns();
+    this.find(".columns").addEventListener("input", () => this.showColumns());
+    this.find(".columns").addEventListener("submit", (event) => event.preventDefault());
   }
 
   async draw() {
@@ -131,6 +134,13 @@ class Panel {
     for (const row of this.section.querySelectorAll(".rows tbody tr")) {
       const isChosen = runtimes.includes(row.dataset.runtime) && precisions.includes(row.dataset.precision);
       row.hidden = !(isChosen && row.textContent.toLowerCase().includes(word));
+    }
+  }
+
+  showColumns() {
+    const shown = new Set(this.checked("column").map(Number));
+    for (const row of this.find(".rows").rows) {
+      [...row.cells].forEach((cell, column) => { cell.hidden = !shown.has(column); });
     }
   }
 

@@ -13,8 +13,8 @@ from bench.report.charts.vega import Chart
 from bench.report.charts.write import Charts
 from bench.report.columns import columns_of, proof_text
 from bench.report.document import bullets, plain, to_html
+from bench.report.notes import notes_blocks
 from bench.report.shown import Shown
-from bench.report.texts import PANELS, notes_blocks
 from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
@@ -57,7 +57,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
     answers = _answers(served)
     return {
         "device": panel.device,
-        "title": PANELS[panel.device],
+        "title": words.PANELS[panel.device],
         "hardware": shown.context.device(panel.device),
         "answers": answers,
         "with_text": list(map(plain, words.with_text(served))) if served else [],
@@ -68,6 +68,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
             for load in (loads(own) if answers else [])
         ],
         "table": _table(shown, panel),
+        "warnings": list(map(plain, words.warnings(panel))),
         "not_timed": to_html([bullets(words.left_out(panel.not_timed))]),
         **{f"{name}s": sorted({getattr(row, name) for row in rows}) for name in ("runtime", "precision")},
         "batches": sorted({int(row.batch_size) for row in rows}),
@@ -92,12 +93,13 @@ def _entry(row: Alternative) -> Data:
 
 def _table(shown: Shown, panel: Panel) -> Data:
     timed = shown.timed(panel)
-    columns = columns_of("rows", timed)
+    columns = columns_of("page", timed)
     lines = []
     for view in timed:
         cells = [proof_text(view) if key == "proof" else plain(column.write(view)) for key, column in columns.items()]
         lines.append({**view, "cells": cells})
-    return {"columns": [column.heading for column in columns.values()], "rows": lines}
+    heads = [{"title": column.heading, "is_first": "rows" in column.tables} for column in columns.values()]
+    return {"columns": heads, "rows": lines}
 
 
 def _quote(shown: Shown) -> str:
