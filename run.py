@@ -8,7 +8,7 @@
     python run.py deploy FOLDER     write a folder that serves the best row over HTTP (docs/deploy.md)
     python run.py record NAME       keep the last run under a name and compare all kept runs
     python run.py compare SIDE      is this folder slower than a revision or another folder? (docs/compare.md)
-    python run.py fleet             measure each machine type of a Ray cluster (docs/fleet.md)
+    python run.py fleet             measure each machine type of a Ray cluster (docs/comparing_machines.md)
     python run.py dvc ...           run anything in the project's environment
 
 The environment is .venv in this folder.  It is made on the first call, and anew whenever it is half-made, was moved,

@@ -20,7 +20,7 @@ SUPPORTED = (
     "roberta-prelayernorm", "roformer", "squeezebert", "xlm", "xlm-roberta", "xlm-roberta-xl",
 )  # fmt: skip
 """Kinds (`model_type`) of which a tiny model went through export and the CPU's runtimes with its own logits
-(tests/test_models.py, docs/models.md)."""
+(tests/test_models.py, docs/own_model.md)."""
 LARGEST_ONNX_BYTES = 2**31
 """Protocol Buffers hold at most 2 GiB, and an ONNX file is one."""
 WEIGHTS = "model.safetensors"
