@@ -237,23 +237,57 @@ def works(clone: Path, **surroundings: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.parametrize("fault", ["pip is gone", "its Python is gone", "the lock changed", "it was moved"])
+def test_an_environment_that_is_half_made_moved_or_outdated_is_made_anew(
+    fault: str, installs: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(fault)
+        there.python.touch()
+        return ""
+
+    there = run.OWN
+    monkeypatch.setattr(there, "make", make)
+    assert there.prepare(run.RUN) == 0
+    assert not made, "a whole one stays"
+    if fault == "pip is gone":
+        shutil.rmtree(there.site_packages() / "pip")
+        (there.folder / f"{run.RUN}.installed").unlink()
+    elif fault == "its Python is gone":
+        there.python.unlink()
+    elif fault == "the lock changed":
+        monkeypatch.setattr(there, "mark", lambda lock: f"another {lock}")
+    else:
+        monkeypatch.setattr(there, "made_for", lambda: "another folder")
+    installs.clear()
+    assert there.prepare(run.RUN) == 0
+    assert made == [fault]
+    assert installs, "and filled"
+
+
 @pytest.mark.slow
-def test_an_environment_that_is_half_made_moved_or_outdated_is_made_anew(clone: Path) -> None:
+def test_an_environment_that_was_moved_works_again_and_without_activation(clone: Path) -> None:
     assert "making .venv with Python" in works(clone)
     assert "making" not in works(clone), "a whole one stays"
-
-    shutil.rmtree(next((clone / ".venv").rglob("site-packages/pip")))
-    (clone / ".venv" / f"{run.RUN}.installed").unlink()
-    assert "anew" in works(clone), "pip is gone"
-
     moved = clone.with_name("moved")
     clone.rename(moved)
     assert "anew; what was installed by hand besides is gone" in works(moved)
-
-    (moved / run.RUN).write_text("# another lock\n", encoding="utf-8")
-    assert "anew" in works(moved), "the lock changed"
-    python_of(moved).unlink()
-    assert "anew" in works(moved), "its Python is gone"
+    code = (
+        "import os, shutil, subprocess, sys; print(shutil.which('python')); print(os.environ['PATH'].count(sys.prefix))"
+    )
+    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    ended = subprocess.run(
+        [str(python_of(moved)), "-c", nested],
+        env={**os.environ, "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, times = ended.stdout.split()
+    assert Path(found).parent == python_of(moved).parent
+    assert times == "1"
 
 
 @pytest.mark.slow
@@ -267,22 +301,3 @@ def test_a_python_that_cannot_make_environments_is_told_with_what_to_install(clo
         assert "error: this Python has no ensurepip: install it (Debian, Ubuntu: `apt install python3." in ended.stderr
         assert "Traceback" not in ended.stderr
     works(clone)
-
-
-@pytest.mark.slow
-def test_a_program_of_the_environment_finds_its_python_without_activation(clone: Path) -> None:
-    works(clone)
-    code = (
-        "import os, shutil, subprocess, sys; print(shutil.which('python')); print(os.environ['PATH'].count(sys.prefix))"
-    )
-    nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
-    ended = subprocess.run(
-        [str(python_of(clone)), "-c", nested],
-        env={**os.environ, "PATH": os.defpath},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found, times = ended.stdout.split()
-    assert Path(found).parent == python_of(clone).parent
-    assert times == "1"
