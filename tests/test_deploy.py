@@ -540,6 +540,9 @@ def test_an_answer_that_takes_too_long_is_told_and_the_next_one_is_right(folder:
         assert response.status_code == 504
         assert response.json() == {"error": "no answer within 0.05 s"}
         assert running.classify("fine").status_code in (503, 504)
+        with socket.create_connection(("127.0.0.1", running.port)) as client:
+            client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")  # and no body
+            assert client.recv(100).startswith(b"HTTP/1.1 504 ")
         assert running.client.get("/v2/health/ready").status_code == 200
 
 

@@ -14,8 +14,6 @@ from itertools import cycle
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import psutil
-
 from bench.core.errors import WorkerError
 from bench.machine.cores import physical_cores
 from bench.serving.load import answer
@@ -53,14 +51,15 @@ class Client:
         """`silence_seconds`: after so long without a word of the server a request is given up."""
         self.failed: Counter[int] = Counter()
         self.last_error = ""
-        self.processes = count = max(1, physical_cores() // CORES_A_PROCESS)
+        count = max(1, physical_cores() // CORES_A_PROCESS)
         given = (f"{address}/classify", bodies, CONNECTIONS // count, silence_seconds)
         self._all = [_Process(self._take, given) for _ in range(count)]
+        self.pids = [process.pid for process in self._all]
         self._turns = cycle(self._all)
 
     def issue(self, requests: Sequence[Any]) -> None:
         """Send requests, each with an `id` and the `index` of its body."""
-        count = self.processes
+        count = len(self._all)
         for first in range(min(count, len(requests))):
             next(self._turns).send([Request(request.id, request.index) for request in requests[first::count]])
 
@@ -76,10 +75,6 @@ class Client:
         if not all(process.is_running() for process in self._all):
             raise WorkerError(f"{ENDED}: measure again")
 
-    def cpu_seconds(self) -> float:
-        """Return the time of the CPU that the processes took so far."""
-        return sum(process.cpu_seconds() for process in self._all)
-
     def close(self) -> None:
         """End the processes."""
         for process in self._all:
@@ -94,6 +89,7 @@ class _Process:
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_send_all, args=(other, *given), daemon=True)
         self._process.start()
+        self.pid = int(self._process.pid or 0)
         other.close()
         self._take_answers, self._open = take, dict[int, Request]()
         self._thread = threading.Thread(target=self._take, daemon=True)
@@ -123,12 +119,6 @@ class _Process:
 
     def is_running(self) -> bool:
         return bool(self._process.is_alive())
-
-    def cpu_seconds(self) -> float:
-        with suppress(psutil.Error):
-            times = psutil.Process(self._process.pid).cpu_times()
-            return float(times.user + times.system)
-        return 0.0
 
     def close(self) -> None:
         with suppress(OSError):

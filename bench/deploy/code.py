@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -26,46 +27,13 @@ OF_TABLES = "bench/core/"
 
 def closure(*scripts: str) -> set[str]:
     """Return the scripts and every project file that they import, as paths from the project's folder."""
-    found: set[str] = set()
-    waiting = list(scripts)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += _imported_files(ROOT / name)
+    found = set(scripts)
+    for script in scripts:
+        finder = ModuleFinder([str(ROOT), str((ROOT / script).parent)])
+        finder.run_script(str(ROOT / script))
+        files = (getattr(module, "__file__", "") for module in finder.modules.values())
+        found |= {Path(file).relative_to(ROOT).as_posix() for file in files if file}
     return found
-
-
-def _imported_files(path: Path) -> set[str]:
-    return {file for name in _names(ast.walk(_parsed(path))) for file in _files_of(name, path.parent)}
-
-
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Yield the modules that statements import, and for `from a import b` also `a.b`, which may be one."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
-
-
-def _files_of(module: str, folder: Path) -> set[str]:
-    """Return the file of a module and the __init__ of each package above it, if they are the project's."""
-    files: set[str] = set()
-    for base in (ROOT, folder):
-        parts = module.split(".")
-        if base == folder and len(parts) > 1:
-            continue
-        for depth in range(1, len(parts) + 1):
-            place = base.joinpath(*parts[:depth])
-            for candidate in (place.with_suffix(".py"), place / "__init__.py"):
-                if candidate.is_file():
-                    files.add(candidate.relative_to(ROOT).as_posix())
-    return files
 
 
 def requirements(files: Iterable[str], libraries: Iterable[str]) -> tuple[str, bool]:
@@ -113,8 +81,13 @@ def _modules(files: Iterable[str]) -> set[str]:
     """Return the modules of others that are imported when these files run."""
     found: set[str] = set()
     for name in files:
-        nodes = _executed(_parsed(ROOT / name), with_functions=not name.startswith(OF_TABLES))
-        found |= {module.partition(".")[0] for module in _names(nodes)}
+        tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
+        nodes = _executed(tree, with_functions=not name.startswith(OF_TABLES))
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
     return found - sys.stdlib_module_names - {"bench"}
 
 

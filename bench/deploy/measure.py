@@ -6,6 +6,7 @@ computes nothing shows.  One request has one text, or 16; connections stay open.
 
 import json
 import math
+import os
 import threading
 import time
 import urllib.request
@@ -15,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from bench.core.errors import DataError
 from bench.core.files import read_json, write_json, write_text
@@ -26,7 +26,7 @@ from bench.core.progress import log
 from bench.core.reports import Labels, rate_text
 from bench.core.schemas import read_environment
 from bench.deploy.client import OVERLOADED, Client
-from bench.deploy.running import SHOWN, Server, environment, running
+from bench.deploy.running import SHOWN, Server, cpu_seconds, environment, running
 from bench.deploy.settings import Settings
 from bench.findings.served import over_http as summed
 from bench.inputs.encoded import load_encoded, load_reference
@@ -119,9 +119,9 @@ class HttpBench:
 
     def _counted(self, client: Client) -> list[float]:
         """Return what counts up: the time, that of the CPU for server and client, and what the server shows."""
-        shown, own = self.server.exchanged(), psutil.Process().cpu_times()
-        cpu_seconds = self.server.cpu_seconds(), own.user + own.system + client.cpu_seconds()
-        return [time.perf_counter(), *cpu_seconds, *(shown.get(name, 0.0) for name in SHOWN)]
+        shown, clients = self.server.exchanged(), sum(map(cpu_seconds, [os.getpid(), *client.pids]))
+        cpu = cpu_seconds(self.server.pid), clients
+        return [time.perf_counter(), *cpu, *(shown.get(name, 0.0) for name in SHOWN)]
 
     def close(self) -> None:
         """End the clients."""
@@ -151,7 +151,7 @@ def measure(folder: Path) -> None:
         ):
             loads = list(_measured(bench))
             accuracy = _accuracy(server, settings, texts)
-            processes = bench.clients["1"].processes
+            processes = len(bench.clients["1"].pids)
         log("  the control, a server that computes nothing")
         with (
             running([python, "-m", "bench.deploy.control"], Path(), limit, CONTROL_SILENCE_SECONDS) as server,

@@ -35,7 +35,7 @@ class Server:
     """A server that runs; `silence_seconds`: after so long without an answer it hangs."""
 
     address: str
-    process: psutil.Process
+    pid: int
     silence_seconds: float = READY_SECONDS
 
     def exchanged(self) -> dict[str, float]:
@@ -47,13 +47,6 @@ class Server:
             return {}
         except GONE as problem:
             raise _ended(f"answers no more ({problem})") from None
-
-    def cpu_seconds(self) -> float:
-        """Return the time of the CPU that it took so far; 0 once it has ended."""
-        with suppress(psutil.Error):
-            times = self.process.cpu_times()
-            return float(times.user + times.system)
-        return 0.0
 
     def is_ready(self) -> bool:
         """Tell whether it answers requests."""
@@ -84,7 +77,7 @@ def running(command: Sequence[str], folder: Path, limit_seconds: float, silence_
         end = time.monotonic() + limit_seconds
         while not (found := re.search(r"http://\S+:\d+", _words())):
             _wait(process, end)
-        server = Server(found[0], process, silence_seconds)
+        server = Server(found[0], process.pid, silence_seconds)
         while not server.is_ready():
             _wait(process, end)
         yield server
@@ -95,6 +88,13 @@ def running(command: Sequence[str], folder: Path, limit_seconds: float, silence_
         except psutil.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far; 0.0 once it has ended."""
+    with suppress(psutil.Error):
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
+    return 0.0
 
 
 def _wait(process: psutil.Popen, end: float) -> None:
