@@ -48,6 +48,7 @@ def notes_blocks(shown: Shown) -> Iterator[str]:
         yield "\n".join(table_lines(names, (names[0], names[2], names[-1]), lines[:UNDECIDED]))
         yield f"And {more} more: `results/findings.json`." if more > 0 else ""
     failed = [each for panel in findings.panels for each in (*panel.rejected, *panel.not_timed)]
+    failed.sort(key=lambda each: each.status != "rejected")
     yield bullets(islice(words.left_out(each for each in failed if each.status not in EXPECTED), LEFT_OUT))
 
 
@@ -203,16 +204,10 @@ def _text(served: Served) -> tuple[str, str]:
 
 
 def _http(served: Served) -> tuple[str, str]:
-    line = next(
-        words.over_http(
-            min(
-                (each for each in served.over_http if any(load.of_text for load in each.loads)),
-                key=lambda each: min(load.of_text or 1.0 for load in each.loads),
-            )
-        )
-    )
-    what, _, rest = line.partition(". ")
-    return f"{what}.", f"Why: {rest} Do: send several texts a request, or deploy more processes where sessions idle."
+    lines = [line.partition(". ") for each in served.over_http for line in words.over_http(each)]
+    why = next((rest for _, _, rest in lines if rest), "how busy sessions were is unknown.")
+    do = "send several texts a request, or deploy more processes where sessions idle"
+    return " ".join(f"{what.rstrip('.')}." for what, _, _ in lines), f"Why: {why} Do: {do}."
 
 
 def _settings(served: Served) -> tuple[str, str]:
