@@ -240,8 +240,8 @@ class Answering:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            content += message["body"]
-            has_more, is_too_long = message["more_body"], len(content) > most
+            content += message.get("body", b"")
+            has_more, is_too_long = message.get("more_body", False), len(content) > most
         if is_too_long:
             raise Refused(413, f"the request has more than {most} bytes")
         return content
