@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -56,6 +57,12 @@ def in_a_block() -> bool:
     return any(frame.f_code.co_name == "run_block" for frame, _ in traceback.walk_stack(None))
 
 
+def hang() -> None:
+    """Hang, and tell so in the project's folder."""
+    Path("hangs").touch()
+    time.sleep(600)
+
+
 def open_session(spec: SessionSpec) -> Session:
     return Faulty(spec)
 
@@ -82,7 +89,7 @@ class Faulty(Session):
         if self.fault == "traceback":
             raise RuntimeError("something nobody expected")
         if self.fault == "hang":
-            time.sleep(600)
+            hang()
         if self.fault == "memory" and len(input_ids) == 1:
             np.empty(2**60, dtype=np.int8)
         if self.fault == "no_mask":
@@ -94,7 +101,7 @@ class Faulty(Session):
         if self.fault == "dies_in_a_block":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hangs_in_a_block":
-            time.sleep(600)
+            hang()
         if self.fault == "memory_in_a_block" and batch_size == 1:
             np.empty(2**60, dtype=np.int8)
 
@@ -103,7 +110,7 @@ class Faulty(Session):
             print("the driver is about to fail", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "hangs_under_load":
-            time.sleep(600)
+            hang()
         if self.fault == "memory_under_load":
             np.empty(2**60, dtype=np.int8)
 

@@ -260,8 +260,9 @@ def test_a_budget_that_is_kept_above_a_rate_that_misses_it_is_not_kept(
     assert reason == f"holds no rate within 10 ms: the lowest rate that was tried, 2000/s, {seen_there}"
 
 
-def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path) -> None:
+def test_a_cliff_an_early_end_and_rates_never_too_much_are_remarked(tmp_path: Path) -> None:
     cliff, least = report(STEADY, 2000.0), report(HALF, 1000.0)
+    least["session"]["cut_short"] = "cut short by Ctrl-C"
     for each in trials(cliff):
         each["is_overloaded"] = not each["keeps"]
     for process in least["processes"]:
@@ -269,7 +270,7 @@ def test_a_cliff_and_rates_that_were_never_too_much_are_remarked(tmp_path: Path)
     for number, each in enumerate(trials(least)):
         each.update(point(500.0 * 1.1**number, 5.0))
     assert kinds(seen(table(tmp_path, cliff, least))) == {
-        SECOND: [("lower bound", None), ("late captures", 2.0)],
+        SECOND: [("cut short", "cut short by Ctrl-C"), ("lower bound", None), ("late captures", 2.0)],
         FIRST: [("saturates", None)],
     }
 
