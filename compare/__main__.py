@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,17 @@ from filelock import FileLock, Timeout
 from bench.core.errors import BenchError, ParameterError, WorkerError, describe_os_error
 from bench.core.files import write_text
 from bench.core.interrupt import CUT_SHORT, ended_by_ctrl_c
-from bench.core.params import Params, load_params
+from bench.core.params import Device, Params, load_params
 from bench.core.progress import log
 from bench.machine.lock import timing_lock
-from compare.describe import Description
 from compare.judge import Judge, beside, unmeasured
 from compare.report import Beside, Change, Comparison, SideRecord
 from compare.sides import FOLDER, Side, check_space
-from compare.timed import AFTER, BEFORE, Group, Timed
+from compare.timed import AFTER, BEFORE, Group, Outcome, Timed
 
 WORSE, NOT_MEASURED = 1, 2
+DEVICES: tuple[Device, ...] = ("cpu", "cuda")
+MISSING = Outcome("missing", "no such row")
 
 
 def main() -> int:
@@ -60,8 +62,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("sides", metavar="SIDE", nargs="*", help="a folder or a git revision (default: this folder)")
     parser.add_argument("--rows", default="*", help="rows, as A,B or with * (default: all)")
     parser.add_argument("--batch-sizes", default="", help="batch sizes, as 1,8 (default: all of params.yaml)")
-    parser.add_argument("--minutes", type=float, help="of a device's passes, at most (default: timing.minutes)")
-    parser.add_argument("--margin", default="", help="a change that decides nothing, as 3%% (default: report.margin)")
+    parser.add_argument("--minutes", type=_number, help="of a device's passes, at most (default: timing.minutes)")
+    parser.add_argument("--margin", type=_share, help="a change that decides nothing, as 3%% (default: report.margin)")
     parser.add_argument("--with", dest="with_", action="append", default=[], metavar="PACKAGE==VERSION")
     parser.add_argument("-S", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--both", action="append", default=[], metavar="KEY=VALUE", help="like -S, on both sides")
@@ -73,26 +75,29 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-def _params(given: argparse.Namespace) -> Params:
-    params = load_params()
-    timing, report = params.timing, params.report
-    if given.minutes is not None:
-        timing = timing.model_copy(update={"minutes": _number(f"{given.minutes}", "--minutes", 1e5)})
-    if given.margin:
-        share = given.margin.endswith("%")
-        margin = _number(given.margin.removesuffix("%"), "--margin", 100.0 if share else 1.0) / (100 if share else 1)
-        report = report.model_copy(update={"margin": margin})
-    return params.model_copy(update={"timing": timing, "report": report})
-
-
-def _number(text: str, option: str, most: float) -> float:
+def _number(text: str, most: float = 1e5) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 < value < most:
-        raise ParameterError(f"compare: {option}: got {text}, allowed: a number above 0 and below {most:g}")
+        raise argparse.ArgumentTypeError(f"got {text}, allowed: a number above 0 and below {most:g}")
     return value
+
+
+def _share(text: str) -> float:
+    return _number(text[:-1], 100) / 100 if text.endswith("%") else _number(text, 1)
+
+
+def _params(given: argparse.Namespace) -> Params:
+    params = load_params()
+    minutes = {"minutes": given.minutes} if given.minutes else {}
+    margin = {"margin": given.margin} if given.margin else {}
+    changed = {
+        "timing": params.timing.model_copy(update=minutes),
+        "report": params.report.model_copy(update=margin),
+    }
+    return params.model_copy(update=changed)
 
 
 def _compare(given: argparse.Namespace) -> int:
@@ -109,10 +114,10 @@ def _compare(given: argparse.Namespace) -> int:
     rows = _chosen(given.rows, sides)
     pins = {label: side.resolve() for label, side in sides.items()}
     check_space([*sides.values()], [*pins.values()])
-    described = {BEFORE: before.make(pins[BEFORE], rows)}
-    described[AFTER] = after.make(pins[AFTER], rows, before)
-    found = _Found(params, sides, described, rows, _sizes(given, described))
-    found.time()
+    before.make(pins[BEFORE], rows)
+    after.make(pins[AFTER], rows, before)
+    found = _Found(params, sides, rows, _sizes(given, sides))
+    found.measure()
     comparison = found.comparison(given.strict)
     log(f"\n{comparison.markdown()}")
     for name, text in (
@@ -133,8 +138,8 @@ def _chosen(asked: str, sides: Mapping[str, Side]) -> list[str]:
     return [key for key in known if any(fnmatchcase(key, pattern) for pattern in patterns)]
 
 
-def _sizes(given: argparse.Namespace, described: Mapping[str, Description]) -> list[int]:
-    jobs = [row.job for side in described.values() for row in side.rows.values() if row.job]
+def _sizes(given: argparse.Namespace, sides: Mapping[str, Side]) -> list[int]:
+    jobs = [row.job for side in sides.values() for row in side.described.rows.values() if row.job]
     known = sorted({size for job in jobs for size in job.batch_sizes})
     asked = [each for each in given.batch_sizes.split(",") if each]
     for each in asked:
@@ -149,66 +154,50 @@ class _Found:
 
     params: Params
     sides: Mapping[str, Side]
-    described: Mapping[str, Description]
     rows: list[str]
     sizes: list[int]
 
-    def time(self) -> None:
-        """Time the rows that both sides can try, a device after another."""
-        self.groups: dict[str, list[Group]] = {}
+    def measure(self) -> None:
+        """Measure the rows that both sides can try, a device after another."""
+        self.timed: list[list[Group]] = []
+        self.untried = [*self._untried()]
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
             timing_lock(),
             ended_by_ctrl_c() as interrupt,
         ):
-            for device in ("cpu", "cuda"):
-                keys = [key for key in self.rows if self._can_both(key) and self._device(key) == device]
+            for device in DEVICES:
+                keys = [key for key in self.rows if self._device(key) == device]
                 if keys:
-                    baseline = self.params.baselines.get(device, "")
-                    control = baseline if baseline in keys else keys[0]
-                    timed = Timed(
-                        keys,
-                        control,
-                        self.sides,
-                        self.described,
-                        self.params,
-                        self.sizes,
-                        Path(scratch) / device,
-                        interrupt,
-                    )
-                    self.groups[device] = list(timed.groups())
+                    control = next((key for key in keys if key == self.params.baselines.get(device)), keys[0])
+                    own = Timed(keys, control, self.sides, self.params, self.sizes, Path(scratch) / device, interrupt)
+                    self.timed.append([*own.groups()])
             self.cut_short = CUT_SHORT if interrupt.is_cut() else ""
-        if not self.groups:
-            raise WorkerError("compare: no row could be tried on both sides: " + "; ".join(self._reasons()))
+        if not self.timed:
+            reasons = (f"{key}: {unmeasured(key, None, self._outcomes(key)).reason}" for key in self.rows)
+            raise WorkerError("compare: no row could be tried on both sides: " + "; ".join(reasons))
 
-    def _reasons(self) -> Iterator[str]:
-        for label, side in self.described.items():
-            for key in self.rows:
-                row = side.rows.get(key)
-                if row is None or not row.job:
-                    yield f"{label}/{key} {f'{row.status}: {row.reason}' if row else 'missing'}"
+    def _device(self, key: str) -> str | None:
+        """Return the device of a row that both sides can try."""
+        rows = [side.described.rows.get(key) for side in self.sides.values()]
+        devices = {row.variant.device if row and row.job else None for row in rows}
+        return devices.pop() if len(devices) == 1 else None
 
-    def _can_both(self, key: str) -> bool:
-        rows = [side.rows.get(key) for side in self.described.values()]
-        devices = {row.variant.device for row in rows if row and row.job}
-        return len(devices) == 1 and all(row and row.job for row in rows)
-
-    def _device(self, key: str) -> str:
-        return self.described[AFTER].rows[key].variant.device
+    def _outcomes(self, key: str) -> list[Outcome]:
+        """Return what is known of a row before it is timed."""
+        rows = [side.described.rows.get(key) for side in self.sides.values()]
+        return [Outcome("measured" if row.job else row.status, row.reason) if row else MISSING for row in rows]
 
     def _untried(self) -> Iterator[Change]:
         """Yield rows that one side alone can try."""
         for key in self.rows:
-            rows = [side.rows.get(key) for side in self.described.values()]
-            tried = [bool(row and row.job) for row in rows]
-            if sum(tried) == 1:
-                statuses = ["measured" if row and row.job else row.status if row else "missing" for row in rows]
-                reasons = [row.reason if row else "no such row" for row in rows]
-                job = next(row.job for row in rows if row and row.job)
-                yield from (unmeasured(key, size, statuses, reasons) for size in job.batch_sizes if size in self.sizes)
+            outcomes, rows = self._outcomes(key), [side.described.rows.get(key) for side in self.sides.values()]
+            jobs = [row.job for row in rows if row and row.job]
+            if len(jobs) == 1:
+                yield from (unmeasured(key, size, outcomes) for size in jobs[0].batch_sizes if size in self.sizes)
 
     def _record(self, label: str) -> SideRecord:
-        side, own = self.sides[label], self.described[label]
+        side, own = self.sides[label], self.sides[label].described
         return SideRecord(
             asked=side.asked,
             commit=side.commit,
@@ -222,16 +211,11 @@ class _Found:
 
     def comparison(self, is_strict: bool) -> Comparison:
         """Judge what was timed."""
-        judges = [Judge(groups, self.params) for groups in self.groups.values()]
-        changes = [change for judge in judges for change in judge.changes()] + list(self._untried())
+        judges = [Judge(groups, self.params.report.margin) for groups in self.timed]
+        changes = [change for judge in judges for change in judge.changes()] + self.untried
         controls = [control for judge in judges for control in judge.controls()]
-        rows = [
-            row
-            for groups in self.groups.values()
-            for group in groups
-            for row in beside(group, self.sides, self.described, self.params)
-        ]
-        old, new = (self.described[label] for label in (BEFORE, AFTER))
+        rows = [row for group in chain.from_iterable(self.timed) for row in beside(group, self.sides, self.params)]
+        old, new = (self.sides[label].described for label in (BEFORE, AFTER))
         both = sorted(old.packages.keys() & new.packages.keys())
         return Comparison(
             exit_code=exit_code(changes, rows, is_strict, self.cut_short),
@@ -259,8 +243,11 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def exit_code(changes: Sequence[Change], rows: Sequence[Beside], is_strict: bool, cut_short: str) -> int:
-    """Return whether something is worse, or, if not, whether anything was measured to the end on both sides."""
-    found = {change.verdict for change in changes}
+    """Return whether something is worse, or, if not, whether anything was measured to the end on both sides.
+
+    What Ctrl-C ended before a side was measured is not lost.
+    """
+    found = {change.verdict for change in changes} - ({"lost"} if cut_short else set())
     if found & {"slower", "lost"} or any(row.worse for row in rows) or (is_strict and "inconclusive" in found):
         return WORSE
     return NOT_MEASURED if cut_short or all(change.change is None for change in changes) else 0

@@ -1,5 +1,6 @@
 """What a comparison found, as JSON (docs/compare.schema.json), in Markdown and on the terminal."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, get_args
@@ -8,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 Judged = Literal["slower", "faster", "no difference", "inconclusive", "lost", "gained", "neither"]
 TOO_FEW = "too few passes"
-HEADINGS = ["row", "batch", "before ms", "after ms", "change", "95% interval", "verdict"]
+HEADINGS = ["row", "batch", "before", "after", "change", "95% interval", "verdict"]
+UNDER_LOAD = "load"
 
 
 class Record(BaseModel):
@@ -28,35 +30,35 @@ class SideRecord(Record):
     versions: dict[str, str | None]
 
 
-class Change(Record):
-    """How a row's latency changed, after / before - 1, at one batch size.
+class Limits(Record):
+    """How a row's latency (ms) changed at one batch size, or under load (`batch_size` None) its requests/s."""
+
+    row: str
+    batch_size: int | None
+    verdict: Judged
+    change: float | None = None
+    """after / before - 1, with its 95% interval."""
+    low: float | None = None
+    high: float | None = None
+
+
+class Change(Limits):
+    """A row on both sides.
 
     `smallest`: the smallest change that an inconclusive one could have shown; `lost`, `gained`: only before, or after,
     was it measured.
     """
 
-    row: str
-    batch_size: int
-    verdict: Judged
     reason: str = ""
-    before_ms: float | None = None
-    after_ms: float | None = None
-    change: float | None = None
-    low: float | None = None
-    high: float | None = None
+    before: float | None = None
+    after: float | None = None
     smallest: float | None = None
 
 
-class Control(Record):
+class Control(Limits):
     """A row against itself on one side: 0, but for noise."""
 
     side: str
-    row: str
-    batch_size: int
-    verdict: Judged
-    change: float | None
-    low: float | None
-    high: float | None
 
 
 class Beside(Record):
@@ -74,7 +76,7 @@ class Beside(Record):
 
 
 class Comparison(Record):
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     exit_code: int
     strict: bool
     minutes: float
@@ -105,35 +107,41 @@ class Comparison(Record):
         if self.moved:
             yield "packages: " + ", ".join(f"{name} {old} → {new}" for name, (old, new) in self.moved.items())
         for control in self.controls:
-            limits = percents(control.change, control.low, control.high)
-            yield f"control, {control.side} against itself: {control.row} batch {control.batch_size}: {limits}"
+            where = f"batch {control.batch_size}" if control.batch_size else "under load"
+            yield f"control, {control.side} against itself: {control.row} {where}: {', '.join(percents(control))}"
         for row in self.beside:
             yield f"{row.row}: {'; '.join(row_texts(row))}"
 
     def markdown(self) -> str:
         """Return the table, in columns that a terminal shows too, and the sentences."""
-        rows = [HEADINGS, *(cells(each) for each in self.changes)]
+        rows = [HEADINGS, *([escaped(text) for text in cells(each)] for each in self.changes)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, ["-" * width for width in widths])
         lines = (" | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
-        return "\n".join([*(f"| {line} |" for line in lines), "", *(f"- {each}" for each in self.sentences())]) + "\n"
+        sentences = (f"- {escaped(each)}" for each in self.sentences())
+        return "\n".join([*(f"| {line} |" for line in lines), "", *sentences]) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return a text in one line, without what would end a cell or begin HTML."""
+    return re.sub(r"([|<])", r"\\\1", " ".join(text.split()))
 
 
 def cells(each: Change) -> list[str]:
     """Return a line of the table."""
-    times = [f"{ms:.4g}" if ms else "–" for ms in (each.before_ms, each.after_ms)]
-    change = f"{each.change:+.1%}" if each.change is not None else "–"
-    limits = f"{each.low:+.1%} to {each.high:+.1%}" if each.low is not None and each.high is not None else "–"
+    where, unit = (str(each.batch_size), " ms") if each.batch_size else (UNDER_LOAD, "/s")
+    values = [f"{value:.4g}{unit}" if value else "–" for value in (each.before, each.after)]
     said: str = each.verdict
     if each.smallest is not None and each.verdict == "inconclusive":
         said += f", could show {each.smallest:.1%}"
-    return [each.row, str(each.batch_size), *times, change, limits, f"{said}: {each.reason}" if each.reason else said]
+    return [each.row, where, *values, *percents(each), f"{said}: {each.reason}" if each.reason else said]
 
 
-def percents(change: float | None, low: float | None, high: float | None) -> str:
-    if change is None:
-        return TOO_FEW
-    return f"{change:+.1%}" + (f" ({low:+.1%} to {high:+.1%})" if low is not None and high is not None else "")
+def percents(each: Limits) -> list[str]:
+    """Return a change, and its interval."""
+    if each.change is None or each.low is None or each.high is None:
+        return ["–", "–"]
+    return [f"{each.change:+.1%}", f"{each.low:+.1%} to {each.high:+.1%}"]
 
 
 def row_texts(row: Beside) -> Iterator[str]:

@@ -13,10 +13,11 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 from bench.core.errors import DataError, ParameterError, WorkerError
@@ -48,6 +49,7 @@ class Side:
     python: str = sys.executable
     changed: list[str] = field(default_factory=list)
     """Files that its commit does not have as they are."""
+    described: Description = field(init=False)
 
     @cached_property
     def source(self) -> Path:
@@ -81,8 +83,8 @@ class Side:
             _copy(self.source / name, self.place / name)
         self.changed = files if self._is_folder else []
         self._check_format()
-        cache = _run([sys.executable, "-m", "dvc", "cache", "dir"], self.workspace).stdout.strip()
-        (self.place / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
+        local = f"[cache]\n    dir = {_cache_of(self.workspace)}\n"
+        (self.place / ".dvc/config.local").write_text(local, encoding="utf-8")
         self._set_params()
 
     def _uncommitted(self) -> list[str]:
@@ -137,26 +139,23 @@ class Side:
 
     def _resolved(self) -> Path:
         """Resolve anew with other versions of some packages; all others move no further than they must."""
-        wanted = {}
+        wanted = dict[str, str]()
         for each in self.with_:
             if not (found := WITH.fullmatch(each)):
                 raise ParameterError(f"compare: --with {each}: allowed: PACKAGE==VERSION")
-            wanted[_normal(found[1])] = found[2]
+            wanted[canonicalize_name(found[1])] = found[2]
         lines = _text(self.place / REQUIREMENTS).splitlines()
         kept = [_repinned(line, wanted) for line in lines]
-        named = {_normal(found[1]) for line in lines if (found := PIN.match(line))}
+        named = {canonicalize_name(found[1]) for line in lines if (found := PIN.match(line))}
         kept += [f"{name}=={version}" for name, version in wanted.items() if name not in named]
         given, pins = self.place.with_name("with.txt"), self.place.with_name("with.lock")
         given.write_text("\n".join(kept) + "\n", encoding="utf-8")
         shutil.copyfile(self.place / LOCK, pins)
         command = ["pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate"]
-        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-        if not uv:
-            raise WorkerError("compare: --with needs uv: `python run.py python -m pip install uv`, then again")
         command += ["--python", sys.executable, "--output-file", str(pins), str(given)]
-        if subprocess.call([uv, *command], cwd=self.place):
+        if subprocess.call([sys.executable, "-m", "uv", *command], cwd=self.place):
             raise WorkerError(f"compare: no environment with {', '.join(self.with_)}: uv's last words stand above")
-        resolved = {_normal(name): version for name, version in PIN.findall(_text(pins))}
+        resolved: dict[str, str] = {canonicalize_name(name): version for name, version in PIN.findall(_text(pins))}
         for name, version in wanted.items():
             if resolved.get(name) != version:
                 others = ", ".join(sorted(each for each in resolved if each.startswith(name))) or "none"
@@ -166,7 +165,7 @@ class Side:
                 )
         return pins
 
-    def make(self, pins: Path | None, rows: Iterable[str], other: "Side | None" = None) -> Description:
+    def make(self, pins: Path | None, rows: Iterable[str], other: "Side | None" = None) -> None:
         """Make environment and graphs, of which another side may have the same; WorkerError where that fails."""
         if pins:
             from run import Environment
@@ -187,30 +186,43 @@ class Side:
         self._log.unlink(missing_ok=True)
         self._run("dvc", "repro", "probe")
         self._restore()
-        if other:
-            self._take_over(other, targets)
+        for made in [self._made, *([other.place] if other else [])]:
+            self._take_over(made, targets)
         self._run("dvc", "repro", *targets)
+        for name in ["dvc.lock", *_files(self.place, "metrics")]:
+            _copy(self.place / name, self._made / name)
         path = self.place.with_suffix(".json").absolute()
         self._run("compare.describe", str(path), *rows)
-        return Description.read(path)
+        self.described = Description.read(path)
 
     def _restore(self) -> None:
         """Bring what dvc.lock names from the cache, as far as it is there."""
         self._run("dvc", "checkout", "--quiet", "--allow-missing")
 
-    def _take_over(self, other: "Side", targets: Iterable[str]) -> None:
-        """Take what another side has just made for stages that are stale here; DVC tells where it does not fit."""
+    def _take_over(self, made: Path, targets: Iterable[str]) -> None:
+        """Take what another side, or this one the last time, has made for stages that are stale here.
+
+        DVC tells where it does not fit.
+        """
+        if not made.exists():
+            return
         found = _run([self.python, "-m", "dvc", "status", "--json", *targets], self.place)
         yaml, lock = YAML(typ="safe"), self.place / "dvc.lock"
-        own, theirs = (yaml.load(side.place / "dvc.lock") for side in (self, other))
+        own, theirs = (yaml.load(folder / "dvc.lock") for folder in (self.place, made))
         stale = json.loads(found.stdout or "{}").keys() & theirs["stages"].keys() - {"probe"}
         for name in stale:
             own["stages"][name] = theirs["stages"][name]
             for out in own["stages"][name].get("outs", ()):
                 if out["path"].startswith("metrics/"):
-                    _copy(other.place / out["path"], self.place / out["path"])
-        yaml.dump(own, lock)
-        self._restore()
+                    _copy(made / out["path"], self.place / out["path"])
+        if stale:
+            yaml.dump(own, lock)
+            self._restore()
+
+    @property
+    def _made(self) -> Path:
+        """Where the lock and the metrics of its last making are kept."""
+        return self.place.with_suffix(".made")
 
     @property
     def _log(self) -> Path:
@@ -238,13 +250,9 @@ def check_space(sides: Sequence[Side], pins: Sequence[Path | None]) -> None:
         raise WorkerError(f"compare: the disk is too small: free some space, or remove {ENVIRONMENTS.as_posix()}")
 
 
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _repinned(line: str, wanted: Mapping[str, str]) -> str:
     found = PIN.match(line)
-    version = wanted.get(_normal(found[1])) if found else None
+    version = wanted.get(canonicalize_name(found[1])) if found else None
     return f"{found[1]}=={version}{line[found.end() :]}" if found and version else line
 
 
@@ -283,6 +291,11 @@ def _writable(remove: Any, path: str, _problem: object) -> None:
 def _run(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     quiet = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # else `git status` writes the index
     return subprocess.run(command, cwd=folder, env=quiet, capture_output=True, encoding="utf-8", check=False)
+
+
+@cache
+def _cache_of(workspace: Path) -> str:
+    return _run([sys.executable, "-m", "dvc", "cache", "dir"], workspace).stdout.strip()
 
 
 def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -1,22 +1,24 @@
 """The rows of both sides in the same passes: as many as find memory, a row and its twin always in the same group."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any, ClassVar
 
 from bench.core.errors import WorkerError
 from bench.core.interrupt import CUT_SHORT, Interrupt
-from bench.core.params import Params
+from bench.core.params import Device, Params
 from bench.core.progress import log
-from bench.core.reports import Report
+from bench.core.reports import Report, TimedCell
+from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
 from bench.timing.blocks import TimedRows
 from bench.timing.coordinator import failed, without_runs
 from bench.timing.passes import Cell, Passes, Plan
-from bench.timing.resident import Fault, Row
+from bench.timing.resident import Fault, Resident, Row
 from bench.timing.results import ProcessResult, combine
 from bench.workers.protocol import Job
-from compare.describe import Description
 from compare.sides import Side
 
 BEFORE, AFTER = "before", "after"
@@ -24,40 +26,66 @@ AGAIN = "_again"
 """Behind a side: its control, one of its rows once more."""
 NARROW_ENOUGH = 0.5
 """Of the margin: half of an interval with which equal rows are called equal."""
+FURTHER_PROCESSES = 12
+"""So many are dealt out to the rows that start quickest.  What two processes of one row differ by is taken from these
+for all rows: with twelve degrees of freedom it needs no prior, as it would with two (Student's 95% quantile: 4.3; 2.2).
+"""
 ACCURACY_SHARE = 0.25
 """Of the minutes, for labels that no block gave."""
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """What became of a row at a batch size, or under load; `value`: p50 in ms, or requests/s."""
+
+    status: str
+    reason: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True)
 class Group:
-    """Rows that were timed together, by `SIDE/ROW`."""
+    """Rows that were measured together, by `SIDE/ROW` and batch size, None: under load.
+
+    `pairs`: which are compared; `levels`: where they stand.
+    """
 
     keys: list[str]
-    passes: Passes
-    reports: dict[str, Report]
-    results: dict[str, list[ProcessResult]]
-    labels: dict[str, list[int]]
+    pairs: Sequence[tuple[str, str]]
+    levels: Mapping[int | None, Mapping[str, Level]]
+    outcomes: Mapping[str, Mapping[int | None, Outcome]]
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    results: Mapping[str, list[ProcessResult]] = field(default_factory=dict)
+    labels: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 class Sided(TimedRows):
-    """Workers of both sides."""
+    """Workers of both sides; blocks of one row follow each other, in random order, so that both meet the same machine.
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        jobs: Mapping[str, Job],
-        params: Params,
-        scratch: Path,
-        is_cut: Callable[[], bool],
-    ) -> None:
-        super().__init__(rows, params, jobs[rows[0].name].task, scratch, is_cut)
-        self.jobs = jobs
+    Passes ask for one at a time: of those that they asked for in the last pass, the others of its row run with it.
+    """
+
+    jobs: Mapping[str, Job]
 
     def job(self, row: Row, process: int, engine: Path | None) -> Job:
         return replace(self.jobs[row.name], process=process, engine=engine, started_ns=time.perf_counter_ns())
 
     def sizes(self, name: str) -> list[int]:
         return [size for size in self.jobs[name].batch_sizes if Cell(name, size) not in self.no_memory]
+
+    def begin_pass(self) -> None:
+        super().begin_pass()
+        self._last, self._asked = getattr(self, "_asked", []), list[tuple[Cell, int]]()
+        self._given: dict[tuple[Cell, int], float | None] = {}
+
+    def block(self, cell: Cell, process: int, number: int) -> float | None:
+        self._asked.append((cell, process))
+        if (cell, process) not in self._given:
+            key = self.by_name[cell.row].key
+            beside = [each for each in self._last if self.by_name[each[0].row].key == key and each[0].size == cell.size]
+            for each in dict.fromkeys([(cell, process), *beside]):
+                self._given[each] = super().block(each[0], each[1], number)
+        return self._given[cell, process]
 
 
 @dataclass
@@ -67,68 +95,66 @@ class Timed:
     keys: Sequence[str]
     control: str
     sides: Mapping[str, Side]
-    described: Mapping[str, Description]
     params: Params
     sizes: Sequence[int]
     scratch: Path
     interrupt: Interrupt
+    bench: ClassVar[Any] = Sided
+    processes: ClassVar[int] = 1
+    """Of each row, to begin with."""
 
     def groups(self) -> Iterator[Group]:
-        """Time them, a group after another."""
+        """Measure them, a group after another."""
         waiting, number = list(self.keys), 0
         while waiting and not self.interrupt.is_cut():
             scratch = self.scratch / str(number)
             scratch.mkdir(parents=True)
-            group = self._time(waiting, len(waiting) / len(self.keys), scratch)
+            group = self._in_a_group(waiting, scratch)
             yield group
             waiting, number = [key for key in waiting if key not in group.keys], number + 1
+
+    @property
+    def device(self) -> Device:
+        return self.sides[AFTER].described.rows[self.keys[0]].variant.device
+
+    def _minutes(self) -> float:
+        return self.params.timing.minutes
 
     def _names(self, key: str) -> list[str]:
         sides = [BEFORE, AFTER, *([BEFORE + AGAIN, AFTER + AGAIN] if key == self.control else [])]
         return [f"{side}/{key}" for side in sides]
 
-    def _row(self, name: str) -> Row:
-        label, key = name.split("/")
-        side = self.sides[label.removesuffix(AGAIN)]
-        variant = self.described[side.label].rows[key].variant
-        return Row(name, key, variant, is_reported=label == side.label, home=side.place, python=side.python)
+    def _pairs(self, keys: Sequence[str]) -> list[tuple[str, str]]:
+        pairs = [(f"{AFTER}/{key}", f"{BEFORE}/{key}") for key in keys]
+        twins = [(f"{side}{AGAIN}/{self.control}", f"{side}/{self.control}") for side in (BEFORE, AFTER)]
+        return pairs + twins * (self.control in keys)
 
-    def _job(self, row: Row) -> Job:
-        job = self.described[row.name.split("/")[0].removesuffix(AGAIN)].rows[row.key].job
+    def _side(self, name: str) -> Side:
+        return self.sides[name.split("/", maxsplit=1)[0].removesuffix(AGAIN)]
+
+    def _row(self, name: str) -> Row:
+        side, key = self._side(name), name.split("/")[1]
+        variant = side.described.rows[key].variant
+        return Row(name, key, variant, is_reported=AGAIN not in name, home=side.place, python=side.python)
+
+    def _job(self, name: str) -> Job:
+        job = self._side(name).described.rows[name.split("/")[1]].job
         assert job
         seconds = 60 * ACCURACY_SHARE * self.params.timing.minutes / (2 * len(self.keys))
         sizes = [size for size in job.batch_sizes if size in self.sizes]
         return replace(job, batch_sizes=sizes, accuracy_seconds=seconds)
 
-    def _time(self, keys: Sequence[str], share: float, scratch: Path) -> Group:
-        rows = [self._row(name) for key in keys for name in self._names(key)]
-        bench = Sided(rows, {row.name: self._job(row) for row in rows}, self.params, scratch, self.interrupt.is_cut)
+    def _in_a_group(self, keys: Sequence[str], scratch: Path) -> Group:
+        names = [name for key in keys for name in self._names(key)]
+        bench = self._bench(names, scratch)
         try:
-            log(f"  starting {len(rows)} rows of both sides")
-            late = bench.start([row.name for row in rows])
-            here = self._whole(keys, bench, late)
-            names = [name for key in here for name in self._names(key) if name in bench.workers]
-            bench.add_processes(names)
-            names = [name for name in names if name in bench.workers]
-            share *= len(here) / len(keys)
-            passes = Passes(
-                self._plan(here, names, bench, share),
-                bench,
-                is_cut=self.interrupt.is_cut,
-                on_look=lambda number, left, seconds: log(
-                    f"  pass {number}: {left} comparisons open, at most {max(0.0, seconds):.0f} s left"
-                ),
-                processes={name: len(bench.workers[name]) for name in names},
-            )
-            passes.run()
-            labels = dict(self._labels(bench, names))
-            bench.hand_over()
+            log(f"  starting {len(names)} rows of both sides")
+            here = self._whole(keys, bench, bench.start(names * self.processes))
+            return self._measure(here, bench, 60 * self._minutes() * len(here) / len(self.keys))
         finally:
             bench.close()
-        reports = {name: self._report(bench, bench.by_name[name]) for key in here for name in self._names(key)}
-        return Group(here, passes, reports, bench.results, labels)
 
-    def _whole(self, keys: Sequence[str], bench: Sided, late: Sequence[str]) -> list[str]:
+    def _whole(self, keys: Sequence[str], bench: Resident[Any], late: Sequence[str]) -> list[str]:
         """Return the rows of which every worker found memory, or failed; end those of the others.
 
         Where no row did, the first is out of memory.
@@ -142,20 +168,52 @@ class Timed:
             bench.faults |= {name: Fault("out_of_memory", reason) for name in self._names(keys[0])}
         return here
 
-    def _plan(self, keys: Sequence[str], names: Sequence[str], bench: Sided, share: float) -> Plan:
-        pairs = [(f"{AFTER}/{key}", f"{BEFORE}/{key}") for key in keys]
-        pairs += [(f"{side}{AGAIN}/{self.control}", f"{side}/{self.control}") for side in (BEFORE, AFTER)]
-        return Plan(
-            sizes={name: bench.sizes(name) for name in names},
+    def _bench(self, names: Sequence[str], scratch: Path) -> Any:
+        jobs = {name: self._job(name) for name in names}
+        rows, task = [self._row(name) for name in names], jobs[names[0]].task
+        bench = self.bench(rows, self.params, task, scratch, self.interrupt.is_cut)
+        bench.jobs = jobs
+        return bench
+
+    def _measure(self, keys: list[str], bench: Sided, seconds: float) -> Group:
+        self._add_processes(bench)
+        running, pairs = bench.running(), self._pairs(keys)
+        plan = Plan(
+            sizes={name: bench.sizes(name) for name in running},
             baseline=None,
             twin=None,
             partners=pairs,
-            seconds=60 * self.params.timing.minutes * share,
+            seconds=seconds,
             margin=self.params.report.margin,
             target=NARROW_ENOUGH * self.params.report.margin,
             seed=int(time.time()),
             is_only_partners=True,
         )
+        passes = Passes(
+            plan,
+            bench,
+            is_cut=self.interrupt.is_cut,
+            on_look=lambda number, left, seconds: log(
+                f"  pass {number}: {left} comparisons open, at most {max(0.0, seconds):.0f} s left"
+            ),
+            processes={name: len(bench.workers[name]) for name in running},
+        )
+        passes.run()
+        labels = dict(self._labels(bench, running))
+        bench.hand_over()
+        reports = {name: self._report(bench, bench.by_name[name]) for key in keys for name in self._names(key)}
+        outcomes = {name: _outcomes(report) for name, report in reports.items()}
+        return Group(keys, pairs, levels_of(passes), outcomes, reports, bench.results, labels)
+
+    def _add_processes(self, bench: Sided) -> None:
+        """Start further processes, equally many of both sides of a row."""
+        names = bench.running()
+        slowest = {row.key: 0.0 for row in bench.by_name.values()}
+        for name in names:
+            key = bench.by_name[name].key
+            slowest[key] = max(slowest[key], bench.start_seconds[name])
+        names.sort(key=lambda name: slowest[bench.by_name[name].key])
+        bench.start([*islice(cycle(names), FURTHER_PROCESSES if names else 0)])
 
     def _labels(self, bench: Sided, names: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
         if self.interrupt.is_cut():
@@ -166,9 +224,7 @@ class Timed:
                 yield name, answer["labels"]
 
     def _report(self, bench: Sided, row: Row) -> Report:
-        side = self.described[row.name.split("/")[0].removesuffix(AGAIN)]
-        sizes = bench.jobs[row.name].batch_sizes
-        params = self.params.model_copy(update={"batch_sizes": sizes})
+        params = self.params.model_copy(update={"batch_sizes": bench.jobs[row.name].batch_sizes})
         fault = bench.faults.get(row.name)
         if fault and fault.status == "failed":
             return failed(row.variant, params, WorkerError(fault.reason).last_words())
@@ -176,4 +232,23 @@ class Timed:
             fault = fault or Fault("skipped", CUT_SHORT)
             return without_runs(row.variant, params, fault.status, fault.reason)
         blocks = {cell.size: own for cell, own in bench.blocks.items() if cell.row == row.name}
-        return combine(row.variant, params, blocks, bench.results[row.name], side.is_real)
+        return combine(row.variant, params, blocks, bench.results[row.name], self._side(row.name).described.is_real)
+
+
+def _outcomes(report: Report) -> dict[int | None, Outcome]:
+    return {
+        int(size): Outcome(cell.status, cell.reason, cell.p50_ms if isinstance(cell, TimedCell) else None)
+        for size, cell in report.cells.items()
+    }
+
+
+def levels_of(passes: Passes) -> dict[int | None, dict[str, Level]]:
+    """Return where rows of passes stand that had enough of these, by batch size."""
+    blocks = passes.blocks
+    names = {
+        size: [name for name in passes.plan.sizes if len(blocks.get(Cell(name, size), {}).get(0, {})) >= LEAST_PASSES]
+        for size in sorted({cell.size for cell in blocks})
+    }
+    panels = {size: Panel([blocks[Cell(name, size)] for name in own]) for size, own in names.items() if own}
+    pool_processes([*panels.values()], [None] * len(panels))
+    return {size: dict(zip(names[size], panel.levels(), strict=True)) for size, panel in panels.items()}

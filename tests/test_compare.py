@@ -10,28 +10,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, Project, copy_of
 from filelock import FileLock
 
 from bench.core.errors import WorkerError
 from bench.core.files import file_sha256
 from bench.core.params import load_params
-from bench.core.reports import Cell as ReportCell
-from bench.core.reports import Report
-from bench.timing.passes import Cell
-from compare import sides
-from compare.__main__ import exit_code
+from bench.statistics.blocks import Panel, pool_processes
+from bench.timing.results import ProcessResult
+from compare import judge, sides
+from compare.__main__ import exit_code, main
 from compare.judge import Judge
-from compare.report import Beside, Change, Comparison
-from compare.sides import check_space
-from compare.timed import Group
+from compare.report import Beside, Change, Comparison, cells, escaped
+from compare.sides import Side, check_space
+from compare.timed import Group, Outcome
+from run import Environment
 
 SCHEMA = ROOT / "docs/compare.schema.json"
 RUN = '        logits: Logits = self._session.run(["logits"], dict(zip(self._names, batch.arrays, strict=True)))[0]\n'
@@ -100,30 +100,65 @@ def test_a_slower_row_is_found_and_a_wrong_one_and_the_workspace_stays_as_it_is(
 
 
 @pytest.mark.slow
-def test_the_second_side_makes_nothing_that_the_first_has_made(project: Project) -> None:
-    project.set_params(lambda params: params["int8"].update(calibration_sentences=3))
-    said = compare(project, "HEAD", "--rows", "ort_cpu_int8", "--minutes", "0.05")
-    made = project.read("artifacts/compare/after.log")
-    assert "Stage 'export_onnx' didn't change" in made, said
-    assert "Running stage 'convert_onnx@int8_dynamic'" in made
-
-
-@pytest.mark.slow
-def test_a_revision_and_parameters_are_compared_and_nothing_is_said_to_be_worse(measured_copy: Project) -> None:
-    measured_copy.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
-    said = compare(
-        measured_copy, "HEAD", "-S", "lengths.multiple_of=16", "--rows", "ort_cpu_*", "--minutes", "0.1", code=1
-    )
-    found = result(measured_copy)
-    rows = verdicts(found)
-    assert rows["ort_cpu_int8"] == {"lost"}, said
-    assert "slower" not in rows["ort_cpu_fp32"]
+def test_a_revision_and_parameters_are_compared(project: Project) -> None:
+    project.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
+    options = [
+        "-S",
+        "lengths.multiple_of=16",
+        "--rows",
+        "ort_cpu_*",
+        "--batch-sizes",
+        "1",
+        "--minutes",
+        "0.1",
+    ]
+    said = compare(project, "HEAD", *options, code=1)
+    found = result(project)
+    fp32 = {each["batch_size"]: each for each in found["changes"] if each["row"] == "ort_cpu_fp32"}
+    assert verdicts(found)["ort_cpu_int8"] == {"lost"}, said
+    assert fp32[1]["verdict"] in ("no difference", "inconclusive")
     assert found["after"]["settings"] == ["lengths.multiple_of=16"]
     assert found["after"]["changed_files"] == ["params.yaml"]
     [beside] = found["beside"]
     assert beside["labels_compared"] > 0 == beside["labels_changed"]
     assert all(memory > 0 for memory in beside["memory_mib"])
-    assert measured_copy.read("artifacts/compare/compare.md").startswith("| row ")
+    assert project.read("artifacts/compare/compare.md").startswith("| row ")
+    made = project.read("artifacts/compare/after.log")
+    assert "Stage 'export_onnx' didn't change" in made, "the second side makes nothing that the first has made"
+
+
+@pytest.fixture(scope="module")
+def prepared(fresh: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A copy with two revisions whose workers cannot be driven from here; nothing in it is changed."""
+    for project in copy_of(fresh, tmp_path_factory.mktemp("prepared") / "project"):
+        file = project.folder / "bench/workers/protocol.py"
+        for name, old, new in (("foreign", "PROTOCOL = 1", "PROTOCOL = 99"), ("early", "PROTOCOL = 99", "OTHER = 1")):
+            file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            project.commit(name)
+            project.run("git", "tag", name)
+        project.run("git", "reset", "--quiet", "--hard", "HEAD~2")
+        yield project
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(prepared: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """Return what compares in this process, ends with 2, and returns what was said."""
+    monkeypatch.chdir(prepared.folder)
+
+    def run(*options: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["compare", *options])
+        try:
+            code: Any = main()
+        except SystemExit as ended:  # of the parser
+            code = ended.code
+        said = capfd.readouterr()
+        assert code == 2, said
+        return said.out + said.err
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -137,31 +172,26 @@ def test_a_revision_and_parameters_are_compared_and_nothing_is_said_to_be_worse(
         (["--both", "sequence_length=3"], "params.yaml: sequence_length: got 3, allowed: "),
         (["--with", "torch"], "--with torch: allowed: PACKAGE==VERSION"),
         (["--margin", "x%"], "--margin: got x, allowed: a number above 0 and below 100"),
+        (["--with", "no-such-package-of-this-project==1.0"], "error: compare: "),
     ],
 )
-def test_what_cannot_be_compared_ends_with_2_and_says_why(project: Project, options: list[str], reason: str) -> None:
-    for name, path, old, new in (
-        ("foreign", "bench/workers/protocol.py", "PROTOCOL = 1", "PROTOCOL = 99"),
-        ("early", "bench/workers/protocol.py", "PROTOCOL = 99", "OTHER = 1"),
-    ):
-        file = project.folder / path
-        file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-        project.commit(name)
-        project.run("git", "tag", name)
-    project.run("git", "reset", "--quiet", "--hard", "HEAD~2")
-    assert reason in compare(project, *options, code=2)
+def test_what_cannot_be_compared_ends_with_2_and_says_why(refused: Refused, options: list[str], reason: str) -> None:
+    assert reason in refused(*options)
 
 
-def test_an_environment_that_cannot_be_made_ends_with_2_and_the_installers_words(project: Project) -> None:
-    said = compare(project, "--with", "no-such-package-of-this-project==1.0", code=2)
-    assert re.search("needs uv|no-such-package-of-this-project", said), said
-    assert "error: compare:" in said
+def test_two_at_once_are_refused(refused: Refused) -> None:
+    Path("artifacts/compare").mkdir(parents=True, exist_ok=True)
+    with FileLock("artifacts/compare/lock"):
+        assert "another compare runs in this folder" in refused()
 
 
-def test_two_at_once_are_refused(project: Project) -> None:
-    (project.folder / "artifacts/compare").mkdir(parents=True)
-    with FileLock(project.folder / "artifacts/compare/lock"):
-        assert "another compare runs in this folder" in compare(project, code=2)
+def test_an_environment_that_cannot_be_made_ends_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Environment, "prepare", lambda _self, *_locks: 1)
+    side = Side("after", ".", tmp_path, tmp_path / "after")
+    with pytest.raises(WorkerError, match="the environment of after could not be made: see above"):
+        side.make(tmp_path / "pins.lock", [])
 
 
 def test_a_disk_too_small_is_told_of_before_anything_is_made(
@@ -190,30 +220,29 @@ def test_pins_move_where_they_are_asked_to_and_nowhere_else() -> None:
     assert sides._repinned("# onnxruntime-gpu==1.31.1", wanted) == "# onnxruntime-gpu==1.31.1"
 
 
-def group(change: float, control: float = 0.0, noise: float = 0.004, **statuses: Any) -> Group:
+def group(change: float, control: float = 0.0, noise: float = 0.004, size: int | None = 1, **statuses: Any) -> Group:
     """Return a group of two rows, of which `x` changed by so much, and `y` not at all; `control`: of the after side."""
     ms = {"before/x": 1.0, "after/x": 1 + change, "before/y": 2.0, "after/y": 2.0}
     ms |= {"before_again/y": 2.0, "after_again/y": 2.0 * (1 + control)}
     random = np.random.default_rng(0)
-    blocks = {
-        Cell(name, 1): {
-            process: {number: value * math.exp(noise * random.standard_normal()) for number in range(30)}
-            for process in range(2)
-        }
+    panel = Panel(
+        [
+            {p: {n: value * math.exp(noise * random.standard_normal()) for n in range(30)} for p in range(2)}
+            for value in ms.values()
+        ]
+    )
+    pool_processes([panel], [None])
+    outcomes: dict[str, dict[int | None, Outcome]] = {
+        name: {size: Outcome(statuses.get(name.replace("/", "_"), "measured"), value=value)}
         for name, value in ms.items()
     }
     pairs = [("after/x", "before/x"), ("after/y", "before/y"), ("after_again/y", "after/y")]
-    plan = SimpleNamespace(sizes=ms, baseline=None, partners=[*pairs, ("before_again/y", "before/y")])
-    passes: Any = SimpleNamespace(blocks=blocks, plan=plan)
-    reports = {
-        name: Report(cells={"1": ReportCell(status=statuses.get(name.replace("/", "_"), "measured"))}, processes=[])
-        for name in ms
-    }
-    return Group(["x", "y"], passes, reports, {}, {})
+    levels = dict(zip(ms, panel.levels(), strict=True))
+    return Group(["x", "y"], [*pairs, ("before_again/y", "before/y")], {size: levels}, outcomes)
 
 
 def judged(made: Group) -> dict[str, Change]:
-    return {change.row: change for change in Judge([made], load_params(ROOT / "params.yaml")).changes()}
+    return {change.row: change for change in Judge([made], margin=0.02).changes()}
 
 
 @pytest.mark.parametrize(("change", "said"), [(0.1, "slower"), (-0.1, "faster"), (0.0, "no difference")])
@@ -224,6 +253,12 @@ def test_verdicts_are_of_latency_and_of_rows_with_their_twins_alone(change: floa
     assert found["x"].high is not None
     assert found["x"].low < change < found["x"].high
     assert found["x"].high - found["x"].low < 0.02
+
+
+def test_under_load_more_time_a_request_is_fewer_requests() -> None:
+    found = judged(group(0.25, size=None))["x"]
+    assert (found.verdict, found.batch_size) == ("slower", None)
+    assert found.change == pytest.approx(-0.2, abs=0.01)
 
 
 def test_what_noise_hides_is_inconclusive_and_says_what_could_have_been_seen() -> None:
@@ -242,6 +277,41 @@ def test_a_row_of_one_side_alone_is_lost_or_gained() -> None:
     found = judged(group(0.0, after_x="rejected", before_y="failed"))
     assert (found["x"].verdict, found["x"].reason) == ("lost", "after rejected")
     assert (found["y"].verdict, found["y"].reason) == ("gained", "before failed")
+
+
+@pytest.mark.parametrize(
+    ("peak_mib", "wrong", "worse"),
+    [
+        ((1000.0, 1010.0), 1, []),
+        ((1000.0, 1500.0), 1, ["memory beyond report.max_memory_gib = 1"]),
+        ((1500.0, 1600.0), 1, []),
+        ((1000.0, 1010.0), 31, ["accuracy lost: 30 of 100, allowed 1.00%"]),
+    ],
+)
+def test_memory_beyond_a_limit_and_lost_accuracy_are_worse(
+    peak_mib: tuple[float, float], wrong: int, worse: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = np.zeros(100, dtype=np.int64)
+    monkeypatch.setattr(judge, "load_encoded", lambda _path: SimpleNamespace(labels=truth))
+    params = load_params(ROOT / "params.yaml")
+    report = params.report.model_copy(update={"max_memory_gib": 1.0})
+    described = SimpleNamespace(sentences="", rows={"x": SimpleNamespace(variant=SimpleNamespace(precision="bf16"))})
+    labels = [truth.copy(), truth.copy()]
+    labels[0][:1], labels[1][:wrong] = 1, 1
+    names = ["before/x", "after/x"]
+    processes = [ProcessResult(status="measured", peak_host_mib=peak, start_seconds=1.0) for peak in peak_mib]
+    results = {name: [each] for name, each in zip(names, processes, strict=True)}
+    own = {name: each.tolist() for name, each in zip(names, labels, strict=True)}
+    made = Group(["x"], [], {}, {}, results=results, labels=own)
+    both: Any = dict.fromkeys(["before", "after"], SimpleNamespace(place=Path(), described=described))
+    [found] = judge.beside(made, both, params.model_copy(update={"report": report}))
+    assert (found.memory_mib, found.worse) == (peak_mib, worse)
+    assert (found.labels_compared, found.labels_changed, found.right) == (100, wrong - 1, (99, 100 - wrong))
+
+
+def test_what_would_end_a_cell_or_begin_html_is_escaped() -> None:
+    lost = Change(row="x", batch_size=1, verdict="lost", reason="after failed (a|b\n<frozen>)")
+    assert escaped(cells(lost)[-1]) == r"lost: after failed (a\|b \<frozen>)"
 
 
 def change(verdict: Any) -> Change:
@@ -270,8 +340,8 @@ def change(verdict: Any) -> Change:
 def test_the_exit_code_says_whether_anything_is_worse(
     verdicts: list[str], worse: list[str], strict: bool, cut: str, code: int
 ) -> None:
-    beside = [Beside(row="x", memory_mib=(None, None), start_seconds=(None, None), worse=worse)]
-    assert exit_code([change(said) for said in verdicts], beside, strict, cut) == code
+    rows = [Beside(row="x", memory_mib=(None, None), start_seconds=(None, None), worse=worse)]
+    assert exit_code([change(said) for said in verdicts], rows, strict, cut) == code
 
 
 def test_the_schema_is_published(request: pytest.FixtureRequest) -> None:
@@ -279,7 +349,7 @@ def test_the_schema_is_published(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--update-golden"):
         SCHEMA.write_text(schema, encoding="utf-8")
     assert SCHEMA.read_text(encoding="utf-8") == schema
-    assert Comparison.model_fields["schema_version"].default == 1
+    assert Comparison.model_fields["schema_version"].default == 2
 
 
 @pytest.mark.slow
