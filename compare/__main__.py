@@ -25,6 +25,7 @@ from bench.core.params import Device, Params, load_params
 from bench.core.progress import log
 from bench.machine.lock import timing_lock
 from compare.judge import Judge, beside, unmeasured
+from compare.loaded import to_be_loaded
 from compare.report import Beside, Change, Comparison, SideRecord
 from compare.sides import FOLDER, Side, check_space
 from compare.timed import AFTER, BEFORE, Group, Outcome, Timed
@@ -62,6 +63,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("sides", metavar="SIDE", nargs="*", help="a folder or a git revision (default: this folder)")
     parser.add_argument("--rows", default="*", help="rows, as A,B or with * (default: all)")
     parser.add_argument("--batch-sizes", default="", help="batch sizes, as 1,8 (default: all of params.yaml)")
+    parser.add_argument("--served", action="store_true", help="send loads to the rows, too: requests/s within the SLO")
     parser.add_argument("--minutes", type=_number, help="of a device's passes, at most (default: timing.minutes)")
     parser.add_argument("--margin", type=_share, help="a change that decides nothing, as 3%% (default: report.margin)")
     parser.add_argument("--with", dest="with_", action="append", default=[], metavar="PACKAGE==VERSION")
@@ -95,6 +97,7 @@ def _params(given: argparse.Namespace) -> Params:
     margin = {"margin": given.margin} if given.margin else {}
     changed = {
         "timing": params.timing.model_copy(update=minutes),
+        "serving": params.serving.model_copy(update={"search": False, **minutes}),
         "report": params.report.model_copy(update=margin),
     }
     return params.model_copy(update=changed)
@@ -116,7 +119,7 @@ def _compare(given: argparse.Namespace) -> int:
     check_space([*sides.values()], [*pins.values()])
     before.make(pins[BEFORE], rows)
     after.make(pins[AFTER], rows, before)
-    found = _Found(params, sides, rows, _sizes(given, sides))
+    found = _Found(params, sides, rows, _sizes(given, sides), given.served)
     found.measure()
     comparison = found.comparison(given.strict)
     log(f"\n{comparison.markdown()}")
@@ -156,10 +159,12 @@ class _Found:
     sides: Mapping[str, Side]
     rows: list[str]
     sizes: list[int]
+    is_served: bool
 
     def measure(self) -> None:
         """Measure the rows that both sides can try, a device after another."""
         self.timed: list[list[Group]] = []
+        self.loaded: list[list[Group]] = []
         self.untried = [*self._untried()]
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
@@ -172,6 +177,10 @@ class _Found:
                     control = next((key for key in keys if key == self.params.baselines.get(device)), keys[0])
                     own = Timed(keys, control, self.sides, self.params, self.sizes, Path(scratch) / device, interrupt)
                     self.timed.append([*own.groups()])
+                    if self.is_served:
+                        loaded, outcomes = to_be_loaded(own, self.timed[-1])
+                        self.untried += [unmeasured(key, None, each) for key, each in outcomes.items()]
+                        self.loaded.append([*loaded.groups()])
             self.cut_short = CUT_SHORT if interrupt.is_cut() else ""
         if not self.timed:
             reasons = (f"{key}: {unmeasured(key, None, self._outcomes(key)).reason}" for key in self.rows)
@@ -211,7 +220,7 @@ class _Found:
 
     def comparison(self, is_strict: bool) -> Comparison:
         """Judge what was timed."""
-        judges = [Judge(groups, self.params.report.margin) for groups in self.timed]
+        judges = [Judge(groups, self.params.report.margin) for groups in (*self.timed, *self.loaded)]
         changes = [change for judge in judges for change in judge.changes()] + self.untried
         controls = [control for judge in judges for control in judge.controls()]
         rows = [row for group in chain.from_iterable(self.timed) for row in beside(group, self.sides, self.params)]

@@ -100,7 +100,7 @@ def test_a_slower_row_is_found_and_a_wrong_one_and_the_workspace_stays_as_it_is(
 
 
 @pytest.mark.slow
-def test_a_revision_and_parameters_are_compared(project: Project) -> None:
+def test_a_revision_and_parameters_are_compared_under_load_too(project: Project) -> None:
     project.set_params(lambda params: params["variants"].pop("ort_cpu_int8"))
     options = [
         "-S",
@@ -111,12 +111,15 @@ def test_a_revision_and_parameters_are_compared(project: Project) -> None:
         "1",
         "--minutes",
         "0.1",
+        "--served",
     ]
     said = compare(project, "HEAD", *options, code=1)
     found = result(project)
     fp32 = {each["batch_size"]: each for each in found["changes"] if each["row"] == "ort_cpu_fp32"}
     assert verdicts(found)["ort_cpu_int8"] == {"lost"}, said
     assert fp32[1]["verdict"] in ("no difference", "inconclusive")
+    assert fp32[None]["verdict"] in ("no difference", "inconclusive"), "under load"
+    assert min(fp32[None]["before"], fp32[None]["after"]) > 0
     assert found["after"]["settings"] == ["lengths.multiple_of=16"]
     assert found["after"]["changed_files"] == ["params.yaml"]
     [beside] = found["beside"]
