@@ -1,4 +1,4 @@
-"""Between arrivals and batcher, where requests bring text: threads of its own make tokens of what waits."""
+"""Between arrivals and batcher, where requests bring text: a thread of its own makes tokens of what waits."""
 
 import os
 import threading
@@ -18,10 +18,8 @@ from bench.inputs.batches import IndexedBatch, pad
 from bench.inputs.texts import TextEncoder, Tokens
 from bench.serving.batcher import Batcher, Requests
 
-MOST_TEXTS = 256
-"""Texts of one call: the more of them wait, the better its threads share them."""
-CALLS = 2
-"""Of the tokenizer at once: one hands its tokens on while the Rust library's threads work for the other."""
+MOST_TEXTS = 64
+"""Texts of one call: enough for the Rust library's threads to share, few enough for the first not to wait for long."""
 TIMED_SECONDS = 4.0
 """Of all calls that are timed without load."""
 TIMED_CALLS = 300
@@ -46,12 +44,9 @@ class Tokenizing:
     def __init__(self, tokens_of: TokensOf, batcher: Batcher[Tokenized]) -> None:
         self._tokens_of, self._batcher = tokens_of, batcher
         self._waiting: Batcher[Any] = Batcher(MOST_TEXTS)
-        self._faults = list[BaseException]()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CALLS)]
-        for thread in self._threads:
-            thread.start()
-        self._closing = threading.Thread(target=self._close_when_done, daemon=True)
-        self._closing.start()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def put(self, requests: Sequence[Any]) -> None:
         """Let requests wait; they have an `id` and the `index` of their sentence."""
@@ -63,9 +58,9 @@ class Tokenizing:
 
     def end(self) -> None:
         """Wait until the batcher is closed; raise what the tokenizer raised."""
-        self._closing.join()
-        if self._faults:
-            raise self._faults[0]
+        self._thread.join()
+        if self._fault:
+            raise self._fault
 
     def _run(self) -> None:
         try:
@@ -73,13 +68,9 @@ class Tokenizing:
                 pairs = zip(taken, self._tokens_of(taken), strict=True)
                 self._batcher.put([Tokenized(request.id, request.index, own) for request, own in pairs])
         except BaseException as problem:
-            self._faults.append(problem)
-            self._waiting.close()
-
-    def _close_when_done(self) -> None:
-        for thread in self._threads:
-            thread.join()
-        self._batcher.close()
+            self._fault = problem
+        finally:
+            self._batcher.close()
 
 
 class TextRequests(Requests):
