@@ -33,7 +33,7 @@ ANSWER = ("variant", "requests_per_s", "vs_best", "vs_best_verdict", "at_90", "m
 
 
 def main() -> None:
-    draw(DOCS / "p99_by_load.png", "h100-minilm-tensorrt", "served")
+    draw(DOCS / "p99_by_load.png", "h200-minilm", "served")
     for path, text in list(filled()):
         if text != read(path):
             write_text(path, text)

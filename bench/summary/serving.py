@@ -249,7 +249,8 @@ def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
 def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
     """Return what a row sustains from text, and the tokenizer's part of a call and of the machine.
 
-    A tokenizer needs as many cores as the row sustains requests from tokens over what one thread makes tokens of.
+    A tokenizer needs as many cores as the row sustains requests from tokens over what each of its threads makes tokens
+    of while all of them work.
     """
     row: Row = {
         "text_settings": report.settings.text() if report.settings else None,
@@ -264,9 +265,10 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
     p50_ms = dict(zip(cells["batch_size"], cells["p50_ms"], strict=True))
     shares = [each.ms / (each.ms + p50_ms[each.batch_size]) for each in report.tokenizing if each.batch_size in p50_ms]
     most = report.tokenizing[-1]
+    per_s = 1000 * most.batch_size / most.ms
     return row | {
-        "tokenizer_per_s": 1000 * most.batch_size / most.ms,
-        "tokenizer_cores": math.ceil((report.tokens_per_s or 0.0) * most.one_thread_ms / 1000 / most.batch_size),
+        "tokenizer_per_s": per_s,
+        "tokenizer_cores": math.ceil((report.tokens_per_s or 0.0) / per_s * report.tokenizer_threads),
         "tokenizing_share": shares[0] if shares else None,
         "tokenizing_share_of_largest": shares[-1] if shares else None,
     }
