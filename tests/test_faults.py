@@ -298,11 +298,18 @@ def _start_in_a_terminal(project: Project) -> subprocess.Popen[bytes]:
         )
 
 
+def time_two_rows_for_long(params: dict[str, Any]) -> None:
+    """Leave the rows that start fastest, and none under load."""
+    params["timing"]["minutes"] = 5.0
+    params["variants"] = {key: params["variants"][key] for key in ("ort_cpu_fp32", "ort_cpu_int8")}
+    params["serving"]["variants"] = []
+
+
 @posix_only
-@pytest.mark.parametrize("moment", ["  starting 4 rows", "pass 1: p50 in ms"])
+@pytest.mark.parametrize("moment", ["  starting 3 rows", "pass 1: p50 in ms"])
 def test_ctrl_c_ends_the_measuring_and_the_reports_follow(moment: str, measured_copy: Project) -> None:
     project = measured_copy
-    project.set_params(lambda params: params["timing"].update(minutes=5.0))
+    project.set_params(time_two_rows_for_long)
     running = _start_in_a_terminal(project)
     _wait_for(_waits(project, moment))
     _press_ctrl_c(running)
