@@ -298,8 +298,11 @@ def test_the_variables_of_the_measurement_are_set_and_others_are_gone(
 def test_an_environment_of_its_requirements_alone_serves_it(folder: Path, tmp_path: Path) -> None:
     python = tmp_path / "own" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     for command in (
-        [sys.executable, "-m", "venv", str(tmp_path / "own")],
-        [str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", "requirements.txt"],
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "own")],
+        [
+            *(sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"),
+            *("--require-hashes", "-r", "requirements.txt"),
+        ],
     ):
         subprocess.run(command, cwd=folder, check=True, timeout=600)
     with pytest.MonkeyPatch.context() as patch:
