@@ -268,7 +268,7 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
     per_s = 1000 * most.batch_size / most.ms
     return row | {
         "tokenizer_per_s": per_s,
-        "tokenizer_cores": math.ceil((report.tokens_per_s or 0.0) / per_s * report.tokenizer_threads),
+        "tokenizer_cores": math.ceil((report.tokens_per_s or 0.0) / per_s * (report.tokenizer_threads or 1)),
         "tokenizing_share": shares[0] if shares else None,
         "tokenizing_share_of_largest": shares[-1] if shares else None,
     }
