@@ -105,7 +105,7 @@ def padding(run: RecordedRun) -> list[str]:
 
 
 def answer(run: RecordedRun) -> list[str]:
-    """Return the rows under load in few columns, what padding costs, and the rows that sustain nothing."""
+    """Return the rows under load in few columns, what padding and text cost, and the rows that sustain nothing."""
     shown = run.shown()
     served = next(panel.served for panel in shown.findings.panels if panel.served and panel.served.rows)
     views = shown.served(served)
@@ -118,6 +118,8 @@ def answer(run: RecordedRun) -> list[str]:
         more = words.ratio(best["requests_per_s"] / padded["requests_per_s"])
         tokens = f"{best['tokens_per_request']:.1f} tokens a request instead of {padded['tokens_per_request']:.1f}"
         lines += ["", f"- no padding to the sequence length: {more} the requests/s of the best row with it, {tokens}"]
+    if served.from_text:
+        lines.append(f"- {words.from_text(served.from_text)}")
     return [*lines, *(f"- {line}" for line in words.left_out(served.not_served))]
 
 
