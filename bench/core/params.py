@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    PrivateAttr,
     Tag,
     ValidationError,
     field_validator,
@@ -27,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 from bench.core.errors import ParameterError
 from bench.core.files import read_yaml, shortened
 from bench.core.model_inputs import Padding
-from bench.core.params_faults import describe_faults, describe_yaml_fault, each_once
+from bench.core.params_faults import describe_faults, describe_yaml_fault, only
 from bench.core.paths import PARAMS
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"]
@@ -44,6 +43,8 @@ BatchSize = Annotated[int, Field(ge=1, le=65536)]
 DAY_SECONDS = 86_400
 Milliseconds = Annotated[float, Field(gt=0, le=DAY_SECONDS * 1000, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=DAY_SECONDS, allow_inf_nan=False)]
+SPLIT = re.compile(r"[\w.-]+")
+GRAPH = re.compile(r"model|onnx/[a-z0-9_]+\.onnx")
 PositiveNumber = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 DEFAULT_SERVED = (
@@ -54,6 +55,10 @@ DEFAULT_SERVED = (
 DEFAULT_BASELINES = {"cpu": "torch_cpu_fp32", "cuda": "torch_cuda_fp32"}
 DEFAULT_HEADS = 12
 """What params.yaml says unless the user wrote something else; it follows what the user wrote."""
+
+
+def _is_each_once(values: list[Any]) -> bool:
+    return len(set(values)) == len(values)
 
 
 class Section(BaseModel):
@@ -129,7 +134,7 @@ class Dataset(FromHubOrPath):
     """The sentences that are classified."""
 
     config: Annotated[str, Field(min_length=1)] | None = None
-    split: Annotated[str, Field(max_length=100)]
+    split: Annotated[str, Field(max_length=100), only(SPLIT.fullmatch, "the name of one split: no slices, no sums")]
     source: Literal["auto", "hub", "local", "builtin"]
     text_column: Annotated[str, Field(min_length=1)] = "sentence"
     text_pair_column: Annotated[str, Field(min_length=1)] | None = None
@@ -137,13 +142,6 @@ class Dataset(FromHubOrPath):
     labels: LabelReading | LabelMeanings | None = None
     calibration_path: UserPath | None = None
     calibration_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-
-    @field_validator("split")
-    @classmethod
-    def split_is_one(cls, split: str) -> str:
-        if not re.fullmatch(r"[\w.-]+", split):
-            raise ValueError("allowed: the name of one split: no slices, no sums")
-        return split
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -190,7 +188,7 @@ class Timing(Section):
 class Serving(Section):
     """How rows are tried under load: requests that come one by one, at random times."""
 
-    variants: Annotated[list[str], each_once("variant")]
+    variants: Annotated[list[str], only(_is_each_once, "each variant once")]
     p99_ms: dict[Device, Milliseconds]
     max_batch: dict[Device, BatchSize]
     max_delay_ms: Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
@@ -225,20 +223,16 @@ class TensorRT(Section):
     workspace_mib: Positive
 
 
+RISING = only(lambda budgets: budgets == sorted(set(budgets)), "each latency budget once, the smallest first")
+
+
 class ReportSettings(Section):
     """How figures are judged; changes write the report anew and time nothing."""
 
     margin: Annotated[float, Field(ge=0, lt=1)]
-    slo_p95_ms: Annotated[list[PositiveNumber], Field(min_length=1)]
+    slo_p95_ms: Annotated[list[PositiveNumber], Field(min_length=1), RISING]
     max_memory_gib: PositiveNumber | None
     price_per_hour: dict[Device, PositiveNumber | None] = {}
-
-    @field_validator("slo_p95_ms")
-    @classmethod
-    def budgets_rise(cls, budgets: list[float]) -> list[float]:
-        if sorted(set(budgets)) != budgets:
-            raise ValueError("allowed: each latency budget once, the smallest first")
-        return budgets
 
 
 class Tolerances(Section):
@@ -261,19 +255,12 @@ class Variant(Section):
     runtime: str
     device: Device
     precision: Precision
-    graph: str
+    graph: Annotated[str, only(GRAPH.fullmatch, "model, or onnx/NAME.onnx as written by export_onnx or convert_onnx")]
     padding: Padding = "fixed"
     options: dict[str, str | bool | int] = {}
 
-    @field_validator("graph")
-    @classmethod
-    def graph_is_an_artifact(cls, graph: str) -> str:
-        if graph != "model" and not re.fullmatch(r"onnx/[a-z0-9_]+\.onnx", graph):
-            raise ValueError("allowed: model, or onnx/NAME.onnx as written by export_onnx or convert_onnx")
-        return graph
 
-
-BatchSizes = Annotated[list[BatchSize], Field(min_length=1), each_once("batch size")]
+BatchSizes = Annotated[list[BatchSize], Field(min_length=1), only(_is_each_once, "each batch size once")]
 BatchSizesOfDevices = Annotated[
     Annotated[BatchSizes, Tag("literal[list]")] | Annotated[dict[Device, BatchSizes], Tag("literal[dict]")],
     Discriminator(lambda given: "literal[dict]" if isinstance(given, dict) else "literal[list]"),
@@ -299,8 +286,8 @@ class Params(Section):
     report: ReportSettings
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
     tensorrt_variants: dict[str, Variant]
-    _not_served: tuple[str, ...] = PrivateAttr(())
-    _remarks: tuple[str, ...] = PrivateAttr(())
+    _not_served: tuple[str, ...] = ()
+    _remarks: tuple[str, ...] = ()
 
     @property
     def not_served(self) -> tuple[str, ...]:
@@ -316,24 +303,19 @@ class Params(Section):
     def variants_fit_together(self) -> "Params":
         _check_runtimes("variants", self.variants, [name for name in runtime_names() if name != "tensorrt"])
         _check_runtimes("tensorrt_variants", self.tensorrt_variants, ["tensorrt"])
-        twice = sorted(set(self.variants) & set(self.tensorrt_variants))
-        if twice:
+        if twice := sorted(set(self.variants) & set(self.tensorrt_variants)):
             raise ValueError(
                 f"tensorrt_variants.{twice[0]}: got a key that variants has too, allowed: a name of its own"
             )
-        for variant in self.all_variants().values():
-            if variant.precision not in self.quality:
-                raise ValueError(
-                    f"quality.{variant.precision}: missing, allowed: an entry for each precision of the variants"
-                )
-            self._check_device(variant.device)
+        of_devices = {f"serving.{name}": getattr(self.serving, name) for name in ("p99_ms", "max_batch", "in_flight")}
+        of_devices["batch_sizes"] = self.batch_sizes
+        for precision, device in ((row.precision, row.device) for row in self.all_variants().values()):
+            if precision not in self.quality:
+                raise ValueError(f"quality.{precision}: missing, allowed: an entry for each precision of the variants")
+            for key, section in of_devices.items():
+                if isinstance(section, dict) and device not in section:
+                    raise ValueError(f"{key}.{device}: missing, allowed: an entry for each device of the variants")
         return _without_what_is_not_there(self)
-
-    def _check_device(self, device: Device) -> None:
-        serving = {f"serving.{name}": getattr(self.serving, name) for name in ("p99_ms", "max_batch", "in_flight")}
-        for key, section in {**serving, "batch_sizes": self.batch_sizes}.items():
-            if isinstance(section, dict) and device not in section:
-                raise ValueError(f"{key}.{device}: missing, allowed: an entry for each device of the variants")
 
     def all_variants(self) -> dict[str, Variant]:
         """Return the variants of both sections in the order of the table."""

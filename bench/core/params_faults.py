@@ -1,6 +1,7 @@
 """Faults of params.yaml as `key: got value, allowed: …`, from what pydantic and the YAML parser find."""
 
 import re
+from collections.abc import Callable
 from datetime import date
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -33,13 +34,13 @@ def successor(key: str) -> str:
     return f" of an older version ({found})" if found else ""
 
 
-def each_once(what: str) -> AfterValidator:
-    """Refuse a list that has an entry twice."""
+def only(fits: Callable[[Any], object], allowed: str) -> AfterValidator:
+    """Refuse a value that does not fit, with what is allowed."""
 
-    def check(values: list[Any]) -> list[Any]:
-        if len(set(values)) != len(values):
-            raise ValueError(f"allowed: each {what} once")
-        return values
+    def check(value: Any) -> Any:
+        if not fits(value):
+            raise ValueError(f"allowed: {allowed}")
+        return value
 
     return AfterValidator(check)
 
@@ -65,9 +66,8 @@ def describe_fault(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if fault["loc"][-1:] and fault["loc"][-1] in SCALARS:
         return f"{key}: got {shortened(repr(fault['input']))}, allowed: {', '.join(SCALARS.values())}"
     if fault["type"] == "string_type" and isinstance(fault["input"], int | float | date):
-        return (
-            f"{key}: got {fault['input']!r}, allowed: a text: YAML reads another kind of value here: put it in quotes"
-        )
+        got = repr(fault["input"])
+        return f"{key}: got {got}, allowed: a text: YAML reads another kind of value here: put it in quotes"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{key}.{message}" if key else message
