@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.core.files import replacing_file, write_text
 from bench.report import words
 from bench.report.charts.write import caption, make_charts
-from bench.report.columns import accuracy, accuracy_loss, columns_of
+from bench.report.columns import accuracy, accuracy_loss, grid
 from bench.report.document import table_lines, to_markdown
 from bench.report.texts import served_blocks
 from bench.report.words import milliseconds
@@ -47,8 +47,7 @@ def read(path: Path) -> str:
 
 def filled() -> Iterator[tuple[Path, str]]:
     """Yield each file with its text as it should be."""
-    for page in (README, *sorted(DOCS.glob("*.md"))):
-        yield page, with_blocks(read(page))
+    yield from ((page, with_blocks(read(page))) for page in (README, *sorted(DOCS.glob("*.md"))))
     current = (run for run in read_runs(RUNS) if not is_in_rounds(run.table))
     yield from ((RUNS / run.name / "README.md", run.readme()) for run in current)
 
@@ -109,10 +108,7 @@ def answer(run: RecordedRun) -> list[str]:
     shown = run.shown()
     served = next(panel.served for panel in shown.findings.panels if panel.served and panel.served.rows)
     views = shown.served(served)
-    columns = {key: column for key, column in columns_of("served", views).items() if key in ANSWER}
-    left = {column.heading for column in columns.values() if column.is_text}
-    cells = ([column.write(view) for column in columns.values()] for view in views)
-    lines = list(table_lines([column.heading for column in columns.values()], left, cells))
+    lines = [grid("served", views, ANSWER)]
     best, padded = views[0], next((view for view in views if view["padding"] == "fixed"), None)
     if padded and best["padding"] != "fixed":
         more = words.ratio(best["requests_per_s"] / padded["requests_per_s"])

@@ -62,7 +62,9 @@ def _questions(device: Device, rows: Rows, serving: Rows) -> Iterator[tuple[Ques
     for (name, options), found in _by_options(rows).items():
         claim = f"{options} is always faster in {RUNTIMES.get(name, name)}"
         yield Question("options", claim, (options, "no option")), found
-    yield Question("batch", "A larger batch always gives more samples/s", ("larger", "smaller")), _batches(rows)
+    by_size = (sorted(group, key=lambda row: row.batch_size) for group in grouped(rows, "variant").values())
+    larger = (pair_of(after, before, "throughput") for own in by_size for before, after in pairwise(own))
+    yield Question("batch", "A larger batch always gives more samples/s", ("larger", "smaller")), larger
     most = ("most samples/s", "fewer samples/s")
     served = Question("served", "The row with the most samples/s serves most requests", most)
     yield served, _most_samples(serving)
@@ -86,7 +88,11 @@ def _judged(device: Device, question: Question, pairs: list[Pair], at: Mapping[A
         widest=max(undecided, key=lambda pair: pair.comparison.smallest or 0.0, default=None),
         shown=shown,
         traits=[
-            (_traits(pair.first, pair.first_batch, at), _traits(pair.second, pair.second_batch, at)) for pair in shown
+            (
+                traits_of(at.get((pair.first, pair.first_batch)), pair.first),
+                traits_of(at.get((pair.second, pair.second_batch)), pair.second),
+            )
+            for pair in shown
         ],
         sure=max(map(_sure, shown)),
     )
@@ -108,10 +114,6 @@ def _sure(pair: Pair) -> float:
     if found is None or pair.verdict == "inconclusive":
         return 0.0
     return SURE_TIE if pair.verdict == "tie" else max(math.log(found.low), -math.log(found.high))
-
-
-def _traits(variant: str, batch_size: int | None, at: Mapping[Any, Any]) -> Traits:
-    return traits_of(at.get((variant, batch_size)), variant)
 
 
 def traits_of(row: Any, variant: str) -> Traits:
@@ -166,8 +168,7 @@ def _alike(rows: Rows, column: str, first: str, second: str) -> Iterator[Pair]:
 def by_precision(rows: Rows, low: str, high: str) -> Iterator[Pair]:
     """Compare each row of a precision with one of another: the same runtime, device and padding, no options."""
     for group in grouped(plain(rows), "runtime", "device", "padding", "batch_size").values():
-        reference = next((row for row in group if row.precision == high), None)
-        if reference is not None:
+        if reference := next((row for row in group if row.precision == high), None):
             yield from (pair_of(row, reference) for row in group if row.precision == low)
 
 
@@ -185,12 +186,6 @@ def _by_options(rows: Rows) -> dict[tuple[str, str], list[Pair]]:
 def by_batch(rows: Rows) -> list[Rows]:
     """Return the rows of each batch size, the smallest first."""
     return [group for _, group in sorted(grouped(rows, "batch_size").items())]
-
-
-def _batches(rows: Rows) -> Iterator[Pair]:
-    for group in grouped(rows, "variant").values():
-        for before, after in pairwise(sorted(group, key=lambda row: row.batch_size)):
-            yield pair_of(after, before, "throughput")
 
 
 def _most_samples(serving: Rows) -> Iterator[Pair]:

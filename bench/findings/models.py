@@ -122,17 +122,7 @@ class OverHttp(Finding):
 
 
 Kind = Literal[
-    "precision",
-    "padding",
-    "runtime",
-    "tensorrt",
-    "options",
-    "batch",
-    "served",
-    "host",
-    "text",
-    "http",
-    "settings",
+    "precision", "padding", "runtime", "tensorrt", "options", "batch", "served", "host", "text", "http", "settings"
 ]
 """What a finding is about: a claim on pairs of rows, then what the profile and requests under load show."""
 
@@ -215,18 +205,8 @@ class Noise(Finding):
     other_load_cores: float
 
 
-Disturbed = Literal[
-    "cut short",
-    "unstable",
-    "throttled",
-    "quota",
-    "gpu shared",
-    "cores busy",
-    "clock unstable",
-    "lengths",
-    "unfinished",
-    "remark",
-]
+Busy = Literal["quota", "gpu shared", "cores busy"]
+Disturbed = Literal["cut short", "unstable", "throttled", Busy, "clock unstable", "lengths", "unfinished", "remark"]
 
 
 class Remark(Finding):

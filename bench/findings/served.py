@@ -32,7 +32,15 @@ def served(
         max_delay_ms=known(settings, "max_delay_ms") or 0.0,
         instances=int(known(settings, "instances") or 1),
         in_flight=int(known(settings, "in_flight") or 1),
-        rows=[_sustained(row, rows[0]) for row in rows],
+        rows=[
+            models.Sustained(
+                variant=row.variant,
+                requests_per_s=row.requests_per_s,
+                vs_best=compare_served(row, rows[0]) if row.variant != rows[0].variant else None,
+                remarks=list(_remarks(row)),
+            )
+            for row in rows
+        ],
         no_op_per_s=known(rows[0], "null_per_s") if rows else None,
         from_text=next((found for row in rows if (found := _from_text(row))), None),
         over_http=[over_http(http[row.variant]) for row in rows if row.variant in http],
@@ -48,12 +56,6 @@ def served(
 def sustaining(rows: Rows) -> list[Any]:
     """Return the rows that sustain a rate, most requests first."""
     return sorted((row for row in rows if row.status == "measured"), key=lambda row: -row.requests_per_s)
-
-
-def _sustained(row: Any, best: Any) -> models.Sustained:
-    against = None if row.variant == best.variant else compare_served(row, best)
-    figures = {name: getattr(row, name) for name in ("variant", "requests_per_s")}
-    return models.Sustained(**figures, vs_best=against, remarks=list(_remarks(row)))
 
 
 def _remarks(row: Any) -> Iterator[models.Remark]:

@@ -14,7 +14,7 @@ from bench.statistics.intervals import Interval, smallest_difference
 from bench.summary.comparisons import Comparison, compare, fastest_and_ties, not_surely_slower
 from bench.summary.table_file import Rows, grouped, is_missing, known, present
 
-MEASURED: tuple[tuple[models.Disturbed, str, float], ...] = (
+MEASURED: tuple[tuple[models.Busy, str, float], ...] = (
     ("quota", "quota_throttled_seconds", 0.05),
     ("gpu shared", "other_gpu_processes", 1),
     ("cores busy", "other_load_cores", 0.5),
@@ -44,12 +44,14 @@ def fastest_cells(rows: Rows) -> Iterator[models.Fastest]:
     for group in by_batch(rows):
         best, *ties = fastest_and_ties(group)
         is_baseline = best.variant == known(best, "baseline")
-        against = {name: None if is_baseline else known(best, name) for name in ("baseline", "speedup")}
         open_ones = (found for row in ties if (found := compare(best, row)).verdict == "inconclusive")
-        smallest = max(present(found.smallest for found in open_ones), default=None)
-        cells = list(map(cell_of, ties))
-        is_only = len(group) == 1
-        yield models.Fastest(cell=cell_of(best), ties=cells, smallest=smallest, is_only=is_only, **against)
+        yield models.Fastest(
+            cell=cell_of(best),
+            ties=list(map(cell_of, ties)),
+            smallest=max(present(found.smallest for found in open_ones), default=None),
+            is_only=len(group) == 1,
+            **{name: None if is_baseline else known(best, name) for name in ("baseline", "speedup")},
+        )
 
 
 def picks(rows: Rows, settings: ReportSettings) -> Iterator[models.Pick]:
@@ -57,20 +59,16 @@ def picks(rows: Rows, settings: ReportSettings) -> Iterator[models.Pick]:
     limit_gib = settings.max_memory_gib
     fitting = [row for row in rows if limit_gib is None or (memory_mib(row) or math.inf) <= limit_gib * 1024]
     for budget_ms in settings.slo_p95_ms if rows else ():
-        yield _pick(rows, fitting, budget_ms, settings)
-
-
-def _pick(rows: Rows, fitting: Rows, budget_ms: float, settings: ReportSettings) -> models.Pick:
-    within = [row for row in fitting if row.p95_ms is not None and row.p95_ms <= budget_ms]
-    best, *others = sorted(within, key=lambda row: -row.samples_per_s) or [None]
-    better = (row for row in rows if best is None or row.samples_per_s > best.samples_per_s)
-    return models.Pick(
-        budget_ms=budget_ms,
-        cell=best and cell_of(best),
-        p95_high_ms=known(best, "p95_high_ms"),
-        ties=[pair_of(row, best, "throughput") for row in not_surely_slower(best, others, "throughput")],
-        unknown=[cell_of(row) for row in better if _may_be_picked(row, budget_ms, settings)],
-    )
+        within = [row for row in fitting if row.p95_ms is not None and row.p95_ms <= budget_ms]
+        best, *others = sorted(within, key=lambda row: -row.samples_per_s) or [None]
+        better = [row for row in rows if best is None or row.samples_per_s > best.samples_per_s]
+        yield models.Pick(
+            budget_ms=budget_ms,
+            cell=best and cell_of(best),
+            p95_high_ms=known(best, "p95_high_ms"),
+            ties=[pair_of(row, best, "throughput") for row in not_surely_slower(best, others, "throughput")],
+            unknown=[cell_of(row) for row in better if _may_be_picked(row, budget_ms, settings)],
+        )
 
 
 def _may_be_picked(row: Any, budget_ms: float, settings: ReportSettings) -> bool:
@@ -117,11 +115,6 @@ def _control(row: Any) -> Comparison:
     return Comparison(row.aa_ratio, interval, row.aa_verdict, smallest=smallest)
 
 
-def _loop(row: Any) -> float | None:
-    fastest_ms = known(row, "host_loop_min_ms")
-    return None if fastest_ms is None else float(row.host_loop_max_ms / fastest_ms)
-
-
 def disturbances(rows: Rows) -> Iterator[models.Disturbance]:
     """Yield what disturbed each cell of a device's timed rows."""
     for row in rows:
@@ -137,9 +130,9 @@ def _disturbed(row: Any) -> Iterator[tuple[models.Disturbed, float | str]]:
         value = known(row, column)
         if value is not None and value >= least:
             yield kind, float(value)
-    loop = _loop(row)
-    if loop is not None and loop >= UNSTABLE:
-        yield "clock unstable", loop
+    fastest_ms = known(row, "host_loop_min_ms")
+    if fastest_ms and row.host_loop_max_ms >= UNSTABLE * fastest_ms:
+        yield "clock unstable", float(row.host_loop_max_ms / fastest_ms)
     if known(row, "tokens_of_data") and abs(row.tokens_given / row.tokens_of_data - 1) > UNLIKE:
         yield "lengths", float(row.tokens_given / row.tokens_of_data)
 

@@ -3,7 +3,7 @@
 One more column is one entry in `COLUMNS`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Literal, get_args
@@ -51,9 +51,9 @@ def columns_of(table: Table, views: Sequence[View]) -> dict[str, Column]:
     return {key: column for key, column in own.items() if any(column.write(view) != MISSING for view in views)}
 
 
-def grid(table: Table, views: Sequence[View]) -> str:
-    """Return a table of these lines in Markdown."""
-    columns = columns_of(table, views).values()
+def grid(table: Table, views: Sequence[View], keys: Collection[str] = ()) -> str:
+    """Return a table of these lines in Markdown; `keys`: of its columns these alone."""
+    columns = [column for key, column in columns_of(table, views).items() if not keys or key in keys]
     left = {column.heading for column in columns if column.is_text}
     cells = ([column.write(view) for column in columns] for view in views)
     return "\n".join(table_lines([column.heading for column in columns], left, cells))
@@ -65,8 +65,7 @@ def _lacks(view: View, *keys: str) -> bool:
 
 class _Formatter(Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
-        write = WRITERS.get(format_spec)
-        return write(value) if write else format(value, format_spec)
+        return WRITERS[format_spec](value) if format_spec in WRITERS else format(value, format_spec)
 
 
 def _text(template: str) -> Callable[[View], str]:
@@ -118,8 +117,7 @@ def _latencies(at: int) -> Callable[[View], str]:
 
 def proof_text(view: View) -> str:
     """Return a row's proof in words."""
-    letters = "" if is_missing(view["proof"]) else str(view["proof"])
-    seen = [text for letter, text in PROOFS.items() if letter in letters]
+    seen = [text for letter, text in PROOFS.items() if not _lacks(view, "proof") and letter in view["proof"]]
     device = "GPU" if view["device"] == "cuda" else "CPU"
     return f"{device}, {view['precision']}: " + "; ".join(seen) if seen else "nothing of it was proved"
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from bench.findings.models import Claim, Findings, Kind, Noise, Observation, Pair, Panel, Served, Traits
+from bench.findings.models import Claim, Fastest, Findings, Kind, Noise, Observation, Pair, Panel, Served, Traits
 from bench.report import words
 from bench.report.document import bullets, table_lines
 from bench.report.shown import Shown
-from bench.report.words import MISSING, PANELS, ratio, share
+from bench.report.words import MISSING, PANELS, milliseconds, ratio, share
 
 MOST = 10
 """Findings that are shown."""
@@ -38,7 +38,7 @@ def notes_blocks(shown: Shown) -> Iterator[str]:
     yield bullets(filter(None, (f"Measured: {context.model()}", context.length_warning())))
     yield bullets(line for panel in findings.panels for line in _panel(panel, shown))
     yield "## Findings, by size of the effect and how sure it is"
-    told = (observation(each, findings) for each in islice(findings.observations, MOST))
+    told = (observation(each, findings) for each in findings.observations[:MOST])
     numbered = [f"{number}. {what}\n   {rest}" for number, (what, rest) in enumerate(told, 1)]
     yield "\n".join(numbered) or "Nothing was measured with a sure effect."
     if lines := list(_undecided(findings)):
@@ -54,17 +54,20 @@ def notes_blocks(shown: Shown) -> Iterator[str]:
 
 def _panel(panel: Panel, shown: Shown) -> Iterator[str]:
     """Yield a device's answer and how far its figures can be trusted."""
-    title = PANELS[panel.device]
     if not panel.fastest:
         return
-    yield f"{title}: {shown.context.device(panel.device)}"
-    best = (f"batch {each.cell.batch_size} {words.lowest(each)}" for each in panel.fastest)
-    yield f"Fastest: {'; '.join(best)}."
+    yield f"{PANELS[panel.device]}: {shown.context.device(panel.device)}"
+    yield f"Fastest: {'; '.join(map(_lowest, panel.fastest))}."
     served = panel.served
     if served and served.rows:
         yield f"{next(words.serve_with(served))} {words.deploy_with(served, shown.context.is_real)}"
     yield _control(panel.noise) if panel.noise else ""
     yield from words.warnings(panel)
+
+
+def _lowest(found: Fastest) -> str:
+    times = f", {ratio(found.speedup)}" if found.speedup and found.baseline else ""
+    return f"batch {found.cell.batch_size} `{found.cell.variant}` ({milliseconds(found.cell.p50_ms)} ms{times})"
 
 
 def _control(noise: Noise) -> str:
@@ -89,18 +92,13 @@ def claim(found: Claim) -> str:
     """Say whether an assumption holds, in how many comparisons, and by how much in those that matter."""
     undecided = f", {found.undecided} inconclusive" if found.undecided else ""
     counted = f"{found.faster} of {found.tested} comparisons{undecided}"
-    says = {"refuted": "is refuted", "upheld": "holds"}.get(
-        found.result, "is open" if not found.faster else "holds so far"
-    )
+    so_far = "holds so far" if found.faster else "is open"
+    says = {"refuted": "is refuted", "upheld": "holds"}.get(found.result, so_far)
     result = f"{says} on the {PANELS[found.device]}, faster in {counted}"
-    first, *others = found.shown
-    names = [words.rows(first), *(words.rows(each) if _rows(each) != _rows(first) else "" for each in others)]
+    first, *others = map(words.rows, found.shown)
+    names = [first, *(name if name != first else "" for name in others)]
     pairs = (f"{name} {_figure(each)}".strip() for name, each in zip(names, found.shown, strict=True))
     return f"“{found.claim}” {result}: {', '.join(pairs)}."
-
-
-def _rows(found: Pair) -> tuple[str, str, int | None]:
-    return found.first, found.second, found.second_batch if found.first == found.second else None
 
 
 def _figure(found: Pair) -> str:
@@ -151,17 +149,19 @@ def _reached(found: Claim, first: Traits, second: Traits) -> Iterator[str]:
 
 def advice(found: Claim, findings: Findings) -> str:
     """Say what to do about a claim that holds, or that does not."""
-    gain = _precision_gain(found, findings) if found.kind == "runtime" else None
-    pays = found.result != "refuted" and found.faster > 0
-    pays = pays and (gain is None or max(pair.comparison.value for pair in found.shown) > gain)
-    first = found.traits[-1][0]
-    if found.kind == "precision":
-        text = (
-            f"serve in {found.change[0]}" if pays else f"keep {found.change[1]} where {found.change[0]} gains nothing"
-        )
-        text += f"; {_accuracy(first)}" if pays else ""
-    else:
+    gains = (
+        pair.comparison.value
+        for each in findings.observations
+        if each.claim and found.kind == "runtime" and (each.kind, each.device) == ("precision", found.device)
+        for pair in each.claim.shown
+    )
+    gain = max(gains, default=0.0)
+    pays = found.result != "refuted" and found.faster > 0 and max(pair.comparison.value for pair in found.shown) > gain
+    first, (new, old) = found.traits[-1][0], found.change
+    if found.kind != "precision":
         text = ADVICE[found.kind][not pays]
+    else:
+        text = f"serve in {new}; {_accuracy(first)}" if pays else f"keep {old} where {new} gains nothing"
     if gain:
         text += f"; within one runtime a lower precision gains up to {ratio(gain)}"
     if pays and first.pays_after:
@@ -175,24 +175,12 @@ def _accuracy(first: Traits) -> str:
     return f"it loses {first.accuracy_loss:.2%} accuracy (p = {first.accuracy_loss_p:.2g})"
 
 
-def _precision_gain(found: Claim, findings: Findings) -> float | None:
-    gains = (
-        pair.comparison.value
-        for each in findings.observations
-        if each.claim and (each.kind, each.device) == ("precision", found.device)
-        for pair in each.claim.shown
-    )
-    return max(gains, default=None)
-
-
 def host(found: Traits) -> tuple[str, str]:
     """Say how long a GPU waits for the host, and what to do about it."""
-    busy = share(found.gpu_share or 0.0)
+    what = f"The host limits `{found.variant}`: its GPU is busy {share(found.gpu_share or 0.0)} of a call."
     kernels = f"{found.kernels} kernels, each launched by the host" if found.kernels else "its kernels are short"
-    return (
-        f"The host limits `{found.variant}`: its GPU is busy {busy} of a call.",
-        f"Why: {kernels}; a lower precision shortens only the busy part. Do: capture a CUDA graph, compile, or batch.",
-    )
+    do = "capture a CUDA graph, compile, or batch"
+    return what, f"Why: {kernels}; a lower precision shortens only the busy part. Do: {do}."
 
 
 def _text(served: Served) -> tuple[str, str]:
@@ -223,11 +211,10 @@ WRITERS: dict[Kind, Callable[[Served], tuple[str, str]]] = {"text": _text, "http
 def _undecided(findings: Findings) -> Iterator[list[str]]:
     """Yield a line for each question that the run leaves open, with the smallest difference that it could have told."""
     for panel in findings.panels:
-        for each in panel.fastest:
-            if each.ties:
-                rows, size = f"`{each.cell.variant}` against {words.nearest(each.ties)}", each.cell.batch_size
-                asked, tied = f"fastest at batch {size} ({PANELS[panel.device]})", str(len(each.ties))
-                yield [asked, tied, rows, MISSING, MISSING, ratio(each.smallest), MISSING]
+        for each in (each for each in panel.fastest if each.ties):
+            asked = f"fastest at batch {each.cell.batch_size} ({PANELS[panel.device]})"
+            rows = f"`{each.cell.variant}` against {words.nearest(each.ties)}"
+            yield [asked, str(len(each.ties)), rows, MISSING, MISSING, ratio(each.smallest), MISSING]
     for found in findings.undecided:
         if found.widest:
             seen = found.widest.comparison

@@ -25,7 +25,10 @@ def table_blocks(shown: Shown) -> Iterator[str]:
     for panel in shown.findings.panels:
         yield f"## {PANELS[panel.device]}: {shown.context.device(panel.device)}"
         yield bullets(words.warnings(panel))
-        yield from _picks(shown, panel)
+        if panel.picks:
+            most = shown.context.settings.max_memory_gib
+            yield f"Most samples/s for a latency budget{'' if most is None else f', memory within {most:g} GiB'}:"
+            yield grid("picks", list(shown.picks(panel)))
         yield from _batches(shown, panel)
         yield bullets(words.left_out([*panel.rejected, *panel.not_timed]))
     yield _legend(shown)
@@ -62,13 +65,6 @@ def served_blocks(shown: Shown, panel: Panel) -> Iterator[str]:
     yield bullets(words.left_out(served.not_served))
 
 
-def _picks(shown: Shown, panel: Panel) -> Iterator[str]:
-    if panel.picks:
-        most = shown.context.settings.max_memory_gib
-        yield f"Most samples/s for a latency budget{'' if most is None else f', memory within {most:g} GiB'}:"
-        yield grid("picks", list(shown.picks(panel)))
-
-
 def _batches(shown: Shown, panel: Panel) -> Iterator[str]:
     """Yield the fastest rows of each batch size and how many more there are."""
     best = {each.cell.batch_size: each for each in panel.fastest}
@@ -83,9 +79,8 @@ def _batches(shown: Shown, panel: Panel) -> Iterator[str]:
 
 def fastest(found: Fastest) -> str:
     """Say which row is the fastest at a batch size, against the baseline, and whether others may be as fast."""
-    against = (
-        f", {words.ratio(found.speedup)} as fast as `{found.baseline}`" if found.speedup and found.baseline else ""
-    )
+    is_compared = found.speedup and found.baseline
+    against = f", {words.ratio(found.speedup)} as fast as `{found.baseline}`" if is_compared else ""
     return f"`{found.cell.variant}` has the lowest p50{against}: {words.significance(found)}."
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import wraps
 from typing import Any
 
 from bench.core.files import shortened
@@ -18,11 +17,7 @@ Write = Callable[[Any], str]
 
 
 def _or_missing(write: Write) -> Write:
-    @wraps(write)
-    def written(value: Any) -> str:
-        return MISSING if is_missing(value) else write(value)
-
-    return written
+    return lambda value: MISSING if is_missing(value) else write(value)
 
 
 @_or_missing
@@ -34,48 +29,20 @@ def milliseconds(value: Any) -> str:
     return f"{value:.{min(decimals, 3)}f}"
 
 
-@_or_missing
-def per_second(value: Any) -> str:
-    """Write a throughput in samples per second: 0.042, 38.2, 1205."""
-    return rate_text(value)
-
-
-@_or_missing
-def ratio(value: Any) -> str:
-    """Write a speed-up: 0.034×, 2.05×, 143×."""
-    if value < 0.1:
-        return f"{value:.2g}×"
-    return f"{value:.2f}×" if value < 100 else f"{value:,.0f}×"
-
-
-@_or_missing
-def percent(value: Any) -> str:
-    """Write a share; 100% only where it is exact."""
-    return "100%" if value == 1 else f"{min(value * 100, 99.9):.1f}%"
-
-
-@_or_missing
-def seconds(value: Any) -> str:
-    """Write a duration in seconds: 0.03 s, 12.4 s."""
-    return f"{value:.1f} s" if value >= 0.1 or value <= 0 else f"{value:.1g} s"
-
-
-@_or_missing
-def share(value: Any) -> str:
-    """Write a share of a limit: 43%, 0.4%."""
-    return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}"
-
-
-@_or_missing
-def three_digits(value: Any) -> str:
-    """Write an energy in mJ, or what something costs: 4.21, 38.2, 512, 48,600."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-@_or_missing
-def mebibytes(value: Any) -> str:
-    """Write a size of memory: 512 MiB, 3.2 GiB."""
-    return f"{value:.0f} MiB" if value < 1024 else f"{value / 1024:.1f} GiB"
+per_second = _or_missing(rate_text)
+"""Write a throughput in samples per second: 0.042, 38.2, 1205."""
+ratio = _or_missing(lambda x: f"{x:.2g}×" if x < 0.1 else f"{x:.2f}×" if x < 100 else f"{x:,.0f}×")
+"""Write a speed-up: 0.034×, 2.05×, 143×."""
+percent = _or_missing(lambda share: "100%" if share == 1 else f"{min(share * 100, 99.9):.1f}%")
+"""Write a share; 100% only where it is exact."""
+seconds = _or_missing(lambda s: f"{s:.1f} s" if s >= 0.1 or s <= 0 else f"{s:.1g} s")
+"""Write a duration in seconds: 0.03 s, 12.4 s."""
+share = _or_missing(lambda share: f"{share:.0%}" if share >= 0.1 else f"{share:.1%}")
+"""Write a share of a limit: 43%, 0.4%."""
+three_digits = _or_missing(lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
+"""Write an energy in mJ: 4.21, 38.2, 512, 48,600."""
+mebibytes = _or_missing(lambda mib: f"{mib:.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB")
+"""Write a size of memory: 512 MiB, 3.2 GiB."""
 
 
 def between(write: Write, low: Any, high: Any) -> str:
@@ -153,9 +120,8 @@ def comparison(found: Comparison, words: Any = None) -> str:
 
 def factor(found: Comparison) -> str:
     """Write `1.23× (1.10× – 1.38×)`."""
-    return ratio(found.value) + (
-        f" ({between(ratio, found.interval.low, found.interval.high)})" if found.interval else ""
-    )
+    limits = found.interval and between(ratio, found.interval.low, found.interval.high)
+    return ratio(found.value) + (f" ({limits})" if limits else "")
 
 
 def rows(found: models.Pair) -> str:
@@ -184,23 +150,12 @@ def nearest(cells: Sequence[models.Cell]) -> str:
     return named + (f" and {len(cells) - NEAREST} more" if len(cells) > NEAREST else "")
 
 
-def lowest(found: models.Fastest) -> str:
-    """Name the fastest cell, with its p50 and how many times as fast as the baseline it is."""
-    times = f", {ratio(found.speedup)}" if found.speedup and found.baseline else ""
-    return f"`{found.cell.variant}` ({milliseconds(found.cell.p50_ms)} ms{times})"
-
-
 def significance(found: models.Fastest) -> str:
     """Say whether the fastest cell is significantly faster than each other one, or than which ones it is not."""
-    if found.is_only:
-        return "the only row"
-    return f"not significantly faster than {ties(found)}" if found.ties else "yes, against every other row"
-
-
-def ties(found: models.Fastest) -> str:
-    """Name the cells that the fastest one cannot be told apart from, with the smallest difference that could be."""
+    if not found.ties:
+        return "the only row" if found.is_only else "yes, against every other row"
     least = untold(found.smallest)
-    return nearest(found.ties) + (f": {least}" if least else "")
+    return f"not significantly faster than {nearest(found.ties)}{f': {least}' if least else ''}"
 
 
 def no_pick(pick: models.Pick) -> str:
@@ -273,9 +228,7 @@ def serve_with(served: models.Served) -> Iterator[str]:
     rates = [(row.variant, row.requests_per_s) for row in served.rows]
     ties = [row.variant for row in served.rows if row.vs_best and row.vs_best.verdict != "slower"]
     yield most_requests(rates, ties, served.budget_ms)
-    for each in served.searched:
-        if _is_faster(each):
-            yield searched(each)
+    yield from (searched(each) for each in served.searched if _is_faster(each))
     yield from with_text(served)
 
 
@@ -336,12 +289,12 @@ def over_http(found: models.OverHttp) -> Iterator[str]:
     """Yield what a deployed row sustains over HTTP beside the same in the measuring process, and where it goes."""
     known = {"from text": found.text_per_s, "from tokens": found.tokens_per_s}
     beside = ", ".join(f"{per_second(rate)}/s {name}" for name, rate in known.items() if rate)
-    yield from (_over_http(found.variant, load, beside) for load in found.loads)
+    yield from (_at_load(found.variant, load, beside) for load in found.loads)
     if found.labelled:
         yield f"Right over HTTP: {found.right} of {found.labelled} labels; the fp32 reference: {found.reference_right}."
 
 
-def _over_http(variant: str, load: models.OverHttpLoad, beside: str) -> str:
+def _at_load(variant: str, load: models.OverHttpLoad, beside: str) -> str:
     what = f"Over HTTP, {load.texts} text{'s' * (load.texts > 1)} a request, `{variant}` sustains"
     if load.requests_per_s is None:
         return f"{what} no rate: {load.reason}."

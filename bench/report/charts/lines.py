@@ -154,7 +154,7 @@ def _named(cells: Sequence[Record], y: Spec, height: int) -> list[Record]:
 def _tokens(cells: Sequence[Record]) -> str:
     """Say how many tokens a sentence the rows of a panel compute, padding included, where it is known."""
     known = sorted(round(cell["tokens_computed"]) for cell in cells if cell.get("tokens_computed"))
-    ends = " to ".join(map(str, dict.fromkeys([known[0], known[-1]]))) if known else ""
+    ends = " to ".join(map(str, dict.fromkeys([*known[:1], *known[-1:]])))
     return f", {ends} tokens per sentence" if known else ""
 
 
@@ -179,20 +179,17 @@ def served(measured: Measured) -> Chart | None:
     grid = vega.layer("rule", {"x": x}, data=[{"rate": tick} for tick in x["axis"]["values"]], opacity=0.12)
     low, high = vega.limits([slo_ms, *(each["p99_ms"] for each in points)])
     y = vega.log_axis("p99_ms", "p99 latency (ms)", (low, min(high, HIGHEST * slo_ms)), range=[CURVES_HEIGHT, 0])
-    curves = {"layer": [grid, _curves(vega.coloured(points, colour), x, y), *_slo(y)]}
+    shown = {"detail": {"field": "variant"}, "tooltip": vega.tooltip("variant", "rate", "p50_ms", "p99_ms")}
+    look = {"point": {"size": 22, "clip": True}, "strokeWidth": 1.4, "clip": True}
+    lines = {"x": x, "y": y, "color": vega.COLOUR, **shown}
+    curves = vega.layer("line", lines, data=vega.coloured(points, colour), **look)
     panel = {
         "height": CURVES_HEIGHT + GAP + BAR_HEIGHT * len(colour),
-        "layer": [curves, _bars(vega.coloured(held, colour), x, colour)],
+        "layer": [{"layer": [grid, curves, *_slo(y)]}, _bars(vega.coloured(held, colour), x, colour)],
         "resolve": {"scale": {"y": "independent"}},
     }
     note = "bars: the rate sustained within the SLO, with its 95% interval"
     return Chart("p99 latency by offered load", note, [panel], params={"budget_ms": slo_ms})
-
-
-def _curves(points: Sequence[Record], x: Spec, y: Spec) -> Spec:
-    shown = {"detail": {"field": "variant"}, "tooltip": vega.tooltip("variant", "rate", "p50_ms", "p99_ms")}
-    look = {"point": {"size": 22, "clip": True}, "strokeWidth": 1.4, "clip": True}
-    return vega.layer("line", {"x": x, "y": y, "color": vega.COLOUR, **shown}, data=points, **look)
 
 
 def _slo(y: Spec) -> list[Spec]:

@@ -43,7 +43,7 @@ class Measured:
     @cached_property
     def cells(self) -> list[Record]:
         """One record for each variant and batch size."""
-        return [_cell(row) for row in self.rows.itertuples()]
+        return list(map(_cell, self.rows.itertuples()))
 
     def chosen(self) -> dict[str, list[str]]:
         """Return the runtimes and precisions that the page's reader chooses from."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from bench.report.charts import vega
 from bench.report.charts.measured import Measured, Record, written
@@ -20,8 +19,12 @@ KEPT = ("variant", "label", "runtime", "precision", "batch_size", "p50_ms", "pro
 
 def distribution(measured: Measured) -> Chart | None:
     """Return how single runs are distributed around each row's p50; None without single runs."""
-    cells = [cell for cell in measured.cells if cell["variant"] in measured.runs]
-    records = [cell | _spread(measured.runs[cell["variant"]], cell["batch_size"]) for cell in cells]
+    records = []
+    for cell in (cell for cell in measured.cells if cell["variant"] in measured.runs):
+        runs = measured.runs[cell["variant"]]
+        latencies = runs.loc[runs["batch"] == cell["batch_size"], "latency_ms"].to_numpy(dtype=float)
+        *ratio, p99, p999 = map(written, np.quantile(latencies, [*SHARES, 0.99, 0.999]) / np.median(latencies))
+        records.append({**cell, "ratio": ratio, "p99": p99, "p999": p999})
     if not records:
         return None
     ends = vega.limits((value for each in records for value in (*each["ratio"], each["p999"])), 1.05)
@@ -34,12 +37,6 @@ def distribution(measured: Measured) -> Chart | None:
     ]
     note = "blue: 2% of a row's runs each; orange: p99, dot: p99.9"
     return _chart("Single runs", note, records, layers, measured, fields=("ratio", "p99", "p999"))
-
-
-def _spread(runs: pd.DataFrame, batch_size: int) -> Record:
-    latencies = runs.loc[runs["batch"] == batch_size, "latency_ms"].to_numpy(dtype=float)
-    *ratio, p99, p999 = map(written, np.quantile(latencies, [*SHARES, 0.99, 0.999]) / np.median(latencies))
-    return {"ratio": ratio, "p99": p99, "p999": p999}
 
 
 def accuracy(measured: Measured) -> Chart | None:

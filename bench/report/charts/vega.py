@@ -1,7 +1,7 @@
 """A chart in Vega-Lite, with the colours, axes, layers and names that charts share."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,13 +63,17 @@ class Chart:
         size = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
         shared = {"$schema": SCHEMA, "description": f"{self.title}. {self.note}.", "params": _params(values), **size}
         tests = [test for name, test in FILTERS.items() if name in values]
-        return [
-            {**shared, **_filtered(panel, tests), "title": self._title(panel.get("title", ""))} for panel in self.panels
-        ]
+        panels = (_filtered(panel, tests) for panel in self.panels)
+        return [{**shared, **panel, "title": self._title(panel.get("title", ""))} for panel in panels]
 
     def picture(self, caption: str) -> Spec:
         """Return all panels as one specification, under the chart's title and a caption of one or more lines."""
-        panels = list(self._panels_by_batch())
+        at_each = [
+            {**_filtered(panel, [f"datum.batch_size == {size}"]), "title": f"batch {size}"}
+            for size in self.batches
+            for panel in self.panels
+        ]
+        panels = at_each or self.panels
         columns = min(len(WIDTHS), len(panels))
         return {
             "$schema": SCHEMA,
@@ -89,13 +93,6 @@ class Chart:
 
     def _title(self, *lines: str) -> Spec:
         return {"text": self.title, "subtitle": [line for line in (*lines, self.note) if line]}
-
-    def _panels_by_batch(self) -> Iterator[Spec]:
-        if not self.batches:
-            yield from self.panels
-        for size in self.batches:
-            for panel in self.panels:
-                yield {**_filtered(panel, [f"datum.batch_size == {size}"]), "title": f"batch {size}"}
 
 
 def _params(values: Mapping[str, Any]) -> list[Spec]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.paths import RESULTS
-from bench.findings.models import Alternative, Budget, Panel, Served
+from bench.findings.models import Budget, Panel
 from bench.report import words
 from bench.report.charts.measured import loads
 from bench.report.charts.vega import Chart
@@ -54,7 +54,8 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
     rows = [row for row in shown.summary if row.device == panel.device and row.status == "measured"]
     own = {variant: curves[variant] for variant in dict.fromkeys(row.variant for row in rows) if variant in curves}
     served = panel.served
-    answers = _answers(served)
+    steps = list(map(_step, served.budgets)) if served else []
+    answers = {"configured_ms": served.budget_ms, "steps": steps} if served and steps else None
     return {
         "device": panel.device,
         "title": words.PANELS[panel.device],
@@ -75,31 +76,30 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
     }
 
 
-def _answers(served: Served | None) -> Data | None:
-    steps = list(map(_step, served.budgets)) if served else []
-    return {"configured_ms": served.budget_ms, "steps": steps} if served and steps else None
-
-
 def _step(budget: Budget) -> Data:
     ties = [row.variant for row in budget.rows[1:] if row.variant not in budget.rows[0].fewer]
     answer = words.most_requests([(row.variant, row.requests_per_s) for row in budget.rows], ties, budget.budget_ms)
-    return {"budget_ms": budget.budget_ms, "rows": list(map(_entry, budget.rows)), "text": plain(answer)}
-
-
-def _entry(row: Alternative) -> Data:
-    texts = {"rate": words.per_second(row.requests_per_s), "memory": words.mebibytes(row.memory_mib)}
-    return {**row.model_dump(), **texts, "interval": words.between(words.per_second, row.low, row.high)}
+    rows = [
+        {
+            **row.model_dump(),
+            "rate": words.per_second(row.requests_per_s),
+            "memory": words.mebibytes(row.memory_mib),
+            "interval": words.between(words.per_second, row.low, row.high),
+        }
+        for row in budget.rows
+    ]
+    return {"budget_ms": budget.budget_ms, "rows": rows, "text": plain(answer)}
 
 
 def _table(shown: Shown, panel: Panel) -> Data:
     timed = shown.timed(panel)
     columns = columns_of("page", timed)
-    lines = []
-    for view in timed:
-        cells = [proof_text(view) if key == "proof" else plain(column.write(view)) for key, column in columns.items()]
-        lines.append({**view, "cells": cells})
     heads = [{"title": column.heading, "is_first": "rows" in column.tables} for column in columns.values()]
-    return {"columns": heads, "rows": lines}
+    cells = (
+        [proof_text(view) if key == "proof" else plain(column.write(view)) for key, column in columns.items()]
+        for view in timed
+    )
+    return {"columns": heads, "rows": [{**view, "cells": own} for view, own in zip(timed, cells, strict=True)]}
 
 
 def _quote(shown: Shown) -> str:
