@@ -145,13 +145,11 @@ def accuracy(counts: Labels | None) -> Row:
 def _process_figures(processes: list[Process]) -> Row:
     alone = next((process for process in processes if process.is_alone), None)
     own_mib = present(process.peak_host_mib for process in processes)  # a process's own, whatever runs beside it
-    figures: Row = {
+    return {
         "processes": sum(not process.is_alone for process in processes),
-        "peak_host_mib": max(own_mib, default=None),
+        **({"peak_host_mib": max(own_mib)} if own_mib else {}),
+        **({"cold_start_seconds": alone.start_seconds, **_filled(alone, ALONE)} if alone else {}),
     }
-    if alone:
-        figures |= {"cold_start_seconds": alone.start_seconds, **_filled(alone, ALONE)}
-    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _conditions(cell: TimedCell, passes: list[PassConditions]) -> Row:
@@ -175,12 +173,11 @@ def _conditions(cell: TimedCell, passes: list[PassConditions]) -> Row:
 def _profile(cell: TimedCell) -> Row:
     if cell.operators:
         return {"matrix_share": matrix_share(cell.operators), "longest_operator": next(iter(cell.operators))}
-    profile = cell.profile
-    if not profile:
+    if not (profile := cell.profile):
         return {}
-    shares = arithmetic_shares(profile.kernels)
+    shares = arithmetic_shares(profile.kernels).items()
     return {
-        "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares.items()),
+        "observed_arithmetic": " ".join(f"{kind}={share:.3f}" for kind, share in shares),
         "kernel_launches": profile.kernel_launches,
         "gpu_busy_ms": profile.gpu_busy_ms,
         **costs.bound(cell.p50_ms, profile.gpu_busy_ms),
@@ -206,6 +203,4 @@ def _listed(counted: dict[str, Any]) -> str:
 def matrix_share(operators: dict[str, float]) -> float | None:
     """Return the share of the operators' time that goes into matrix products; None without any time."""
     total = sum(operators.values())
-    if not total:
-        return None
-    return sum(time for name, time in operators.items() if MATRIX_PRODUCT.search(name)) / total
+    return sum(time for name, time in operators.items() if MATRIX_PRODUCT.search(name)) / total if total else None

@@ -6,7 +6,7 @@ comparisons the error of 5% is shared, bench/statistics/decisions.py decides for
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bench.core.params import Params, Variant
+from bench.core.params import Params
 from bench.core.partners import partners
 from bench.core.reports import AA_ROW, BlockTimes, Report, TimedCell, TimingSession
 from bench.statistics.blocks import Blocks, Level, Panel, estimate, pool_processes
@@ -53,7 +53,7 @@ class Comparison:
     """The smallest ratio that this run could have told, where it is only the interval's width that decides nothing."""
 
 
-def block_values(cell: BlockTimes, quantity: str) -> Blocks:
+def _block_values(cell: BlockTimes, quantity: str) -> Blocks:
     """Return what the blocks of a cell gave, by process and pass."""
     found: dict[int, dict[int, float]] = {}
     for number, process, ms in zip(cell.passes, cell.processes, getattr(cell, f"block_{quantity}_ms"), strict=True):
@@ -70,7 +70,7 @@ class _Session:
 
     def panel(self, quantity: str, baseline: str | None) -> Panel:
         reference = [*self.rows].index(baseline) if baseline in self.rows else 0
-        return Panel([block_values(cell, quantity) for _, cell in self.rows.values()], reference, self.session.id)
+        return Panel([_block_values(cell, quantity) for _, cell in self.rows.values()], reference, self.session.id)
 
     def twins(self, baseline: str | None) -> Pair | None:
         """Return the places of the baseline and of its A/A row."""
@@ -169,36 +169,26 @@ def with_controls(table: pd.DataFrame, reports: Reports, params: Params) -> pd.D
 
 def _shared(table: pd.DataFrame, params: Params) -> dict[str, int]:
     """Return among how many comparisons the error of each device is shared."""
-    variants, shared = params.all_variants(), dict[str, int]()
-    baselines: Mapping[Any, str] = params.baselines
-    for device, rows in table[table["p50_level"].notna()].groupby("device"):
-        families = [
-            _family(list(group.itertuples()), variants, baselines.get(device))
-            for _, group in rows.groupby("batch_size")
-        ]
-        shared[str(device)] = decide(families, params.report.margin, AT_THE_END)[0]
-    return shared
-
-
-def _family(rows: Sequence[Any], variants: Mapping[str, Variant], baseline: str | None) -> Family:
-    place = {row.variant: number for number, row in enumerate(rows)}
-    pairs = [(baseline, variant) for variant in place if baseline in place and variant != baseline]
-    pairs += partners({variant: variants[variant] for variant in place})
-    asked = (tuple(sorted((place[a], place[b]))) for a, b in pairs)
-    return Family([row.p50_level for row in rows], frozenset((a, b) for a, b in asked))
+    variants, families = params.all_variants(), dict[str, list[Family]]()
+    for (device, _), rows in table[table["p50_level"].notna()].groupby(["device", "batch_size"]):
+        baseline, place = params.baselines.get(device), {name: number for number, name in enumerate(rows["variant"])}
+        pairs = [(baseline, variant) for variant in place if baseline in place and variant != baseline]
+        pairs += partners({variant: variants[variant] for variant in place})
+        asked = (sorted((place[a], place[b])) for a, b in pairs)
+        family = Family(list(rows["p50_level"]), frozenset((a, b) for a, b in asked))
+        families.setdefault(device, []).append(family)
+    return {device: decide(own, params.report.margin, AT_THE_END)[0] for device, own in families.items()}
 
 
 def _control(panel: Panel, twins: Pair, comparisons: int, margin: float) -> Row:
     """Return what the A/A row says: how fast it is against the baseline, and the noise floor."""
     changes = panel.differences(*twins)
-    floor = math.expm1(abs(median(changes))) if len(changes) else 0.0
+    floor = {"noise_floor": math.expm1(abs(median(changes))) if len(changes) else 0.0}
     found = panel.compared(*twins)
-    again = found.interval(comparisons) if found else None
-    if again is None:
-        value = math.exp(float(changes.mean())) if len(changes) else 1.0
-        return {"aa_ratio": value, "aa_verdict": "inconclusive", "noise_floor": floor}
-    limits = {"aa_low": again.low, "aa_high": again.high}
-    return {"aa_ratio": again.value, **limits, "aa_verdict": verdict(again, margin), "noise_floor": floor}
+    if again := found and found.interval(comparisons):
+        limits = {"aa_low": again.low, "aa_high": again.high}
+        return {"aa_ratio": again.value, **limits, "aa_verdict": verdict(again, margin), **floor}
+    return {"aa_ratio": math.exp(np.mean(changes)) if len(changes) else 1.0, "aa_verdict": "inconclusive", **floor}
 
 
 def _moves(table: pd.DataFrame, reports: Reports, baselines: Mapping[Any, str]) -> list[float]:
@@ -264,27 +254,20 @@ def _against(baseline: Any, row: Any) -> Row:
 
 
 def _engine_pays_after(row: Any, rows: list[Any]) -> int | None:
-    """Return after how many calls an engine has paid for what it takes once more than ONNX Runtime's fastest CUDA row.
-
-    None for rows without an engine, and where the engine saves nothing.
-    """
+    """Return after how many calls an engine repays what it takes once more than ONNX Runtime's fastest CUDA row."""
     like = ("onnxruntime", "cuda", "measured", row.batch_size)
     others = [other for other in rows if (other.runtime, other.device, other.status, other.batch_size) == like]
     if row.runtime != "tensorrt" or row.status != "measured" or not others:
         return None
     fastest = min(others, key=lambda other: other.mean_ms)
-    if is_missing(row.one_off_seconds) or is_missing(fastest.one_off_seconds):
-        return None
-    more_seconds = max(0.0, row.one_off_seconds - fastest.one_off_seconds)
+    ours, theirs = known(row, "one_off_seconds"), known(fastest, "one_off_seconds")
+    more_seconds = None if ours is None or theirs is None else max(0.0, ours - theirs)
     return break_even_calls(more_seconds, fastest.mean_ms, row.mean_ms)
 
 
 def break_even_calls(one_off: float | None, baseline_mean_ms: float, mean_ms: float) -> int | None:
-    """Return after how many calls the time saved is more than what was spent once.
-
-    None if nothing is saved, or `one_off` is not known.
-    """
-    if one_off is None or math.isnan(one_off) or mean_ms >= baseline_mean_ms:
+    """Return after how many calls `one_off` seconds are saved; None if never, or if these are not known."""
+    if is_missing(one_off) or one_off is None or mean_ms >= baseline_mean_ms:
         return None
     return math.ceil(one_off * 1000 / (baseline_mean_ms - mean_ms))
 
@@ -293,19 +276,17 @@ def compare(first: Any, second: Any, quantity: Quantity = "latency") -> Comparis
     """Return how many times as fast `first` is as `second`: the ratio of p50, or of throughput (made of means)."""
     name = "p50" if quantity == "latency" else "mean"
     ours, theirs = (known(row, f"{name}_level") for row in (first, second))
-    value = getattr(second, f"{name}_ms") / getattr(first, f"{name}_ms")
     scale = first.batch_size / second.batch_size if quantity == "throughput" else 1.0
-    value *= scale
+    value = scale * (getattr(second, f"{name}_ms") / getattr(first, f"{name}_ms"))
     if ours is None or theirs is None:
         return Comparison(value, None, "inconclusive", reason=IN_ROUNDS)
     is_apart = known(first, "session") != known(second, "session")
     moved = sum(_both(first, second, "moved")) if is_apart else 0.0
     reason = _reason(first, second, moved)
-    found = estimate(theirs, ours) if math.isfinite(moved) else None
-    comparisons = int(max(_both(first, second, "comparisons")))
     interval: Interval | None = None
-    if found:
+    if math.isfinite(moved) and (found := estimate(theirs, ours)):
         value = math.exp(found.value) * scale
+        comparisons = int(max(_both(first, second, "comparisons")))
         interval = replace(found, value=math.log(value)).interval(comparisons, moved)
     if not interval and not reason:
         reason = "too few passes"

@@ -53,14 +53,13 @@ class Recorded:
 def of_this_machine(found: Row, here: str) -> Row:
     """Return a record without the seconds of another machine."""
     is_own = found.get("machine", here) == here
-    return found if is_own else {name: value for name, value in found.items() if "seconds" not in name}
+    return {name: value for name, value in found.items() if is_own or "seconds" not in name}
 
 
 def limits(workload: Workload | None, variant: Variant, batch_size: int, cell: TimedCell, peaks: Row) -> Row:
     """Return operations and bytes of a call, the time that the measured peaks allow, and its share of p50.
 
-    With padding as it is computed, and `without_padding`, for the tokens that were given alone.  Empty for a model
-    whose operations are not known.
+    `without_padding`: for the given tokens alone.  Empty for a model whose operations are not known.
     """
     if workload is None:
         return {}
@@ -103,36 +102,29 @@ def bound(p50_ms: float, gpu_busy_ms: float) -> Row:
 
 
 def energy(reading: GpuReading | None, samples: int) -> Row:
-    """Return mJ a sample from the GPU's own counter while a row ran alone, with its uncertainty.
+    """Return mJ a sample (`samples`: sentences meanwhile) from the GPU's own counter while a row ran alone.
 
-    `samples` are the sentences meanwhile.  The uncertainty is a step of the counter over the window.  Empty without a
-    reading.
+    Its uncertainty is a step of the counter over the window.  Empty without a reading.
     """
     if reading is None or not reading.energy_j or not reading.window_seconds or not samples:
         return {}
     gross = reading.energy_j * 1000 / samples
     off = math.log1p(COUNTER_STEP_SECONDS / reading.window_seconds)
-    return {
-        "gross_energy_mj_per_sample": gross,
-        "gross_energy_low": gross * math.exp(-off),
-        "gross_energy_high": gross * math.exp(off),
-    }
+    limits = {"gross_energy_low": gross * math.exp(-off), "gross_energy_high": gross * math.exp(off)}
+    return {"gross_energy_mj_per_sample": gross, **limits}
 
 
 def one_off_seconds(
     variant: Variant, batch_size: int, export: Row, conversions: dict[str, Row], built: Row
 ) -> float | None:
-    """Return what had to be done once before the row could run: export, conversion, engine build, in seconds.
+    """Return the seconds of export, conversion and engine build (that of the batch size, where each has its own).
 
-    None where a part of it was done on another machine.  Where each batch size has an engine of its own, only that
-    one's build counts.
+    None where a part of it was done on another machine.
     """
     if variant.graph == "model":
         return 0.0
     recipe = variant.graph.removeprefix("onnx/").removesuffix(".onnx")
-    parts = [export.get("seconds")]
-    if recipe in conversions:
-        parts.append(conversions[recipe].get("seconds"))
+    parts = [export.get("seconds"), *([conversions[recipe].get("seconds")] if recipe in conversions else [])]
     if built:
         parts.append(built.get("seconds_by_batch_size", {}).get(str(batch_size), built.get("build_seconds")))
     return None if None in parts else float(sum(filter(None, parts)))

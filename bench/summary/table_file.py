@@ -26,7 +26,7 @@ MEND = "`dvc repro -f summarize` writes it anew"
 
 
 def read_samples(path: Path, measured: pd.DataFrame) -> pd.DataFrame:
-    """Read a variant's single runs: pass, process, batch, call, latency_ms; `measured`: its rows of the summary.
+    """Read a variant's single runs (pass, process, batch, call, latency_ms); `measured`: its rows of the summary.
 
     DataError if the file is missing or damaged, or is not of the runs that the summary counts.
     """
@@ -67,25 +67,19 @@ def read_table(path: Path, schema: Any, mend: str) -> tuple[pd.DataFrame, list[R
 def read_summary(path: Path = SUMMARY_CSV, mend: str = MEND) -> pd.DataFrame:
     """Read results/summary.csv; DataError if it is missing or damaged, or contradicts itself."""
     table, rows = read_table(path, SummaryRow, mend)
-    _check_rows(rows, path, mend)
-    return table
-
-
-def _check_rows(rows: list[Row], path: Path, mend: str) -> None:
     if not rows:
         raise damaged(path, "no rows", mend)
-    seen: set[tuple[str, int]] = set()
-    for row in rows:
-        name = f"{row['variant']} batch size {row['batch_size']}"
-        if (row["variant"], row["batch_size"]) in seen:
+    names = [f"{row['variant']} batch size {row['batch_size']}" for row in rows]
+    for place, (name, row) in enumerate(zip(names, rows, strict=True)):
+        if name in names[:place]:
             raise damaged(path, f"{name}: two rows", mend)
-        seen.add((row["variant"], row["batch_size"]))
         lacking = [figure for figure in FIGURES if figure not in row] if row["status"] == "measured" else []
         if lacking:
             raise damaged(path, f"{name}: measured, without {', '.join(lacking)}", mend)
         p50_ms = row.get("p50_ms", 1.0)
         if not row.get("p50_low_ms", p50_ms) <= p50_ms <= row.get("p50_high_ms", p50_ms):
             raise damaged(path, f"{name}: p50_ms = {p50_ms:g} is not within its interval", mend)
+    return table
 
 
 def write_metrics(table: pd.DataFrame, serving: pd.DataFrame, folder: Path = VARIANT_METRICS) -> None:
