@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 from bench.core.errors import WorkerError
@@ -15,7 +16,7 @@ from bench.core.reports import Report, TimedCell
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
 from bench.timing.blocks import TimedRows
 from bench.timing.coordinator import failed, without_runs
-from bench.timing.passes import Cell, Passes, Plan
+from bench.timing.passes import Cell, Passes, Plan, neighbours
 from bench.timing.resident import Fault, Resident, Row
 from bench.timing.results import ProcessResult, combine
 from bench.workers.protocol import Job
@@ -60,7 +61,7 @@ class Group:
 
 
 class Sided(TimedRows):
-    """Workers of both sides; blocks of one row follow each other, in random order, so that both meet the same machine.
+    """Workers of both sides; blocks of one row follow each other, one of each side in turns, in random order.
 
     Passes ask for one at a time: of those that they asked for in the last pass, the others of its row run with it.
     """
@@ -83,7 +84,9 @@ class Sided(TimedRows):
         if (cell, process) not in self._given:
             key = self.by_name[cell.row].key
             beside = [each for each in self._last if self.by_name[each[0].row].key == key and each[0].size == cell.size]
-            for each in dict.fromkeys([(cell, process), *beside]):
+            turn = sorted({(cell, process), *beside})
+            random = Random(f"{number} {key} {cell.size}")
+            for each in sorted(turn, key=lambda each: (each[1], random.random())):
                 self._given[each] = super().block(each[0], each[1], number)
         return self._given[cell, process]
 
@@ -249,6 +252,10 @@ def levels_of(passes: Passes) -> dict[int | None, dict[str, Level]]:
         size: [name for name in passes.plan.sizes if len(blocks.get(Cell(name, size), {}).get(0, {})) >= LEAST_PASSES]
         for size in sorted({cell.size for cell in blocks})
     }
-    panels = {size: Panel([blocks[Cell(name, size)] for name in own]) for size, own in names.items() if own}
+    panels = {
+        size: Panel([blocks[Cell(name, size)] for name in own], neighbours=neighbours(own, passes.plan))
+        for size, own in names.items()
+        if own
+    }
     pool_processes([*panels.values()], [None] * len(panels))
     return {size: dict(zip(names[size], panel.levels(), strict=True)) for size, panel in panels.items()}

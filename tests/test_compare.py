@@ -23,7 +23,7 @@ from filelock import FileLock
 from bench.core.errors import WorkerError
 from bench.core.files import file_sha256
 from bench.core.params import load_params
-from bench.statistics.blocks import Panel, pool_processes
+from bench.statistics.blocks import Level, Panel, pool_processes
 from bench.timing.results import ProcessResult
 from compare import judge, sides
 from compare.__main__ import exit_code, main
@@ -34,6 +34,7 @@ from compare.timed import Group, Outcome
 from run import Environment
 
 SCHEMA = ROOT / "docs/compare.schema.json"
+SIDES = ("before", "after")
 RUN = '        logits: Logits = self._session.run(["logits"], dict(zip(self._names, batch.arrays, strict=True)))[0]\n'
 SLOW_OR_WRONG = f"""        import time
         began = time.perf_counter()
@@ -247,6 +248,44 @@ def group(change: float, control: float = 0.0, noise: float = 0.004, size: int |
     pairs = [("after/x", "before/x"), ("after/y", "before/y"), ("after_again/y", "after/y")]
     levels = dict(zip(ms, panel.levels(), strict=True))
     return Group(["x", "y"], [*pairs, ("before_again/y", "before/y")], {size: levels}, outcomes)
+
+
+def drawn(random: np.random.Generator, changes: Mapping[str, float]) -> Group:
+    """Return a group of six rows of two processes, 25 passes, two batch sizes, on a host of two states that drifts.
+
+    Noise of heavy tails; a block in twenty meets another state than its neighbours; processes differ by about 1%.
+    """
+    keys = list("uvwxyz")
+    names = [f"{side}/{key}" for key in keys for side in ("before", "after")] + ["before_again/u", "after_again/u"]
+    pairs = [(f"after/{key}", f"before/{key}") for key in keys] + [(f"{s}_again/u", f"{s}/u") for s in SIDES]
+    place = {name: number for number, name in enumerate(names)}
+    panels = []
+    for _ in range(2):
+        host = {key: 0.4 * (random.random(25) < 0.5) + np.cumsum(random.normal(0.0, 0.02, 25)) for key in keys}
+        rows = []
+        for name in names:
+            side, key = name.split("/")
+            noise = 0.02 * random.standard_t(2.2, (2, 25)) + 0.4 * (random.random((2, 25)) < 0.05)
+            logs = host[key] + noise + random.normal(0.0, 0.01, (2, 1)) + changes.get(key, 0.0) * ("after" in side)
+            rows.append({process: dict(enumerate(own.tolist())) for process, own in enumerate(np.exp(logs))})
+        panels.append(Panel(rows, neighbours=[(place[b], place[a]) for a, b in pairs]))
+    pool_processes(panels, [None, None])
+    levels: dict[int | None, dict[str, Level]] = {
+        size: dict(zip(names, panel.levels(), strict=True)) for size, panel in zip((1, 4), panels, strict=True)
+    }
+    outcome = {size: Outcome("measured", value=1.0) for size in levels}
+    return Group(keys, pairs, levels, dict.fromkeys(names, outcome))
+
+
+def test_heavy_tails_accuse_no_equal_row_and_hide_no_slower_one() -> None:
+    random = np.random.default_rng(0)
+    accused = found = 0
+    for _ in range(60):
+        said = {each.row: each.verdict for each in Judge([drawn(random, {"x": 0.15})], margin=0.02).changes()}
+        found += said.pop("x") == "slower"
+        accused += not {"slower", "faster"}.isdisjoint(said.values())
+    assert accused <= 3
+    assert found >= 54
 
 
 def judged(made: Group) -> dict[str, Change]:

@@ -78,6 +78,25 @@ def test_two_rows_alone_have_students_interval_of_pairs() -> None:
     assert found.half_width(100) == pytest.approx((high - low) / 2 * stats.t.ppf(1 - 2.5e-4, 5) / stats.t.ppf(0.975, 5))
 
 
+def test_neighbours_have_yuens_interval_of_the_trimmed_mean_whatever_others_do() -> None:
+    random = np.random.default_rng(0)
+    logs, noisy = 0.01 * random.standard_t(2, (2, 20)), random.normal(0.0, 1.0, (2, 20))
+    panel = Panel([blocks(exponentials(row)) for row in (*logs, *noisy)], neighbours={(0, 1)})
+    found = panel.compared(1, 0)
+    assert found is not None
+    wanted = stats.ttest_ind(logs[1] - logs[0], np.zeros(20), equal_var=False, trim=0.2)
+    assert found.value == pytest.approx(stats.trim_mean(logs[1] - logs[0], 0.2))
+    assert found.value / wanted.statistic == pytest.approx(math.sqrt(found.variance / panel.inflation))
+    assert found.freedom == pytest.approx((wanted.df + 1) / panel.inflation - 1)
+
+
+def test_neighbours_that_one_block_disturbs_are_no_rows_that_jump() -> None:
+    steady, disturbed = Panel([blocks([1.0] * 8), blocks([1.0] * 7 + [10.0])], neighbours={(0, 1)}).levels()
+    found = estimate(steady, disturbed)
+    assert found
+    assert found.value == 0.0
+
+
 def test_rows_of_few_common_passes_are_two_samples() -> None:
     random = np.random.default_rng(0)
     first, second = random.normal(1.0, 0.1, 5), random.normal(0.2, 0.3, 6)

@@ -13,6 +13,9 @@ With y the mean over a row's processes of the logarithm of what its blocks of a 
     another run  exp(level ± t · √(2 · (s²/passes + p² Σ w²) + 2 · m²)), m² the variance of the passes themselves:
                  another run may meet the machine in another state for all of its time
 
+Of neighbours, pairs whose blocks follow each other, the mean is trimmed, and s² and ρ are of these pairs alone: blocks
+that met the same machine differ little, but at times by much.
+
 Randomized, interleaved trials: Abedi and Brecht 2017.  Degrees of freedom of a sum: Welch 1947, Satterthwaite 1946.
 """
 
@@ -31,6 +34,8 @@ from bench.statistics.shrinkage import MOST_FREEDOM, SMALLEST_VARIANCE, prior
 Array = NDArray[np.float64]
 Blocks = Mapping[int, Mapping[int, float]]
 """What the blocks of a row gave at one batch size, by process and pass; positive."""
+TRIMMED = 0.2
+"""Of the differences of neighbours at either end: their noise has heavy tails."""
 JUMPS = 10.0
 """A row whose slowest block takes so many times as long as its fastest has no one latency."""
 LEAST_PASSES = 4
@@ -72,9 +77,18 @@ def summed(value: float, parts: Iterable[tuple[float, float]]) -> Estimate:
 class Panel:
     """The rows of one device that were timed in the same passes, at one batch size."""
 
-    def __init__(self, rows: Sequence[Blocks], reference: int = 0, session: str = "") -> None:
-        """`reference`: the place of the row that those of other sessions are compared through."""
-        self.session = session
+    def __init__(
+        self,
+        rows: Sequence[Blocks],
+        reference: int = 0,
+        session: str = "",
+        neighbours: Iterable[tuple[int, int]] | None = None,
+    ) -> None:
+        """`reference`: the place of the row that those of other sessions are compared through.
+
+        `neighbours`: the pairs whose blocks follow each other, of which alone comparisons are asked.
+        """
+        self.session, self.trimmed = session, 0.0 if neighbours is None else TRIMMED
         self.numbers = sorted({number for blocks in rows for own in blocks.values() for number in own})
         self.logs: list[Array] = [  # `[processes, passes]`
             np.log([[own.get(number, np.nan) for number in self.numbers] for own in blocks.values()]) for blocks in rows
@@ -83,16 +97,32 @@ class Panel:
         self.known = ~np.isnan(self.means)
         self.reference = reference
         self.process_variance, self.process_freedom = 0.0, MOST_FREEDOM
-        own = [self.differences(*pair) for pair in combinations(range(len(rows)), 2)]
-        self._pairs = [differences for differences in own if len(differences) >= LEAST_PASSES]
-        self.inflation = inflation(self._pairs)
-        freedoms = [self._freedom(len(differences)) for differences in self._pairs]
-        variances = [float(np.var(differences, ddof=1)) for differences in self._pairs]
+        pairs = combinations(range(len(rows)), 2) if neighbours is None else sorted(neighbours)
+        own = [series for pair in pairs if len(series := self.differences(*pair)) >= LEAST_PASSES]
+        self.inflation = inflation([self.pulled_in(series) for series in own])
+        variances, freedoms = zip(*map(self.own_variance, own), strict=True) if own else ((), ())
         self._prior = prior(variances, freedoms)
         self._most_freedom = len(rows) * max(freedoms, default=1.0)  # a pair shares each of its rows with others
 
-    def _freedom(self, passes: int) -> float:
-        return max(1.0, passes / self.inflation - 1)
+    def _cut(self, passes: int) -> int:
+        return int(self.trimmed * passes)
+
+    def location(self, own: Array) -> float:
+        """Return the mean of differences of passes; of neighbours the trimmed one (Tukey and McLaughlin 1963)."""
+        cut = self._cut(len(own))
+        return float(np.sort(own)[cut : len(own) - cut].mean())
+
+    def pulled_in(self, own: Array) -> Array:
+        """Return differences of which those that `location` leaves out are as large as the next that it takes."""
+        cut, ordered = self._cut(len(own)), np.sort(own)
+        return np.clip(own, ordered[cut], ordered[len(own) - 1 - cut])
+
+    def own_variance(self, own: Array) -> tuple[float, float]:
+        """Return the variance of `location` times the passes, were these independent, and its freedom (Yuen 1974)."""
+        passes = len(own)
+        taken = passes - 2 * self._cut(passes)
+        variance = float(np.var(self.pulled_in(own), ddof=1)) * passes * (passes - 1) / (taken * (taken - 1))
+        return max(variance, SMALLEST_VARIANCE), max(1.0, taken / self.inflation - 1)
 
     @cached_property
     def states(self) -> Array:
@@ -119,7 +149,7 @@ class Panel:
 
     def noise(self, own: Array) -> tuple[float, float]:
         """Return the variance of the mean of differences of passes, and its degrees of freedom."""
-        freedom, variance = self._freedom(len(own)), max(float(np.var(own, ddof=1)), SMALLEST_VARIANCE)
+        variance, freedom = self.own_variance(own)
         if self._prior:
             scale, of_prior = self._prior[0], min(self._prior[1], self._most_freedom)
             variance = (of_prior * scale + freedom * variance) / (of_prior + freedom)
@@ -135,7 +165,7 @@ class Panel:
             return self._of_other_passes(first, second)
         both = self.known[first] & self.known[second]
         processes = self.process_variance * (self.shares(first, both) + self.shares(second, both))
-        return summed(float(own.mean()), [self.noise(own), (processes, self.process_freedom)])
+        return summed(self.location(own), [self.noise(own), (processes, self.process_freedom)])
 
     def _of_other_passes(self, first: int, second: int) -> Estimate | None:
         """Compare rows of few common passes as two samples (Welch 1947): what passes did to both stays in it."""
@@ -166,9 +196,9 @@ class Level:
 
     @cached_property
     def is_unstable(self) -> bool:
-        """Whether its slowest block took `JUMPS` times as long as its fastest."""
+        """Whether its slowest block took `JUMPS` times as long as its fastest, of those that count."""
         own = self.panel.logs[self.place]
-        return float(np.nanmax(own) - np.nanmin(own)) >= math.log(JUMPS)
+        return float(np.ptp(self.panel.pulled_in(own[~np.isnan(own)]))) >= math.log(JUMPS)
 
     def of_another_run(self) -> Interval | None:
         """Return the interval in which another run's value lies with 95%; None from few passes, or if unstable."""
@@ -292,7 +322,7 @@ def _groups(panel: Panel, twin: tuple[int, int] | None) -> Iterable[_Group]:
         pairs = [own[~np.isnan(own)] for own in differences]
         known = [own for own in pairs if len(own) >= LEAST_OF_TWO]
         if known:
-            squares = [float(own.mean()) ** 2 for own in known]
-            noise = [float(np.var(own, ddof=1)) * panel.inflation / len(own) for own in known]
+            squares = [panel.location(own) ** 2 for own in known]
+            noise = [panel.own_variance(own)[0] * panel.inflation / len(own) for own in known]
             among = (1 + math.sqrt(1 + 8 * len(known))) / 2
             yield _Group(place, among - 1, float(np.mean(squares)), float(np.mean(noise)))

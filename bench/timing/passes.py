@@ -224,7 +224,10 @@ class Passes:
         return len(self.blocks.get(cell, {}).get(0, {}))
 
     def _decided(self, rows: Mapping[int, Sequence[str]], sharing: int) -> tuple[list[Family], list[Decisions]]:
-        panels = [Panel([self.blocks[Cell(row, size)] for row in names]) for size, names in rows.items()]
+        panels = [
+            Panel([self.blocks[Cell(row, size)] for row in names], neighbours=neighbours(names, self.plan))
+            for size, names in rows.items()
+        ]
         pool_processes(panels, [twins(names, self.plan) for names in rows.values()])
         families = [
             Family(panel.levels(), asked_pairs(names, self.plan), self.plan.is_only_partners)
@@ -257,7 +260,7 @@ class Passes:
 
     def _add_processes(self, twice: set[str]) -> None:
         """Give rows a second process, or a third where the two differ, the quickest first."""
-        active = {cell.row for cell in self.active}
+        active = set[str]() if self.plan.is_only_partners else {cell.row for cell in self.active}
         few = (row for row in sorted(twice & active) if self.processes[row] < MOST_PROCESSES)
         rows = sorted((row for row in few if self.processes[row] == 1 or self._differ(row)), key=self._seconds)
         while rows and self.start_seconds < MOST_TO_START * self.plan.seconds:
@@ -285,6 +288,11 @@ def twins(names: Sequence[str], plan: Plan) -> Pair | None:
     """Return the places of the baseline and its A/A row; None where one is missing."""
     both = [names.index(row) for row in (plan.baseline, plan.twin) if row in names]
     return (both[0], both[1]) if len(both) == 2 else None
+
+
+def neighbours(names: Sequence[str], plan: Plan) -> frozenset[Pair] | None:
+    """Return the places of pairs that alone are asked, whose blocks follow each other; None where others are asked."""
+    return asked_pairs(names, plan) if plan.is_only_partners else None
 
 
 def asked_pairs(names: Sequence[str], plan: Plan) -> frozenset[Pair]:
