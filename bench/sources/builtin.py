@@ -1,12 +1,7 @@
-"""Labelled review sentences, written for this project.
-
-Openings, judgements and endings are combined, so that lengths vary as those of reviews do.  The split into evaluation
-and calibration is by opening: no sentence is in both.
-"""
+"""Labelled review sentences, written for this project, split by opening: none both evaluates and calibrates."""
 
 from bench.core.schemas import Labelled
 
-POSITIVE, NEGATIVE = 1, 0
 NAMES = ("NEGATIVE", "POSITIVE")
 """Of the labels, by number."""
 
@@ -68,10 +63,9 @@ def builtin_sentences() -> tuple[list[Labelled], list[Labelled]]:
 
 
 def _compose(openings: tuple[str, ...]) -> list[Labelled]:
-    labelled: list[Labelled] = []
-    for turn, (praise, blame) in enumerate(zip(PRAISE, BLAME, strict=True)):
-        for place, opening in enumerate(openings):
-            ending = ENDINGS[(turn + place) % len(ENDINGS)]
-            labelled.append(Labelled(f"{opening} {praise}{ending}", POSITIVE))
-            labelled.append(Labelled(f"{opening} {blame}{ending}", NEGATIVE))
-    return labelled
+    return [
+        Labelled(f"{opening} {judgement}{ENDINGS[(turn + place) % len(ENDINGS)]}", label)
+        for turn, judgements in enumerate(zip(PRAISE, BLAME, strict=True))
+        for place, opening in enumerate(openings)
+        for label, judgement in zip((1, 0), judgements, strict=True)
+    ]

@@ -34,10 +34,9 @@ Named = tuple[Sentences, list[str]]
 
 
 def fetch_model(model: Model, folder: Path) -> dict[str, Any]:
-    """Fill `folder` with the model and return its provenance.
+    """Fill `folder` with the model, or with a stand-in where `source` allows it, and return its provenance.
 
-    A stand-in takes its place only where `source` is auto and the hub does not answer.  Raises DownloadError for
-    what the hub answers, ModelError if the model is none that can be measured, ParameterError for a missing folder.
+    DownloadError for what the hub answers, ModelError for an unfit model, ParameterError for a missing folder.
     """
     provenance = _fill(model, folder)
     check_size(folder)
@@ -48,11 +47,10 @@ def fetch_model(model: Model, folder: Path) -> dict[str, Any]:
 
 def _fill(model: Model, folder: Path) -> dict[str, Any]:
     if model.chosen_source == "local":
-        source = Path(str(model.path))
-        content = copy_model(source, folder)
-        return {"model": f"{source.resolve().name} (sha256 {content[:SHOWN_DIGITS]})", "model_is_real": True}
+        content = copy_model(path := Path(str(model.path)), folder)
+        return {"model": f"{path.resolve().name} (sha256 {content[:SHOWN_DIGITS]})", "model_is_real": True}
     if model.chosen_source == "synthetic":
-        return _stand_in(model, folder, None)
+        return _stand_in(model, folder)
     source_of_hub = _hub_source(model, "model", model.hub_timeout_seconds)
     try:
         log(f"fetching {source_of_hub} from the hub")
@@ -83,35 +81,24 @@ def _go_on_without_the_hub(problem: HubUnreachable, source: str, key: str, inste
     log(f"NOTE: {problem}")
 
 
-def _stand_in(model: Model, folder: Path, stands_for: str | None) -> dict[str, Any]:
+def _stand_in(model: Model, folder: Path, stands_for: str = "") -> dict[str, Any]:
     """Make the synthetic model; `stands_for`: the model that could not be had."""
     sentences = [row.sentence for part in builtin_sentences() for row in part]
     write_synthetic_model(model.synthetic, sentences, folder)
     name = f"synthetic {model.synthetic.architecture}, seed {model.synthetic.seed}"
-    note = f"NOTE: the model is {name}, with random weights: its predictions mean nothing"
-    provenance = {"model": name, "model_is_real": False}
-    if stands_for:
-        note += f"; it stands for {stands_for}, and has its speed if that has this architecture and these sizes"
-        provenance["stands_for"] = stands_for
-    log(note)
-    return provenance
+    of = f"; it stands for {stands_for}, and has its speed if that has this architecture and these sizes"
+    log(f"NOTE: the model is {name}, with random weights: its predictions mean nothing{of if stands_for else ''}")
+    return {"model": name, "model_is_real": False} | ({"stands_for": stands_for} if stands_for else {})
 
 
 def fit_stand_in(model: Model, sentences: Path, folder: Path) -> None:
-    """Write the synthetic model to `folder` with a tokenizer of the sentences that it is given, a word a token.
-
-    With the words of others most of a sentence would be spelled letter by letter, and be several times as long.
-    """
+    """Write the synthetic model with a tokenizer of its own sentences: others' words would be spelled by letters."""
     rows = [row for name in SENTENCE_FILES for row in read_sentences(sentences / name)]
     write_synthetic_model(model.synthetic, [text for row in rows for text in (row.sentence, row.pair) if text], folder)
 
 
 def fetch_sentences(dataset: Dataset, model_folder: Path, timeout_seconds: float, folder: Path) -> dict[str, Any]:
-    """Write the files of sentences to `folder` and return their provenance.
-
-    Errors as for the model; the built-in sentences take the place only of a hub that does not answer.  Their labels are
-    NEGATIVE and POSITIVE: a model that names its own otherwise is given them without.
-    """
+    """Write the files of sentences to `folder` and return their provenance; stand-in and errors as for the model."""
     config = read_config(model_folder / CONFIG)
     model = ModelLabels.of(config)
     is_labelled = task_of(config)[0] == "single_label" and dataset.label_column is not None
@@ -137,8 +124,7 @@ def _sentences(dataset: Dataset, model: ModelLabels, timeout_seconds: float, fol
         return _builtin(dataset, model)
     if dataset.chosen_source == "local":
         return _local_sentences(dataset), names_in(Path(str(dataset.path)), dataset.label_column)
-    source = _hub_source(dataset, "dataset", timeout_seconds)
-    downloads = folder / "downloads"
+    source, downloads = _hub_source(dataset, "dataset", timeout_seconds), folder / "downloads"
     try:
         log(f"fetching {source} from the hub")
         return _hub_sentences(source, dataset, downloads)
@@ -151,6 +137,7 @@ def _sentences(dataset: Dataset, model: ModelLabels, timeout_seconds: float, fol
 
 
 def _builtin(dataset: Dataset, model: ModelLabels) -> Named:
+    """Return the built-in sentences; a model that does not name its labels NEGATIVE and POSITIVE gets none."""
     has_these = {name.upper() for name in model.names.values()} == set(NAMES) and dataset.label_column is not None
     evaluation, calibration = (
         [Row(row.sentence, NAMES[row.label or 0] if has_these else None, None, BUILTIN) for row in rows]
@@ -181,10 +168,10 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
         own_names = names_in_infos(fetch_file(source, INFOS, downloads), config, column)
     title = f"{source.repo_id}@{source.revision}, {f'{chosen}, ' if chosen else ''}{dataset.split}"
     if dataset.split != TRAIN and TRAIN in splits:
-        files_of_train = splits[TRAIN]
-        count = min(TRAIN_FILES, len(files_of_train))
-        some = [files_of_train[place * (len(files_of_train) - 1) // max(1, count - 1)] for place in range(count)]
-        share = f" ({count} of {len(files_of_train)} files)" if count < len(files_of_train) else ""
+        every = splits[TRAIN]
+        count = min(TRAIN_FILES, len(every))
+        some = [every[place * (len(every) - 1) // max(1, count - 1)] for place in range(count)]
+        share = f" ({count} of {len(every)} files)" if count < len(every) else ""
         try:
             calibration = read(some, dataset.without_labels(), TRAIN_SENTENCES)
             return (f"{title}, calibrated with {TRAIN}{share}", rows, calibration), own_names

@@ -1,8 +1,4 @@
-"""Fetch the model and the sentences from the model hub, at a pinned revision.
-
-Only data formats are fetched: safetensors, JSON, tokenizer files and parquet; no pickled weights and no code.  The
-hub's address, cache, token and offline switch come from HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE, as usual.
-"""
+"""Fetch files from the model hub at a pinned revision; HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE as usual."""
 
 import os
 import shutil
@@ -60,9 +56,9 @@ class HubSource:
 
 
 def download_model(source: HubSource, folder: Path) -> HubSource:
-    """Fetch config, tokenizer and safetensors into `folder`, the config first; return the source at its commit.
+    """Fetch config, tokenizer and safetensors into `folder`; HubUnreachable, DownloadError or ModelError if it fails.
 
-    Raises HubUnreachable if the hub does not answer, DownloadError for what it answers, ModelError for an unfit model.
+    Returns the source at its commit.
     """
     from huggingface_hub import constants
 
@@ -92,18 +88,13 @@ def fetch_file(source: HubSource, name: str, folder: Path) -> Path:
 
     cached = try_to_load_from_cache(source.repo_id, name, **source.version)
     if isinstance(cached, str):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, target)
-        return target
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copyfile(cached, folder / name))
     constants.HF_HUB_DOWNLOAD_TIMEOUT = max(1, round(source.timeout_seconds))
     constants.HF_HUB_DISABLE_XET = True
     with _hub_errors(source, name, has_answered=True):
-        return Path(
-            hf_hub_download(
-                source.repo_id, name, **source.version, local_dir=folder, etag_timeout=source.timeout_seconds
-            )
-        )
+        options = source.version | {"local_dir": folder, "etag_timeout": source.timeout_seconds}
+        return Path(hf_hub_download(source.repo_id, name, **options))
 
 
 @contextmanager
@@ -115,20 +106,17 @@ def _hub_errors(source: HubSource, what: str, *, has_answered: bool = False) -> 
     try:
         yield
     except errors.HFValidationError as problem:
-        kind = source.repo_type
         raise DownloadError(
-            f"params.yaml: {kind}.id: got {source.repo_id!r}, allowed: OWNER/NAME, as the hub's page of it says; what "
-            f"lies on this machine belongs into {kind}.path ({shortened(first_line(problem))})"
+            f"params.yaml: {source.repo_type}.id: got {source.repo_id!r}, allowed: OWNER/NAME, as the hub's page of it "
+            f"says; what lies on this machine belongs into {source.repo_type}.path ({shortened(first_line(problem))})"
         ) from None
     except UnicodeEncodeError:
         raise DownloadError("HF_TOKEN holds letters that no token has: copy it anew, or take it away") from None
     except (ssl.SSLError, FileNotFoundError) as problem:
         if isinstance(problem, errors.EntryNotFoundError) or "SSL_CERT_FILE" not in os.environ:
             raise _explained(source, what, problem, has_answered) from None
-        raise DownloadError(
-            f"SSL_CERT_FILE: got {os.environ['SSL_CERT_FILE']!r} ({problem.strerror or problem}), allowed: a file of "
-            "certificates (PEM)"
-        ) from None
+        got = f"{os.environ['SSL_CERT_FILE']!r} ({problem.strerror or problem})"
+        raise DownloadError(f"SSL_CERT_FILE: got {got}, allowed: a file of certificates (PEM)") from None
     except (httpx.HTTPError, httpx.InvalidURL, ConnectionError, errors.EntryNotFoundError, ImportError) as problem:
         raise _explained(source, what, problem, has_answered) from None
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
@@ -148,10 +136,8 @@ def _explained(source: HubSource, what: str, problem: Exception, has_answered: b
     if any("timed out" in str(cause).lower() or type(cause).__name__.endswith("Timeout") for cause in causes):
         reason = f"the hub was silent for {source.timeout_seconds:g} s"
     if has_answered:
-        return DownloadError(
-            f"{source}: {what}: the download broke off ({reason}): run it again, or with a longer "
-            "model.hub_timeout_seconds"
-        )
+        hint = "run it again, or with a longer model.hub_timeout_seconds"
+        return DownloadError(f"{source}: {what}: the download broke off ({reason}): {hint}")
     silence = (httpx.TimeoutException, httpx.NetworkError, ConnectionError, errors.EntryNotFoundError)
     if not any(isinstance(cause, silence) for cause in causes):
         return DownloadError(f"{source}: {what}: {NO_HUB} ({reason})")

@@ -1,7 +1,6 @@
-"""Which files of a data set on the hub are a split of one of its configurations.
+"""Which files of a data set on the hub are a split: by `configs` of its README.md, else by the hub's rules for names.
 
-The metadata at the head of its README.md decides (`configs`), else the hub's rules for names of folders and files
-("File names and splits" in its documentation); only that files which may be of several configurations are no one table.
+("File names and splits" in its documentation; only that files which may be of several configurations are no one table.)
 """
 
 import json
@@ -90,10 +89,9 @@ def read_card(readme: Path, where: str) -> Card:
 
 
 def choose_files(names: Collection[str], card: Card, wanted: str | None, where: str) -> tuple[str, Splits]:
-    """Return the name of the configuration that is `wanted`, and its splits; the name is empty where there is one.
+    """Return the name of the configuration that is `wanted` (None: the only or default one), and its splits.
 
-    None is wanted: the only one, or the one that the metadata calls default.  DownloadError if that does not decide,
-    with those that there are.
+    The name is empty where there is one.  DownloadError, with those that there are, if that does not decide.
     """
     described, infos = card.get("configs") or [], card.get("dataset_info")
     if described:
@@ -112,8 +110,7 @@ def choose_files(names: Collection[str], card: Card, wanted: str | None, where: 
         raise DownloadError(f"{where}: dataset.config: {got} {shortened(', '.join(found), 1000)}{note}")
     if not found[chosen]:
         raise DownloadError(f"{where}: has no {', '.join(READERS)} file: {WAYS_OUT}")
-    other = OTHERWISE & set(_entry(card, chosen))
-    if other:
+    if other := OTHERWISE & set(_entry(card, chosen)):
         raise DownloadError(f"{where}: its configs set {', '.join(sorted(other))}, which is not read here: {WAYS_OUT}")
     return chosen if len(found) > 1 else "", found[chosen]
 
@@ -164,20 +161,16 @@ def _by_keyword(names: list[str]) -> Splits:
         if exact := EXACT.fullmatch(name):
             found.setdefault(exact[1], []).append(name)
     for place in ("parent", "name"):
-        if not found:
-            by_word = {
-                split: [name for name in visible if word.search(str(getattr(PurePosixPath(name), place)))]
-                for split, word in KEYWORDS.items()
-            }
-            found = {split: files for split, files in by_word.items() if files}
+        if found:
+            break
+        for split, word in KEYWORDS.items():
+            if files := [name for name in visible if word.search(str(getattr(PurePosixPath(name), place)))]:
+                found[split] = files
     return found or {"train": visible}
 
 
 def _by_folder(names: list[str], is_one: bool) -> dict[str, Splits]:
-    """Return the splits without `configs`; where a split's files lie apart, by what their paths differ in, and as ALL.
-
-    The hub takes them for one table, which is right only if they are parts of it (`is_one`, or asked for).
-    """
+    """Return the splits without `configs`; where a split's files lie apart, each part unless all `is_one`, and ALL."""
     splits = _readable(_by_keyword(names))
     parts: dict[str, Splits] = {}
     for split, files in splits.items():
@@ -205,17 +198,13 @@ def _readable(splits: Splits) -> Splits:
     """Return the splits with the files of one format each, without those that have none that can be read."""
     found: Splits = {}
     for split, files in splits.items():
-        kinds = [kind for kind in READERS if kind in map(_kind, files)]
-        if kinds:
+        if kinds := [kind for kind in READERS if kind in map(_kind, files)]:
             found[split] = list(dict.fromkeys(name for name in files if _kind(name) == kinds[0]))
     return found
 
 
 def names_on_card(card: Mapping[str, Any], config: str, column: str | None) -> list[str]:
-    """Return such names from the metadata of a data set's README.md (`dataset_info`); none if it has none.
-
-    `config`: the configuration, empty for the only one.
-    """
+    """Return such names from `dataset_info` of a README.md; `config`: the configuration, empty for the only one."""
     infos: Any = card.get("dataset_info")
     described = card.get("configs") or [{}]
     wanted = config or described[0].get("config_name")

@@ -105,13 +105,10 @@ class ModelLabels:
             more = (config.get("label2id") or {}).items()
             given = {str(name): int(number) for name, number in more if str(number).isdecimal()}
         others = {name: number for name, number in given.items() if number in names and name not in names.values()}
-        turned = [
-            f"{name} = {given[name]}" for number, name in names.items() if names.get(given.get(name, number)) != name
-        ]
-        remark = (
-            f"the model's label2id ({shortened(', '.join(turned))}) contradicts its id2label, which is what pipelines "
-            "show and what is read here"
-        )
+        other = [name for number, name in names.items() if names.get(given.get(name, number)) != name]
+        turned = [f"{name} = {given[name]}" for name in other]
+        contradicts = "contradicts its id2label, which is what pipelines show and what is read here"
+        remark = f"the model's label2id ({shortened(', '.join(turned))}) {contradicts}"
         return cls(names, others, [remark] if turned else [])
 
     @property
@@ -183,28 +180,21 @@ class Reading:
         """Return what metrics/model.json says of it, with three of these rows, of as many labels as there are."""
         names = {text: name for text, name in self.model.named(self.meanings).items() if name is not None}
         known = [row for row in rows if text_of(row) in names]
-        firsts = Column.of("", known, []).first.values()
+        shown = islice(dict.fromkeys([*Column.of("", known, []).first.values(), *known]), EXAMPLES)
+        texts = [(" / ".join(filter(None, (row.sentence, row.pair))), text_of(row)) for row in shown]
         return {
             "reading": self.how,
             "meanings": names,
             "unlabelled": len(rows) - len(known),
-            "examples": [
-                {
-                    "text": " / ".join(filter(None, (row.sentence, row.pair))),
-                    "label": text_of(row),
-                    "meaning": names[text_of(row)],
-                }
-                for row in islice(dict.fromkeys([*firsts, *known]), EXAMPLES)
-            ],
+            "examples": [{"text": text, "label": label, "meaning": names[label]} for text, label in texts],
             "remarks": [*self.model.remarks, *self.remarks],
         }
 
 
 def read_labels(column: Column, model: ModelLabels, given: LabelReading | LabelMeanings | None) -> Reading:
-    """Return the one reading of a column; `given`: what params.yaml says of it (dataset.labels), None for nothing.
+    """Return the one reading of a column; `given`: dataset.labels.
 
-    Raises ParameterError for several readings, or for what is given and does not hold, and DataError, with file and
-    line, for a label that no reading explains.
+    ParameterError for several readings, or a given one that does not hold; DataError for a label without a meaning.
     """
     if isinstance(given, dict):
         return Reading("params", _as_given(column, model, given), model)
@@ -231,9 +221,8 @@ def read_labels(column: Column, model: ModelLabels, given: LabelReading | LabelM
 
 
 def _is_unlabelled(text: str, model: ModelLabels) -> bool:
-    return text == "" or (
-        text.casefold() in UNLABELLED and not model.all_named(lambda name: _plain(name) == _plain(text))
-    )
+    is_usual = text.casefold() in UNLABELLED
+    return text == "" or (is_usual and not model.all_named(lambda name: _plain(name) == _plain(text)))
 
 
 def _remarks(column: Column, model: ModelLabels, meanings: Meanings) -> tuple[str, ...]:

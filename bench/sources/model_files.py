@@ -52,13 +52,12 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def check_kind(config: dict[str, Any]) -> None:
     """Raise ModelError, in one sentence, if this kind of model cannot be measured."""
-    kind = config.get("model_type")
     if config.get("auto_map"):
         raise ModelError(
             "the model's config.json names code of its own (auto_map), and code that comes with a model is never "
             "run: set model.id or model.path to a model of an architecture that transformers has itself"
         )
-    if kind not in SUPPORTED:
+    if (kind := config.get("model_type")) not in SUPPORTED:
         raise ModelError(
             f"the model is of the kind {shortened(repr(kind))} (model_type in its config.json), which is not "
             f"supported, allowed: {', '.join(SUPPORTED)}"
@@ -82,12 +81,9 @@ def task_of(config: dict[str, Any]) -> tuple[Task, int]:
     return "single_label", labels
 
 
-def first_files(names: Collection[str], where: str) -> list[str]:
-    """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing.
-
-    ModelError too for an adapter: transformers applies it where peft is installed, and leaves it out elsewhere.
-    """
-    if ADAPTER in names:
+def _first_files(names: Collection[str], where: str) -> list[str]:
+    """Return configuration and tokenizer files, the index of split weights too; ModelError if something is missing."""
+    if ADAPTER in names:  # transformers applies it where peft is installed, and leaves it out elsewhere
         raise ModelError(
             f"{where}: holds an adapter ({ADAPTER}), which is not applied: merge it with peft "
             "(`AutoPeftModelForSequenceClassification.from_pretrained(FOLDER).merge_and_unload()`), save that and the "
@@ -103,14 +99,12 @@ def first_files(names: Collection[str], where: str) -> list[str]:
         )
     tokenizer = [name for name in TOKENIZER_FILES if name in names]
     if not VOCABULARIES & set(tokenizer):
-        raise ModelError(
-            f"{where}: has no tokenizer ({', '.join(sorted(VOCABULARIES))}): `save_pretrained` of its tokenizer "
-            f"writes one"
-        )
+        files = ", ".join(sorted(VOCABULARIES))
+        raise ModelError(f"{where}: has no tokenizer ({files}): `save_pretrained` of its tokenizer writes one")
     return [CONFIG, *tokenizer, *([INDEX] if WEIGHTS not in names else [])]
 
 
-def weight_files(folder: Path, names: Collection[str], where: str) -> list[str]:
+def _weight_files(folder: Path, names: Collection[str], where: str) -> list[str]:
     """Return the files that hold the weights; ModelError if the index names one that is not there or lies elsewhere."""
     if WEIGHTS in names:
         return [WEIGHTS]
@@ -120,9 +114,8 @@ def weight_files(folder: Path, names: Collection[str], where: str) -> list[str]:
         raise ModelError(f"{where}: its {INDEX} names no files: {shortened(str(problem))}") from None
     for part in parts:
         if not isinstance(part, str) or PurePosixPath(part).name != part or not part.endswith(".safetensors"):
-            raise ModelError(
-                f"{where}: its {INDEX} names {shortened(repr(part))}, allowed: safetensors files beside it"
-            )
+            got = shortened(repr(part))
+            raise ModelError(f"{where}: its {INDEX} names {got}, allowed: safetensors files beside it")
         if part not in names:
             raise ModelError(f"{where}: its {INDEX} names {part}, which is not there")
     return parts
@@ -131,8 +124,7 @@ def weight_files(folder: Path, names: Collection[str], where: str) -> list[str]:
 def check_description(folder: Path) -> None:
     """Raise ModelError if the configuration and the tokenizer are not ones that can be measured."""
     check_kind(read_config(folder / CONFIG))
-    contents = {path.name: read_config(path) for path in sorted(folder.glob("*.json"))}
-    settings = contents.get(SETTINGS, {})
+    settings = {path.name: read_config(path) for path in sorted(folder.glob("*.json"))}.get(SETTINGS, {})
     if settings.get("auto_map"):
         raise ModelError(
             f"the model's {SETTINGS} names code of its own (auto_map), and code that comes with a model "
@@ -164,8 +156,7 @@ def check_size(folder: Path) -> None:
                 parameters += sum(math.prod(weights.get_slice(name).get_shape()) for name in names)
         except (SafetensorError, OSError) as problem:
             raise ModelError(f"{path.name} is damaged: {shortened(str(problem))}") from None
-    size = parameters * 4
-    if size >= LARGEST_ONNX_BYTES:
+    if (size := parameters * 4) >= LARGEST_ONNX_BYTES:
         raise ModelError(
             f"the model takes {size / 2**30:.2f} GiB in float32, allowed: less than {LARGEST_ONNX_BYTES / 2**30:g} "
             "GiB, the most that an ONNX file holds: set model.id or model.path to a smaller one"
@@ -174,14 +165,13 @@ def check_size(folder: Path) -> None:
 
 def take_model(names: Collection[str], folder: Path, where: str, take: Callable[[str], object]) -> list[str]:
     """Have `take` put the files of a model into `folder`, the weights after all that can be refused without them."""
-    chosen = first_files(names, where)
+    chosen = _first_files(names, where)
     for name in chosen:
         take(name)
         if name == CONFIG:
             check_kind(read_config(folder / CONFIG))
     check_description(folder)
-    weights = weight_files(folder, names, where)
-    for name in weights:
+    for name in (weights := _weight_files(folder, names, where)):
         take(name)
     return chosen + weights
 
@@ -207,11 +197,8 @@ def check_content(path: Path, where: str) -> None:
 
 def _local_files(source: Path) -> list[str]:
     if not source.is_dir():
-        what = "a file" if source.is_file() else "no such folder"
-        raise ParameterError(
-            f"params.yaml: model.path: got {source.as_posix()!r} ({what}), allowed: a folder that `save_pretrained` "
-            f"wrote"
-        )
+        got = f"{source.as_posix()!r} ({'a file' if source.is_file() else 'no such folder'})"
+        raise ParameterError(f"params.yaml: model.path: got {got}, allowed: a folder that `save_pretrained` wrote")
     return sorted(path.name for path in source.iterdir() if path.is_file())
 
 
@@ -219,18 +206,16 @@ def _inside(source: Path, name: str) -> Path:
     """Return the file: in its folder, or linked from a snapshot of the hub's cache to that cache's blobs."""
     path, home = (source / name).resolve(), source.resolve()
     allowed = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
-    if not any(path.is_relative_to(place) for place in allowed):
-        raise ModelError(
-            f"model.path {source.as_posix()}: {name} is a link to a file outside of the folder: copy it there"
-        )
+    if not any(map(path.is_relative_to, allowed)):
+        what = f"{name} is a link to a file outside of the folder: copy it there"
+        raise ModelError(f"model.path {source.as_posix()}: {what}")
     return path
 
 
 def user_input_hashes(params: Params) -> dict[str, str | None]:
-    """Return the SHA-256 of the files at each path of params.yaml, None for a path that is not set.
+    """Return the SHA-256 of the files at each path of params.yaml, None for none: an edit makes `download` stale.
 
-    An edit then makes `download` stale though the path stays the same.  ParameterError if the model's folder is not
-    there; `download` names a missing table.
+    ParameterError if the model's folder is not there; `download` names a missing table.
     """
     found: dict[str, str | None] = {"model": None}
     if params.model.chosen_source == "local":

@@ -1,8 +1,4 @@
-"""Make the stand-in model: the real architecture, seeded random weights, a small tokenizer.
-
-Speed does not depend on the weights, accuracy does: rows of this model have none.  Biases are spread wider than
-transformers' default (zero): a dropped bias or mask then shows in the logits.
-"""
+"""Make the stand-in model: the real architecture, seeded random weights, a small tokenizer."""
 
 import json
 import math
@@ -11,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.params import Synthetic
-from bench.sources.builtin import NEGATIVE, POSITIVE
+from bench.sources.builtin import NAMES
 
 MAX_POSITIONS = 512
-LABELS = {NEGATIVE: "NEGATIVE", POSITIVE: "POSITIVE"}
 BIAS_SPREAD = 0.1
+"""Wider than transformers' default (zero): a dropped bias or mask then shows in the logits."""
 WEIGHT_GAIN = 1.1
 BALANCING_SENTENCES = 64
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -30,10 +26,7 @@ def write_synthetic_model(settings: Synthetic, sentences: list[str], folder: Pat
 
 
 def _balance_labels(model: Any, sentences: list[str], folder: Path) -> None:
-    """Shift the last bias so that both labels are about as likely, or agreement would prove nothing.
-
-    Rounded, so that the last bits of one machine's arithmetic do not change the model's bytes.
-    """
+    """Shift the last bias so that both labels are about as likely, or agreement would prove nothing."""
     import torch
     from transformers import AutoTokenizer
 
@@ -41,7 +34,7 @@ def _balance_labels(model: Any, sentences: list[str], folder: Path) -> None:
     head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
     with torch.inference_mode():
         logits = model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
-    with torch.no_grad():
+    with torch.no_grad():  # rounded: the last bits of one machine's arithmetic do not change the model's bytes
         head.bias -= logits.median(dim=0).values.round(decimals=2)
 
 
@@ -77,8 +70,8 @@ def _config(settings: Synthetic) -> Any:
         hidden_size=settings.dim,
         num_attention_heads=settings.fitting_heads,
         max_position_embeddings=MAX_POSITIONS + extra_positions,
-        id2label=LABELS,
-        label2id={name: number for number, name in LABELS.items()},
+        id2label=dict(enumerate(NAMES)),
+        label2id={name: number for number, name in enumerate(NAMES)},
         vocab_size=settings.vocab_size,
         pad_token_id=0,
         **{feed_forward: settings.hidden_dim},
@@ -86,10 +79,7 @@ def _config(settings: Synthetic) -> Any:
 
 
 def write_tokenizer(sentences: list[str], vocab_size: int, folder: Path) -> None:
-    """Write a lower-casing WordPiece tokenizer whose words are the sentences' most frequent ones.
-
-    Not by the trainer of `tokenizers`: its choice between equally frequent pieces differs from run to run.
-    """
+    """Write a lower-casing WordPiece tokenizer whose words are the sentences' most frequent ones."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     vocabulary = {token: number for number, token in enumerate(_choose_tokens(sentences, vocab_size))}
@@ -105,7 +95,7 @@ def write_tokenizer(sentences: list[str], vocab_size: int, folder: Path) -> None
 
 
 def _choose_tokens(sentences: list[str], vocab_size: int) -> list[str]:
-    """Return special tokens, single characters (also as continuations), then words by frequency."""
+    """Return special tokens, characters (also as continuations), then words by frequency: a trainer's choice varies."""
     from tokenizers import pre_tokenizers
 
     splitter = pre_tokenizers.BertPreTokenizer()

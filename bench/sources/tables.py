@@ -1,7 +1,4 @@
-"""Read sentences from a table, the user's own or the hub's: .csv, .tsv, .jsonl, .json or .parquet.
-
-A text is taken as it stands in its cell: no space, line end or lone carriage return of it is lost.
-"""
+"""Read sentences from a table, .csv, .tsv, .jsonl, .json or .parquet: each text exactly as it stands in its cell."""
 
 import csv
 import gzip
@@ -54,8 +51,8 @@ def read_tables(
 ) -> list[Row]:
     """Return the sentences of a table in several files, or `limit` of them, drawn from all by a fixed seed.
 
-    A file comes with what messages call it; `mark`: what separates cells, where that is known.  Raises ParameterError
-    for a missing column, and DataError, with file and line, for a row that cannot be used.
+    `files`: with what messages call them; `mark`: the separator, if known.  ParameterError for a missing column,
+    DataError, with file and line, for a row that cannot be used.
     """
     found: list[Row] = []
     for where, cells in _drawn(_located(files, columns, mark), limit):
@@ -86,14 +83,12 @@ def _drawn(rows: Rows, limit: int | None) -> list[Any]:
 
 
 def _rows(path: Path, shown: str, columns: Dataset, mark: str | None) -> Rows:
-    kind = kind_of(path)
+    kind, got = kind_of(path), f"params.yaml: dataset: got {path.as_posix()!r}"
     if path.is_dir() or kind not in READERS:
         what = ", a folder" if path.is_dir() else ""
-        raise ParameterError(
-            f"params.yaml: dataset: got {path.as_posix()!r}{what}, allowed: a {', '.join(READERS)} file (.gz too)"
-        )
+        raise ParameterError(f"{got}{what}, allowed: a {', '.join(READERS)} file (.gz too)")
     if not path.is_file():
-        raise ParameterError(f"params.yaml: dataset: got {path.as_posix()!r}, which is not there")
+        raise ParameterError(f"{got}, which is not there")
     used = {key: getattr(columns, key) for key in COLUMN_KEYS if getattr(columns, key) is not None}
     rows = READERS[kind](path, shown, set(used.values()), mark)
     _check_columns(shown, used, next(rows, []))
@@ -149,10 +144,7 @@ def _is_blank(cells: list[str], width: int) -> bool:
 
 
 def _has_no_quotes(lines: list[str]) -> bool:
-    """Tell whether each line is a row of tab-separated values as it stands, and quotes would make other rows of them.
-
-    The format itself has no quotes; programs that write them double those inside a cell.
-    """
+    """Tell whether each line is a row of tab-separated values as it stands, and quotes would make other rows."""
     plain = [line.count("\t") for line in lines if line.strip()]
     if len(set(plain)) != 1 or not plain[0] or not any('"' in line for line in lines):
         return False
@@ -225,23 +217,20 @@ def _objects_by_line(lines: list[str], shown: str) -> Iterator[tuple[str, dict[s
             if not isinstance(cells, dict):
                 raise TypeError(line.strip())
         except (ValueError, TypeError, RecursionError) as problem:
-            what = shortened(str(problem))
-            raise DataError(f"{shown}, line {number}: {what}, wanted: a JSON object a line") from None
+            what = f"{shortened(str(problem))}, wanted: a JSON object a line"
+            raise DataError(f"{shown}, line {number}: {what}") from None
         yield f"line {number}", cells
 
 
 def _objects(content: Any, wanted: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows of a document: a list of objects, the only such list in an object, or columns."""
     if isinstance(content, dict) and not wanted & set(content):
-        lists = [
-            value for value in content.values() if isinstance(value, list) and value and isinstance(value[0], dict)
-        ]
+        lists = [each for each in content.values() if isinstance(each, list) and each and isinstance(each[0], dict)]
         content = lists[0] if len(lists) == 1 else content
     columns = {name: content[name] for name in wanted if name in content} if isinstance(content, dict) else {}
     if columns and all(isinstance(column, dict) for column in columns.values()):  # as pandas writes them
-        content = [
-            {name: column.get(key) for name, column in columns.items()} for key in max(columns.values(), key=len)
-        ]
+        keys = max(columns.values(), key=len)
+        content = [{name: column.get(key) for name, column in columns.items()} for key in keys]
     elif columns and all(isinstance(column, list) for column in columns.values()):
         content = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     if not isinstance(content, list):
@@ -253,8 +242,7 @@ def _objects(content: Any, wanted: set[str]) -> Iterator[tuple[str, dict[str, An
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    if len(found := dict(pairs)) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {max(keys, key=keys.count)!r} stands there twice")
     return found
@@ -271,8 +259,7 @@ def _parquet_rows(path: Path, shown: str, wanted: set[str], _mark: str | None) -
         for batch in file.iter_batches(columns=list(wanted)):
             for cells in zip(*(batch.column(name) for name in wanted), strict=True):
                 number += 1
-                values = (cell.as_py() for cell in cells)
-                # writers that do not mark a column as text leave its bytes
+                values = (cell.as_py() for cell in cells)  # bytes of writers that do not mark a column as text
                 texts = (value.decode() if isinstance(value, bytes) else value for value in values)
                 yield f"row {number}", dict(zip(wanted, texts, strict=True))
     except UnicodeDecodeError as problem:
@@ -309,8 +296,7 @@ def _text(cells: dict[str, Any], column: str, place: str) -> str:
     text = cells.get(column)
     if not isinstance(text, str):
         raise DataError(f"{place}: {column} is {shortened(repr(text))}, wanted: a text")
-    half = HALF_A_CHARACTER.search(text)
-    if half:
+    if half := HALF_A_CHARACTER.search(text):
         raise DataError(f"{place}: {column} holds half a character ({half[0]!r}), wanted: a text")
     return text
 
