@@ -26,7 +26,7 @@ def variant(precision: Precision = "fp16", graph: str = "onnx/fp16.onnx") -> Var
 
 
 def test_the_limit_is_the_longer_of_work_and_traffic() -> None:
-    operations = WORKLOAD.flops(Load.of_sentence(4))
+    operations = WORKLOAD.flops(Load(1, 4, 16))
     found = limits(WORKLOAD, variant(), 1, CELL, PEAKS)
     assert found["limited_by"] == "compute"
     assert found["limit_ms"] == pytest.approx(operations / 1e9 * 1000)
@@ -37,7 +37,7 @@ def test_the_limit_is_the_longer_of_work_and_traffic() -> None:
 
 def test_the_limit_without_padding_counts_the_tokens_that_were_given() -> None:
     found = limits(WORKLOAD, variant(), 1, CELL, PEAKS)
-    each = [WORKLOAD.flops(Load.of_sentence(tokens)) for tokens in (2, 3)]
+    each = [WORKLOAD.flops(Load(1, tokens, tokens**2)) for tokens in (2, 3)]
     assert found["limit_without_padding_ms"] == pytest.approx(sum(each) / 2 / 1e9 * 1000)
     assert found["limit_without_padding_share"] < found["limit_share"]
 

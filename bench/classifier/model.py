@@ -16,9 +16,7 @@ from bench.core.pretrained import broken, quiet_transformers
 from bench.inputs.batches import pad
 from bench.inputs.encoded import Encoded
 
-UNUSED = re.compile(
-    r"(^|\.)(pooler|position_ids|lm_head|cls|predictions|mask_predictions|discriminator_predictions)(\.|$)"
-)
+UNUSED = re.compile(r"(^|\.)(pooler|position_ids|lm_head|cls|((mask|discriminator)_)?predictions)(\.|$)")
 """Weights of other heads, and buffers of older versions: a classifier does without them."""
 MOST_NAMES = 3
 OFFSET_POSITIONS = (
@@ -31,10 +29,7 @@ ATTENTION = (None, "eager", "sdpa")
 
 
 def load_classifier(folder: Path) -> Any:
-    """Return the transformers classifier in float32 with its default attention, in evaluation mode.
-
-    Raises ModelError if a weight is missing, left over or of another shape, and DataError if the files are damaged.
-    """
+    """Return the transformers classifier in float32 with its default attention; ModelError, DataError if unfit."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -60,33 +55,27 @@ def load_classifier(folder: Path) -> Any:
             if isinstance(problem, OSError) and re.search(r"safetensors|not a valid JSON|no file named", str(problem)):
                 raise broken(folder, first_line(problem)) from None
             what = shortened(f"{type(problem).__name__}: {first_line(problem)}")
-            raise ModelError(
-                f"transformers cannot load the model: {what}; set model.id or model.path to one that "
-                "AutoModelForSequenceClassification loads"
-            ) from None
+            hint = "set model.id or model.path to one that AutoModelForSequenceClassification loads"
+            raise ModelError(f"transformers cannot load the model: {what}; {hint}") from None
     _check_whole(report)
     return model.eval()
 
 
 def _check_whole(report: dict[str, Any]) -> None:
     """Raise ModelError unless every weight of the checkpoint has its place, and every place its weight."""
-    misfits = [
-        f"{name} ({list(stored)} in the file, {list(required)} in the model)"
-        for name, stored, required in sorted(report.get("mismatched_keys", []))
-    ]
+    other = "{} ({} in the file, {} in the model)".format
+    misfits = [other(name, list(ours), list(own)) for name, ours, own in sorted(report.get("mismatched_keys", []))]
     if misfits:
         raise ModelError(
             f"the model's weights do not fit its config.json: {_some(misfits)}: set num_labels (or id2label) and the "
             "sizes there to those that the weights were trained with"
         )
-    missing = sorted(report.get("missing_keys", []))
-    if missing:
+    if missing := sorted(report.get("missing_keys", [])):
         raise ModelError(
             f"the model's files hold no weights for {_some(missing)}: transformers would fill in random ones, other "
             "ones in each process; set model.id or model.path to a model that was fine-tuned for classification"
         )
-    unknown = sorted(name for name in report.get("unexpected_keys", []) if not UNUSED.search(name))
-    if unknown:
+    if unknown := sorted(name for name in report.get("unexpected_keys", []) if not UNUSED.search(name)):
         raise ModelError(
             f"the model's files hold weights that its architecture has no place for: {_some(unknown)}: the model would "
             "compute something else than it was trained to; set architectures and model_type in its config.json rightly"
@@ -115,8 +104,7 @@ def check_sequence_length(config: Any, sequence_length: int) -> None:
 def check_tokens(classifier: Any, tokenizer: Any, *parts: Encoded) -> None:
     """Raise ModelError if the tokenizer gives an input, a token or padding that the model does not take as it is."""
     takes = inspect.signature(classifier.forward).parameters
-    more = [name for name in tokenizer("a") if name in takes and name not in INPUT_NAMES]
-    if more:
+    if more := [name for name in tokenizer("a") if name in takes and name not in INPUT_NAMES]:
         raise ModelError(
             f"the model takes {', '.join(more)} from its tokenizer, allowed: {', '.join(INPUT_NAMES)}: set model.id or "
             "model.path to a model without them"
@@ -159,10 +147,7 @@ def needs_types(classifier: Any, encoded: Encoded, logits: NDArray[np.float32]) 
 
 
 def reference_logits(classifier: Any, encoded: Encoded) -> NDArray[np.float32]:
-    """Return float32 logits `[sentences, labels]` of transformers' own forward with all that the tokenizer gave.
-
-    Raises ModelError if the model does not take these inputs, gives no logits of this shape, or gives NaN.
-    """
+    """Return float32 logits `[sentences, labels]` of transformers' own forward; ModelError for none, or NaN."""
     logits = logits_of(lambda *tensors: _forward(classifier, tensors), encoded)
     if logits.ndim != 2 or len(logits) != len(encoded):
         raise ModelError(f"the model gives logits of shape {list(logits.shape)}, wanted: one row of labels a sentence")

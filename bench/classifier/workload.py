@@ -32,15 +32,10 @@ class Load:
     tokens: int
     pairs: int
 
-    @classmethod
-    def of_sentence(cls, tokens: int) -> Self:
-        return cls(1, tokens, tokens * tokens)
-
 
 def loads(batch_size: int, work: Work, kind: Literal["given", "computed"]) -> list[Load]:
     """Return the load of each batch of a pass: as `given`, or as `computed` with padding."""
-    given, computed = (work.given_tokens, work.given_pairs), (work.computed_tokens, work.computed_pairs)
-    sizes = given if kind == "given" else computed
+    sizes = (getattr(work, f"{kind}_tokens"), getattr(work, f"{kind}_pairs"))
     return [Load(batch_size, tokens, pairs) for tokens, pairs in zip(*sizes, strict=True)]
 
 
@@ -65,7 +60,7 @@ class Workload:
         if not all(isinstance(size, int) for size in sizes):
             return None
         found = cls(int(sizes[0] or 0), int(sizes[1] or 0), int(sizes[2] or 0), config.num_labels, sequence_length)
-        return found if found.flops(Load.of_sentence(sequence_length)) == counted else None
+        return found if found.flops(Load(1, sequence_length, sequence_length**2)) == counted else None
 
     def flops(self, load: Load) -> int:
         """Return the FLOPs of one call (a multiplication and an addition are two)."""
@@ -85,10 +80,9 @@ class Workload:
 
 
 def limit_ms(flops: int, moved: int, flops_per_s: float | None, bytes_per_s: float | None) -> dict[str, Any]:
-    """Return the shortest time that the machine's measured peaks allow, and which of the two sets it.
+    """Return the shortest time that the machine's measured peaks allow, and which of the two sets it; empty without.
 
-    The roofline model (Williams, Waterman and Patterson 2009): the longer of FLOPs / peak and bytes / peak.  Empty
-    where a peak was not measured.
+    The roofline model (Williams, Waterman and Patterson 2009): the longer of FLOPs / peak and bytes / peak.
     """
     if not flops_per_s or not bytes_per_s:
         return {}

@@ -60,21 +60,16 @@ def _to_fp16(model: Any) -> Any:
 
 
 def _fuse_for_cuda(model: Any) -> Any:
-    """Return the model with attention, layer norms and GELU fused as far as they are found, weights in float16.
-
-    Notes where not all attention was fused: the row is then in part a plain fp16 row; `attention_of` tells how far.
-    """
+    """Return the model in float16 with what is found of attention, layer norms and GELU fused; a note if not all is."""
     from onnxruntime.transformers.fusion_options import FusionOptions
 
     _write_in_the_form_that_fusion_knows(model)
     options = FusionOptions("bert")
-    # The default, a 1-D index of where the padding starts, is wrong for other masks.
-    options.use_raw_attention_mask(True)
+    options.use_raw_attention_mask(True)  # the default, where the padding starts, is wrong for other masks
     fused = _optimized(model, options)
-    found = attention_of(fused.model)
-    if found["attention_unfused"]:
-        total = found["attention_fused"] + found["attention_unfused"]
-        log(f"NOTE: ONNX Runtime's optimizer fused {found['attention_fused']} of {total} attentions of this model")
+    done, left = attention_of(fused.model).values()
+    if left:
+        log(f"NOTE: ONNX Runtime's optimizer fused {done} of {done + left} attentions of this model")
     fused.convert_float_to_float16(keep_io_types=True, node_block_list=nodes_of_the_length(fused.model))
     return _in_order(fused.model)
 
@@ -87,11 +82,8 @@ def _optimized(model: Any, options: Any) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / "graph.onnx"
         save_graph(model, graph)  # ONNX Runtime before 1.18 takes a file alone
-        try:
-            # 0 heads and size 0: read from the graph
-            return optimize_model(
-                str(graph), model_type="bert", num_heads=0, hidden_size=0, optimization_options=options, opt_level=0
-            )
+        try:  # 0 heads and size 0, the defaults: read from the graph
+            return optimize_model(str(graph), optimization_options=options, opt_level=0)
         except Exception as problem:
             name = type(problem).__name__
     log(f"NOTE: ONNX Runtime's optimizer does not know this architecture ({name}): nothing is fused")
@@ -106,10 +98,7 @@ def attention_of(model: Any) -> dict[str, int]:
 
 
 def _in_order(model: Any) -> Any:
-    """Return the converter's graph without its repeated casts, each node after those whose results it takes.
-
-    The converter casts a tensor once for each node that it keeps in float32, behind the last node; ONNX asks for order.
-    """
+    """Return the converter's graph without its repeated casts, each node after those whose results it takes."""
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     first: dict[tuple[str, ...], Any] = {}
@@ -121,10 +110,9 @@ def _in_order(model: Any) -> Any:
 
 
 def _write_in_the_form_that_fusion_knows(model: Any) -> None:
-    """Split Unsqueeze over two axes in two, and turn attention's `* scale` into `/ (1 / scale)`.
+    """Split Unsqueeze over two axes in two, and turn attention's `* scale` into `/ (1 / scale)`, as older exporters.
 
-    Both are equal; the optimizer's patterns come from an older exporter that wrote these.  The scale is that of the
-    graph: 1 / sqrt(head size), by which the scores are multiplied right after their GEMM.
+    The scale is that of the graph: 1 / sqrt(head size), by which the scores are multiplied right after their GEMM.
     """
     gemms = {node.output[0] for node in model.graph.node if node.op_type == "MatMul"}
     small = (weight for weight in model.graph.initializer if math.prod(weight.dims) <= SMALL)
@@ -160,45 +148,37 @@ def _constant(model: Any, name: str, value: np.ndarray[Any, Any]) -> str:
 def _int8_dynamic(source: Path, _calibration: Encoded) -> Any:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    options = {"weight_type": QuantType.QInt8, "nodes_to_exclude": nodes_of_the_length(load_graph(source))}
     with _scratch_copy(source) as (copy, target):
-        positions = nodes_of_the_length(load_graph(source))
-        quantize_dynamic(
-            str(copy), str(target), weight_type=QuantType.QInt8, per_channel=True, nodes_to_exclude=positions
-        )
+        quantize_dynamic(str(copy), str(target), per_channel=True, **options)
         return load_graph(target)
 
 
 def _int8_static(source: Path, calibration: Encoded) -> Any:
     """Quantize as CPUs multiply: unsigned activations by signed weights (VNNI), one range a tensor, a scale a column.
 
-    GEMMs by a weight alone: attention's own stay in floating point.  Ranges are those of sentences without padding,
-    where the graph takes any length: results in padded places are thrown away.
+    Ranges are those of sentences without padding, where the graph takes any length: results there are thrown away.
     """
     graph = load_graph(source)
     takes_any_length = all(value.type.tensor_type.shape.dim[1].dim_param for value in graph.graph.input)
-    return _with_ranges(
-        source,
-        _calibration_reader(calibration, "longest" if takes_any_length else "fixed"),
-        activations="QUInt8",
-        options={"ActivationSymmetric": False},
-        exclude=nodes_of_the_length(graph),
-    )
+    reader = _calibration_reader(calibration, "longest" if takes_any_length else "fixed")
+    return _with_ranges(source, reader, "QUInt8", nodes_of_the_length(graph), ActivationSymmetric=False)
 
 
 def _int8_qdq(source: Path, calibration: Encoded) -> Any:
-    """Quantize symmetrically, with Q/DQ pairs on both inputs of the GEMMs.
+    """Quantize symmetrically, Q/DQ pairs on both inputs of the GEMMs, none shared between nodes, none on the outputs.
 
-    As ONNX Runtime's quantizer advises for TensorRT (comments in its qdq_quantizer.py): a pair on the weights too, none
-    on the outputs of GEMMs, no pair shared between nodes; a weight's channels are its columns.
+    As ONNX Runtime's quantizer advises for TensorRT (comments in its qdq_quantizer.py).
     """
     options = {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "DedicatedQDQPair": True}
-    return _with_ranges(source, _calibration_reader(calibration, "fixed"), activations="QInt8", options=options)
+    return _with_ranges(source, _calibration_reader(calibration, "fixed"), "QInt8", None, **options)
 
 
-def _with_ranges(
-    source: Path, reader: Any, *, activations: str, options: dict[str, Any], exclude: list[str] | None = None
-) -> Any:
-    """Return the graph with Q/DQ pairs: activations calibrated on `reader`'s sentences, weights in INT8 per channel."""
+def _with_ranges(source: Path, reader: Any, activations: str, exclude: list[str] | None, **options: bool) -> Any:
+    """Return the graph with Q/DQ pairs: activations calibrated on `reader`'s sentences, weights in INT8 per channel.
+
+    GEMMs by a weight alone: attention's own stay in floating point.  A weight's channels are its columns.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with _scratch_copy(source) as (copy, target):

@@ -1,8 +1,6 @@
-"""Export the PyTorch classifier to ONNX, and compare the two on real inputs.
+"""Export the PyTorch classifier to ONNX in the first form that keeps its logits on real inputs.
 
-The model is written down in several forms for the exporter; the first that keeps its logits is taken.  A simple graph
-is not right for every architecture: an additive 4-D mask drops a decoder's causal mask and is read the other way round
-by DeBERTa.  So each form is tried on real sentences.
+An additive 4-D mask gives a simple graph, but drops a decoder's causal mask, and DeBERTa reads it the other way round.
 """
 
 import contextlib
@@ -74,8 +72,7 @@ def export_checked(
 ) -> Exported:
     """Write the simplest graph to `path` whose logits are the reference's; ModelError if there is none.
 
-    Opset `auto`: the lowest that works for this model.  A graph for any length up to the sequence length comes first,
-    one for the sequence length alone where the exporter can make no other.
+    Opset `auto`: the lowest that works.  Any length comes before the sequence length alone.
     """
     opset = None if settings.opset == "auto" else settings.opset
     max_abs_diff = allowed_difference(reference, settings)
@@ -111,12 +108,10 @@ def allowed_difference(reference: NDArray[np.float32], settings: Export) -> NDAr
 
     A label that is masked by a large constant allows the others no more.
     """
-    largest = abs(reference).max(axis=0)
-    moves = np.ptp(reference.astype(np.float64), axis=0) > ROUNDINGS * np.finfo(np.float32).eps * largest
+    rounded = ROUNDINGS * np.finfo(np.float32).eps * abs(reference).max(axis=0).astype(np.float64)
+    moves = np.ptp(reference.astype(np.float64), axis=0) > rounded
     spread = reference_spread(reference[:, moves] if moves.any() else reference)
-    return np.asarray(
-        settings.max_abs_diff * spread + ROUNDINGS * np.finfo(np.float32).eps * largest.astype(np.float64)
-    )
+    return np.asarray(settings.max_abs_diff * spread + rounded)
 
 
 def furthest(got: NDArray[Any], wanted: NDArray[Any], allowed: NDArray[np.float64]) -> tuple[float, float]:
@@ -132,8 +127,7 @@ def _opset_of(graph: Any) -> int:
 def exportable(classifier: Any, form: Form) -> "torch.nn.Module":
     """Wrap the classifier so that it takes tensors in the order of `INPUT_NAMES` and gives logits.
 
-    The additive mask is `(1 - mask) * lowest float`.  Token types that are not given are a constant 0 of shape
-    `[1, 1]`: transformers' own buffer is expanded to the batch in the graph, on the CPU.
+    Token types that are not given are a constant 0 `[1, 1]`: transformers' own are expanded to the batch on the CPU.
     """
     import torch
 
@@ -188,9 +182,9 @@ def _fault(
 
 
 def export_graph(module: Any, example: Encoded, opset: int, takes_any_length: bool = True) -> Any:
-    """Return an onnx.ModelProto of `module` with a dynamic batch and length, made by PyTorch's dynamo exporter.
+    """Return an onnx.ModelProto of `module` with a dynamic batch and length; ModelError if PyTorch can give none.
 
-    Its opset is the one asked for, or the next that the exporter can give.  Raises ModelError if it can give none.
+    Its opset is the one asked for, or the next that the exporter can give.
     """
     import torch
 
@@ -248,10 +242,7 @@ def with_reference(encoded: Encoded, reference: NDArray[np.float32]) -> Pairs:
 
 
 def with_own_length(module: Any, encoded: Encoded) -> Pairs:
-    """Return each sentence padded to an own length, with the logits of `module`.
-
-    Not with the reference's: a model's logits may depend on its padding.
-    """
+    """Return each sentence padded to an own length, with the logits of `module`: those may depend on the padding."""
     import torch
 
     batches = [pad(encoded, np.array([row]), "longest").arrays for row in range(len(encoded))]
@@ -260,10 +251,7 @@ def with_own_length(module: Any, encoded: Encoded) -> Pairs:
 
 
 def parity(graph_file: Path, names: tuple[str, ...], pairs: Pairs, max_abs_diff: NDArray[np.float64]) -> float:
-    """Return the largest difference of logits between ONNX Runtime (CPU) and `pairs`, whose inputs have these names.
-
-    Raises ModelError above `max_abs_diff`, so that a wrong graph never reaches a table; NaN is above.
-    """
+    """Return the largest difference of logits between ONNX Runtime (CPU) and `pairs`; ModelError if not allowed."""
     import onnxruntime
 
     try:
