@@ -1,6 +1,4 @@
-"""Put the encoded sentences into the batches that every runtime is given, in the order in which they were drawn.
-
-The variant chooses the padding:
+"""Put the encoded sentences, as they were drawn, into the batches of a runtime, with the padding of its variant.
 
 fixed    `[batch, sequence_length]`, as the sentences were tokenized
 longest  dynamic, `[batch, length]`: the batch's longest sentence, rounded up, never above the sequence length
@@ -26,11 +24,10 @@ class IndexedBatch:
 def make_batches(
     encoded: Encoded, batch_size: int, padding: Padding = "fixed", multiple_of: int = 1
 ) -> list[list[IndexedBatch]]:
-    """Return the sets of batches of one workload epoch: the same sentences in the same order for every padding.
+    """Return the sets of batches of one workload epoch; a pass runs one set, every row the same.
 
-    A pass runs one set, every row the same.  The epoch holds 128 sentences, or all that there are, and at least a set;
-    it wraps at the end, so that a batch larger than the data holds some sentences more than once.  A set holds one
-    batch of each part of the epoch by length, so that sets differ little.
+    The epoch holds 128 sentences, or all that there are, and at least a set; it wraps at the end of the data.  A set
+    holds one batch of each part of the epoch by length, so that sets differ little.
     """
     in_set = max(2, min(8, 16 // batch_size))
     sets = max(1, min(EPOCH_SENTENCES, len(encoded)) // batch_size // in_set)

@@ -16,6 +16,9 @@ from bench.core.files import damaged, first_line, replacing_file, shortened
 from bench.core.model_inputs import INPUT_NAMES, Batch, IntArray
 from bench.core.schemas import Labelled
 
+NEEDED = ("input_ids", "attention_mask", "labels")
+REFERENCE = "reference_logits"
+RENEW = "`dvc repro -f prepare_inputs` renews it"
 LEAVE_OUT = "leave such rows out of the table"
 EPOCH_SENTENCES = 128
 """Sentences of a workload epoch, at least, where the data has them: their mean length is then known to some percent."""
@@ -80,10 +83,7 @@ class Encoded:
 
 
 def encode(tokenizer: Any, labelled: list[Labelled], sequence_length: int) -> Encoded:
-    """Pad or cut every sentence, or pair of sentences, to `sequence_length` tokens.
-
-    DataError, with file and line, for the first one of which it cannot be done.
-    """
+    """Pad or cut every sentence or pair to `sequence_length` tokens; DataError for the first that cannot be encoded."""
     try:
         tokens = _tokens(tokenizer, labelled, sequence_length)
     except Exception as problem:  # the Rust tokenizers raise plain exceptions
@@ -128,8 +128,7 @@ def _check_alone(tokenizer: Any, row: Labelled, sequence_length: int) -> None:
 def draw(encoded: Encoded) -> IntArray:
     """Return all sentences' numbers in a random order of which every beginning has the lengths of the whole.
 
-    Stratified: each run of 128 holds one sentence of each 128th part of the data by length.  The run whose mean length
-    is nearest to that of the data comes first.
+    Stratified: each run of 128 holds one of each 128th part by length; the run nearest to the mean length comes first.
     """
     count, lengths = len(encoded), encoded.lengths
     chance = np.random.default_rng(0)
@@ -154,59 +153,43 @@ def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
 
 def load_encoded(path: Path) -> Encoded:
     """Read the arrays that `save_encoded` wrote; DataError if the file is damaged or its arrays do not fit together."""
-    return _encoded(_load(path), path)
-
-
-def _encoded(content: dict[str, NDArray[Any]], path: Path) -> Encoded:
-    present = [name for name in INPUT_NAMES if name in content or name != "token_type_ids"]
-    inputs = [_array(content, name, path, "i") for name in present]
-    labels = _array(content, "labels", path, "i")
-    ids = inputs[0]
-    fits = all(array.shape == ids.shape for array in inputs) and labels.shape == ids.shape[:1]
-    if ids.ndim != 2 or not ids.size or not fits:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(present, inputs, strict=True))
-        raise _damaged(path, f"arrays that do not fit together: {shapes}, labels {labels.shape}")
-    return Encoded(ids, inputs[1], labels, *inputs[2:])
+    arrays = _load(path)
+    return Encoded(**{name: array for name, array in arrays.items() if name in (*INPUT_NAMES, "labels")})
 
 
 def load_reference(path: Path) -> NDArray[np.float32]:
     """Read the fp32 reference logits `[sentences, labels]` stored beside the evaluation arrays."""
-    content = _load(path)
-    reference: NDArray[np.float32] = _array(content, "reference_logits", path, "f")
-    if reference.ndim != 2 or len(reference) != len(_encoded(content, path)):
-        raise _damaged(path, f"reference_logits {reference.shape} are not of these sentences")
+    arrays = _load(path, REFERENCE)
+    reference: NDArray[np.float32] = arrays[REFERENCE]
+    if reference.ndim != 2 or len(reference) != len(arrays["labels"]):
+        raise damaged(path, f"reference_logits {reference.shape} are not of these sentences", RENEW)
     if not np.isfinite(reference).all():
-        raise _damaged(path, "reference_logits hold NaN or infinity")
+        raise damaged(path, "reference_logits hold NaN or infinity", RENEW)
     return reference
 
 
-def _array(content: dict[str, NDArray[Any]], name: str, path: Path, kind: str) -> NDArray[Any]:
-    """Return an array of integers (kind "i") or floating-point numbers ("f")."""
-    if name not in content:
-        raise _damaged(path, f"no array {name!r}")
-    if content[name].dtype.kind != kind:
-        raise _damaged(path, f"array {name!r} of {content[name].dtype}")
-    return content[name]
-
-
-def _damaged(path: Path, what: object) -> DataError:
-    return damaged(path, str(what), "`dvc repro -f prepare_inputs` renews it")
-
-
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def _load(path: Path, *more: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz, `more` than the needed ones among them; DataError unless they fit together."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            return dict(content)
+            arrays = dict(content)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as problem:
-        raise _damaged(path, problem) from None
+        raise damaged(path, str(problem), RENEW) from None
+    if missing := [name for name in (*NEEDED, *more) if name not in arrays]:
+        raise damaged(path, f"no array {missing[0]!r}", RENEW)
+    for name, array in arrays.items():
+        if array.dtype.kind != ("f" if name == REFERENCE else "i"):
+            raise damaged(path, f"array {name!r} of {array.dtype}", RENEW)
+    shapes = {name: arrays[name].shape for name in (*INPUT_NAMES, "labels") if name in arrays}
+    size = shapes["input_ids"]
+    if len(size) != 2 or 0 in size or shapes != dict.fromkeys(shapes, size) | {"labels": size[:1]}:
+        shown = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise damaged(path, f"arrays that do not fit together: {shown}", RENEW)
+    return arrays
 
 
 def length_figures(encoded: Encoded) -> dict[str, Any]:
-    """Return mean, median, 95th percentile and longest in tokens, and the share of padding at the sequence length.
-
-    `at_limit`: sentences as long as the sequence length, which may have been cut to it.  `drawn_mean_tokens`: of the
-    first `drawn_sentences`, the fewest that a cell is timed on.
-    """
+    """Return lengths in tokens, `at_limit` those that may be cut, `drawn_` of the fewest that a cell is timed on."""
     lengths = encoded.lengths
     epoch = lengths[:EPOCH_SENTENCES]
     return {

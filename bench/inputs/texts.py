@@ -15,10 +15,9 @@ from bench.core.files import damaged, read_json, shortened, write_json, write_te
 from bench.core.model_inputs import IntArray, PackedBatch
 from bench.core.schemas import Labelled
 from bench.core.staleness import reason_not_made, write_not_made
-from bench.inputs.encoded import Encoded
+from bench.inputs.encoded import RENEW, Encoded
 
 CHUNK = 1000
-RENEW = "`dvc repro -f prepare_inputs` renews it"
 Text = str | list[str]
 """A sentence, or both of a pair."""
 Tokens = tuple[list[int], ...]
@@ -62,10 +61,8 @@ class TextEncoder:
     def packed(self, tokens: Sequence[Tokens]) -> PackedBatch:
         """Return sentences laid end to end."""
         lengths = np.array([len(own[0]) for own in tokens])
-        ids, *types = (
-            np.fromiter(chain.from_iterable(values), np.int64, int(lengths.sum()))
-            for values in zip(*tokens, strict=True)
-        )
+        parts = (chain.from_iterable(values) for values in zip(*tokens, strict=True))
+        ids, *types = (np.fromiter(part, np.int64, int(lengths.sum())) for part in parts)
         return PackedBatch(ids, lengths, *types)
 
     @cached_property
