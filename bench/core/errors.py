@@ -64,12 +64,8 @@ def describe_os_error(problem: OSError) -> str:
 
 
 def run_stage(stage: Callable[[], object]) -> None:
-    """Run a stage; end the process with code 1 and one message on a user's error.
-
-    Unexpected errors keep their traceback: they are faults of the project.  A character that the console cannot show
-    becomes `?`.
-    """
-    for stream in (sys.stdout, sys.stderr):
+    """Run a stage; end the process with code 1 and one message on a user's error.  Others keep their traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a character that the console cannot show becomes `?`
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:

@@ -1,8 +1,4 @@
-"""Write files and folders so that a killed process leaves no half-written one behind.
-
-Everything is written beside its destination under a temporary name and moved into
-place when complete.  Numbers in JSON are finite: NaN is a bug, not a value.
-"""
+"""Write files and folders beside their destination and move them into place: a killed process leaves none in part."""
 
 import hashlib
 import json
@@ -86,10 +82,7 @@ def write_json(target: Path, content: dict[str, Any]) -> None:
 
 
 def read_json(path: Path, hint: str, schema: Any = dict[str, Any]) -> dict[str, Any]:
-    """Read a JSON object that holds what `schema` (a TypedDict) says.
-
-    DataError if it is missing, damaged or of another shape, with the key, the value, and the advice `hint`.
-    """
+    """Read a JSON object that holds what `schema` says; DataError with key, value and `hint` if it does not."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -109,10 +102,7 @@ def read_model(path: Path, hint: str, model: type[Model]) -> Model:
 
 
 def checked(content: Any, schema: Any, path: Path, hint: str, is_strict: bool = False) -> Any:
-    """Return what was read from `path`, as `schema` says; DataError if it is something else.
-
-    `is_strict`: a text is no number.
-    """
+    """Return what was read from `path`, as `schema` says, else DataError; `is_strict`: a text is no number."""
     try:
         return TypeAdapter(schema).validate_python(content, strict=is_strict)
     except ValidationError as problem:

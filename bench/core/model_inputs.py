@@ -72,20 +72,14 @@ AnyBatch = Batch | PackedBatch
 
 
 def reference_spread(reference: NDArray[Any]) -> float:
-    """Return the standard deviation of logits `[sentences, labels]` over sentences, averaged over labels.
-
-    Where they do not differ from sentence to sentence (one sentence, say), their mean size; 1 where that is 0, too.
-    """
+    """Return the standard deviation of logits `[sentences, labels]` over sentences, else their mean size, else 1."""
     values = reference.astype("float64")
     spread, size = float(values.std(axis=0).mean()), float(abs(values).mean())
     return spread if spread > 1e-6 * size else size or 1.0
 
 
 def largest_difference(got: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Return the largest absolute difference; infinity if a value of either is NaN or infinite.
-
-    Raises ValueError for other shapes.
-    """
+    """Return the largest absolute difference; infinity for NaN or infinity in either, ValueError for other shapes."""
     if got.shape != wanted.shape:
         raise ValueError(f"shapes {got.shape} and {wanted.shape} cannot be compared")
     largest = float(abs(got.astype("float64") - wanted.astype("float64")).max(initial=0.0))

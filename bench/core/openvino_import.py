@@ -1,8 +1,7 @@
-"""OpenVINO as this project uses it: imported without its telemetry, and told to answer one request at a time.
+"""OpenVINO imported without its telemetry, and told to answer one request at a time.
 
-`import openvino` tells Google Analytics of itself unless a file in the user's home says no, and writes an id and a
-count there (openvino/tools/ovc/__init__.py and openvino_telemetry/main.py of 2026.4: no file counts as consent).  Where
-the package openvino_telemetry cannot be imported it uses a stand-in that does nothing: its own way out.
+`import openvino` tells Google Analytics of itself unless a file in the user's home says no (openvino_telemetry/main.py
+of 2026.4).  Where the package openvino_telemetry cannot be imported it uses a stand-in: its own way out.
 """
 
 import sys
@@ -23,9 +22,5 @@ def import_openvino() -> Any:
 
 def properties(precision: str, threads: int) -> dict[str, Any]:
     """Return what OpenVINO is told: `precision` (f32 or bf16), one stream on all threads (the hint LATENCY)."""
-    return {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-    }
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    return {**hints, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads}

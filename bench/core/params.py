@@ -1,7 +1,6 @@
-"""Read and check params.yaml as a whole, before any work.
+"""Read and check params.yaml as a whole, before any work, without a device or a runtime.
 
-Checking never touches a device or imports a runtime; what a runtime supports is
-checked by `bench.runtimes.base.registry.check_variant`, which imports that runtime's file alone.
+What a runtime supports is checked by `bench.runtimes.base.registry.check_variant`.
 """
 
 import os
@@ -360,15 +359,11 @@ def _check_runtimes(section: str, variants: dict[str, Variant], allowed: list[st
 
 
 def _without_what_is_not_there(params: Params) -> Params:
-    """Return the parameters without default entries that no variant is configured for, and with remarks on these.
-
-    Raises ValueError for what the user wrote and is not there.
-    """
+    """Return the parameters without default entries that are not there; ValueError for what the user wrote."""
     variants, serving = params.all_variants(), params.serving
     not_served = tuple(key for key in serving.variants if key not in variants)
-    for key in not_served:
-        if key not in DEFAULT_SERVED:
-            raise ValueError(f"serving.variants: got {key!r}, allowed: {', '.join(variants)}")
+    if wrong := [key for key in not_served if key not in DEFAULT_SERVED]:
+        raise ValueError(f"serving.variants: got {wrong[0]!r}, allowed: {', '.join(variants)}")
     baselines = {device: name for device, name in params.baselines.items() if _is_baseline(device, name, variants)}
     served = [key for key in serving.variants if key in variants]
     kept = {"baselines": baselines, "serving": serving.model_copy(update={"variants": served})}

@@ -67,14 +67,10 @@ def load_tokenizer(folder: Path) -> Any:
             elif any(folder.glob("*.model")):
                 _check_pieces(folder)
                 raise _from_sentencepiece() from None
-            way_out = (
-                f"a folder that `save_pretrained` of a fast tokenizer wrote holds a {TOKENIZER}, which always does"
-            )
+            hint = f"a folder that `save_pretrained` of a fast tokenizer wrote holds a {TOKENIZER}, which always does"
             if isinstance(problem, ImportError):
-                way_out = "install that into the environment that the stages run in"
-            raise ModelError(
-                f"the model's tokenizer does not load: {shortened(_one_line(problem))}; {way_out}"
-            ) from None
+                hint = "install that into the environment that the stages run in"
+            raise ModelError(f"the model's tokenizer does not load: {shortened(_one_line(problem))}; {hint}") from None
     if not has_own_file and any(folder.glob("*.model")) and type(tokenizer).__name__ not in FROM_SENTENCEPIECE:
         raise _from_sentencepiece()
     if tokenizer.pad_token is None:

@@ -1,7 +1,4 @@
-"""What each JSON, CSV and Parquet file between the stages holds; checked as it is read.
-
-A file may hold more than is named here.  Numbers are finite.
-"""
+"""What each JSON, CSV and Parquet file between the stages holds at least; checked as it is read."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
@@ -162,13 +159,7 @@ ServingStatus = Literal["measured", "over_budget", "off", "skipped", "out_of_mem
 
 SingleRun: Any = TypedDict(
     "SingleRun",
-    {
-        "pass": Count,
-        "process": Count,
-        "batch": Annotated[int, Field(ge=1)],
-        "call": Count,
-        "latency_ms": Latency,
-    },
+    {"pass": Count, "process": Count, "batch": Annotated[int, Field(ge=1)], "call": Count, "latency_ms": Latency},
 )
 """A row of artifacts/samples/KEY.csv."""
 

@@ -1,7 +1,4 @@
-"""What all rows of a device are timed with, or what all rows are served with, which so makes them stale.
-
-Graphs and engines are not in it, nor how the rows that are served were timed.
-"""
+"""What all rows of a device are timed with, or all rows served with, but graphs and engines: it makes them stale."""
 
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,9 @@ from bench.core.schemas import read_environment, read_provenance
 
 
 def shared_by_rows(name: str) -> dict[str, Any]:
-    """Return the content of artifacts/barriers/NAME.json, NAME being cpu, cuda or serving.
-
-    Nothing that makes tokens of text is in it where requests bring tokens.
-    """
+    """Return the content of artifacts/barriers/NAME.json, NAME being cpu, cuda or serving."""
     params, environment = load_params(), read_environment()
-    if name == "serving":
+    if name == "serving":  # without what makes tokens of text where requests bring tokens
         from_text = params.serving.input == "text"
         unread = {} if from_text else {"tokenizer_threads": 0}
         libraries = ("mlcommons_loadgen", *(["tokenizers"] * from_text))
@@ -39,15 +33,10 @@ def shared_by_rows(name: str) -> dict[str, Any]:
 
 
 def code_of(stage: str) -> dict[str, str]:
-    """Return the SHA-256 of the rows' script and of each package that a barrier's stage lists in dvc.yaml.
-
-    That of a package is over its files in order of name.
-    """
+    """Return the SHA-256 of the rows' script and of each package that a barrier's stage lists in dvc.yaml."""
     definition = read_yaml(PIPELINE)["stages"][stage]
-    own = definition.get("do", definition)["cmd"].split()[1]
-    names = [name for name in definition.get("do", definition)["deps"] if name.startswith(("bench/", "stages/"))]
-    return {name: files_sha256(_files_of(Path(name))) for name in names if name != own}
-
-
-def _files_of(path: Path) -> list[str]:
-    return [path.as_posix()] if path.suffix == ".py" else [each.as_posix() for each in path.rglob("*.py")]
+    definition = definition.get("do", definition)
+    own = definition["cmd"].split()[1]
+    names = [name for name in definition["deps"] if name.startswith(("bench/", "stages/")) and name != own]
+    files = {name: [name] if name.endswith(".py") else Path(name).rglob("*.py") for name in names}
+    return {name: files_sha256(Path(each).as_posix() for each in found) for name, found in files.items()}

@@ -36,10 +36,7 @@ def ensure_retry_tokens(keys: Iterable[str]) -> None:
 
 
 def identify_clone(params: Params) -> None:
-    """Write the id of this folder's timings, another one where none are left.
-
-    It makes rows stale that are not timed here, whatever else DVC is told: `--pull` takes what is in no cache for made.
-    """
+    """Write the id of this folder's timings, another where none are left: rows that are not timed here are stale."""
     if not CLONE.is_file() or not any((SAMPLES / f"{key}.json").is_file() for key in params.all_variants()):
         write_text(CLONE, f"{uuid.uuid4().hex[:12]}\n")
 
@@ -59,10 +56,7 @@ def batches_of(variant: Variant, params: Params) -> dict[str, Any]:
 
 
 def write_batches(params: Params) -> None:
-    """Write artifacts/batches/KEY for each variant; files of variants that are gone are removed.
-
-    A precision that params.yaml does not name could be no parameter of a stage.
-    """
+    """Write artifacts/batches/KEY for each variant; files of variants that are gone are removed."""
     BATCHES.mkdir(parents=True, exist_ok=True)
     variants = params.all_variants()
     for path in BATCHES.iterdir():

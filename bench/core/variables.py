@@ -1,8 +1,7 @@
 """Environment variables that change how fast or with which arithmetic a library works.
 
-A measurement is of the libraries' own defaults: what a user's shell happens to hold is not passed on to the processes
-that measure, and is said.  What takes effect before a program starts (another memory allocator, say) cannot be taken
-back: it is recorded, and rows that were timed without it are stale.
+A measurement is of the libraries' own defaults: these are not passed on to the processes that measure.  What takes
+effect before a program starts (another memory allocator, say) is recorded: rows that were timed without it are stale.
 """
 
 import os
