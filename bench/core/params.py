@@ -303,9 +303,8 @@ class Params(Section):
         _check_runtimes("variants", self.variants, [name for name in runtime_names() if name != "tensorrt"])
         _check_runtimes("tensorrt_variants", self.tensorrt_variants, ["tensorrt"])
         if twice := sorted(set(self.variants) & set(self.tensorrt_variants)):
-            raise ValueError(
-                f"tensorrt_variants.{twice[0]}: got a key that variants has too, allowed: a name of its own"
-            )
+            what = "got a key that variants has too, allowed: a name of its own"
+            raise ValueError(f"tensorrt_variants.{twice[0]}: {what}")
         of_devices = {f"serving.{name}": getattr(self.serving, name) for name in ("p99_ms", "max_batch", "in_flight")}
         of_devices["batch_sizes"] = self.batch_sizes
         for precision, device in ((row.precision, row.device) for row in self.all_variants().values()):

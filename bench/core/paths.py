@@ -49,7 +49,6 @@ LENGTHS = METRICS / "lengths.json"
 
 RUNS = Path("runs")
 
-
 RESULTS = Path("results")
 SUMMARY_CSV = RESULTS / "summary.csv"
 SERVING_CSV = RESULTS / "serving.csv"

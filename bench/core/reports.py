@@ -1,7 +1,6 @@
-"""What was measured of a variant, as the stages hand it on: in the closed loop (Report), and under load (Served).
+"""What was measured of a variant, in the closed loop (Report) and under load (Served): built, stored, checked again.
 
-The stages that measure build these models and the stages that report read them back, checked.  A file may hold more
-than is named here; what has its default is left out of it.  Numbers are finite.
+A file may hold more than is named here; what has its default is left out of it.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -46,16 +45,13 @@ class Profile(Stored):
 
 
 class Evidence(Stored):
-    """What a session shows of its device, precision and threads, read back from the runtime.
-
-    `product_weights`: elements of the weights that are multiplied by, by type; `operators_elsewhere`: those that
-    another provider than the first one runs.
-    """
+    """What a session shows of its device, precision, threads; `product_weights`: elements of GEMM weights by type."""
 
     device: list[str] = []
     providers: list[str] = []
     nodes_placed: dict[str, int] = {}
     operators_elsewhere: dict[str, int] = {}
+    """Those that another provider than the first one runs."""
     provider_options: dict[str, str] = {}
     weight_bytes: dict[str, int] = {}
     product_weights: dict[str, int] = {}
@@ -74,10 +70,7 @@ class Evidence(Stored):
 
 
 class Work(Stored):
-    """What a cell works on, batch by batch of a workload epoch: tokens, and pairs of tokens for attention.
-
-    `data_tokens`: of a sentence, on average over the whole data.
-    """
+    """Tokens, and pairs of tokens, batch by batch of a workload epoch; `data_tokens`: a sentence's, over all data."""
 
     given_tokens: list[Count]
     given_pairs: list[Count]
@@ -103,7 +96,7 @@ class BlockTimes(Stored):
 
     @model_validator(mode="after")
     def one_figure_a_block(self) -> Self:
-        if len({len(self.passes), len(self.processes), len(self.block_p50_ms), len(self.block_mean_ms)}) > 1:
+        if not len(self.passes) == len(self.processes) == len(self.block_p50_ms) == len(self.block_mean_ms):
             raise ValueError(f"{len(self.passes)} passes; processes, block_p50_ms or block_mean_ms of another number")
         return self
 
@@ -111,9 +104,8 @@ class BlockTimes(Stored):
 class TimedCell(BlockTimes, Cell):
     """A cell with its figures: measured, or rejected for what they show.
 
-    `part_p95_ms`: of parts of its passes with calls enough.  `gpu`, `gpu_mib`, `profile` and `operators` come from a
-    process that ran alone, which only rows that may be a pick have.  `latencies_ms`: the single calls of each block,
-    which go into a CSV of their own.
+    `part_p95_ms`: of parts of its passes.  `gpu`, `gpu_mib`, `profile` and `operators`: of a process that ran alone,
+    for rows that may be a pick.  `latencies_ms`: the single calls of each block, for a CSV of their own.
     """
 
     p50_ms: Latency
@@ -202,10 +194,7 @@ class PassConditions(Stored):
 
 
 class TimingSession(Stored):
-    """The passes that a report is of: what they met, the A/A row, and rows that others are compared through.
-
-    `seconds`: of starting, of the passes, and of calls within them.  `cut_short`: why they ended early.
-    """
+    """The passes of a report, the A/A row, and rows to compare through; `cut_short`: why the passes ended early."""
 
     id: str
     machine: str = ""
@@ -264,10 +253,7 @@ class SingleStream(LoadFigures):
 
 
 class RatePoint(SingleStream):
-    """One trial of a rate; `number`: of its pass, `keeps`: its p99 was within the budget.
-
-    `rate` was asked for, `sent_per_s` came of it: requests at random times, not all of them.
-    """
+    """A trial of a `rate`: `sent_per_s` came of it; `number`: of its pass, `keeps`: its p99 was within the budget."""
 
     number: Count = 0
     rate: Latency
@@ -299,10 +285,7 @@ class NoopProcess(Stored):
 
 
 class ServingSession(Stored):
-    """The passes that a row was served in; rounds of an earlier version have none.
-
-    `null`: the no-op backend beside it, None where it was not run.  `cut_short`: why they ended early.
-    """
+    """The passes that a row was served in; `null`: the no-op backend beside it, `cut_short`: why they ended early."""
 
     id: str
     machine: str = ""
@@ -324,10 +307,11 @@ class ServingSettings(Stored):
 
     def text(self) -> str:
         """Write them: batches of at most 8, 2 in flight, 2 sessions, 1 thread each."""
-        sessions = f"{self.instances} session{'s' * (self.instances > 1)}"
-        each = " each" * (self.instances > 1)
+        many, each = ("s", " each") if self.instances > 1 else ("", "")
         threads = f", {self.cpu_threads} thread{'s' * (self.cpu_threads > 1)}{each}" if self.cpu_threads else ""
-        return f"batches of at most {self.max_batch}, {self.in_flight} in flight, {sessions}{threads}"
+        return (
+            f"batches of at most {self.max_batch}, {self.in_flight} in flight, {self.instances} session{many}{threads}"
+        )
 
 
 class SettingsTrial(Stored):
@@ -341,11 +325,7 @@ class SettingsTrial(Stored):
 
 
 class ServingSearch(Stored):
-    """The search for better settings of a row, and why it ended.
-
-    `settings`: the best ones, None where no others sustained more; `processes`: what these did in the row's passes, or
-    in `reason` why there is nothing of it.
-    """
+    """The search for better settings: the best (None: the row's), and what they did in its passes or why nothing."""
 
     trials: list[SettingsTrial] = []
     ended: str = ""
@@ -401,10 +381,9 @@ class TokenizingTime(Stored):
 
 
 class ServedText(Served):
-    """artifacts/served_text/DEVICE.json: the row that sustained most requests, served from text.
+    """artifacts/served_text/DEVICE.json: the row that sustained most requests, served from text with these `settings`.
 
-    `tokens_per_s`: what it sustained from tokens, in the session `tokens_session`.  `settings`: those that a search
-    found best, where it was served with them.
+    `tokens_per_s`: what it sustained from tokens, in the session `tokens_session`.
     """
 
     variant: str = ""

@@ -95,7 +95,7 @@ def reason_not_made(path: Path, what: str = "its graph cannot be made: ") -> str
 
 def remove_leftovers(params: Params) -> list[str]:
     """Remove samples, parts and engines of rows that are not configured; return what was removed."""
-    timed, served = set(params.all_variants()), {*params.serving.variants, *params.not_served}
+    timed, served = {*params.all_variants()}, {*params.serving.variants, *params.not_served}
     found = [path for path in _of_rows() if path.stem not in timed and path not in _places(params)]
     found += [path for folder in (SERVED, SERVED_PARTS) for path in folder.glob("*.json") if path.stem not in served]
     for path in found:

@@ -160,10 +160,9 @@ def faithful_forms(
     """Return the forms whose logits are the reference's within `max_abs_diff`; ModelError if there is none."""
     faults = {form: _fault(classifier, form, encoded, reference, max_abs_diff) for form in FORMS}
     if all(faults.values()):
-        raise ModelError(
-            f"this {classifier.config.model_type} model cannot be written down for the exporter without changing its "
-            f"logits ({'; '.join(f'{form}: {fault}' for form, fault in faults.items())})"
-        )
+        shown = "; ".join(f"{form}: {fault}" for form, fault in faults.items())
+        what = f"this {classifier.config.model_type} model cannot be written down for the exporter"
+        raise ModelError(f"{what} without changing its logits ({shown})")
     return [form for form, fault in faults.items() if not fault]
 
 
@@ -268,9 +267,7 @@ def parity(graph_file: Path, names: tuple[str, ...], pairs: Pairs, max_abs_diff:
             raise ModelError(f"the graph gives logits of shape {list(got.shape)}")
         difference, limit = furthest(got, wanted, max_abs_diff)  # infinity where a logit is NaN
         if not difference <= limit:
-            raise ModelError(
-                f"the exported graph differs from PyTorch by {difference:.3g} in a logit; "
-                f"allowed: {limit:.3g}, which is export.max_abs_diff of their spread"
-            )
+            allowed = f"allowed: {limit:.3g}, which is export.max_abs_diff of their spread"
+            raise ModelError(f"the exported graph differs from PyTorch by {difference:.3g} in a logit; {allowed}")
         differences.append(difference)
     return max(differences)

@@ -152,9 +152,8 @@ def _hub_sentences(source: HubSource, dataset: Dataset, downloads: Path) -> Name
     card = read_card(fetch_file(source, README, downloads), str(source)) if README in files else {}
     chosen, splits = choose_files(files, card, dataset.config, str(source))
     if dataset.split not in splits:
-        raise DownloadError(
-            f"{source}: has no split {dataset.split!r}: set dataset.split to one that it has: {', '.join(splits)}"
-        )
+        has = f"has no split {dataset.split!r}: set dataset.split to one that it has: {', '.join(splits)}"
+        raise DownloadError(f"{source}: {has}")
     mark = separator(card, chosen)
 
     def read(names: list[str], columns: Dataset, limit: int | None = None) -> list[Row]:

@@ -129,8 +129,7 @@ def _explained(source: HubSource, what: str, problem: Exception, has_answered: b
     from huggingface_hub import errors
 
     causes = list(_causes(problem))
-    answer = next(filter(None, (_answer(source, cause) for cause in causes)), None)
-    if answer:
+    if answer := next(filter(None, (_answer(source, cause) for cause in causes)), ""):
         return DownloadError(f"{source}: {what}: {answer}")
     reason = shortened(first_line(problem))
     if any("timed out" in str(cause).lower() or type(cause).__name__.endswith("Timeout") for cause in causes):

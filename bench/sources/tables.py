@@ -270,11 +270,8 @@ def _parquet_rows(path: Path, shown: str, wanted: set[str], _mark: str | None) -
 
 READERS: dict[str, Callable[..., Rows]] = {
     ".parquet": _parquet_rows,
-    ".csv": _csv_rows,
-    ".tsv": _csv_rows,
-    ".jsonl": _json_rows,
-    ".ndjson": _json_rows,
-    ".json": _json_rows,
+    **dict.fromkeys((".csv", ".tsv"), _csv_rows),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_rows),
 }
 """What reads a file of each suffix; of a table in several formats the first is taken."""
 COLUMN_KEYS = ("text_column", "text_pair_column", "label_column")
