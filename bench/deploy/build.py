@@ -28,8 +28,8 @@ from bench.deploy import triton
 from bench.deploy.code import ROOT, closure, of_ray, requirements
 from bench.deploy.row import Row, chosen
 from bench.deploy.settings import SETTINGS, Figures, Limits, Machine, Settings, Tokens, is_kept
-from bench.inputs.encoded import Encoded, load_encoded, load_reference
-from bench.inputs.texts import RENEW, Text, Texts, why_not_fast
+from bench.inputs.encoded import RENEW, Encoded, load_encoded, load_reference
+from bench.inputs.texts import Text, Texts, why_not_fast
 from bench.machine.cores import tokenizer_threads
 from bench.runs.record import check_unchanged
 from bench.runtimes.base.registry import import_runtime

@@ -29,8 +29,8 @@ from bench.deploy.client import OVERLOADED, Client
 from bench.deploy.running import SHOWN, Server, cpu_seconds, environment, running
 from bench.deploy.settings import Settings
 from bench.findings.served import over_http as summed
-from bench.inputs.encoded import load_encoded, load_reference
-from bench.inputs.texts import RENEW, Text, Texts
+from bench.inputs.encoded import RENEW, load_encoded, load_reference
+from bench.inputs.texts import Text, Texts
 from bench.machine.lock import timing_lock
 from bench.report.document import plain
 from bench.report.words import over_http
