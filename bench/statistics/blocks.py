@@ -14,7 +14,7 @@ With y the mean over a row's processes of the logarithm of what its blocks of a 
                  another run may meet the machine in another state for all of its time
 
 Of neighbours, pairs whose blocks follow each other, the mean is trimmed, and s² and ρ are of these pairs alone: blocks
-that met the same machine differ little, but at times by much.
+that met the same machine differ little, but at times by much.  Each process then has a difference of its own in a pass.
 
 Randomized, interleaved trials: Abedi and Brecht 2017.  Degrees of freedom of a sum: Welch 1947, Satterthwaite 1946.
 """
@@ -135,8 +135,10 @@ class Panel:
         return [Level(self, place) for place in range(len(self.logs))]
 
     def differences(self, first: int, second: int) -> Array:
-        """Return the differences of two rows in the passes that both have."""
-        own: Array = self.means[first] - self.means[second]
+        """Return the differences of two rows in the passes that both have; of neighbours process by process."""
+        one, other = self.logs[first], self.logs[second]
+        by_process = self.trimmed and one.shape == other.shape
+        own: Array = (one - other).T.ravel() if by_process else self.means[first] - self.means[second]
         return own[~np.isnan(own)]
 
     def shares(self, place: int, passes: NDArray[np.bool_]) -> float:
