@@ -16,8 +16,7 @@ from bench.serving.group import combine
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
 from bench.serving.search import Search, expected_rate, place_of
-from bench.statistics.blocks import LEAST_PASSES
-from bench.statistics.rate_curve import by_process, panel_of, seconds_a_request, sustained_per_s
+from bench.statistics.rate_curve import by_process, sustained_per_s
 from bench.timing.resident import Fault
 from bench.workers.protocol import Job
 from compare.timed import AGAIN, Group, Outcome, Timed
@@ -54,17 +53,9 @@ class Loaded(Timed):
     def _measure(self, keys: list[str], bench: Any, seconds: float) -> Group:
         names, pairs = [name for key in keys for name in self._names(key)], self._pairs(keys)
         rows = {name: bench.by_name[name] for name in names if name in bench.workers}
-        serving, report = self.params.serving, self.params.report
-        plan = LoadPlan(
-            expected_per_s={name: row.expected_per_s for name, row in rows.items()},
-            budget_ms=serving.p99_ms[self.device],
-            seconds=seconds,
-            margin=report.margin,
-            target=self.params.timing.target_interval,
-            seed=serving.seed,
-        )
+        expected = {name: row.expected_per_s for name, row in rows.items()}
         passes = LoadPasses(
-            plan,
+            LoadPlan.of(expected, self.params, self.device, seconds),
             bench,
             is_cut=self.interrupt.is_cut,
             on_pass=lambda number, left: log(f"  pass {number} under load: {max(0.0, left):.0f} s left"),
@@ -75,10 +66,7 @@ class Loaded(Timed):
         passes.run()
         bench.hand_over(passes.rows)
         outcomes: dict[str, dict[int | None, Outcome]] = {name: {None: self._outcome(bench, name)} for name in names}
-        seconds_of = {name: seconds_a_request(row.trials, plan.budget_ms) for name, row in passes.rows.items()}
-        known = {name: own for name, own in seconds_of.items() if len(set().union(*own.values())) >= LEAST_PASSES}
-        levels = dict(zip(known, panel_of([*known.values()]).levels(), strict=True)) if known else {}
-        return Group(keys, pairs, {None: levels}, outcomes)
+        return Group(keys, pairs, {None: passes.levels()}, outcomes)
 
     def _outcome(self, bench: ServedSides, name: str) -> Outcome:
         fault, results = bench.faults.get(name), bench.results.get(name)

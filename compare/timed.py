@@ -15,7 +15,7 @@ from bench.core.progress import log
 from bench.core.reports import Report, TimedCell
 from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
 from bench.timing.blocks import TimedRows
-from bench.timing.coordinator import failed, without_runs
+from bench.timing.coordinator import without_runs
 from bench.timing.passes import Cell, Passes, Plan, neighbours
 from bench.timing.resident import Fault, Resident, Row
 from bench.timing.results import ProcessResult, combine
@@ -230,7 +230,7 @@ class Timed:
         params = self.params.model_copy(update={"batch_sizes": bench.jobs[row.name].batch_sizes})
         fault = bench.faults.get(row.name)
         if fault and fault.status == "failed":
-            return failed(row.variant, params, WorkerError(fault.reason).last_words())
+            return without_runs(row.variant, params, "failed", WorkerError(fault.reason).last_words())
         if fault or row.name not in bench.results:
             fault = fault or Fault("skipped", CUT_SHORT)
             return without_runs(row.variant, params, fault.status, fault.reason)

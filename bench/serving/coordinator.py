@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bench.core.errors import BenchError
-from bench.core.files import write_json
+from bench.core.files import in_one_line, write_json
 from bench.core.params import Device, Params
 from bench.core.paths import FAST_TOKENIZER, SAMPLES, SERVED
 from bench.core.progress import log
@@ -13,7 +13,7 @@ from bench.inputs.texts import why_not_fast
 from bench.machine.cores import tokenizer_threads
 from bench.serving.jobs import LEAST_QUERIES
 from bench.serving.search import expected_rate
-from bench.timing.repro import Request, current_request, read_report, served_place
+from bench.timing.repro import current_request, read_report, served_place
 
 LOADGEN = "mlcommons_loadgen"
 NO_LOADGEN = (
@@ -40,7 +40,13 @@ def served_report(key: str, params: Params) -> Served:
     """
     expected, request = expected_of(key, params), current_request()
     known = expected if isinstance(expected, Served) else None
-    return served_place(key, params.variant(key)).take(known, request, lambda: _run(key, params, request))
+
+    def run() -> None:
+        from bench.serving.group import serve_together  # what statistics cost to import, no stage pays that only takes
+
+        serve_together(key, params, request)
+
+    return served_place(key, params.variant(key)).take(known, request, run)
 
 
 class Expected(NamedTuple):
@@ -93,18 +99,13 @@ def _why_not_timed(report: Report | None) -> tuple[Status, str]:
     return cell.status, f"not timed: {cell.reason}" if cell.reason else ""
 
 
-def _run(asked: str, params: Params, request: Request) -> None:
-    from bench.serving.group import serve_together  # what statistics cost to import, no stage pays that only takes
-
-    serve_together(asked, params, request)
-
-
 def without_load(device: Device, params: Params, status: ServingStatus, reason: str = "") -> Served:
-    """Return the report of a row that was not served."""
-    serving = params.serving
+    """Return the report of a row that was not served; what failed in one line, and as it is."""
+    serving, has_failed = params.serving, status == "failed"
     return Served(
         status=status,
-        reason=reason,
+        reason=in_one_line(reason) if has_failed else reason,
+        failure=reason if has_failed else "",
         processes=[],
         budget_ms=serving.p99_ms[device],
         max_batch=params.max_batch(device),

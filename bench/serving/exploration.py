@@ -102,8 +102,7 @@ class Climb:
 class SearchBench(LoadBench, Protocol):
     """A bench whose rows can be served with other settings."""
 
-    def space(self, name: str) -> tuple[ServingSettings, Space]:
-        """Return the settings of a row, and those that it may have."""
+    def space(self, name: str) -> tuple[ServingSettings, Space]: ...  # the settings of a row, and those it may have
 
     def served_with(self, name: str, settings: ServingSettings, seconds: float) -> tuple[str, str]:
         """Return the name of a row with other settings, a process of which runs, and else why none does.
@@ -112,7 +111,7 @@ class SearchBench(LoadBench, Protocol):
         """
 
     def keep(self, name: str, best: str, seconds: float) -> None:
-        """End what was started for a row, but for what has the name `best`."""
+        """End what was started for a row, but for `best`."""
 
 
 class Over(Exception):

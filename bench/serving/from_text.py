@@ -1,6 +1,5 @@
 """Serve each device's best row once more, from text: artifacts/served_text/DEVICE.json."""
 
-from functools import partial
 from typing import Any, cast
 
 from typing_extensions import TypedDict
@@ -89,7 +88,7 @@ def _served(device: Device, best: Best, params: Params) -> ServedText:
     if reason := why_not_fast(FAST_TOKENIZER):
         return _without_load(device, params, reason, **of_tokens)
     row = ServedVariant(key, key, params.variant(key), rate, report.closed_loop_per_s or rate)
-    for group, served in in_groups([row], partial(TextGroup, params=params)):
+    for group, served in in_groups(TextGroup, [row], params):
         return ServedText(**group.outcome(served).model_dump(), **of_tokens, tokenizing=group.tokenizing)
     raise AssertionError("a row that is asked for is served, or told why not")
 
@@ -121,14 +120,10 @@ class TextGroup(ServedGroup):
         """Serve the row; it needs no other group."""
         [row] = self.rows
         self.tokenizing: list[TokenizingTime] = []
-        limit = self.params.timing.worker_limit_seconds
-        try:
-            self.bench.start([row.name])
-            if found := self.bench.ask(row.name, 0, limit, "tokenizing"):
-                self.tokenizing = [TokenizingTime.model_validate(each) for each in found["times"]]
-            self.passes = self._passes()
-            self.passes.run()
-            self.bench.hand_over(self.passes.rows)
-        finally:
-            self.bench.close()
+        self.bench.start([row.name])
+        if found := self.bench.ask(row.name, 0, self.params.timing.worker_limit_seconds, "tokenizing"):
+            self.tokenizing = [TokenizingTime.model_validate(each) for each in found["times"]]
+        self.passes = self._passes()
+        self.passes.run()
+        self.bench.hand_over(self.passes.rows)
         return []

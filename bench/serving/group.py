@@ -1,11 +1,9 @@
 """Serve rows of one device together: which ones, in which groups, and each one's report."""
 
-from collections.abc import Sequence
+from dataclasses import astuple
 from functools import partial
-from pathlib import Path
 
-from bench.core.files import in_one_line
-from bench.core.interrupt import CUT_SHORT, Interrupt
+from bench.core.interrupt import CUT_SHORT
 from bench.core.params import Params, Variant
 from bench.core.progress import log
 from bench.core.reports import NoopProcess, Served, ServingProcess, ServingSearch, ServingSession, rate_text
@@ -19,13 +17,13 @@ from bench.statistics.rate_curve import crossing, curve_of
 from bench.timing.evidence import contradiction
 from bench.timing.quality import gate_verdict, tolerances
 from bench.timing.repro import Request, served_place
-from bench.timing.resident import Group, in_groups
+from bench.timing.resident import Fault, Group, in_groups
 
 
 def serve_together(asked: str, params: Params, request: Request) -> None:
     """Serve `asked` and all rows of its device that this `dvc repro` serves anyway; leave each one's report."""
     rows = _rows(asked, params, request)
-    for group, row in in_groups(rows, partial(ServedGroup, params=params)):
+    for group, row in in_groups(ServedGroup, rows, params):
         served_place(row.key, row.variant).leave(group.outcome(row), request)
 
 
@@ -42,41 +40,34 @@ def _rows(asked: str, params: Params, request: Request) -> list[ServedVariant]:
 
 
 class ServedGroup(Group[ServedVariant]):
-    """Rows of one device that are served in the same passes; as many of those that wait as fit into memory."""
+    """Rows that are served in the same passes."""
 
-    def __init__(
-        self, rows: Sequence[ServedVariant], params: Params, scratch: Path, interrupt: Interrupt, share: float
-    ) -> None:
-        super().__init__(rows, params, scratch, interrupt, share)
-        self.bench = ServedRows(rows, params, self.task, self.scratch, interrupt.is_cut)
-        self.exploration: Exploration | None = None
-        self.noop: NoopProcess | None = None
+    kind = ServedRows
+    bench: ServedRows
+    exploration: Exploration | None = None
+    noop: NoopProcess | None = None
 
     def run(self) -> list[ServedVariant]:
         """Serve the rows; return those that found no memory beside the others."""
         names = [row.name for row in self.rows]
         log(f"  serving {len(names)} rows together: {', '.join(names)}")
-        try:
-            late = self.bench.start([*names, NOOP, *names])
-            waiting = [row for row in self.rows if row.name in late]
-            if waiting:
-                log(f"  no memory for {len(waiting)} of them beside the others: they are served after these")
-                self.share *= 1 - len(waiting) / len(self.rows)
-            self.passes = self._passes()
-            if self.params.serving.search:
-                self.exploration = Exploration(self.passes, self.bench, SHARE * self.passes.plan.seconds)
-                self.passes.explore = partial(self._explore, self.exploration)
-            self.passes.run()
-            if not self.interrupt.is_cut():
-                log("  the no-op backend at the rates of these rows")
-                self.noop = self.bench.run_noop(self._held(), self.params.serving.seed)
-            self.bench.hand_over(self.passes.rows)
-        finally:
-            self.bench.close()
-        return [] if self.interrupt.is_cut() else waiting
+        late = self.start([*names, NOOP, *names], "served")
+        self.passes = self._passes()
+        if self.params.serving.search:
+            self.exploration = Exploration(self.passes, self.bench, SHARE * self.passes.plan.seconds)
+            self.passes.explore = partial(self._explore, self.exploration)
+        self.passes.run()
+        if not self.interrupt.is_cut():
+            log("  the no-op backend at the rates of these rows")
+            self.noop = self.bench.run_noop(self._held(), self.params.serving.seed)
+        self.bench.hand_over(self.passes.rows)
+        return [] if self.interrupt.is_cut() else late
 
     def _passes(self) -> LoadPasses:
-        return LoadPasses(self._plan(), self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+        running, seconds = self.bench.running(), 60 * self.params.serving.minutes * self.share
+        expected = {row.name: row.expected_per_s for row in self.rows if row.name in running}
+        plan = LoadPlan.of(expected, self.params, self.rows[0].variant.device, seconds)
+        return LoadPasses(plan, self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
 
     def _explore(self, exploration: Exploration) -> None:
         log("  searching for better settings")
@@ -84,18 +75,6 @@ class ServedGroup(Group[ServedVariant]):
         for name, found in exploration.searches.items():
             told = f"perhaps better: {found.settings.text()}" if found.settings else "none better found"
             log(f"  {name}: {'; '.join([told] * bool(found.trials) + [found.ended] * bool(found.ended))}")
-
-    def _plan(self) -> LoadPlan:
-        serving, device = self.params.serving, self.rows[0].variant.device
-        running = self.bench.running()
-        return LoadPlan(
-            expected_per_s={row.name: row.expected_per_s for row in self.rows if row.name in running},
-            budget_ms=serving.p99_ms[device],
-            seconds=60 * serving.minutes * self.share,
-            margin=self.params.report.margin,
-            target=self.params.timing.target_interval,
-            seed=serving.seed,
-        )
 
     def _tell(self, number: int, left_seconds: float) -> None:
         last = {name: row.points[-1] for name, row in self.passes.rows.items() if row.points}
@@ -140,19 +119,10 @@ class ServedGroup(Group[ServedVariant]):
 
     def _outcome(self, row: ServedVariant) -> Served:
         fault, results = self.bench.faults.get(row.name), self.bench.results.get(row.name)
-        if fault and fault.status == "failed":
-            return self._failed(row, fault.reason)
-        if fault:
-            return without_load(row.variant.device, self.params, fault.status, fault.reason)
-        if results:
+        if results and not fault:
             return combine(row.variant, self.params, results, self.is_real)
-        if self.interrupt.is_cut():
-            return without_load(row.variant.device, self.params, "skipped", CUT_SHORT)
-        return self._failed(row, CLOCK_SET)
-
-    def _failed(self, row: ServedVariant, failure: str) -> Served:
-        reason = in_one_line(failure)
-        return without_load(row.variant.device, self.params, "failed", reason).model_copy(update={"failure": failure})
+        unserved = Fault("skipped", CUT_SHORT) if self.interrupt.is_cut() else Fault("failed", CLOCK_SET)
+        return without_load(row.variant.device, self.params, *astuple(fault or unserved))
 
 
 def combine(variant: Variant, params: Params, results: list[ServingResult], is_real: bool) -> Served:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, Self
 
+from bench.core.params import Device, Params
 from bench.core.reports import RatePoint
 from bench.serving.search import Figures, Search, place_of, rate_at
-from bench.statistics.blocks import LEAST_PASSES
+from bench.statistics.blocks import LEAST_PASSES, Level
 from bench.statistics.decisions import AT_A_LOOK, Family, beaten, decide
 from bench.statistics.rate_curve import panel_of, seconds_a_request
 from bench.timing.passes import LOOKS
@@ -36,20 +37,15 @@ TRIES = 3
 class LoadBench(Protocol):
     """What sends loads to rows."""
 
-    def begin_pass(self) -> None:
-        """Note the state of the machine before a pass."""
+    def begin_pass(self) -> None: ...  # notes the state of the machine
 
-    def processes(self, name: str) -> int:
-        """Return how many processes of a row are ready."""
+    def processes(self, name: str) -> int: ...  # how many of a row are ready
 
-    def ends(self, name: str, per_s: float, seed: int) -> Figures | None:
-        """Send both ends of the curve; None where the row gives nothing any more."""
+    def ends(self, name: str, per_s: float, seed: int) -> Figures | None: ...  # of the curve; None: no more of this row
 
-    def rate(self, name: str, process: int, per_s: float, seed: int) -> Figures | None:
-        """Let a process try a rate; None where the row gives nothing any more."""
+    def rate(self, name: str, process: int, per_s: float, seed: int) -> Figures | None: ...  # tried; None as above
 
-    def is_whole(self, number: int) -> bool:
-        """Tell whether a pass that ended may count: the clock was not set in it, nor was the machine suspended."""
+    def is_whole(self, number: int) -> bool: ...  # whether a pass that ended may count: the clock was not set
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,12 @@ class LoadPlan:
     target: float
     seed: int
     patience: float = PATIENCE
+
+    @classmethod
+    def of(cls, expected_per_s: Mapping[str, float], params: Params, device: Device, seconds: float) -> Self:
+        """Return the plan of a device's rows, the rest of it as params.yaml has it."""
+        budget_ms, seed = params.serving.p99_ms[device], params.serving.seed
+        return cls(expected_per_s, budget_ms, seconds, params.report.margin, params.timing.target_interval, seed)
 
 
 @dataclass
@@ -204,17 +206,21 @@ class LoadPasses:
             for name, process, figures in given:
                 self.rows[name].put(process, RatePoint.model_validate({**figures, "number": number}))
 
+    def levels(self) -> dict[str, Level]:
+        """Return where the rows with enough estimates stand, in seconds a request."""
+        found = {name: seconds_a_request(row.trials, self.plan.budget_ms) for name, row in self.rows.items()}
+        known = {name: own for name, own in found.items() if len(set().union(*own.values())) >= LEAST_PASSES}
+        return dict(zip(known, panel_of([*known.values()]).levels(), strict=True)) if known else {}
+
     def _look(self) -> None:
         """Leave active what has too few estimates, and what may be the best and is not told from others that may."""
-        found = {name: seconds_a_request(row.trials, self.plan.budget_ms) for name, row in self.rows.items()}
-        names = [name for name, own in found.items() if len(set().union(*own.values())) >= LEAST_PASSES]
-        few = self.active - set(names)
+        levels = self.levels()
+        names, few = list(levels), self.active - levels.keys()
         if not names:
             return
-        panel = panel_of([found[name] for name in names])
-        asked = {(self._beside[name], name) for name in names if name in self._beside}
-        pairs = frozenset((names.index(first), names.index(name)) for first, name in asked if first in names)
-        _, [decided] = decide([Family(panel.levels(), pairs)], self.plan.margin, AT_A_LOOK)
+        asked = [pair for pair in self._beside.items() if levels.keys() >= set(pair)]
+        pairs = frozenset((names.index(beside), names.index(name)) for name, beside in asked)
+        _, [decided] = decide([Family([*levels.values()], pairs)], self.plan.margin, AT_A_LOOK)
         narrow = math.log1p(self.plan.target)
         wide = {place for pair, half in decided.open.items() if half > narrow for place in pair}
         beside = set(range(len(names))) - beaten(decided.verdicts) if few else set[int]()

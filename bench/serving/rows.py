@@ -24,8 +24,7 @@ LONGER_THAN_PLANNED = 10.0
 """A trial that takes a minute more than so many times as long as it was planned hangs."""
 ABOVE_ALL = 1.25
 """Of the most that a row does, with and without load: a no-op backend that sustains this much is no row's limit."""
-
-
+OF_A_LOAD = {"in_flight", "max_batch"}
 CLOCK_SET = (
     "the system's clock was set while requests were sent, each time that they were: LoadGen takes latencies by it; end "
     "what sets it, then `dvc repro` serves the row again"
@@ -127,12 +126,8 @@ class ServedRows(Resident[ServedVariant]):
 
     def ends(self, name: str, per_s: float, seed: int) -> Figures | None:
         """Send both ends of a row's curve to its first process."""
-        limit = self.params.timing.worker_limit_seconds
-        return self.ask(name, 0, limit, "ends", per_s=per_s, seed=seed, **self._of_a_load(name))
-
-    def _of_a_load(self, name: str) -> dict[str, int]:
-        settings = self.settings(name)
-        return {"in_flight": settings.in_flight, "max_batch": settings.max_batch}
+        limit, of_load = self.params.timing.worker_limit_seconds, self.settings(name).model_dump(include=OF_A_LOAD)
+        return self.ask(name, 0, limit, "ends", per_s=per_s, seed=seed, **of_load)
 
     def _worker(self, name: str) -> str:
         return self.by_name[name].worker or name
@@ -150,7 +145,8 @@ class ServedRows(Resident[ServedVariant]):
         assert isinstance(job, ServeJob)
         planned = job.queries(per_s) / per_s
         limit = min(self.params.timing.worker_limit_seconds, TRIAL_LIMIT_SECONDS + LONGER_THAN_PLANNED * planned)
-        return self.ask(worker, process, limit, "rate", per_s=per_s, seed=seed, **self._of_a_load(name))
+        of_load = self.settings(name).model_dump(include=OF_A_LOAD)
+        return self.ask(worker, process, limit, "rate", per_s=per_s, seed=seed, **of_load)
 
     def run_noop(self, rates: Sequence[float], seed: int) -> NoopProcess:
         """Return what the no-op backend does at the rates that rows hold, and above all that they ever did."""

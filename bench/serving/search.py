@@ -26,6 +26,7 @@ PLAYED = 2000
 HALVINGS = 12
 
 Figures = dict[str, Any]
+"""Of one load, by the names of `bench.core.reports.LoadFigures` and what inherits from it."""
 Rate = Callable[[float], Figures | None]
 """Tries a rate, requests a second: what came of it, `keeps` among it."""
 

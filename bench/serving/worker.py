@@ -11,26 +11,24 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.core.paths import FAST_TOKENIZER, TEXTS
-from bench.core.reports import Evidence
 from bench.inputs.encoded import load_encoded, load_reference
 from bench.inputs.texts import open_encoder
 from bench.runtimes.base.registry import import_runtime
-from bench.runtimes.base.session import Session, Unavailable
+from bench.runtimes.base.session import Session
 from bench.serving.batcher import Batcher, Requests
 from bench.serving.checks import check, furthest, replay, unanswered
 from bench.serving.instances import Answers, Instances, NoopSession, prepared_sizes, run_every_shape, serve, settle
 from bench.serving.jobs import NOOP, Check, ServeJob
 from bench.serving.load import Load, answer, point, send
+from bench.serving.search import Figures
 from bench.serving.tokenizing import TextRequests, Tokenizing, times
 from bench.timing.monitors import GpuMonitor, peak_host_mib
 from bench.workers.protocol import answer_requests
-from bench.workers.unsupported import describe_out_of_memory, is_out_of_memory
 
 WARM_UPS = 3
 BACKLOG_BUDGETS = 10
@@ -38,9 +36,6 @@ BACKLOG_BUDGETS = 10
 LEAST_BACKLOG = 32
 SINGLE_QUERIES = (10, 1000)
 """The fewest and the most requests one after another."""
-
-Figures = dict[str, Any]
-"""Of one load, by the names of `bench.core.reports.LoadFigures` and what inherits from it."""
 
 
 def main() -> None:
@@ -54,26 +49,11 @@ def main() -> None:
     try:
         worker = Worker(job)
         requests = (worker.open, worker.tokenizing, worker.ends, worker.rate, worker.end)
-        answer_requests(import_libraries, {request.__name__: _within_memory(request) for request in requests})
+        answer_requests(import_libraries, {request.__name__: request for request in requests})
     except BaseException:
         traceback.print_exc()
         _end(1)
     _end(0)
-
-
-def _within_memory(request: Callable[..., Figures]) -> Callable[..., Figures]:
-    """Return what answers a request; memory that runs out is the row's status."""
-
-    @wraps(request)
-    def answered(**given: Any) -> Figures:
-        try:
-            return request(**given)
-        except Exception as problem:
-            if isinstance(problem, Unavailable) or not is_out_of_memory(problem):
-                raise
-            return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
-
-    return answered
 
 
 def _end(code: int) -> NoReturn:
@@ -99,13 +79,10 @@ class Worker:
     def open(self) -> Figures:
         """Open the sessions and run every shape; from here on nothing is collected as garbage."""
         self.instances = Instances(self._open_one, self.job.serving.instances)
-        self.captures = self._evidence().captures or 0
+        self.captures = self.instances.first.evidence().captures or 0
         settle()
         gc.disable()
         return {}
-
-    def _evidence(self) -> Evidence:
-        return self.instances.first.evidence()
 
     def _open_one(self) -> Session:
         job = self.job
@@ -153,7 +130,7 @@ class Worker:
 
     def end(self) -> Figures:
         """Return what the loads have shown of this process."""
-        evidence = self._evidence()
+        evidence = self.instances.first.evidence()
         return {
             "shapes": self.shapes,
             "late_captures": (evidence.captures or 0) - self.captures,

@@ -9,7 +9,7 @@ from bench.core.reports import Cell, Report
 from bench.core.schemas import Status, read_environment
 from bench.core.staleness import reason_not_made
 from bench.machine.can_run import reason_to_skip
-from bench.timing.repro import Request, current_request, timed_place
+from bench.timing.repro import current_request, timed_place
 from bench.timing.results import announce, write_report
 from bench.workers.engines import misfit, read_record
 
@@ -21,22 +21,23 @@ def time_variant(key: str, params: Params) -> None:
     session built one anew.  WorkerError if what it is timed with was edited meanwhile.
     """
     variant, request = params.variant(key), current_request()
-    known = report_without_runs(key, variant, params)
-    report = timed_place(key, variant).take(known, request, lambda: _run(key, params, request))
+
+    def run() -> None:
+        from bench.timing.group import time_together  # what statistics cost to import, no stage pays that only takes
+
+        time_together(key, params, request)
+
+    report = timed_place(key, variant).take(report_without_runs(key, variant, params), request, run)
     write_report(key, report)
     announce(key, report)
 
 
 def without_runs(variant: Variant, params: Params, status: Status, reason: str = "") -> Report:
-    """Return the report of a variant that was not run: every batch size has this status."""
-    cell = Cell(status=status, reason=reason)
-    return Report(cells={str(size): cell for size in params.sizes(variant.device)}, processes=[])
-
-
-def failed(variant: Variant, params: Params, failure: str) -> Report:
-    """Return the report of a variant that could not be timed; the reason in its cells is one line."""
-    report = without_runs(variant, params, "failed", in_one_line(failure))
-    return report.model_copy(update={"failure": failure})
+    """Return the report of a variant that was not run: every batch size has this status, `failed` in one line."""
+    cell, failure = Cell(status=status, reason=reason), reason if status == "failed" else ""
+    if failure:
+        cell = Cell(status=status, reason=in_one_line(failure))
+    return Report(cells={str(size): cell for size in params.sizes(variant.device)}, processes=[], failure=failure)
 
 
 def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
@@ -56,15 +57,7 @@ def report_without_runs(key: str, variant: Variant, params: Params) -> Report | 
 
 def _report_of_engine(key: str, variant: Variant, params: Params, environment: dict[str, Any]) -> Report | None:
     record = read_record(ENGINES / key)
-    if record.status == "failed":
-        return failed(variant, params, record.reason)
     if record.status != "built":
         return without_runs(variant, params, record.status, record.reason)
     failure = misfit(key, record, environment)
-    return failed(variant, params, failure) if failure else None
-
-
-def _run(asked: str, params: Params, request: Request) -> None:
-    from bench.timing.group import time_together  # what statistics cost to import, no stage pays that only takes
-
-    time_together(asked, params, request)
+    return without_runs(variant, params, "failed", failure) if failure else None

@@ -4,11 +4,9 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from functools import partial
-from pathlib import Path
 
 from bench.core.errors import BenchError, WorkerError
-from bench.core.interrupt import CUT_SHORT, Interrupt
+from bench.core.interrupt import CUT_SHORT
 from bench.core.params import Params, Variant
 from bench.core.partners import partners
 from bench.core.paths import ENGINES, SAMPLES
@@ -17,11 +15,11 @@ from bench.core.reports import AA_ROW, BlockTimes, Report, TimingSession
 from bench.core.schemas import read_machine_id
 from bench.timing import passes
 from bench.timing.blocks import TimedRows
-from bench.timing.coordinator import failed, report_without_runs, without_runs
+from bench.timing.coordinator import report_without_runs, without_runs
 from bench.timing.live import LiveTable
 from bench.timing.passes import Passes, Plan
 from bench.timing.repro import Request, read_report, timed_place
-from bench.timing.resident import Group, Row, in_groups
+from bench.timing.resident import Fault, Group, Row, in_groups
 from bench.timing.results import Block, ProcessResult, block_times, combine
 from bench.workers.engines import read_record
 
@@ -29,7 +27,7 @@ from bench.workers.engines import read_record
 def time_together(asked: str, params: Params, request: Request) -> None:
     """Time `asked` and all that goes with it; leave each variant's report where its stage takes it."""
     rows = _choose_rows(asked, params, request)
-    for group, row in in_groups(rows, partial(TimedGroup, params=params)):
+    for group, row in in_groups(TimedGroup, rows, params):
         if row.is_reported:
             timed_place(row.key, row.variant).leave(group.outcome(row), request)
 
@@ -80,42 +78,29 @@ def _fastest(variants: dict[str, Variant]) -> set[str]:
 
 
 class TimedGroup(Group[Row]):
-    """Rows of one device that are timed in the same passes; as many of those that wait as fit into memory."""
-
-    def __init__(self, rows: Sequence[Row], params: Params, scratch: Path, interrupt: Interrupt, share: float) -> None:
-        super().__init__(rows, params, scratch, interrupt, share)
-        self.baseline = params.baselines.get(self.rows[0].variant.device)
-        self.bench = TimedRows(rows, params, self.task, self.scratch, interrupt.is_cut)
-        self.alone: dict[str, ProcessResult] = {}
-        self.failed_alone: dict[str, str] = {}
+    kind = TimedRows
+    bench: TimedRows
 
     def run(self) -> list[Row]:
         """Time the rows; return those that need another group, with the rows that others are compared through."""
-        try:
-            began = time.perf_counter()
-            log(f"  starting {len(self.rows)} rows: {', '.join(row.name for row in self.rows)}")
-            late = self.bench.start([row.name for row in self.rows])
-            self.start_seconds = time.perf_counter() - began
-            if late:
-                log(f"  no memory for {len(late)} of them beside the others: they are timed after these")
-                self.share *= 1 - len(late) / len(self.rows)
-            self._run_passes()
-            self.bench.hand_over()
-        finally:
-            self.bench.close()
-        if not self.interrupt.is_cut():
-            self._run_alone()
-        self.session = self._session()
-        return self._rest(late)
-
-    def _run_passes(self) -> None:
+        self.baseline = self.params.baselines.get(self.rows[0].variant.device)
+        self.alone: dict[str, ProcessResult] = {}
+        self.failed_alone: dict[str, str] = {}
+        names, began = [row.name for row in self.rows], time.perf_counter()
+        log(f"  starting {len(names)} rows: {', '.join(names)}")
+        late = self.start(names, "timed")
+        self.start_seconds = time.perf_counter() - began
         self.passes = Passes(self._plan(), self.bench, is_cut=self.interrupt.is_cut)
-        began = time.perf_counter()
-        table = LiveTable(self.passes)
+        table, began = LiveTable(self.passes), time.perf_counter()
         self.passes.on_look = table.show
         with table.live or nullcontext():
             self.passes.run()
         self.pass_seconds = time.perf_counter() - began
+        self.bench.hand_over()
+        if not self.interrupt.is_cut():
+            self._run_alone()
+        self.session = self._session()
+        return self._rest(late)
 
     def _plan(self) -> Plan:
         timing, running = self.params.timing, self.bench.running()
@@ -145,38 +130,31 @@ class TimedGroup(Group[Row]):
             except WorkerError as problem:
                 self.failed_alone[name] = f"not taken alone: {problem.last_words()}"
 
-    def _rest(self, late: Sequence[str]) -> list[Row]:
+    def _rest(self, late: Sequence[Row]) -> list[Row]:
         if not late or self.interrupt.is_cut():
             return []
         beside = [row for row in self.rows if not row.is_reported or row.key == self.baseline]
         anchors = [_anchor(row.key, row.variant) if row.is_reported else row for row in beside]
-        return [*anchors, *(self.bench.by_name[name] for name in late)]
+        return [*anchors, *late]
 
     def outcome(self, row: Row) -> Report:
         """Return the report of a variant: `failed` if a process of it died or built an engine."""
-        return self._outcome(row).model_copy(update={"session": self.session, "remark": self._remark(row)})
+        remarks = filter(None, (self.bench.remarks.get(row.name), self.failed_alone.get(row.name)))
+        return self._outcome(row).model_copy(update={"session": self.session, "remark": "; ".join(remarks)})
 
     def _outcome(self, row: Row) -> Report:
         fault = self.bench.faults.get(row.name)
         engine = read_record(ENGINES / row.key) if row.variant.runtime == "tensorrt" else None
         if fault and fault.status == "failed" and engine and row.variant.precision == "int8":
-            reason = f"its INT8 engine does not run: {WorkerError(fault.reason).last_words()}"
-            report = without_runs(row.variant, self.params, "rejected", reason)
-        elif fault and fault.status == "failed":
-            report = failed(row.variant, self.params, fault.reason)
-        elif fault:
+            fault = Fault("rejected", f"its INT8 engine does not run: {WorkerError(fault.reason).last_words()}")
+        if fault or not self.bench.results.get(row.name):
+            fault = fault or Fault("skipped", CUT_SHORT)
             report = without_runs(row.variant, self.params, fault.status, fault.reason)
-        elif not self.bench.results.get(row.name):
-            report = without_runs(row.variant, self.params, "skipped", CUT_SHORT)
         else:
             alone = [self.alone[row.name]] if row.name in self.alone else []
             every = [*self.bench.results[row.name], *alone]
             report = combine(row.variant, self.params, self._blocks(row.name), every, self.is_real)
         return report.model_copy(update={"engine": engine})
-
-    def _remark(self, row: Row) -> str:
-        parts = (self.bench.remarks.get(row.name), self.failed_alone.get(row.name))
-        return "; ".join(filter(None, parts))
 
     def _session(self) -> TimingSession:
         """Return what all reports of these passes share."""

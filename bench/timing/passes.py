@@ -47,17 +47,13 @@ class Cell:
 class Bench(Protocol):
     """What runs blocks and processes."""
 
-    def begin_pass(self) -> None:
-        """Note the state of the machine before a pass."""
+    def begin_pass(self) -> None: ...  # notes the state of the machine
 
-    def block(self, cell: Cell, process: int, number: int) -> float | None:
-        """Run a block in a pass and return its ms; None where that process gives none of this cell any more."""
+    def block(self, cell: Cell, process: int, number: int) -> float | None: ...  # ms; None: it gives none any more
 
-    def add_processes(self, rows: Sequence[str]) -> list[str]:
-        """Start a further process of each row; return the rows of which it runs."""
+    def add_processes(self, rows: Sequence[str]) -> list[str]: ...  # of each row one; those of which it runs
 
-    def is_whole(self, number: int) -> bool:
-        """Tell whether a pass that ended may count: the machine was not suspended in it."""
+    def is_whole(self, number: int) -> bool: ...  # whether a pass that ended may count: the machine did not sleep
 
 
 @dataclass(frozen=True)
@@ -153,15 +149,10 @@ class Passes:
         return row in (self.plan.baseline, self.plan.twin)
 
     def _look(self, number: int, end: float) -> None:
-        sizes = sorted({cell.size for cell in self.blocks})
-        rows = {size: self._rows(size) for size in sizes}
-        families, decisions = self._decided(rows, AT_A_LOOK)
-        wanted: set[Cell] = set()
-        contenders: set[str] = set()
-        opened: list[_Open] = []
-        count = sum(len(decided.open) for decided in decisions)
-        for size, family, decided in zip(sizes, families, decisions, strict=True):
-            names = rows[size]
+        wanted, contenders, opened = set[Cell](), set[str](), list[_Open]()
+        known = self._decided(AT_A_LOOK)
+        count = sum(len(decided.open) for *_, decided in known)
+        for size, names, family, decided in known:
             best = self._may_be_best(family, decided)
             contenders |= {names[place] for place in best}
             close = self._to_be_narrowed(family, best)
@@ -170,7 +161,7 @@ class Passes:
             opened += [self._open(family.levels, names, size, pair, AT_THE_END * count) for pair in pairs]
         twice = self._to_be_seen_twice(contenders)
         if number < PROCESSES_SEEN:
-            wanted |= {Cell(row, size) for row in twice for size in sizes}
+            wanted |= {Cell(row, cell.size) for row in twice for cell in self.blocks}
         wanted = self._with_what_can_be_decided(wanted, opened, end - self.clock())
         self.active &= wanted | {cell for cell in self.active if self._passes(cell) < LEAST_PASSES}
         self.on_look(number, len(opened), end - self.clock())
@@ -203,11 +194,8 @@ class Passes:
 
     def contenders(self) -> list[str]:
         """Return the baseline and the rows that may be the best at some batch size, the nearest to it if many are."""
-        sizes = sorted({cell.size for cell in self.blocks})
-        rows = {size: names for size in sizes if (names := self._rows(size))}
-        families, decisions = self._decided(rows, AT_THE_END)
         apart: dict[str, float] = {}
-        for names, family, decided in zip(rows.values(), families, decisions, strict=True):
+        for _, names, family, decided in self._decided(AT_THE_END):
             levels = {names[place]: family.levels[place].log_level for place in self._may_be_best(family, decided)}
             for row, level in levels.items():
                 if row != self.plan.baseline:
@@ -223,7 +211,9 @@ class Passes:
     def _passes(self, cell: Cell) -> int:
         return len(self.blocks.get(cell, {}).get(0, {}))
 
-    def _decided(self, rows: Mapping[int, Sequence[str]], sharing: int) -> tuple[list[Family], list[Decisions]]:
+    def _decided(self, sharing: int) -> list[tuple[int, list[str], Family, Decisions]]:
+        """Return each batch size, its rows with enough blocks, and what is decided of them."""
+        rows = {size: names for size in sorted({cell.size for cell in self.blocks}) if (names := self._rows(size))}
         panels = [
             Panel([self.blocks[Cell(row, size)] for row in names], neighbours=neighbours(names, self.plan))
             for size, names in rows.items()
@@ -233,7 +223,8 @@ class Passes:
             Family(panel.levels(), asked_pairs(names, self.plan), self.plan.is_only_partners)
             for panel, names in zip(panels, rows.values(), strict=True)
         ]
-        return families, decide(families, self.plan.margin, sharing)[1]
+        decisions = decide(families, self.plan.margin, sharing)[1]
+        return list(zip(rows, rows.values(), families, decisions, strict=True))
 
     @staticmethod
     def _may_be_best(family: Family, decided: Decisions) -> list[int]:

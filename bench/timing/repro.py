@@ -10,7 +10,7 @@ hash of what it was timed with and the repro that it belongs to.  It is taken on
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -45,14 +45,6 @@ TIMED = ("infer", "serve")
 def _filled(template: str, key: str, variant: Variant) -> str:
     values = {"key": key, "item": key, **{f"item.{name}": str(value) for name, value in variant.model_dump().items()}}
     return PLACE.sub(lambda place: values[place[1]], template)
-
-
-def _parameters(listed: list[Any]) -> Iterator[tuple[str, str]]:
-    for entry in listed:
-        if isinstance(entry, str):
-            yield PARAMS.name, entry
-        else:
-            yield from ((file, name) for file, names in entry.items() for name in names)
 
 
 def _value(file: str, name: str) -> Any:
@@ -176,7 +168,8 @@ class Place(Generic[R]):
         for dependency in stage["deps"]:
             path = Path(_filled(dependency, self.key, self.variant))
             digest.update(f"{path.as_posix()} {_content_hash(path)}\n".encode())
-        for file, parameter in _parameters(stage.get("params", [])):
+        listed = [{PARAMS.name: [each]} if isinstance(each, str) else each for each in stage.get("params", [])]
+        for file, parameter in ((file, name) for each in listed for file, names in each.items() for name in names):
             filled = _filled(parameter, self.key, self.variant)
             digest.update(f"{file} {filled} {json.dumps(_value(file, filled), sort_keys=True)}\n".encode())
         return digest.hexdigest()

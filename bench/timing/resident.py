@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -84,7 +84,11 @@ AnyGroup = TypeVar("AnyGroup", bound="Group[Any]")
 
 
 class Group(ABC, Generic[AnyRow]):
-    """Rows that are measured side by side, as many of those that wait as find memory; `share`: of the time."""
+    """Rows of one device that are measured side by side, as many as find memory; `share`: of the time."""
+
+    kind: "ClassVar[type[Resident[Any]]]"
+    bench: Any
+    """Of this kind."""
 
     def __init__(
         self, rows: Sequence[AnyRow], params: Params, scratch: Path, interrupt: Interrupt, share: float
@@ -96,17 +100,27 @@ class Group(ABC, Generic[AnyRow]):
         provenance = read_provenance()
         self.is_real: bool = provenance["model_is_real"]
         self.task: Task = provenance.get("task", "single_label")
+        self.bench = self.kind(self.rows, params, self.task, self.scratch, interrupt.is_cut)
 
     @abstractmethod
     def run(self) -> list[AnyRow]:
         """Measure the rows; return those that need another group."""
 
+    def start(self, names: Sequence[str], measured: str) -> list[AnyRow]:
+        """Start a process for each name; return the rows that find no memory, which are left their share of the time.
 
-def in_groups(rows: Sequence[AnyRow], make: Callable[..., AnyGroup]) -> Iterator[tuple[AnyGroup, AnyRow]]:
-    """Measure rows, a group after another, with nothing else timed on this machine; yield each that is done.
+        `measured`: what the user is told that they are later.
+        """
+        without = self.bench.start(names)
+        late = [row for row in self.rows if row.name in without]
+        if late:
+            log(f"  no memory for {len(late)} of them beside the others: they are {measured} after these")
+            self.share *= 1 - len(late) / len(self.rows)
+        return late
 
-    `make` takes the rows that wait, and `scratch`, `interrupt` and the `share` of the time that is theirs.
-    """
+
+def in_groups(kind: type[AnyGroup], rows: Sequence[AnyRow], params: Params) -> Iterator[tuple[AnyGroup, AnyRow]]:
+    """Measure rows, a group after another, with nothing else timed on this machine; yield each that is done."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
         timing_lock(),
@@ -114,8 +128,9 @@ def in_groups(rows: Sequence[AnyRow], make: Callable[..., AnyGroup]) -> Iterator
     ):
         waiting = list(rows)
         while waiting:
-            group = make(waiting, scratch=Path(scratch), interrupt=interrupt, share=len(waiting) / len(rows))
-            waiting = group.run()
+            group = kind(waiting, params, Path(scratch), interrupt, len(waiting) / len(rows))
+            with closing(group.bench):
+                waiting = group.run()
             yield from ((group, row) for row in group.rows if row not in waiting)
 
 

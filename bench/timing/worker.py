@@ -38,16 +38,8 @@ ENERGY_SECONDS = 1.0
 def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     worker = Worker(job)
-    answer_requests(
-        import_runtime(job.runtime).import_libraries,
-        {
-            "open": worker.open,
-            "block": worker.block,
-            "alone": worker.alone,
-            "labels": worker.labels,
-            "end": worker.end,
-        },
-    )
+    requests = (worker.open, worker.block, worker.alone, worker.labels, worker.end)
+    answer_requests(import_runtime(job.runtime).import_libraries, {request.__name__: request for request in requests})
 
 
 class Worker:

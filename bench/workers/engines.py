@@ -30,7 +30,6 @@ from bench.core.progress import log
 from bench.core.reports import EngineRecord
 from bench.core.schemas import read_machine_id
 from bench.runtimes.base.registry import import_runtime
-from bench.runtimes.base.session import Session
 from bench.workers.launcher import WorkerProcess
 from bench.workers.protocol import Job, answer_requests, engine_options, make_job
 
@@ -135,7 +134,7 @@ def build_engines(
         ):
             worker.wait_until_ready(params.timing.worker_limit_seconds)
             result = worker.ask("build", params.timing.worker_limit_seconds)
-            if result["status"] == "failed":
+            if result["status"] in ("failed", "out_of_memory"):
                 raise WorkerError(f"{key}: {result['reason']}")
     except WorkerError as problem:
         if BUILDER_RESOURCE in str(problem):
@@ -168,19 +167,17 @@ def build(job: Job) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         session = import_runtime(job.runtime).open_session(job)
-        seconds = {size: _seconds_to_prepare(session, size) for size in job.batch_sizes}
+        seconds = dict[int, float]()
+        for size in job.batch_sizes:
+            before = time.perf_counter()
+            session.prepare(size)
+            seconds[size] = time.perf_counter() - before
     except Exception as problem:
         if not type(problem).__module__.startswith(ONNX_RUNTIME):
             raise
         sys.exit(f"{type(problem).__name__}: {problem}")  # a traceback would push TensorRT's own words out of sight
     built = {"status": "built", "session_without_cache_seconds": time.perf_counter() - began}
     return built | ({"seconds_by_batch_size": seconds} if session.is_for_one_batch_size else {})
-
-
-def _seconds_to_prepare(session: Session, batch_size: int) -> float:
-    began = time.perf_counter()
-    session.prepare(batch_size)
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ def status_of(problem: BaseException) -> dict[str, str] | None:
         return {"status": "skipped", "reason": str(problem)}
     if isinstance(problem, ImportError) and not (problem.name or "").startswith("bench"):
         return {"status": "skipped", "reason": f"cannot be imported: {shortened(str(problem))}: install it"}
+    if is_out_of_memory(problem):
+        return {"status": "out_of_memory", "reason": describe_out_of_memory(problem)}
     if isinstance(problem, BenchError):
         return {"status": "failed", "reason": str(problem)}
     if isinstance(problem, Unfit):
