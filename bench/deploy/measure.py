@@ -26,11 +26,12 @@ from bench.core.progress import log
 from bench.core.reports import Labels, rate_text
 from bench.core.schemas import read_environment
 from bench.deploy.client import OVERLOADED, Client
-from bench.deploy.running import SHOWN, Server, cpu_seconds, environment, running
+from bench.deploy.running import SHOWN, Server, environment, running
 from bench.deploy.settings import Settings
 from bench.findings.served import over_http as summed
 from bench.inputs.encoded import RENEW, load_encoded, load_reference
 from bench.inputs.texts import Text, Texts
+from bench.machine.cores import cpu_seconds
 from bench.machine.lock import timing_lock
 from bench.report.document import plain
 from bench.report.words import over_http

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +88,6 @@ def running(command: Sequence[str], folder: Path, limit_seconds: float, silence_
         except psutil.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has used so far; 0.0 once it has ended."""
-    with suppress(psutil.Error):
-        return float(sum(psutil.Process(pid).cpu_times()[:2]))
-    return 0.0
 
 
 def _wait(process: psutil.Popen, end: float) -> None:

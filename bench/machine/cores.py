@@ -5,6 +5,7 @@ scheduler/sched-bwc); the limits of all groups above a process hold for it.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,8 +57,7 @@ def numa_nodes() -> int:
 
 def most_threads() -> int:
     """Return how many threads can run at once at most: the usable CPUs, or a container's quota where it is less."""
-    quota = cpu_quota()
-    cpus = len(usable_cpus())
+    quota, cpus = cpu_quota(), len(usable_cpus())
     return cpus if quota is None else max(1, min(cpus, int(quota)))
 
 
@@ -77,11 +77,9 @@ def thread_count(setting: int | str) -> int:
 
 
 def tokenizer_threads(params: Params, device: Device) -> int:
-    """Return how many threads make tokens of text: as many as `serving.tokenizer_threads` says, or a row leaves.
+    """Return how many threads make tokens of text: `serving.tokenizer_threads`, or the cores that a row leaves.
 
-    A row of a GPU takes one core.
-
-    ParameterError if it is more than can run at once.
+    A row of a GPU takes one core.  ParameterError if it is more than can run at once.
     """
     threads, most = params.serving.tokenizer_threads, most_threads()
     if threads > most:
@@ -91,6 +89,13 @@ def tokenizer_threads(params: Params, device: Device) -> int:
         )
     taken = thread_count(params.timing.cpu_threads) if device == "cpu" else 1
     return threads or max(1, physical_cores() - taken)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far; 0.0 once it has ended."""
+    with suppress(psutil.Error):
+        return float(sum(psutil.Process(pid).cpu_times()[:2]))
+    return 0.0
 
 
 def cpu_quota() -> float | None:

@@ -32,11 +32,7 @@ REGISTRY = r"SOFTWARE\Microsoft\Cryptography"
 
 
 def probe_environment(runtime_libraries: dict[str, tuple[str, ...]], gpu_index: int = 0) -> dict[str, Any]:
-    """Return the content of metrics/env.json.
-
-    `cpu` and `cuda` are named as the devices of params.yaml, and `runtimes` as its
-    runtimes, so that a stage can depend on just the part that concerns it.
-    """
+    """Return the content of metrics/env.json, so named that a stage can depend on its device and runtime alone."""
     versions = {library: library_version(library) for library in VERSIONED_LIBRARIES}
     cuda = probe_cuda(gpu_index)
     fault = "" if cuda else driver_fault()
@@ -134,10 +130,7 @@ def _hardware(library: Any, handle: Any) -> dict[str, Any]:
 
 
 def _cuda_software() -> dict[str, str | None]:
-    """Return the versions of CUDA and cuDNN that PyTorch brings (None for a CPU build, and without it).
-
-    `pytorch_code`: the GPU architectures that it has code for.
-    """
+    """Return PyTorch's CUDA, cuDNN and GPU architectures that it has code for; None for a CPU build, and without it."""
     try:
         import torch
     except (ImportError, OSError):

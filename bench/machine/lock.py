@@ -21,10 +21,7 @@ FOLDER_VARIABLE = "BENCHMARK_LOCK_FOLDER"
 
 @contextmanager
 def timing_lock(folder: Path | None = None) -> Iterator[None]:
-    """Hold the machine-wide lock: two runs never time at once, whichever folder they run in.
-
-    Says whom it waits for if another run holds it.
-    """
+    """Hold the machine-wide lock, so that two runs never time at once; say whom it waits for."""
     path = (folder or lock_folder()) / LOCK_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, mode=0o666)

@@ -82,7 +82,7 @@ def create_session(
 ) -> Any:
     """Create an InferenceSession of `spec.graph` (or `graph`) on `provider` alone, without any fall-back to another.
 
-    With `profile_prefix` it writes its operators' times to a file whose name begins so.
+    `profile_prefix`: of the file that it writes its operators' times to.
     """
     if provider not in onnxruntime.get_available_providers():
         raise Unavailable(f"this build of ONNX Runtime has no {provider}")
@@ -196,10 +196,7 @@ def _placement(session: Any) -> dict[str, Any]:
 
 
 class CudaGraphSession(PlainSession):
-    """IO binding and CUDA graphs: fixed device buffers and one captured graph for each shape.
-
-    Host to host as every row: the copies into and out of the bound buffers are part of a run.
-    """
+    """IO binding and CUDA graphs: fixed device buffers and one captured graph a shape; a run copies in and out."""
 
     is_of_fixed_sizes = True
 

@@ -235,11 +235,7 @@ class HostRow:
         self._unused = longest * np.arange(1, len(self.starts))
 
     def fill(self, batch: PackedBatch) -> None:
-        """Write a batch.
-
-        Unused tokens become sentences of their own; where there are none, what would be their first token is the last
-        one, so that no place lies beyond the row.
-        """
+        """Write a batch; unused tokens become sentences of their own, none of which begins beyond the row."""
         (sentences, used), tokens = batch.shape, len(self.ids)
         ends = batch.lengths.cumsum()
         self.ids[:used], self.ids[used:] = batch.ids, 0

@@ -115,10 +115,7 @@ def lengths_of(spec: SessionSpec) -> tuple[int, int, int]:
 
 
 def profile_options(batch_sizes: list[int], lengths: tuple[int, int, int], names: list[str]) -> dict[str, str]:
-    """Return the explicit profile: an engine outside its range would be built again without a word.
-
-    An engine for many batch sizes is made the fastest for the one in the middle of them.
-    """
+    """Return the explicit profile, the fastest at the batch size in the middle: outside it engines are built anew."""
     ordered = sorted(batch_sizes)
     sizes = (ordered[0], ordered[len(ordered) // 2], ordered[-1])
     return {

@@ -34,10 +34,7 @@ def serve_variant(key: str, params: Params) -> None:
 
 
 def served_report(key: str, params: Params) -> Served:
-    """Return what a variant sustained under load, or why it was not served.
-
-    WorkerError if what it is served with was edited meanwhile.
-    """
+    """Return what a variant sustained, or why it was not served; WorkerError if what it is served with was edited."""
     expected, request = expected_of(key, params), current_request()
     known = expected if isinstance(expected, Served) else None
 

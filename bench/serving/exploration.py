@@ -63,14 +63,12 @@ class Space:
 
 @dataclass
 class Climb:
-    """The best settings so far, and where they stand: a bracketed search.
-
-    `meets` tells whether settings meet the SLO at a place of the grid; what it raises ends the climb.
-    """
+    """The best settings so far, and where they stand: a bracketed search."""
 
     settings: ServingSettings
     search: Search
     meets: Callable[[ServingSettings, int], bool]
+    """The SLO, at a place of the grid; what it raises ends the climb."""
     tried: set[ServingSettings] = field(default_factory=set)
 
     def run(self, space: Space) -> None:
@@ -105,13 +103,9 @@ class SearchBench(LoadBench, Protocol):
     def space(self, name: str) -> tuple[ServingSettings, Space]: ...  # the settings of a row, and those it may have
 
     def served_with(self, name: str, settings: ServingSettings, seconds: float) -> tuple[str, str]:
-        """Return the name of a row with other settings, a process of which runs, and else why none does.
+        """Return the name of a row with other settings that runs, else why none does; `seconds`: left to start it."""
 
-        `seconds`: what is left to start one in.
-        """
-
-    def keep(self, name: str, best: str, seconds: float) -> None:
-        """End what was started for a row, but for `best`."""
+    def keep(self, name: str, best: str, seconds: float) -> None: ...  # ends what was started for a row but for `best`
 
 
 class Over(Exception):
@@ -120,16 +114,14 @@ class Over(Exception):
 
 @dataclass
 class Exploration:
-    """The search for better settings of all rows, those first that should sustain most.
-
-    `best`: the name that a row with better settings has in the passes.
-    """
+    """The search for better settings of all rows, those first that should sustain most."""
 
     passes: LoadPasses
     bench: SearchBench
     seconds: float
     searches: dict[str, ServingSearch] = field(default_factory=dict)
     best: dict[str, str] = field(default_factory=dict)
+    """The name that a row with better settings has in the passes."""
 
     def run(self) -> None:
         """Search row after row; those with better settings take part in the passes once more, with these."""
@@ -152,7 +144,7 @@ class Exploration:
         except Over as reason:
             ended = str(reason)
         found = ServingSearch(trials=trials, ended=ended)
-        best, fault = "", ""
+        best = ""
         if climb.settings != settings:
             best, fault = self.bench.served_with(name, climb.settings, 0.0)
             found = found.model_copy(update={"settings": climb.settings, "reason": fault})

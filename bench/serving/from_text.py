@@ -79,7 +79,9 @@ def serve_best(device: Device, params: Params) -> None:
 def _served(device: Device, best: Best, params: Params) -> ServedText:
     key, rate = best["variant"], best["requests_per_s"]
     settings = ServingSettings.model_validate(best["settings"]) if best["settings"] else None
-    params = _from_text(with_settings(params, device, settings, best["tokenizer_threads"]))
+    params = with_settings(params, device, settings, best["tokenizer_threads"])
+    serving = {"input": "text", "search": False, "minutes": SHARE * params.serving.minutes}
+    params = params.model_copy(update={"serving": params.serving.model_copy(update=serving)})
     if best["input"] == "text" or rate is None:
         return _without_load(device, params, ALL_TEXT if best["input"] == "text" else NONE_BEST)
     report = _report(key)
@@ -102,11 +104,6 @@ def with_settings(params: Params, device: Device, settings: ServingSettings | No
     timing = {"cpu_threads": settings.cpu_threads or params.timing.cpu_threads}
     sections = {"serving": params.serving.model_copy(update=serving), "timing": params.timing.model_copy(update=timing)}
     return params.model_copy(update=sections)
-
-
-def _from_text(params: Params) -> Params:
-    serving = {"input": "text", "search": False, "minutes": SHARE * params.serving.minutes}
-    return params.model_copy(update={"serving": params.serving.model_copy(update=serving)})
 
 
 def _without_load(device: Device, params: Params, reason: str, **more: Any) -> ServedText:

@@ -26,10 +26,7 @@ QUANTILES = {"p50_ms": "50.00", "p95_ms": "95.00", "p99_ms": "99.00"}
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: in `Server` requests at random times, `rate` a second on average.
-
-    `SingleStream`: the next request after each answer.  `Offline`: all at once.
-    """
+    """What is sent: requests at random times, `rate` a second (Server), one by one (SingleStream), all at once."""
 
     scenario: Scenario
     queries: int

@@ -50,16 +50,14 @@ class LoadBench(Protocol):
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """The rows by the rate that each should hold, and for how long they are tried.
-
-    `target`: half of an interval that is narrow enough, as a share.
-    """
+    """The rows by the rate that each should hold, and for how long they are tried."""
 
     expected_per_s: Mapping[str, float]
     budget_ms: float
     seconds: float
     margin: float
     target: float
+    """Half of an interval that is narrow enough, as a share."""
     seed: int
     patience: float = PATIENCE
 
@@ -72,11 +70,7 @@ class LoadPlan:
 
 @dataclass
 class Tried:
-    """What a row did so far, by process.
-
-    Its processes look for the rate that it holds together; from then on each goes up and down by itself, so that what
-    it says is its own.
-    """
+    """What a row did so far: its processes look together for the rate that it holds, then each goes by itself."""
 
     search: Search
     ends: Figures = field(default_factory=dict)

@@ -16,7 +16,6 @@ from bench.serving.passes import Tried
 from bench.serving.search import STEP, Figures, Search, place_of, tried
 from bench.timing.monitors import ClockCheck
 from bench.timing.resident import Resident, Row
-from bench.workers.launcher import Answer
 from bench.workers.protocol import Job, make_job
 
 TRIAL_LIMIT_SECONDS = 60.0
@@ -120,9 +119,6 @@ class ServedRows(Resident[ServedVariant]):
             self.end_workers(other)
         if best in self.workers and self.start_seconds[best] <= seconds:
             self.add_processes([best])
-
-    def opened(self, row: ServedVariant, process: int, answer: Answer) -> None:
-        """A session that is open can be served: there is nothing else to know."""
 
     def ends(self, name: str, per_s: float, seed: int) -> Figures | None:
         """Send both ends of a row's curve to its first process."""

@@ -114,10 +114,7 @@ def tried(search: Search, rate: Rate, first: Iterable[int] = (), is_cut: Callabl
 
 
 def expected_rate(mean_ms: Mapping[int, float], max_batch: int, budget_ms: float, seed: int = 0) -> float:
-    """Return the highest rate, requests a second, whose 99th percentile stays within the budget; 0.0 if none does.
-
-    `mean_ms`: latency by batch size.
-    """
+    """Return the highest requests/s whose p99 stays within the budget, 0.0 if none; `mean_ms`: by batch size."""
     sizes = sorted(size for size in mean_ms if size <= max_batch) or [min(mean_ms)]
     service_ms = np.interp(np.arange(max_batch + 1), sizes, [mean_ms[size] for size in sizes])
     if service_ms[1] > budget_ms:

@@ -12,14 +12,11 @@ from bench.statistics.rate_curve import by_process, panel_of, seconds_a_request,
 
 @dataclass(frozen=True)
 class Together:
-    """Where rows of one session stand, in seconds a request, by their keys.
-
-    `searched`: with the settings that a search found best.  `comparisons`: among so many the error is shared.
-    """
+    """Where rows of one session stand, in seconds a request, by their keys."""
 
     levels: dict[str, Level]
-    searched: dict[str, Level]
-    comparisons: int
+    searched: dict[str, Level]  # with the settings that a search found best
+    comparisons: int  # among so many the error is shared
 
     def gain(self, key: str) -> Interval | None:
         """Return how many times the requests a row sustains with the settings that a search found best."""

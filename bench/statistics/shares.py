@@ -22,9 +22,6 @@ def fewer_p(right: int, total: int, share: float) -> float:
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Return the p-value of McNemar's exact test (1947): the sentences that one of two classifiers alone gets right.
-
-    If both are equally good, each such sentence is either's with probability ½; 1.0 where there is none.
-    """
+    """Return the p-value of McNemar's exact test (1947): what one of two classifiers alone gets right; 1.0 for none."""
     differing = only_first + only_second
     return float(stats.binomtest(only_first, differing, 0.5).pvalue) if differing else 1.0

@@ -41,10 +41,7 @@ def without_runs(variant: Variant, params: Params, status: Status, reason: str =
 
 
 def report_without_runs(key: str, variant: Variant, params: Params) -> Report | None:
-    """Return the report of a variant of which it is known before any run what becomes of it; None if it can be tried.
-
-    It is `off`, `skipped` or `rejected`, or `failed` if its engine was not built or is not this machine's.
-    """
+    """Return the report of a variant that, as is known before any run, cannot be timed; None if it can be tried."""
     environment = read_environment()
     if not params.is_on(variant.precision):
         return without_runs(variant, params, "off")

@@ -107,10 +107,7 @@ def spread_by_work(session: Session, batches: Sequence[IndexedBatch], count: int
 
 
 def work_of(session: Session, batches: Sequence[IndexedBatch], encoded: Encoded) -> Work:
-    """Return, batch by batch, the tokens that were given and that were computed, and the pairs for attention.
-
-    A sentence of n tokens has n² pairs.
-    """
+    """Return by batch the tokens given and computed, and the pairs for attention: n² of a sentence of n tokens."""
     lengths = [encoded.lengths[batch.indices] for batch in batches]
     computed = [session.computed(batch.inputs) for batch in batches]
     return Work(

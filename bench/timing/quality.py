@@ -214,10 +214,7 @@ def gate_verdict(comparisons: list[Comparison], gate: Tolerances) -> tuple[dict[
 
 
 def compare_labels(predicted: NDArray[np.int64], reference: NDArray[np.int64], labels: NDArray[np.int64]) -> Labels:
-    """Count on the labelled sentences (label 0 or more) what a row and the reference get right.
-
-    `only_reference` and `only_row`: sentences that one of the two alone gets right.
-    """
+    """Count on the labelled sentences (label 0 or more) what a row and the reference get right, and one alone."""
     known = labels >= 0
     row, truth = predicted[known] == labels[known], reference[known] == labels[known]
     return Labels(

@@ -69,7 +69,7 @@ class Fault:
 
 
 def fault_of(problem: WorkerError) -> Fault:
-    """Return what a worker's end makes of its row."""
+    """Return what becomes of a row whose worker ended."""
     return Fault("out_of_memory" if isinstance(problem, MemoryShortage) else "failed", str(problem))
 
 
@@ -107,10 +107,7 @@ class Group(ABC, Generic[AnyRow]):
         """Measure the rows; return those that need another group."""
 
     def start(self, names: Sequence[str], measured: str) -> list[AnyRow]:
-        """Start a process for each name; return the rows that find no memory, which are left their share of the time.
-
-        `measured`: what the user is told that they are later.
-        """
+        """Start a process for each name; return the rows without memory, to be `measured` later with their share."""
         without = self.bench.start(names)
         late = [row for row in self.rows if row.name in without]
         if late:
@@ -161,7 +158,6 @@ class Resident(ABC, Generic[AnyRow]):
     def job(self, row: AnyRow, process: int, engine: Path | None) -> Job:
         """Return the job of a row's process; `engine`: where its own copy of the engine lies."""
 
-    @abstractmethod
     def opened(self, row: AnyRow, process: int, answer: Answer) -> None:
         """Take what a worker says of its session once it is open."""
 

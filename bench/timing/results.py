@@ -63,10 +63,7 @@ class ProcessResult(Process):
 def combine(
     variant: Variant, params: Params, blocks: dict[int, list[Block]], every: list[ProcessResult], is_real: bool
 ) -> Report:
-    """Pass every batch size of a row through the gate.
-
-    `blocks`: by batch size; `every`: its processes, one that ran alone at the end.
-    """
+    """Pass every batch size of a row through the gate; `every`: its processes, one that ran alone at the end."""
     gate = params.quality[variant.precision]
     limits = tolerances(gate, is_real)
     sizes = params.sizes(variant.device)

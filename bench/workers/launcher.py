@@ -20,6 +20,7 @@ import psutil
 
 from bench.core.errors import MemoryShortage, WorkerError
 from bench.core.variables import chosen_variables
+from bench.machine.cores import cpu_seconds
 from bench.machine.memory import oom_kills
 from bench.workers.protocol import ANSWER, Job, parse_event
 
@@ -52,11 +53,7 @@ KILLED = 9
 
 
 def worker_environment(job: Job, base: Mapping[str, str], compiled: Path) -> dict[str, str]:
-    """Return the environment variables of a worker; they are read at its start-up and never later.
-
-    NVIDIA_TF32_OVERRIDE=0 keeps every NVIDIA library at strict float32 (fp32 rows);
-    unset, each library's own setting holds.
-    """
+    """Return the environment variables of a worker; they are read at its start-up and never later."""
     environment = chosen_variables(base, job.cpu_threads, job.gpu) | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": str(job.tokenizer_threads > 1).lower(),
@@ -67,7 +64,7 @@ def worker_environment(job: Job, base: Mapping[str, str], compiled: Path) -> dic
         "TRITON_CACHE_DIR": str(compiled / "triton"),
     }
     if job.device == "cuda" and job.precision == "fp32":
-        environment["NVIDIA_TF32_OVERRIDE"] = "0"
+        environment["NVIDIA_TF32_OVERRIDE"] = "0"  # keeps every NVIDIA library at strict float32
     return environment
 
 
@@ -134,10 +131,8 @@ class WorkerProcess:
         self.end()
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that this worker has used so far; 0.0 once it has ended."""
-        with suppress(psutil.Error):
-            return float(sum(self._usage.cpu_times()[:2]))
-        return 0.0
+        """Return the CPU time that it has used so far; 0.0 once it has ended."""
+        return cpu_seconds(self._usage.pid)
 
     def host_mib(self) -> float:
         """Return the memory that it holds, in MiB; 0.0 once it has ended."""

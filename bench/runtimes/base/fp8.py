@@ -24,10 +24,7 @@ class Fp8Linear(torch.nn.Linear):  # type: ignore[misc]
     """A linear layer that rounds its input to FP8, and returns the type it was given."""
 
     def __init__(self, linear: torch.nn.Linear, largest: torch.Tensor) -> None:
-        """`largest`: the largest absolute value of an input that was seen.
-
-        Unavailable for a layer whose sizes `torch._scaled_mm` does not take.
-        """
+        """`largest`: an input's absolute value; Unavailable for sizes that `torch._scaled_mm` does not take."""
         super().__init__(linear.in_features, linear.out_features, device="meta")
         if linear.in_features % MULTIPLE or linear.out_features % MULTIPLE:
             sizes = f"{linear.in_features} to {linear.out_features}"

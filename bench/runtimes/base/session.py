@@ -48,15 +48,11 @@ class SessionSpec:
 
 @dataclass(frozen=True)
 class Computed:
-    """The work of a runtime for one batch, padding included.
+    """The work of a runtime for one batch, padding included."""
 
-    `shape`: what kernels, captures and engines are made for; `tokens`: those that go through the layers; `pairs`: of
-    tokens whose attention is computed.
-    """
-
-    shape: tuple[int, ...]
-    tokens: int
-    pairs: int
+    shape: tuple[int, ...]  # what kernels, captures and engines are made for
+    tokens: int  # those that go through the layers
+    pairs: int  # of tokens whose attention is computed
 
 
 class Pending(Protocol):
