@@ -5,6 +5,7 @@ too for INT8 and BF16, whose products are faster on many CPUs.  The shortest tim
 do, not what it does on average.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -46,17 +47,11 @@ def measure_cpu_peaks(threads: int) -> Peaks:
         return {
             "threads": threads,
             "operations_per_s": {
-                name: operations(CPU_SIZE) / min(map(_seconds, ways)) for name, ways in products.items()
+                name: operations(CPU_SIZE) / min(_or_none(way, ImportError, OSError) or math.inf for way in ways)
+                for name, ways in products.items()
             },
             "bytes_per_s": _copied_bytes("cpu"),
         }
-
-
-def _seconds(measure: Callable[[], float]) -> float:
-    """Return what a product takes, infinity where its runtime cannot be imported."""
-    with suppress(ImportError, OSError):
-        return measure()
-    return float("inf")
 
 
 def _torch(device: str, dtype: "torch.dtype") -> float:
@@ -190,9 +185,9 @@ CUDA_PRODUCTS: dict[str, Callable[[], float]] = {
 }
 
 
-def _or_none(measure: Callable[[], float]) -> float | None:
-    """Return what `measure` returns, None where this GPU or this PyTorch cannot do it."""
-    with suppress(RuntimeError):
+def _or_none(measure: Callable[[], float], *missing: type[Exception]) -> float | None:
+    """Return what `measure` returns, None where this machine or its libraries cannot do it, by the errors raised."""
+    with suppress(*missing or (RuntimeError,)):
         return measure()
     return None
 

@@ -82,10 +82,6 @@ class Tried:
         """All trials, in their order."""
         return sorted((point for own in self.trials.values() for point in own), key=attrgetter("number"))
 
-    def has_met(self) -> bool:
-        """Tell whether a rate met the SLO."""
-        return any(point.keeps for own in self.trials.values() for point in own)
-
     def search_of(self, process: int) -> Search:
         """Return what chooses the next rate of a process."""
         if not self.search.is_bracketed or self.search.is_over:
@@ -156,7 +152,7 @@ class LoadPasses:
 
     def _is_over(self, name: str, began: float) -> bool:
         row = self.rows[name]
-        seconds = self.plan.seconds * (1 if row.has_met() else self.plan.patience)
+        seconds = self.plan.seconds * (1 if any(point.keeps for point in row.points) else self.plan.patience)
         return row.is_over() or self.clock() - began >= seconds
 
     def _in_order(self, number: int) -> list[str]:

@@ -60,18 +60,13 @@ class Search:
         self._begin()
 
     def _begin(self) -> None:
-        self._met, self._missed, self._stride = self._lowest - 1, self._highest + 1, 1
+        self._met, self.missed, self._stride = self._lowest - 1, self._highest + 1, 1
         self._latest: list[bool] = []
 
     @property
     def is_bracketed(self) -> bool:
         """Whether two neighbouring places are known, the lower of which met the SLO, or the grid's end was reached."""
-        return self._missed - self._met == 1
-
-    @property
-    def missed(self) -> int:
-        """The lowest place that missed the SLO."""
-        return self._missed
+        return self.missed - self._met == 1
 
     @property
     def is_over(self) -> bool:
@@ -87,11 +82,11 @@ class Search:
         if not self.is_bracketed and keeps:
             self._met = self.place
         elif not self.is_bracketed:
-            self._missed = self.place
+            self.missed = self.place
         if self.is_bracketed:
             self.place += 1 if keeps else -1
-        elif self._met >= self._lowest and self._missed <= self._highest:
-            self.place = (self._met + self._missed) // 2
+        elif self._met >= self._lowest and self.missed <= self._highest:
+            self.place = (self._met + self.missed) // 2
         elif keeps:
             self.place, self._stride = min(self.place + self._stride, self._highest), 2 * self._stride
         else:

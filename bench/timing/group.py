@@ -1,9 +1,15 @@
 """Time rows of one device together: which ones, in which groups, and each one's report."""
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from statistics import geometric_mean
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from bench.core.errors import BenchError, WorkerError
 from bench.core.interrupt import CUT_SHORT
@@ -16,7 +22,6 @@ from bench.core.schemas import read_machine_id
 from bench.timing import passes
 from bench.timing.blocks import TimedRows
 from bench.timing.coordinator import report_without_runs, without_runs
-from bench.timing.live import LiveTable
 from bench.timing.passes import Passes, Plan
 from bench.timing.repro import Request, read_report, timed_place
 from bench.timing.resident import Fault, Group, Row, in_groups
@@ -178,3 +183,40 @@ class TimedGroup(Group[Row]):
     def _times(self, name: str) -> dict[str, BlockTimes]:
         own = {} if name in self.bench.faults else self._blocks(name)
         return {str(size): BlockTimes(**block_times(blocks)) for size, blocks in own.items() if blocks}
+
+
+class LiveTable:
+    """p50 of every row and batch size, in ms, while it sharpens; `live`: draws in place on a terminal."""
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        is_terminal = Console().is_terminal and sys.stdout.isatty()
+        self.live = Live(auto_refresh=False) if is_terminal else None
+
+    def show(self, number: int, open_comparisons: int, seconds_left: float) -> None:
+        """Show the table after this many passes, and how much is open."""
+        decided = "p50 in ms, nothing decided yet" if number == 1 else f"{open_comparisons} comparisons open"
+        title = f"pass {number}: {decided}, at most {max(0.0, seconds_left):.0f} s left"
+        if self.live:
+            self.live.update(self._table(title), refresh=True)
+        elif number == 1:
+            Console(width=120).print(self._table(title))
+        else:
+            log(f"  {title}")
+
+    def _table(self, title: str) -> Table:
+        blocks = self._passes.blocks
+        sizes = sorted({cell.size for cell in blocks})
+        table = Table(title=title, title_justify="left")
+        table.add_column("variant")
+        for size in sizes:
+            table.add_column(f"batch {size}", justify="right")
+        for row in self._passes.plan.sizes:
+            own = {cell.size: found for cell, found in blocks.items() if cell.row == row}
+            table.add_row(row, *(self._p50(own.get(size, {})) for size in sizes))
+        return table
+
+    @staticmethod
+    def _p50(processes: dict[int, dict[int, float]]) -> str:
+        every = [ms for own in processes.values() for ms in own.values()]
+        return f"{geometric_mean(every):.3g}" if every else "–"
