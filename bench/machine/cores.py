@@ -27,13 +27,9 @@ def usable_cpus() -> list[int]:
 
 
 def physical_cores() -> int:
-    """Return how many threads can run at once without sharing a core, at least 1.
-
-    Two CPUs of one core count once, and a quota of 1.5 CPUs gives one thread: two would be stopped in turns.
-    """
-    cpus = usable_cpus()
+    """Return how many threads can run at once without sharing a core, at least 1: also of a quota of 1.5 CPUs."""
+    cpus, quota = usable_cpus(), cpu_quota()
     cores = _distinct_cores(cpus) or min(psutil.cpu_count(logical=False) or len(cpus), len(cpus))
-    quota = cpu_quota()
     return max(1, cores if quota is None else min(cores, int(quota)))
 
 
@@ -62,10 +58,7 @@ def most_threads() -> int:
 
 
 def thread_count(setting: int | str) -> int:
-    """Return the number of threads that `timing.cpu_threads` stands for: itself, or the physical cores.
-
-    ParameterError if it is more than can run at once: threads that take turns are no measure of anything.
-    """
+    """Return the threads that `timing.cpu_threads` stands for; ParameterError if they are more than can run at once."""
     if setting == "physical":
         return physical_cores()
     if int(setting) > most_threads():

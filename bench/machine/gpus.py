@@ -44,10 +44,7 @@ def driver_fault() -> str:
 
 
 def visible_gpus(library: Any, variables: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the GPUs that may be used, each as an entry of CUDA_VISIBLE_DEVICES; all where it is not set.
-
-    As CUDA does, ignores what follows the first entry that names no GPU.
-    """
+    """Return the entries of CUDA_VISIBLE_DEVICES (unset: all GPUs) before the first that names none, as CUDA does."""
     if VISIBLE not in variables:
         return [str(index) for index in range(library.nvmlDeviceGetCount())]
     found: list[str] = []

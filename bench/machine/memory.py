@@ -19,10 +19,7 @@ def free_host_mib() -> float:
 
 
 def oom_kills() -> int:
-    """Return how many processes Linux has ended for want of memory so far, 0 where it does not tell.
-
-    Those of this process's control group where that counts them, else of the system (/proc/vmstat).
-    """
+    """Return how many processes of its control group, else of the system, Linux has ended for want of memory."""
     for path in (*(folder / "memory.events" for folder in own_groups("memory")), Path("/proc/vmstat")):
         with suppress(OSError, ValueError):
             counters = dict(line.split() for line in path.read_text().splitlines())

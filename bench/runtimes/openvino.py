@@ -118,10 +118,7 @@ def _attention_nodes(model: Any) -> set[str]:
 
 
 def _executed_gemms(model: Any) -> dict[str, int]:
-    """Return the elements of the weights that executed nodes multiply by, by the type of the multiplication.
-
-    Read from what ran, not from what was asked for: before the first run it may be empty.
-    """
+    """Return the elements of the weights that nodes multiplied by when they ran, by the type of the multiplication."""
     elements: Counter[str] = Counter()
     for node in model.get_runtime_model().get_ops():
         facts = node.get_rt_info()

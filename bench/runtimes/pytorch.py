@@ -125,10 +125,7 @@ class CompiledSession(EagerSession):
         return self._forward([input_ids, mask, *types]).float()
 
     def _reads_boolean_mask(self) -> bool:
-        """Tell whether the model reads a boolean 4-D mask rightly: nothing is then left to build in each call.
-
-        Tried, not looked up: decoders would drop their causal mask, others read it the other way round or not at all.
-        """
+        """Try whether the model reads a boolean 4-D mask rightly: nothing is then left to build in each call."""
         length = min(16, self._spec.sequence_length)
         ids = torch.arange(2 * length, device=self._spec.device).reshape(2, length) % self._model.config.vocab_size
         mask = torch.ones_like(ids)

@@ -50,11 +50,8 @@ class Space:
         of_threads = [count for count in INSTANCES if self.cpu_threads is None or count <= self.cpu_threads]
         allowed = {"in_flight": IN_FLIGHT, "max_batch": self.max_batches, "instances": of_threads}[name]
         own = getattr(around, name)
-        below, above = (
-            [value for value in reversed(allowed) if value < own],
-            [value for value in allowed if value > own],
-        )
-        return [[self._with(around, name, value) for value in values] for values in (below, above)]
+        both = [value for value in reversed(allowed) if value < own], [value for value in allowed if value > own]
+        return [[self._with(around, name, value) for value in values] for values in both]
 
     def _with(self, around: ServingSettings, name: str, value: int) -> ServingSettings:
         threads = self.cpu_threads if name == "instances" else None

@@ -32,16 +32,15 @@ CLOCK_SET = (
 
 @dataclass(frozen=True)
 class ServedVariant(Row):
-    """A variant that is served: the rate that it should hold, and what it did in the closed loop.
-
-    `settings`: where they are not those of params.yaml; `worker`: the row whose processes it shares.
-    """
+    """A variant that is served: the rate that it should hold, and what it did in the closed loop."""
 
     expected_per_s: float
     closed_loop_per_s: float
     largest_batch: int = 1
     settings: ServingSettings | None = None
+    """Where they are not those of params.yaml."""
     worker: str = ""
+    """The row whose processes it shares."""
 
 
 class ServedRows(Resident[ServedVariant]):

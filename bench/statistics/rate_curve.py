@@ -48,15 +48,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Crossing:
-    """The highest rate within a budget, by the curve through all trials.
-
-    `is_cliff`: at the next rate that was tried the row was overloaded, so the rate is the last one before; it is not
-    interpolated.  `is_least`: every rate that was tried keeps the budget.
-    """
+    """The highest rate within a budget, by the curve through all trials."""
 
     rate: float
     is_cliff: bool = False
+    """At the next rate that was tried the row was overloaded: it is the last one before, and not interpolated."""
     is_least: bool = False
+    """Every rate that was tried keeps the budget."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +168,7 @@ def crossing(points: Sequence[Point], budget_ms: float) -> Crossing | None:
 
 
 def latency_at(points: Sequence[Point], rate: float, quantile: Quantile, alone_ms: float | None = None) -> float | None:
-    """Return a quantile of the latency at a rate, in ms; None where nothing was tried below or above it.
-
-    `alone_ms`: what it is for requests that come one after another, where that is known: at no load at all.
-    """
+    """Return a quantile of the latency at a rate, in ms, `alone_ms` at no load; None beyond what was tried."""
     steady, _ = steady_points(points)
     rates = [point.rate for point in steady]
     logs = fitted(steady, quantile) if steady else np.zeros(0)

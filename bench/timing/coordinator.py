@@ -15,11 +15,7 @@ from bench.workers.engines import misfit, read_record
 
 
 def time_variant(key: str, params: Params) -> None:
-    """Time a variant and write its samples and its report: measured in passes, `off`, or `skipped` with the reason.
-
-    `failed`, with the reason, if a worker of this variant dies or hangs, an engine is not this machine's, or a TensorRT
-    session built one anew.  WorkerError if what it is timed with was edited meanwhile.
-    """
+    """Time a variant and write its samples and report; WorkerError if what it is timed with was edited meanwhile."""
     variant, request = params.variant(key), current_request()
 
     def run() -> None:

@@ -74,10 +74,7 @@ def run_for(run: Run, batches: Sequence[IndexedBatch], seconds: float, clock: Cl
 
 
 def block_calls(call_ms: float, batches: int, are_alike: bool) -> int:
-    """Return how many calls a block has: about 30 ms, at least one.
-
-    Batches of other lengths are run equally often, unless once each takes seconds; `are_alike`: padded to one length.
-    """
+    """Return how many calls a block has: about 30 ms; of batches that differ in length each equally often."""
     calls = min(MOST_CALLS, max(1, math.ceil(BLOCK_MS / call_ms)))
     if are_alike or call_ms * batches > LONGEST_EPOCH_MS:
         return calls

@@ -99,10 +99,7 @@ class GpuMonitor:
         return {name: int(status.violationTime) for name, status in asked.items() if status is not None}
 
     def _other_processes(self) -> int | None:
-        """Return how many other processes kept the GPU's multiprocessors busy during the cell; None if it is not told.
-
-        Processes that have a context and do nothing (a desktop's, on Windows) slow nothing down.
-        """
+        """Return how many other processes kept the GPU's multiprocessors busy in the cell; None if it is not told."""
         samples = self._ask("nvmlDeviceGetProcessUtilization", self._began_us)
         if samples is None or self._clock.was_set():  # NVML tells the time of day
             return None
@@ -146,11 +143,7 @@ def _system_seconds() -> tuple[float, float]:
 
 
 def calibration_loop_ms() -> float:
-    """Return the time of a fixed Python loop in ms: the best of a few, so that an interrupt does not count.
-
-    It fits into a core's own caches and waits for nothing, so only the core's speed changes it: its clock,
-    or whoever shares the core (on a virtual machine, other guests).
-    """
+    """Return the best time of a fixed Python loop in ms: only its core's clock, and who shares it, change that."""
     best = float("inf")
     for _ in range(LOOP_REPEATS):
         total, before = 0, time.perf_counter_ns()

@@ -162,10 +162,8 @@ class Resident(ABC, Generic[AnyRow]):
         """Take what a worker says of its session once it is open."""
 
     def start(self, names: Sequence[str]) -> list[str]:
-        """Start a process for each name, side by side; return the rows that found no memory for now.
-
-        First processes come before second ones, and of these those that compile: that takes longest.
-        """
+        """Start a process for each name, side by side; return the rows that found no memory for now."""
+        # first processes before second ones, and of these those that compile: that takes longest
         asked = [(names[:place].count(name), not self._compiles(name), place) for place, name in enumerate(names)]
         waiting = [names[place] for *_, place in sorted(asked)]
         late = list[str]()

@@ -114,9 +114,8 @@ def block_times(blocks: Sequence[Block]) -> dict[str, Any]:
 def figures_of(blocks: Sequence[Block], batch_size: int) -> dict[str, Any]:
     """Return the figures of a cell and what they are made of; p95 only from calls enough.
 
-    p50 and mean: geometric means over passes, a pass being the mean of its processes.  Percentiles interpolate linearly
-    (numpy's default, type 7 of Hyndman and Fan 1996).  Throughput is what one caller gets that sends the next batch
-    when the last is back: batch size / mean latency.
+    p50 and mean: geometric means over passes, a pass being the mean of its processes.  Percentiles: type 7 of Hyndman
+    and Fan 1996.  Throughput is one caller's that sends the next batch after each answer: batch size / mean latency.
     """
     times = block_times(blocks)
     latencies_ms = [[ns / 1e6 for ns in block.latencies_ns] for block in blocks]

@@ -79,10 +79,7 @@ def changed_engine(key: str, copy: Path, before: dict[str, str]) -> str:
 
 
 def misfit(key: str, record: EngineRecord, environment: dict[str, Any]) -> str:
-    """Return how an engine was built by another TensorRT or for another GPU than this machine's; empty if it was not.
-
-    DVC builds a stale engine anew; this is for one that came from a cache or by hand.
-    """
+    """Return how an engine, from a cache or put here by hand, is of another TensorRT or GPU; empty if it is not."""
     here = {
         "tensorrt": (record.tensorrt, environment["versions"]["tensorrt"]),
         "gpu": (record.gpu, (environment["cuda"] or {}).get("gpu")),

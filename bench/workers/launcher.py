@@ -69,10 +69,7 @@ def worker_environment(job: Job, base: Mapping[str, str], compiled: Path) -> dic
 
 
 class WorkerProcess:
-    """One worker: started on creation, it imports its libraries and then sleeps until it is asked for something.
-
-    Ctrl-C in the terminal does not reach it: its launcher decides when it ends.
-    """
+    """One worker: started on creation, it imports its libraries and sleeps until it is asked; no Ctrl-C reaches it."""
 
     def __init__(
         self,

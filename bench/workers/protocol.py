@@ -71,10 +71,7 @@ class Job(SessionSpec):
 
 
 def answer_requests(import_libraries: Callable[[], None], answers: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
-    """Import, then answer each request by the function of its name, until one is called `end`.
-
-    What a problem makes of the row is its answer; one that nobody foresaw ends the process.
-    """
+    """Import, then answer each request by the function of its name, a problem with its status, until one is `end`."""
     missing: ImportError | None = None
     try:
         import_libraries()
@@ -111,10 +108,7 @@ def rest() -> None:
 
 
 def _requests() -> Iterator[str]:
-    """Yield the lines that the launcher sends; end this process, whatever it does, when the launcher is gone.
-
-    So an orphan never disturbs the next timing.  A thread sleeps in `read` meanwhile.
-    """
+    """Yield the lines that the launcher sends; end with it: an orphan would disturb the next timing."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def read() -> None:

@@ -12,10 +12,7 @@ from bench.runtimes.base.session import Session, SessionSpec
 
 
 class RuntimeModule(Protocol):
-    """What a runtime's file defines.
-
-    It imports its library inside functions only, so that a machine without one runtime measures the others.
-    """
+    """What a runtime's file defines; it imports its library inside functions only: a machine may be without it."""
 
     LIBRARIES: tuple[str, ...]  # whose versions make its timings stale
     SUPPORTED: frozenset[tuple[str, str]]  # the pairs of device and precision that it can run

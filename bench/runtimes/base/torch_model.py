@@ -134,8 +134,7 @@ def load_model(spec: SessionSpec) -> Any:
 def shown_by(model: Any) -> dict[str, Any]:
     """Return the fields of `Evidence` that the model's tensors show, packed INT8 weights of quantized layers included.
 
-    `device`: the kinds of devices; by dtype, `weight_bytes`: of all weights; `product_weights`: elements of the weights
-    of linear layers and convolutions.
+    By dtype, `weight_bytes`: of all weights; `product_weights`: elements of those of linear layers and convolutions.
     """
     gemms = (torch.nn.Linear, torch.nn.modules.conv._ConvNd, Conv1D)
     tensors = [value for value in model.state_dict().values() if isinstance(value, torch.Tensor)]
