@@ -24,6 +24,7 @@ from bench.core.interrupt import CUT_SHORT, ended_by_ctrl_c
 from bench.core.params import Device, Params, load_params
 from bench.core.progress import log
 from bench.machine.lock import timing_lock
+from compare.describe import DescribedRow
 from compare.judge import Judge, beside, unmeasured
 from compare.loaded import to_be_loaded
 from compare.report import Beside, Change, Comparison, SideRecord
@@ -106,11 +107,9 @@ def _params(given: argparse.Namespace) -> Params:
 def _compare(given: argparse.Namespace) -> int:
     params, here = _params(given), Path.cwd()
     asked = {0: [".", "."], 1: [*given.sides, "."]}.get(len(given.sides), given.sides)
-    before, after = (
-        Side(label, name, here, (here / FOLDER / label)) for label, name in zip((BEFORE, AFTER), asked, strict=True)
-    )
-    before.settings = given.both
-    after.with_, after.settings = given.with_, [*given.both, *given.settings]
+    before = Side(BEFORE, asked[0], here, here / FOLDER / BEFORE, settings=given.both)
+    settings = [*given.both, *given.settings]
+    after = Side(AFTER, asked[1], here, here / FOLDER / AFTER, with_=given.with_, settings=settings)
     sides = {BEFORE: before, AFTER: after}
     for side in sides.values():
         side.clone()
@@ -122,11 +121,9 @@ def _compare(given: argparse.Namespace) -> int:
     found = _Found(params, sides, rows, _sizes(given, sides), given.served)
     found.measure()
     comparison = found.comparison(given.strict)
-    log(f"\n{comparison.markdown()}")
-    for name, text in (
-        ("compare.json", comparison.model_dump_json(indent=1) + "\n"),
-        ("compare.md", comparison.markdown()),
-    ):
+    markdown, content = comparison.markdown(), comparison.model_dump_json(indent=1) + "\n"
+    log(f"\n{markdown}")
+    for name, text in {"compare.json": content, "compare.md": markdown}.items():
         write_text(given.output / name, text)
         log(f"written: {(given.output / name).as_posix()}")
     return comparison.exit_code
@@ -186,24 +183,25 @@ class _Found:
             reasons = (f"{key}: {unmeasured(key, None, self._outcomes(key)).reason}" for key in self.rows)
             raise WorkerError("compare: no row could be tried on both sides: " + "; ".join(reasons))
 
+    def _of(self, key: str) -> list[DescribedRow | None]:
+        return [side.described.rows.get(key) for side in self.sides.values()]
+
     def _device(self, key: str) -> str | None:
         """Return the device of a row that both sides can try."""
-        rows = [side.described.rows.get(key) for side in self.sides.values()]
-        devices = {row.variant.device if row and row.job else None for row in rows}
+        devices = {row.variant.device if row and row.job else None for row in self._of(key)}
         return devices.pop() if len(devices) == 1 else None
 
     def _outcomes(self, key: str) -> list[Outcome]:
         """Return what is known of a row before it is timed."""
-        rows = [side.described.rows.get(key) for side in self.sides.values()]
-        return [Outcome("measured" if row.job else row.status, row.reason) if row else MISSING for row in rows]
+        return [Outcome("measured" if row.job else row.status, row.reason) if row else MISSING for row in self._of(key)]
 
     def _untried(self) -> Iterator[Change]:
         """Yield rows that one side alone can try."""
         for key in self.rows:
-            outcomes, rows = self._outcomes(key), [side.described.rows.get(key) for side in self.sides.values()]
-            jobs = [row.job for row in rows if row and row.job]
-            if len(jobs) == 1:
-                yield from (unmeasured(key, size, outcomes) for size in jobs[0].batch_sizes if size in self.sizes)
+            jobs = [row.job for row in self._of(key) if row and row.job]
+            for size in jobs[0].batch_sizes if len(jobs) == 1 else ():
+                if size in self.sizes:
+                    yield unmeasured(key, size, self._outcomes(key))
 
     def _record(self, label: str) -> SideRecord:
         side, own = self.sides[label], self.sides[label].described
@@ -225,7 +223,7 @@ class _Found:
         controls = [control for judge in judges for control in judge.controls()]
         rows = [row for group in chain.from_iterable(self.timed) for row in beside(group, self.sides, self.params)]
         old, new = (self.sides[label].described for label in (BEFORE, AFTER))
-        both = sorted(old.packages.keys() & new.packages.keys())
+        both = {name: (old.packages[name], new.packages[name]) for name in sorted({*old.packages} & {*new.packages})}
         return Comparison(
             exit_code=exit_code(changes, rows, is_strict, self.cut_short),
             strict=is_strict,
@@ -235,11 +233,7 @@ class _Found:
             machine=_machine(new.environment),
             before=self._record(BEFORE),
             after=self._record(AFTER),
-            moved={
-                name: (old.packages[name], new.packages[name])
-                for name in both
-                if old.packages[name] != new.packages[name]
-            },
+            moved={name: (was, now) for name, (was, now) in both.items() if was != now},
             changes=changes,
             controls=controls,
             beside=rows,

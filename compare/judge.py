@@ -68,7 +68,10 @@ class Judge:
             jumps = any(levels[name].is_unstable for name in names if name in levels)
             reason = "a block took ten times as long as another" if jumps else TOO_FEW
             return Change(row=key, batch_size=size, verdict="inconclusive", reason=reason)
-        margin = max(self.margin, _noise_floor(levels))
+        # by how much a control differs from itself: no difference below is called one
+        twins = ((levels[one], levels[two]) for one, two in _controls(levels))
+        noise = (one.panel.differences(one.place, two.place) for one, two in twins)
+        margin = max([self.margin, *(math.expm1(abs(median(own))) for own in noise if len(own))])
         said = WORDS.get(verdict(found, margin), "inconclusive")
         smallest = smallest_difference(found, margin) - 1
         return Change(row=key, batch_size=size, verdict=said, smallest=smallest, **_changes(found, size))
@@ -84,12 +87,6 @@ def _controls(levels: Levels) -> list[tuple[str, str]]:
     """Return each control with what it is once more."""
     found = [(name, name.replace(f"{AGAIN}/", "/")) for name in levels if AGAIN in name]
     return [(name, own) for name, own in found if own in levels]
-
-
-def _noise_floor(levels: Levels) -> float:
-    """Return by how much a control differs from itself: no difference below is called one."""
-    found = [levels[one].panel.differences(levels[one].place, levels[two].place) for one, two in _controls(levels)]
-    return max((math.expm1(abs(median(own))) for own in found if len(own)), default=0.0)
 
 
 def _changes(speedup: Interval | None, size: int | None) -> dict[str, Any]:
@@ -122,8 +119,9 @@ def beside(group: Group, sides: Mapping[str, Side], params: Params) -> Iterator[
         names = [f"{side}/{key}" for side in (BEFORE, AFTER)]
         if not set(names) <= set(group.results):
             continue
-        memory = [_most([each.peak_host_mib for each in group.results[name]]) for name in names]
-        start = [group.results[name][0].start_seconds for name in names]
+        results = [group.results[name] for name in names]
+        memory = [max(filter(None, (each.peak_host_mib for each in own)), default=None) for own in results]
+        start = [own[0].start_seconds for own in results]
         found = Beside(row=key, memory_mib=(memory[0], memory[1]), start_seconds=(start[0], start[1]))
         limit_gib = params.report.max_memory_gib
         if limit_gib and memory[0] and memory[1] and memory[0] <= limit_gib * GIB / MIB < memory[1]:
@@ -132,10 +130,6 @@ def beside(group: Group, sides: Mapping[str, Side], params: Params) -> Iterator[
             gate = params.quality[sides[BEFORE].described.rows[key].variant.precision]
             _add_labels(found, [np.array(group.labels[name]) for name in names], truth, gate)
         yield found
-
-
-def _most(values: Sequence[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 def _add_labels(found: Beside, labels: Sequence[IntArray], truth: IntArray, gate: Gate) -> None:

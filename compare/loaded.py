@@ -84,9 +84,7 @@ def to_be_loaded(timed: Timed, groups: Sequence[Group]) -> tuple[Loaded, dict[st
     expected, others = dict[str, float](), dict[str, list[Outcome]]()
     for key in timed.keys:
         names = [f"{side}/{key}" for side in timed.sides]
-        found = [
-            _expected(reports[name], timed) if name in reports else Outcome("skipped", CUT_SHORT) for name in names
-        ]
+        found = [_expected(reports.get(name), timed) for name in names]
         rates = [each for each in found if isinstance(each, float)]
         if len(rates) == len(names):
             expected |= dict(zip(names, rates, strict=True))
@@ -102,7 +100,7 @@ def _expected(report: Report | None, timed: Timed) -> float | Outcome:
     """Return the requests/s that a row should sustain by what was timed of it, or why it is not tried."""
     mean_ms = {int(size): cell.mean_ms for size, cell in report.measured().items()} if report else {}
     if not mean_ms:
-        return Outcome("skipped", "not timed")
+        return Outcome("skipped", "not timed" if report else CUT_SHORT)
     device, serving = timed.device, timed.params.serving
     rate = expected_rate(mean_ms, timed.params.max_batch(device), serving.p99_ms[device])
     if not rate:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ LOCK, REQUIREMENTS = "requirements.lock", "requirements.txt"
 USER_PATHS = (("model", "path"), ("dataset", "path"), ("dataset", "calibration_path"))
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 WITH = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
+CHECKOUT = ("dvc", "checkout", "--quiet", "--allow-missing")
+"""Brings what dvc.lock names from the cache, as far as it is there."""
 GIB = 2**30
 LAST_WORDS = 15
 
@@ -64,7 +66,8 @@ class Side:
     def commit(self) -> str:
         """Its commit; ParameterError where there is none of that name."""
         name = "HEAD" if self._is_folder else self.asked
-        found = _git(self.source, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+        found = _run(command, self.source)
         if found.returncode:
             raise ParameterError(
                 f"compare: {self.asked}: neither a folder of this project with a commit nor a git revision (in CI, "
@@ -78,18 +81,17 @@ class Side:
             shutil.rmtree(self.place, onerror=_writable)
         _checked(self.source, "clone", "--quiet", "--shared", "--no-checkout", ".", str(self.place))
         _checked(self.place, "checkout", "--quiet", "--detach", self.commit)
-        files = self._uncommitted() if self._is_folder else ["dvc.lock", *_files(self.source, "metrics")]
+        files = ["dvc.lock", *_files(self.source, "metrics")]
+        if self._is_folder:
+            found = _checked(self.source, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+            files = [entry[3:] for entry in found.split("\0") if entry]
         for name in files:
             _copy(self.source / name, self.place / name)
         self.changed = files if self._is_folder else []
         self._check_format()
-        local = f"[cache]\n    dir = {_cache_of(self.workspace)}\n"
-        (self.place / ".dvc/config.local").write_text(local, encoding="utf-8")
+        cache = _run([sys.executable, "-m", "dvc", "cache", "dir"], self.workspace).stdout.strip()
+        (self.place / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
         self._set_params()
-
-    def _uncommitted(self) -> list[str]:
-        found = _checked(self.source, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-        return [entry[3:] for entry in found.split("\0") if entry]
 
     def _check_format(self) -> None:
         known = re.search(r"^PROTOCOL = (\d+)$", _text(self.place / "bench/workers/protocol.py"), re.MULTILINE)
@@ -126,9 +128,7 @@ class Side:
 
     def resolve(self) -> Path | None:
         """Return its pins where they are not this environment's."""
-        pins = self.place / LOCK
-        if self.with_:
-            pins = self._resolved()
+        pins = self._resolved() if self.with_ else self.place / LOCK
         if pins.read_bytes() == (self.workspace / LOCK).read_bytes():
             return None
         digest = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()[:16]
@@ -185,7 +185,7 @@ class Side:
         log(f"{self.label}: making its graphs ({self._log.relative_to(self.workspace).as_posix()})")
         self._log.unlink(missing_ok=True)
         self._run("dvc", "repro", "probe")
-        self._restore()
+        self._run(*CHECKOUT)
         for made in [self._made, *([other.place] if other else [])]:
             self._take_over(made, targets)
         self._run("dvc", "repro", *targets)
@@ -195,15 +195,8 @@ class Side:
         self._run("compare.describe", str(path), *rows)
         self.described = Description.read(path)
 
-    def _restore(self) -> None:
-        """Bring what dvc.lock names from the cache, as far as it is there."""
-        self._run("dvc", "checkout", "--quiet", "--allow-missing")
-
     def _take_over(self, made: Path, targets: Iterable[str]) -> None:
-        """Take what another side, or this one the last time, has made for stages that are stale here.
-
-        DVC tells where it does not fit.
-        """
+        """Take what another side, or this one before, made of stages stale here; DVC tells where it does not fit."""
         if not made.exists():
             return
         found = _run([self.python, "-m", "dvc", "status", "--json", *targets], self.place)
@@ -217,7 +210,7 @@ class Side:
                     _copy(made / out["path"], self.place / out["path"])
         if stale:
             yaml.dump(own, lock)
-            self._restore()
+            self._run(*CHECKOUT)
 
     @property
     def _made(self) -> Path:
@@ -293,17 +286,8 @@ def _run(command: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=folder, env=quiet, capture_output=True, encoding="utf-8", check=False)
 
 
-@cache
-def _cache_of(workspace: Path) -> str:
-    return _run([sys.executable, "-m", "dvc", "cache", "dir"], workspace).stdout.strip()
-
-
-def _git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return _run(["git", *arguments], folder)
-
-
 def _checked(folder: Path, *arguments: str) -> str:
-    ended = _git(folder, *arguments)
+    ended = _run(["git", *arguments], folder)
     if ended.returncode:
         raise WorkerError(f"compare: git {arguments[0]} failed: {ended.stderr.strip()}")
     return ended.stdout
