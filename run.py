@@ -59,12 +59,11 @@ say = partial(print, flush=True)
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    if arguments[:1] in (["-h"], ["--help"]):
+    if sys.argv[1:2] in (["-h"], ["--help"]):
         print(__doc__)
         return 0
     refused = next(unsupported(), "")
-    return fail(refused) if refused else start(arguments)
+    return fail(refused) if refused else start(sys.argv[1:])
 
 
 def start(arguments: list[str]) -> int:
@@ -147,8 +146,7 @@ class Environment:
         if not is_whole and (problem := self.make()):
             return fail(problem)
         for lock in missing if is_whole else locks:
-            code = self.install(lock)
-            if code:
+            if code := self.install(lock):
                 self.home.unlink(missing_ok=True)  # the next call starts with a new one
                 return fail(f"installing {lock} failed (code {code}): its last words stand above", code)
             stamps[lock].write_text(self.mark(lock), encoding="utf-8")
@@ -166,10 +164,8 @@ class Environment:
         """Make it, in place of one that is half-made, moved or outdated; return what went wrong, empty if nothing."""
         if importlib.util.find_spec("ensurepip") is None:
             package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-            return (
-                f"this Python has no ensurepip: install it (Debian, Ubuntu: `apt install {package}`), "
-                "or use another Python"
-            )
+            known = f"Debian, Ubuntu: `apt install {package}`"
+            return f"this Python has no ensurepip: install it ({known}), or use another Python"
         again = " anew; what was installed by hand besides is gone" if self.folder.exists() else ""
         say(f"making {self.folder.name} with Python {sys.version.split()[0]}{again}")
         try:
@@ -224,10 +220,8 @@ class Environment:
         """Run one of its programs in the project's folder, its programs first on the path; return the exit code."""
         program = self.bin / f"{command[0]}{SUFFIX}"
         if not program.exists():
-            allowed = (
-                "no argument, test, show, record, deploy, compare, fleet, or a program of .venv such as dvc, python, "
-                "pip, pytest"
-            )
+            own = "no argument, test, show, record, deploy, compare, fleet"
+            allowed = f"{own}, or a program of .venv such as dvc, python, pip, pytest"
             return fail(f"no command {command[0]!r}, allowed: {allowed}", 127)
         path = f"{self.bin}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": str(self.folder)}

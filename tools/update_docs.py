@@ -65,11 +65,10 @@ BLOCK = re.compile(r"(<!-- (\w+) ([\w.-]+) -->)\n.*?<!-- end -->", re.DOTALL)
 
 def drawn_anew(block: re.Match[str]) -> str:
     """Return a block with other content; ValueError for a kind that there is none of."""
-    kind, name = block[2], block[3]
+    start, kind, name = block.groups()
     if kind not in BLOCKS:
         raise ValueError(f"wanted a block of {', '.join(BLOCKS)}, got {kind}")
-    lines = BLOCKS[kind](RecordedRun.read(RUNS / name))
-    return "\n".join([block[1], *lines, "<!-- end -->"])
+    return "\n".join([start, *BLOCKS[kind](RecordedRun.read(RUNS / name)), "<!-- end -->"])
 
 
 def measured_rows(run: RecordedRun) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,6 @@ def by_device(
     return {str(device): compared(ours[device], theirs[device]) for device in sorted({*ours} & {*theirs})}
 
 
-def of_two_runs(folders: Sequence[Path]) -> dict[str, Any]:
-    """Return what was found of rows in the closed loop, and of rows under load."""
-    first, second = map(RecordedRun.read, folders)
-    return {
-        "summary": by_device(first.table, second.table, held),
-        "serving": by_device(first.serving, second.serving, held_under_load),
-    }
-
-
 def is_good(found: Mapping[str, Any]) -> bool:
     """Tell whether the second run keeps what the first one says."""
     shares = found["in_the_interval_for_another_run"]
@@ -114,7 +105,11 @@ def is_good(found: Mapping[str, Any]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs=2, metavar="FOLDER")
-    found = of_two_runs(parser.parse_args().runs)
+    first, second = map(RecordedRun.read, parser.parse_args().runs)
+    found = {
+        "summary": by_device(first.table, second.table, held),
+        "serving": by_device(first.serving, second.serving, held_under_load),
+    }
     print(json.dumps(found, indent=2))
     return int(not all(is_good(each) for of_devices in found.values() for each in of_devices.values()))
 

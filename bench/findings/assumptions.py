@@ -148,10 +148,7 @@ def plain(rows: Rows) -> Rows:
 
 
 def fastest_pairs(groups: Iterable[Rows], column: str, first: str | None, second: str | None = None) -> Iterator[Pair]:
-    """Yield the fastest row of each group with `first` in a column against that with `second`; None: anything else.
-
-    Groups without both yield nothing.
-    """
+    """Yield the fastest row of each group with `first` in a column against that with `second` (None: any other)."""
     for group in groups:
         values = [(row, getattr(row, column)) for row in group]
         ours = fastest(row for row, value in values if (value == first if first else value != second))

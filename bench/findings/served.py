@@ -6,7 +6,7 @@ from typing import Any
 from bench.core.reports import ServingSearch
 from bench.findings import models
 from bench.findings.timed import left_out
-from bench.summary.over_http import HttpLoad, ServedHttp
+from bench.summary.over_http import ServedHttp
 from bench.summary.serving import GENERATOR_BOUND, Curves, compare_served, cost_of_a_million, within_budgets
 from bench.summary.table_file import Rows, known
 
@@ -17,10 +17,7 @@ QUEUED = 1.25
 def served(
     tried: Rows, summary: Rows, curves: Curves, price_per_hour: float | None, http: Mapping[str, ServedHttp]
 ) -> models.Served | None:
-    """Return what one device's rows of results/serving.csv show; None where none was tried.
-
-    `curves`: the rates that were tried of each row; `http`: what rows did over HTTP.
-    """
+    """Return what one device's rows of results/serving.csv, tried rates and loads over HTTP show; None without any."""
     settings = next((row for row in tried if known(row, "budget_ms")), None)
     if settings is None:
         return None
@@ -114,22 +111,19 @@ def _from_text(row: Any) -> models.FromText | None:
 
 def over_http(report: ServedHttp) -> models.OverHttp:
     """Return what a deployed row did over HTTP."""
-    counts = report.accuracy.model_dump(include={"right", "reference_right", "labelled"}) if report.accuracy else {}
-    return models.OverHttp(
-        **{name: getattr(report, name) for name in ("variant", "tokens_per_s", "text_per_s")},
-        loads=[_over_http(load, report.text_per_s) for load in report.loads],
-        **counts,
-    )
-
-
-def _over_http(load: HttpLoad, text_per_s: float | None) -> models.OverHttpLoad:
-    rate, used = load.requests_per_s, load.used
-    return models.OverHttpLoad(
-        **{name: getattr(load, name) for name in ("texts", "requests_per_s", "reason", "control_per_s")},
-        of_text=load.texts * rate / text_per_s if rate and text_per_s else None,
-        is_client_bound=load.is_client_bound,
-        **(used.model_dump(exclude={"mean_batch"}) if used else {}),
-    )
+    text_per_s, counts = report.text_per_s, {"right", "reference_right", "labelled"}
+    loads = [
+        models.OverHttpLoad(
+            **load.model_dump(include={"texts", "requests_per_s", "reason", "control_per_s"}),
+            of_text=load.texts * rate / text_per_s if (rate := load.requests_per_s) and text_per_s else None,
+            is_client_bound=load.is_client_bound,
+            **(load.used.model_dump(exclude={"mean_batch"}) if load.used else {}),
+        )
+        for load in report.loads
+    ]
+    own = report.model_dump(include={"variant", "tokens_per_s", "text_per_s"})
+    right = report.accuracy.model_dump(include=counts) if report.accuracy else {}
+    return models.OverHttp(**own, loads=loads, **right)
 
 
 def _searched(row: Any, search: ServingSearch, gain: Any) -> models.Searched:

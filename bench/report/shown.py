@@ -225,16 +225,16 @@ def _choice(pick: Pick) -> tuple[Any, ...]:
 
 def shown_of(tables: Tables, context: Context) -> Shown:
     """Return a run of which nothing is written yet."""
-    summary, serving = (list(table.itertuples()) for table in (tables.summary, tables.serving))
-    return Shown(findings_of(tables, context.settings), summary, serving, context)
+    findings = findings_of(tables, context.settings)
+    return Shown(findings, list(tables.summary.itertuples()), list(tables.serving.itertuples()), context)
 
 
 def read_shown() -> Shown:
     """Read what the stages before wrote; DataError if a file is missing or damaged."""
     summary, serving = (list(table.itertuples()) for table in (read_summary(), read_serving()))
     params = load_params()
-    sizes = {key: params.sizes(row.device) for key, row in params.all_variants().items()}
-    cells = [f"{key} batch size {size}" for key in sizes for size in sizes[key]]
+    variants = params.all_variants().items()
+    cells = [f"{key} batch size {size}" for key, row in variants for size in params.sizes(row.device)]
     _check_rows(SUMMARY_CSV, [f"{row.variant} batch size {row.batch_size}" for row in summary], cells)
     _check_rows(SERVING_CSV, [str(row.variant) for row in serving], params.serving.variants)
     return Shown(read_findings(), summary, serving, read_context())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.findings.models import Fastest, Findings, Panel
+from bench.findings.models import Fastest, Panel
 from bench.report import words
 from bench.report.columns import grid
 from bench.report.document import bullets
@@ -84,26 +84,20 @@ def fastest(found: Fastest) -> str:
     return f"`{found.cell.variant}` has the lowest p50{against}: {words.significance(found)}."
 
 
-def margins(findings: Findings) -> str:
-    """Say how large a difference must be: the configured margin, or what the A/A row differs by if that is more."""
-    parts = [
-        f"{least:.1%}{f' to {most:.1%}' if most > least else ''} on the {PANELS[panel.device]}"
-        for panel in findings.panels
-        if panel.margin
-        for least, most in [panel.margin]
-    ]
-    return f" ({', '.join(parts)})" if parts else ""
-
-
 def _legend(shown: Shown) -> str:
     baselines = {row.device: row.baseline for row in shown.summary if isinstance(row.baseline, str)}
     named = (f"`{baselines[device]}` ({title})" for device, title in PANELS.items() if device in baselines)
+    limits = ((panel.device, *panel.margin) for panel in shown.findings.panels if panel.margin)
+    margins = ", ".join(
+        f"{least:.1%}{f' to {most:.1%}' if most > least else ''} on the {PANELS[device]}"
+        for device, least, most in limits
+    )
     return (
         "A latency is one call: host arrays in, host logits out, copies included. Rows take turns in short blocks, in "
         "random order, on the same sentences. p50: geometric mean of the blocks' medians, with the 95% interval of "
         f"another run; p95: of all calls, {MISSING} from too few. Speed-up: over {', '.join(named)} at the same batch "
         "size, of p50, with simultaneous 95% intervals. Verdict: the whole interval beyond or inside a margin"
-        f"{margins(shown.findings)}, else inconclusive. Proof: D device, W type of the weights, K arithmetic of the "
-        "kernels seen as labelled; - not recorded. Every row and column (roofline, bottleneck, energy, memory, "
-        "accuracy, set-up cost): `summary.csv` and the page."
+        f"{f' ({margins})' if margins else ''}, else inconclusive. Proof: D device, W type of the weights, K "
+        "arithmetic of the kernels seen as labelled; - not recorded. Every row and column (roofline, bottleneck, "
+        "energy, memory, accuracy, set-up cost): `summary.csv` and the page."
     )

@@ -116,10 +116,7 @@ def _chart(title: str, note: str, cells: Sequence[Record], layers: Sequence[Spec
 
 
 def best_first(cells: Sequence[Record]) -> list[str]:
-    """Return the rows by how far they are from the best at each batch size, geometric mean, nearest first.
-
-    The lowest p50 is the best, and of speed-ups the highest.
-    """
+    """Return the rows by how far they are from the best p50 or speed-up of each batch size (geometric mean)."""
     sign, field = (-1, "speed_up") if "speed_up" in cells[0] else (1, "p50_ms")
     best: dict[int, float] = {}
     behind: dict[str, list[float]] = {}
