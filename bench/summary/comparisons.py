@@ -53,6 +53,12 @@ class Comparison:
     """The smallest ratio that this run could have told, where it is only the interval's width that decides nothing."""
 
 
+def judged(interval: Interval, margin: float) -> Comparison:
+    """Return two rows that only the margin decides between."""
+    said, smallest = verdict(interval, margin), smallest_difference(interval, margin)
+    return Comparison(interval.value, interval, said, smallest=smallest)
+
+
 def _block_values(cell: BlockTimes, quantity: str) -> Blocks:
     """Return what the blocks of a cell gave, by process and pass."""
     found: dict[int, dict[int, float]] = {}

@@ -18,9 +18,8 @@ from bench.core.paths import SERVED, SERVED_TEXT, SERVING_CSV
 from bench.core.reports import RatePoint, Served, ServedText, ServingSearch, rate_text
 from bench.statistics import rate_curve
 from bench.statistics.blocks import Level, estimate
-from bench.statistics.intervals import Interval, smallest_difference, verdict
 from bench.statistics.served_together import Together, held_per_s, together
-from bench.summary.comparisons import Comparison
+from bench.summary.comparisons import Comparison, judged
 from bench.summary.over_http import ServedHttp
 from bench.summary.table_file import MEND, Row, Rows, identity, known, present, read_table
 
@@ -68,10 +67,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a run's findings are made of: its rows with their levels, timed and under load, and the tried rates.
-
-    `over_http`: what deployed rows did.
-    """
+    """What findings are made of: rows with their levels, timed and under load, tried rates, loads of deployed rows."""
 
     summary: pd.DataFrame
     serving: pd.DataFrame
@@ -99,8 +95,11 @@ def build_serving(
 ) -> pd.DataFrame:
     """Return the table in the configured order, of what each variant did under load, by its name."""
     rows = []
+    alone = summary[(summary["batch_size"] == 1) & (summary["status"] == "measured")].set_index("variant")["p50_ms"]
     for key in params.serving.variants:
-        row = _row(key, params.all_variants()[key], served[key], params) | _alone(key, served[key], summary)
+        row = _row(key, params.all_variants()[key], served[key], params)
+        if served[key].processes:
+            row |= {"single_stream_p50_ms": served[key].ends()[0].p50_ms, "batch_1_p50_ms": alone.get(key)}
         text = from_text.get(key)
         if text and "requests_per_s" in row and text.tokens_session == row["session"]:
             row |= _from_text(text, summary)
@@ -129,24 +128,19 @@ def _row(key: str, variant: Variant, report: Served, params: Params) -> Row:
     trials = _trials(report)
     if report.status != "measured" or not trials:
         return row
-    curve = rate_curve.curve_of(trials)
-    found = [
-        each for process in report.processes for each in rate_curve.straddles(process.points, report.budget_ms).values()
-    ]
-    crossed = rate_curve.crossing(curve, report.budget_ms)
+    curve, processes, budget_ms = rate_curve.curve_of(trials), report.processes, report.budget_ms
+    found = [each for process in processes for each in rate_curve.straddles(process.points, budget_ms).values()]
+    crossed, doubled = (rate_curve.crossing(curve, times * budget_ms) for times in (1, 2))
     if not found and crossed is None:
-        return {**row, "status": "over_budget", "reason": _none_held(report.budget_ms, trials)}
+        return {**row, "status": "over_budget", "reason": _none_held(budget_ms, trials)}
     by_curve = crossed or rate_curve.Crossing(math.nan)
-    rate = rate_curve.sustained_per_s(rate_curve.by_process(report.processes), report.budget_ms) or math.nan
-    cliffs = sum(each.is_cliff for each in found)
+    rate = rate_curve.sustained_per_s(rate_curve.by_process(processes), budget_ms) or math.nan
     _, offline = report.ends()
-    doubled = rate_curve.crossing(curve, 2 * report.budget_ms)
-    processes = report.processes
     return {
         **row,
         "requests_per_s": rate,
         "estimates": len(found),
-        "is_cliff": 2 * cliffs > len(found) if found else by_curve.is_cliff,
+        "is_cliff": 2 * sum(each.is_cliff for each in found) > len(found) if found else by_curve.is_cliff,
         "is_least": all(trial.keeps for trial in trials),
         "confirmed_per_s": confirmed(trials),
         "doubled_budget_per_s": doubled.rate if doubled and not doubled.is_least else None,
@@ -179,9 +173,8 @@ def confirmed(trials: Sequence[RatePoint]) -> float | None:
     None where no rate shows it.  A rate at which a trial was overloaded shows nothing.
     """
     for own in reversed(rate_curve.at_each_rate(trials).values()):
-        queries = sum(trial.queries for trial in own)
-        is_overloaded = any(trial.is_overloaded for trial in own)
-        if not is_overloaded and rate_curve.shows_p99(sum(trial.late for trial in own), queries):
+        queries, late = sum(trial.queries for trial in own), sum(trial.late for trial in own)
+        if not any(trial.is_overloaded for trial in own) and rate_curve.shows_p99(late, queries):
             return float(queries / sum(trial.queries / trial.sent_per_s for trial in own))
     return None
 
@@ -224,12 +217,10 @@ def _generator(report: Served, rate: float) -> Row:
     points = rate_curve.curve_of(null.points)
     most = rate_curve.crossing(points, report.budget_ms)
     p99_ms = rate_curve.latency_at(points, rate, "p99_ms") if len(points) > 1 else None
-    close = min(null.points, key=lambda point: abs(math.log(point.rate / rate)))
-    return {
-        "null_per_s": most.rate if most else None,
-        "null_p99_ms": p99_ms if p99_ms is not None else close.p99_ms,
-        "generator_share": rate / most.rate if most else None,
-    }
+    if p99_ms is None:
+        p99_ms = min(null.points, key=lambda point: abs(math.log(point.rate / rate))).p99_ms
+    of_most = {"null_per_s": most.rate, "generator_share": rate / most.rate} if most else {}
+    return {"null_p99_ms": p99_ms, **of_most}
 
 
 def cost_of_a_million(price_per_hour: float | None, rate: float) -> float | None:
@@ -237,20 +228,10 @@ def cost_of_a_million(price_per_hour: float | None, rate: float) -> float | None
     return None if price_per_hour is None else price_per_hour / 3600 / rate * 1e6
 
 
-def _alone(key: str, report: Served, summary: pd.DataFrame) -> Row:
-    if not report.processes:
-        return {}
-    rows = summary[(summary["variant"] == key) & (summary["batch_size"] == 1) & (summary["status"] == "measured")]
-    single, _ = report.ends()
-    alone_ms = None if rows.empty else float(rows.iloc[0]["p50_ms"])
-    return {"single_stream_p50_ms": single.p50_ms, "batch_1_p50_ms": alone_ms}
-
-
 def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
     """Return what a row sustains from text, and the tokenizer's part of a call and of the machine.
 
-    A tokenizer needs as many cores as the row sustains requests from tokens over what each of its threads makes tokens
-    of while all of them work.
+    Its cores: the row's requests/s from tokens over the texts/s of each of its threads while all of them work.
     """
     row: Row = {
         "text_settings": report.settings.text() if report.settings else None,
@@ -266,12 +247,9 @@ def _from_text(report: ServedText, summary: pd.DataFrame) -> Row:
     shares = [each.ms / (each.ms + p50_ms[each.batch_size]) for each in report.tokenizing if each.batch_size in p50_ms]
     most = report.tokenizing[-1]
     per_s = 1000 * most.batch_size / most.ms
-    return row | {
-        "tokenizer_per_s": per_s,
-        "tokenizer_cores": math.ceil((report.tokens_per_s or 0.0) / per_s * (report.tokenizer_threads or 1)),
-        "tokenizing_share": shares[0] if shares else None,
-        "tokenizing_share_of_largest": shares[-1] if shares else None,
-    }
+    cores = math.ceil((report.tokens_per_s or 0.0) / per_s * (report.tokenizer_threads or 1))
+    ends = {"tokenizing_share": shares[0], "tokenizing_share_of_largest": shares[-1]} if shares else {}
+    return {**row, "tokenizer_per_s": per_s, "tokenizer_cores": cores, **ends}
 
 
 def with_rates(table: pd.DataFrame, served: Mapping[str, Served], margin: float) -> pd.DataFrame:
@@ -310,31 +288,24 @@ def _searched(key: str, search: ServingSearch, budget_ms: float, found: Together
     if found is None or gain is None:
         return {**row, "search": Search(search), "searched_verdict": "inconclusive"}
     low, high = _another_run(found.searched[key])
-    compared = Comparison(gain.value, gain, verdict(gain, margin), smallest=smallest_difference(gain, margin))
+    compared = judged(gain, margin)
     limits = {"searched_per_s_low": low, "searched_per_s_high": high}
     return {**row, **limits, "search": Search(search, compared), "searched_verdict": compared.verdict}
 
 
 def compare_served(first: Any, second: Any) -> Comparison:
-    """Return how many times the requests of the second row the first one sustains: more is `faster`.
-
-    Rows that were not served in the same passes are not compared: `inconclusive`.
-    """
+    """Return how many times the second row's requests the first sustains; `inconclusive` if of different sessions."""
     value = float(first.requests_per_s / second.requests_per_s)
     if first.session != second.session:
         return Comparison(value, None, "inconclusive", is_apart=True, reason="served in different sessions")
     if known(first, "process_per_s") or known(second, "process_per_s"):
         return Comparison(value, None, "inconclusive", reason=IN_ROUNDS)
     ours, theirs = known(first, "level"), known(second, "level")
-    interval: Interval | None = None
     if ours and theirs and (found := estimate(theirs, ours)):
         moved = math.log(value) - (theirs.log_level - ours.log_level)  # within another budget than the configured one
-        interval = replace(found, value=found.value + moved).interval(int(first.comparisons))
-    if interval is None:
-        return Comparison(value, None, "inconclusive", reason="too few trials")
-    margin = float(first.margin)
-    smallest = smallest_difference(interval, margin)
-    return Comparison(interval.value, interval, verdict(interval, margin), smallest=smallest)
+        if interval := replace(found, value=found.value + moved).interval(int(first.comparisons)):
+            return judged(interval, float(first.margin))
+    return Comparison(value, None, "inconclusive", reason="too few trials")
 
 
 def budgets_around(configured_ms: float) -> list[float]:
@@ -351,29 +322,19 @@ def curves_of(reports: Mapping[str, Served]) -> Curves:
 
 
 def within_budgets(tried: Rows, curves: Curves) -> Iterator[tuple[float, Rows]]:
-    """Yield each budget with a row for each served variant that sustains a rate within it.
-
-    `tried`: the rows of one device in results/serving.csv; the rows have what a comparison of rates needs.
-    """
+    """Yield each budget with the rows of one device (of results/serving.csv) that sustain a rate within it."""
     served = [row for row in tried if curves.get(str(row.variant)) and row.budget_ms]
     for budget_ms in budgets_around(float(served[0].budget_ms)) if served else ():
         yield budget_ms, [each for row in served if (each := _within(row, curves[str(row.variant)], budget_ms))]
 
 
 def _within(row: Any, curve: Sequence[rate_curve.Point], budget_ms: float) -> Any:
-    """Return a row with its figures within a budget; None where it sustains no rate.
-
-    Its interval is as wide, as a share, as within the budget that it was tried for.
-    """
+    """Return a row with its figures within a budget, as wide an interval as it has, as a share; None without a rate."""
     if budget_ms == row.budget_ms:
         return row if row.status == "measured" else None
     found = rate_curve.crossing(curve, budget_ms)
     if found is None:
         return None
     limits = {name: known(row, name) for name in ("requests_per_s_low", "requests_per_s_high")}
-    return row._replace(
-        status="measured",
-        requests_per_s=found.rate,
-        **{name: limit and limit * found.rate / row.requests_per_s for name, limit in limits.items()},
-        is_least=found.is_least,
-    )
+    scaled = {name: limit and limit * found.rate / row.requests_per_s for name, limit in limits.items()}
+    return row._replace(status="measured", requests_per_s=found.rate, is_least=found.is_least, **scaled)
