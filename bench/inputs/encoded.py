@@ -148,7 +148,7 @@ def save_encoded(path: Path, encoded: Encoded, **more: NDArray[Any]) -> None:
     """Write the arrays to an .npz whose bytes depend on their values alone."""
     with replacing_file(path) as temporary, temporary.open("wb") as stream:
         arrays = dict(zip(encoded.input_names, encoded.arrays, strict=True)) | {"labels": encoded.labels}
-        np.savez(stream, **arrays, **more)
+        np.savez(stream, **arrays, **more)  # type: ignore[arg-type]  # NumPy 1.26 writes `allow_pickle` as an array
 
 
 def load_encoded(path: Path) -> Encoded:
