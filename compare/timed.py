@@ -13,10 +13,10 @@ from bench.core.interrupt import CUT_SHORT, Interrupt
 from bench.core.params import Device, Params
 from bench.core.progress import log
 from bench.core.reports import Report, TimedCell
-from bench.statistics.blocks import LEAST_PASSES, Level, Panel, pool_processes
+from bench.statistics.blocks import Level
 from bench.timing.blocks import TimedRows
 from bench.timing.coordinator import without_runs
-from bench.timing.passes import Cell, Passes, Plan, neighbours
+from bench.timing.passes import Cell, Passes, Plan
 from bench.timing.resident import Fault, Resident, Row
 from bench.timing.results import ProcessResult, combine
 from bench.workers.protocol import Job
@@ -206,7 +206,8 @@ class Timed:
         bench.hand_over()
         reports = {name: self._report(bench, bench.by_name[name]) for key in keys for name in self._names(key)}
         outcomes = {name: _outcomes(report) for name, report in reports.items()}
-        return Group(keys, pairs, levels_of(passes), outcomes, reports, bench.results, labels)
+        levels: dict[int | None, dict[str, Level]] = dict(passes.levels().items())
+        return Group(keys, pairs, levels, outcomes, reports, bench.results, labels)
 
     def _add_processes(self, bench: Sided) -> None:
         """Start further processes, equally many of both sides of a row."""
@@ -243,19 +244,3 @@ def _outcomes(report: Report) -> dict[int | None, Outcome]:
         int(size): Outcome(cell.status, cell.reason, cell.p50_ms if isinstance(cell, TimedCell) else None)
         for size, cell in report.cells.items()
     }
-
-
-def levels_of(passes: Passes) -> dict[int | None, dict[str, Level]]:
-    """Return where rows of passes stand that had enough of these, by batch size."""
-    blocks = passes.blocks
-    names = {
-        size: [name for name in passes.plan.sizes if len(blocks.get(Cell(name, size), {}).get(0, {})) >= LEAST_PASSES]
-        for size in sorted({cell.size for cell in blocks})
-    }
-    panels = {
-        size: Panel([blocks[Cell(name, size)] for name in own], neighbours=neighbours(own, passes.plan))
-        for size, own in names.items()
-        if own
-    }
-    pool_processes([*panels.values()], [None] * len(panels))
-    return {size: dict(zip(names[size], panel.levels(), strict=True)) for size, panel in panels.items()}

@@ -211,20 +211,27 @@ class Passes:
     def _passes(self, cell: Cell) -> int:
         return len(self.blocks.get(cell, {}).get(0, {}))
 
-    def _decided(self, sharing: int) -> list[tuple[int, list[str], Family, Decisions]]:
-        """Return each batch size, its rows with enough blocks, and what is decided of them."""
+    def levels(self) -> dict[int, dict[str, Level]]:
+        """Return where the rows with enough blocks stand, by batch size."""
         rows = {size: names for size in sorted({cell.size for cell in self.blocks}) if (names := self._rows(size))}
         panels = [
             Panel([self.blocks[Cell(row, size)] for row in names], neighbours=neighbours(names, self.plan))
             for size, names in rows.items()
         ]
         pool_processes(panels, [twins(names, self.plan) for names in rows.values()])
+        return {
+            size: dict(zip(names, panel.levels(), strict=True))
+            for (size, names), panel in zip(rows.items(), panels, strict=True)
+        }
+
+    def _decided(self, sharing: int) -> list[tuple[int, list[str], Family, Decisions]]:
+        """Return each batch size, its rows with enough blocks, and what is decided of them."""
+        rows = {size: (list(levels), list(levels.values())) for size, levels in self.levels().items()}
         families = [
-            Family(panel.levels(), asked_pairs(names, self.plan), self.plan.is_only_partners)
-            for panel, names in zip(panels, rows.values(), strict=True)
+            Family(levels, asked_pairs(names, self.plan), self.plan.is_only_partners) for names, levels in rows.values()
         ]
         decisions = decide(families, self.plan.margin, sharing)[1]
-        return list(zip(rows, rows.values(), families, decisions, strict=True))
+        return list(zip(rows, (names for names, _ in rows.values()), families, decisions, strict=True))
 
     @staticmethod
     def _may_be_best(family: Family, decided: Decisions) -> list[int]:
