@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -185,15 +186,8 @@ def _measured(bench: HttpBench) -> Iterator[HttpLoad]:
     expected = {str(each): _expected_per_s(bench.settings, each, bench.budget_ms) for each in TEXTS_A_REQUEST}
     none = f"a request alone takes more than {bench.budget_ms:g} ms"
     reasons = {name: why_too_slow(per_s, serving.minutes) if per_s else none for name, per_s in expected.items()}
-    plan = LoadPlan(
-        expected_per_s={name: per_s for name, per_s in expected.items() if not reasons[name]},
-        budget_ms=bench.budget_ms,
-        seconds=60 * serving.minutes,
-        margin=bench.params.report.margin,
-        target=bench.params.timing.target_interval,
-        seed=serving.seed,
-        patience=1,
-    )
+    within = {name: per_s for name, per_s in expected.items() if not reasons[name]}
+    plan = replace(LoadPlan.of(within, bench.params, bench.settings.device, 60 * serving.minutes), patience=1)
     with ended_by_ctrl_c() as interrupt:
         passes = LoadPasses(plan, bench, is_cut=interrupt.is_cut, on_pass=lambda number, _left: log(f"  pass {number}"))
         passes.run()
