@@ -271,10 +271,7 @@ def described(problem: ValidationError) -> str:
 
 
 def make_app(service: Service) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Return the ASGI application, which starts the service and ends it.
-
-    Requests for answers pass Starlette's router by: it took a twelfth of the event loop's time.
-    """
+    """Return the ASGI application, which starts the service and ends it; requests for answers pass its router by."""
 
     @asynccontextmanager
     async def lifespan(_app: Router) -> AsyncIterator[None]:
