@@ -276,10 +276,13 @@ def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, label
     worker.predicted = np.full(len(right), -1)
     if seconds < 0:  # blocks classified three sentences, before the time was up
         worker.predicted[[0, 2, 3]] = right[[0, 2, 3]]
+    worker.end()
+    assert not worker.result.is_accuracy_taken, "blocks met no more than a share"
     given = worker.labels()["labels"]
     worker.end()
-    counts = worker.result.accuracy
+    counts = worker.result.labels
     assert counts is not None
+    assert worker.result.is_accuracy_taken
     assert (counts.labelled, counts.right) == (labelled, labelled)
     assert {label for label, wanted in zip(given, right, strict=True) if label != wanted} <= {-1}
     assert sum(label >= 0 for label in given) == labelled

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from bench.core.params import Export, Variant, load_params
-from bench.core.reports import Evidence
+from bench.core.reports import Evidence, Labels, Work
 from bench.graphs.export import allowed_difference
 from bench.timing.evidence import contradiction
 from bench.timing.quality import agreement_of, compare, gate_verdict
+from bench.timing.results import Block, CellResult, ProcessResult, combine
 
 REFERENCE = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
 QUALITY = load_params(Path(__file__).parent.parent / "params.yaml").quality
@@ -67,6 +68,34 @@ def test_a_tf32_sized_error_is_rejected_in_an_fp32_row_and_allowed_in_a_tf32_row
     logits = REFERENCE + np.float32(0.002)
     assert "relative error" in verdict(logits, "fp32")[1]
     assert verdict(logits, "tf32")[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("labelled", "is_taken", "lost", "status"),
+    [(872, True, 0, "measured"), (128, False, 0, "measured"), (128, False, 20, "rejected")],
+    ids=["all sentences", "those of its blocks", "too many of these lost"],
+)
+def test_labels_that_blocks_met_are_judged_and_are_no_accuracy(
+    labelled: int, is_taken: bool, lost: int, status: str
+) -> None:
+    params = load_params()
+    params = params.model_copy(update={"batch_sizes": [1]})
+    counts = Labels(labelled=labelled, right=100 - lost, reference_right=100, only_reference=lost, only_row=0)
+    same = compare(outputs(REFERENCE.copy()), REFERENCE)
+    work = Work(given_tokens=[1], given_pairs=[1], computed_tokens=[1], computed_pairs=[1])
+    process = ProcessResult(
+        status="measured",
+        cells={1: CellResult(status="measured", work=work, comparison=same)},
+        evidence=Evidence(device=["cpu"], product_weights={"float32": 10}),
+        labels=counts,
+        is_accuracy_taken=is_taken,
+    )
+    blocks = {1: [Block(0, 0, [1_000_000])]}
+    report = combine(variant("pytorch", "cpu", "fp32"), params, blocks, [process], True)
+    assert report.accuracy == (counts if is_taken else None)
+    assert report.cells["1"].status == status
+    reason = "accuracy is 15.62% of 128 sentences below fp32's, allowed: 0.50%"
+    assert report.cells["1"].reason == (reason if lost else "")
 
 
 def test_a_label_that_flips_counts_against_agreement() -> None:

@@ -238,4 +238,4 @@ def accuracy_fault(counts: Labels | None, gate: Gate) -> str:
     loss = (counts.reference_right - counts.right) / counts.labelled
     if loss <= gate.max_accuracy_loss or mcnemar_p(counts.only_reference, counts.only_row) >= CHANCE:
         return ""
-    return f"accuracy is {loss:.2%} of the sentences below fp32's, allowed: {gate.max_accuracy_loss:.2%}"
+    return f"accuracy is {loss:.2%} of {counts.labelled} sentences below fp32's, allowed: {gate.max_accuracy_loss:.2%}"

@@ -57,21 +57,28 @@ class ProcessResult(Process):
     reason: str = ""
     cells: dict[int, CellResult] = Field(default_factory=dict)
     evidence: Evidence = Evidence()
-    accuracy: Labels | None = None
+    labels: Labels | None = None
+    is_accuracy_taken: bool = False
+    """Whether `labels` are of the whole draw, or of what `timing.accuracy_seconds` let it classify, not of blocks."""
 
 
 def combine(
     variant: Variant, params: Params, blocks: dict[int, list[Block]], every: list[ProcessResult], is_real: bool
 ) -> Report:
-    """Pass every batch size of a row through the gate; `every`: its processes, one that ran alone at the end."""
+    """Pass every batch size of a row through the gate; `every`: its processes, one that ran alone at the end.
+
+    The gate also judges labels of the sentences that blocks met; as a row's accuracy these would stand beside others'
+    of all sentences.
+    """
     gate = params.quality[variant.precision]
     limits = tolerances(gate, is_real)
     sizes = params.sizes(variant.device)
     cells = {str(size): _combine_cell(variant, limits, size, blocks.get(size, []), every) for size in sizes}
-    accuracy = next((result.accuracy for result in reversed(every) if result.accuracy), None)
-    if fault := accuracy_fault(accuracy, gate):
+    judged = next((result for result in reversed(every) if result.labels), None)
+    if fault := accuracy_fault(judged.labels if judged else None, gate):
         rejected = {"status": "rejected", "reason": fault}
         cells |= {n: cell.model_copy(update=rejected) for n, cell in cells.items() if cell.status == "measured"}
+    accuracy = judged.labels if judged and judged.is_accuracy_taken else None
     return Report(cells=cells, evidence=every[-1].evidence, accuracy=accuracy, processes=[*every])
 
 
