@@ -280,7 +280,7 @@ def test_accuracy_is_of_a_draw_and_ends_in_time(most: int, seconds: float, label
     assert not worker.result.is_accuracy_taken, "blocks met no more than a share"
     given = worker.labels()["labels"]
     worker.end()
-    counts = worker.result.labels
+    counts = worker.result.accuracy
     assert counts is not None
     assert worker.result.is_accuracy_taken
     assert (counts.labelled, counts.right) == (labelled, labelled)

@@ -87,7 +87,7 @@ def test_labels_that_blocks_met_are_judged_and_are_no_accuracy(
         status="measured",
         cells={1: CellResult(status="measured", work=work, comparison=same)},
         evidence=Evidence(device=["cpu"], product_weights={"float32": 10}),
-        labels=counts,
+        accuracy=counts,
         is_accuracy_taken=is_taken,
     )
     blocks = {1: [Block(0, 0, [1_000_000])]}

@@ -57,9 +57,9 @@ class ProcessResult(Process):
     reason: str = ""
     cells: dict[int, CellResult] = Field(default_factory=dict)
     evidence: Evidence = Evidence()
-    labels: Labels | None = None
+    accuracy: Labels | None = None
     is_accuracy_taken: bool = False
-    """Whether `labels` are of the whole draw, or of what `timing.accuracy_seconds` let it classify, not of blocks."""
+    """Whether `accuracy` is of the whole draw, or of what `timing.accuracy_seconds` let it classify, not of blocks."""
 
 
 def combine(
@@ -74,11 +74,11 @@ def combine(
     limits = tolerances(gate, is_real)
     sizes = params.sizes(variant.device)
     cells = {str(size): _combine_cell(variant, limits, size, blocks.get(size, []), every) for size in sizes}
-    judged = next((result for result in reversed(every) if result.labels), None)
-    if fault := accuracy_fault(judged.labels if judged else None, gate):
+    judged = next((result for result in reversed(every) if result.accuracy), None)
+    if fault := accuracy_fault(judged.accuracy if judged else None, gate):
         rejected = {"status": "rejected", "reason": fault}
         cells |= {n: cell.model_copy(update=rejected) for n, cell in cells.items() if cell.status == "measured"}
-    accuracy = judged.labels if judged and judged.is_accuracy_taken else None
+    accuracy = judged.accuracy if judged and judged.is_accuracy_taken else None
     return Report(cells=cells, evidence=every[-1].evidence, accuracy=accuracy, processes=[*every])
 
 

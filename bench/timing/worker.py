@@ -210,7 +210,7 @@ class Worker:
         done = drawn[self.predicted[drawn] >= 0]
         if self.job.measure_accuracy and self.job.task == "single_label" and len(done):
             found = self.predicted[done], self.reference[done].argmax(axis=1), self.encoded.labels[done]
-            self.result.labels = compare_labels(*found)
+            self.result.accuracy = compare_labels(*found)
             self.result.is_accuracy_taken = len(done) == len(drawn) or bool(self.result.unfinished)
         return self.result.model_dump()
 
