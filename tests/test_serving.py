@@ -330,6 +330,15 @@ def test_the_first_rate_is_below_what_the_batches_can_do_and_grows_with_the_budg
     assert expected_rate(mean_ms, 16, 0.9) == 0.0
 
 
+def test_a_row_begins_at_what_it_should_hold_and_no_higher_than_what_it_answers_all_at_once() -> None:
+    for offline_per_s, first in ((300.0, 160.0), (90.0, 90.0)):
+        machine = MadeUp({"a": 100.0})
+        machine.ends = lambda *_, per_s=offline_per_s: {"single_stream": {}, "offline": {"per_s": per_s}}  # type: ignore[method-assign]
+        passes = machine.passes(seconds=20.0)
+        passes.run()
+        assert passes.rows["a"].points[0].rate == pytest.approx(rate_at(place_of(first)))
+
+
 def test_the_fewest_requests_that_show_a_p99_are_459_and_none_of_them_late() -> None:
     assert shows_p99(0, 459)
     assert not shows_p99(0, 458)

@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Project
 from test_serving import MadeUp
 
 from bench.core.params import load_params
 from bench.core.reports import ServingSearch, ServingSettings
-from bench.serving.exploration import Climb, Exploration, Space, default_settings
+from bench.serving.exploration import NO_TIME, Climb, Exploration, Space, default_settings, search_seconds
 from bench.serving.passes import LoadPasses
 from bench.serving.search import Search
 from bench.statistics.rate_curve import sustained_per_s
@@ -156,6 +157,33 @@ def test_the_search_takes_a_third_of_the_time_and_the_passes_get_the_rest() -> N
     assert first == "b", "those first that should sustain most"
     assert exploration.searches["c"].ended == "not searched: the time was over"
     assert len(passes.rows["c"].points) > 2
+
+
+@pytest.mark.parametrize(
+    ("minutes", "pass_seconds", "searched"), [(2, 2.0, 40.0), (2, 6.0, 30.0), (2, 9.6, 0.0), (4, 9.6, 80.0)]
+)
+def test_passes_come_before_a_search(minutes: float, pass_seconds: float, searched: float) -> None:
+    assert search_seconds(60 * minutes, pass_seconds) == pytest.approx(searched)
+
+
+def test_rows_get_intervals_where_there_is_no_time_to_search_as_well() -> None:
+    """Four rows with trials of 2 s, as on a CPU with a budget of 200 ms, in two minutes."""
+    with_interval: dict[float, int] = {}
+    for seconds in (40.0, search_seconds(120.0, 4 * 2.0)):
+        for seed in range(10):
+            machine = Searchable({"a": 50.0, "b": 300.0, "c": 450.0, "d": 500.0}, noise=0.3, trial_seconds=2.5)
+            machine.with_factor(lambda each: 1.1 if each.in_flight == 2 else 1.0).rng = np.random.default_rng(seed)
+            passes = machine.passes(120.0)
+            exploration = Exploration(passes, machine, seconds)
+            passes.explore = exploration.run
+            passes.run()
+            known = [name for name, level in passes.levels().items() if level.of_another_run()]
+            with_interval[seconds] = with_interval.get(seconds, 0) + len(set(known) & set("abcd"))
+            if not seconds:
+                assert {each.ended for each in exploration.searches.values()} == {f"not searched: {NO_TIME}"}
+    assert list(with_interval) == [40.0, 0.0]
+    assert with_interval[40.0] < 20, "of 40 rows"
+    assert with_interval[0.0] >= 28
 
 
 def test_a_process_that_would_take_too_long_to_start_is_not_started_and_that_is_said() -> None:

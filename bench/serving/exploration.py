@@ -4,6 +4,8 @@ As Triton's Model Analyzer does in its quick mode, one setting at a time is move
 tried once each, all at one rate: the lowest that the settings so far missed.  One that meets the SLO there sustains
 more, and the rate climbs to the lowest that it misses.  A single trial may err: the best settings are measured in the
 passes afterwards, beside the row's own.
+
+Passes come first: the search takes what time they leave once each row has an interval, and a third at most.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +22,15 @@ from bench.serving.search import Search
 
 SHARE = 1 / 3
 """Of the time that rows are served, at most."""
+PASSES, LONGER = 12, 1.25
+"""So many passes, each so much longer than planned, give most rows an interval: five find two neighbouring rates, and
+of the rest every second or third trial straddles what its process holds."""
 SETTINGS = ("in_flight", "max_batch", "instances")
 """In the order in which they are moved: those that need no other process first."""
 IN_FLIGHT = (1, 2)
 INSTANCES = (1, 2, 4)
 FAILED = "a trial gave nothing"
+NO_TIME = "the passes need all of the time; a longer `serving.minutes` leaves some"
 NO_EDGE = "the SLO was met at every rate that was tried, or at none"
 
 
@@ -36,6 +42,11 @@ def default_settings(params: Params, device: Device) -> ServingSettings:
         instances=params.serving.instances,
         cpu_threads=thread_count(params.timing.cpu_threads) if device == "cpu" else None,
     )
+
+
+def search_seconds(seconds: float, pass_seconds: float) -> float:
+    """Return for how long settings may be searched; `pass_seconds`: one trial of each row, as planned."""
+    return max(0.0, min(SHARE * seconds, seconds - PASSES * LONGER * pass_seconds))
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,8 @@ class Exploration:
     def _check(self) -> None:
         if self.passes.is_cut():
             raise Over(CUT_SHORT)
+        if not self.seconds:
+            raise Over(NO_TIME)
         if self._left() < 0:
             raise Over("the time was over")
 

@@ -9,8 +9,8 @@ from bench.core.progress import log
 from bench.core.reports import NoopProcess, Served, ServingProcess, ServingSearch, ServingSession, rate_text
 from bench.core.schemas import read_machine_id
 from bench.serving.coordinator import Expected, expected_of, without_load
-from bench.serving.exploration import SHARE, Exploration
-from bench.serving.jobs import NOOP, ServingResult
+from bench.serving.exploration import Exploration, search_seconds
+from bench.serving.jobs import NOOP, ServingResult, queries
 from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
 from bench.statistics.rate_curve import crossing, curve_of
@@ -54,7 +54,7 @@ class ServedGroup(Group[ServedVariant]):
         late = self.start([*names, NOOP, *names], "served")
         self.passes = self._passes()
         if self.params.serving.search:
-            self.exploration = Exploration(self.passes, self.bench, SHARE * self.passes.plan.seconds)
+            self.exploration = Exploration(self.passes, self.bench, self._search_seconds())
             self.passes.explore = partial(self._explore, self.exploration)
         self.passes.run()
         if not self.interrupt.is_cut():
@@ -68,6 +68,11 @@ class ServedGroup(Group[ServedVariant]):
         expected = {row.name: row.expected_per_s for row in self.rows if row.name in running}
         plan = LoadPlan.of(expected, self.params, self.rows[0].variant.device, seconds)
         return LoadPasses(plan, self.bench, is_cut=self.interrupt.is_cut, on_pass=self._tell)
+
+    def _search_seconds(self) -> float:
+        plan, least = self.passes.plan, self.params.serving.seconds
+        planned = (queries(rate, least, plan.budget_ms) / rate for rate in plan.expected_per_s.values())
+        return search_seconds(plan.seconds, sum(planned))
 
     def _explore(self, exploration: Exploration) -> None:
         log("  searching for better settings")
