@@ -394,6 +394,34 @@ def test_a_body_without_a_length_ends_at_the_limit(server: Server) -> None:
     assert response.status_code == 413
 
 
+BODY = b'{"texts": ["fine"]}'
+HEAD = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 19\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (HEAD + b"Connection: close\r\n\r\n" + BODY, [200]),
+        ((HEAD + b"\r\n" + BODY) * 2 + HEAD + b"Connection: close\r\n\r\n" + BODY, [200, 200, 200]),
+        (HEAD + b"Expect: 100-continue\r\nConnection: close\r\n\r\n" + BODY, [100, 200]),
+        (HEAD.replace(b"1.1", b"1.0") + b"\r\n" + BODY, [200]),
+        (HEAD.replace(b"classify", b"classify?a=b") + b"Connection: close\r\n\r\n" + BODY, [200]),
+        (HEAD.replace(b"19", b"99999999") + b"\r\nabc", [413]),
+        (HEAD.replace(b"POST", b"PUT") + b"Connection: close\r\n\r\n" + BODY, [405]),
+    ],
+    ids=["close", "pipelined", "expect", "HTTP/1.0", "query", "too long", "PUT"],
+)
+def test_every_kind_of_http_request_is_answered(server: Server, sent: bytes, statuses: list[int]) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=LIMIT_SECONDS) as client:
+        client.sendall(sent)
+        found = b""
+        while (part := client.recv(2**16)) and statuses != [413]:
+            found += part
+    found += part
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", found)] == statuses
+    assert found.count(server.classify("fine").content) == statuses.count(200)
+
+
 @pytest.mark.parametrize(
     ("task", "logits", "wanted"),
     [

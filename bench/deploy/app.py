@@ -1,32 +1,28 @@
 """The HTTP server of a folder: POST /classify, the Open Inference Protocol, and /metrics.
 
-Starlette and pydantic, which FastAPI is made of: two addresses need no more.  The event loop's thread is the server's
-limit on a GPU: the two speak ASGI themselves, since middleware and request objects took a third of its time.
+Starlette and pydantic, which FastAPI is made of: two addresses need no more.
 """
 
-import asyncio
-import itertools
 import math
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from pydantic_core import to_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
 
 from bench.core.errors import BenchError, DataError, WorkerError
 from bench.core.progress import log
+from bench.deploy.exchange import Address, Content
 from bench.deploy.fits import check_machine
 from bench.deploy.service import Asked, Refused, Service
 from bench.deploy.settings import Settings
@@ -36,15 +32,9 @@ VERSION = "1"
 DRAIN_SECONDS = 1.0
 """After SIGTERM: clients that keep connections open are told to close them with the next answer."""
 KEEP_ALIVE_SECONDS = 75
-LOOKS = 20
-"""So often within the time limit of a request is looked for what exceeded it."""
 ABOVE = 0.5
 """The probability from which on one of several labels is given."""
 JSON = "application/json"
-IS_JSON = (b"content-type", JSON.encode())
-Headers = list[tuple[bytes, bytes]]
-Work = Callable[[bytearray], Awaitable[dict[str, Any]]]
-"""Makes the answer of a request's body."""
 
 
 class Part(BaseModel):
@@ -97,8 +87,8 @@ class Api:
         metadata = {"name": self.settings.row, "versions": [VERSION], "platform": self.settings.runtime}
         tensors = {"inputs": self._inputs(), "outputs": self._outputs()}
         return [
-            Route("/classify", Answering(self.service, self.classify), methods=["POST"]),
-            Route(f"{self.model}/infer", Answering(self.service, self.infer), methods=["POST"]),
+            Route("/classify", Address(self.service, self.classify), methods=["POST"]),
+            Route(f"{self.model}/infer", Address(self.service, self.infer), methods=["POST"]),
             Route("/v2", _fixed({"name": "bench.deploy", "version": VERSION, "extensions": []})),
             Route("/v2/health/live", _fixed({"live": True})),
             Route("/v2/health/ready", self.ready),
@@ -127,14 +117,16 @@ class Api:
         """Return what Prometheus reads."""
         return Response(generate_latest(self.service.measures.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def classify(self, body: bytearray) -> dict[str, Any]:
-        """Return labels and scores of `{"texts": [...]}`."""
+    def classify(self, body: bytearray) -> tuple[Sequence[Text], Content]:
+        """Return the texts of `{"texts": [...]}`, and what makes labels and scores of them."""
         request: Any = self._classify.model_validate_json(body)
-        asked = await self.service.answer(request.texts)
+        return request.texts, self._classified
+
+    def _classified(self, asked: Asked) -> bytes:
         found = list(map(self._named, asked.scores))
         for place in asked.cut:
             found[place]["cut"] = True
-        return {"results": found, **self._warning()}
+        return to_json({"results": found, **self._warning()})
 
     def _named(self, scores: list[float]) -> dict[str, Any]:
         """Return a text's scores by label, and the label or labels that it is given."""
@@ -149,16 +141,18 @@ class Api:
     def _warning(self) -> dict[str, str]:
         return {"warning": self.settings.warning} if self.settings.warning else {}
 
-    async def infer(self, body: bytearray) -> dict[str, Any]:
-        """Answer a request of the Open Inference Protocol."""
+    def infer(self, body: bytearray) -> tuple[Sequence[Text], Content]:
+        """Return the texts of a request of the Open Inference Protocol, and what makes its answer of them."""
         request = self._infer.validate_json(body)
-        asked = await self.service.answer(self._texts_of(request.inputs[0]))
+        return self._texts_of(request.inputs[0]), partial(self._inferred, request)
+
+    def _inferred(self, request: Infer, asked: Asked) -> bytes:
         wanted = [each.name for each in request.outputs]
         outputs = [self._output(tensor, asked) for tensor in self._outputs() if tensor["name"] in wanted]
         name = {"model_name": self.settings.row, "model_version": VERSION}
         own = {"id": request.id} if request.id is not None else {}
         cut = {"cut": " ".join(map(str, sorted(asked.cut)))} if asked.cut else {}
-        return {**name, **own, "parameters": cut | self._warning(), "outputs": outputs}
+        return to_json({**name, **own, "parameters": cut | self._warning(), "outputs": outputs})
 
     def _texts_of(self, given: InferInput) -> Sequence[Text]:
         each = 2 if self.settings.takes_pairs else 1
@@ -176,78 +170,6 @@ class Api:
         return {**tensor, "shape": [len(asked.scores), *tensor["shape"][1:]], "data": data}
 
 
-class Answering:
-    """An address that answers requests within the limits, and says what was wrong with one otherwise.
-
-    One timer looks after the time limit of all: one for each request took a sixth of the event loop's time.
-    """
-
-    def __init__(self, service: Service, work: Work) -> None:
-        self.service, self.limits, self.work = service, service.settings.limits, work
-        self._count = cache(service.measures.requests.labels)
-        self._began: dict[asyncio.Task[Any], float] = {}
-        self._late: set[asyncio.Task[Any]] = set()
-        self._is_watched = False
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        status, content, headers = await self._answer(scope, receive)
-        self._count(status).inc()
-        if status == 200:
-            self.service.measures.seconds.observe(time.perf_counter() - began)
-        if self.service.state == "draining":
-            headers.append((b"connection", b"close"))
-        headers += [IS_JSON, (b"content-length", b"%d" % len(content))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, Headers]:
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._began[task] = time.monotonic()
-        if not self._is_watched:
-            self._end_late()
-        try:
-            return 200, to_json(await self.work(await self._body(scope, receive))), []
-        except Refused as problem:
-            again = [] if problem.seconds is None else [(b"retry-after", b"%d" % problem.seconds)]
-            return problem.status, to_json({"error": str(problem)}), again
-        except ValidationError as problem:
-            return 400, to_json({"error": described(problem)}), []
-        except asyncio.CancelledError:
-            if task not in self._late:
-                raise
-            task.uncancel()
-            return 504, to_json({"error": f"no answer within {self.limits.seconds:g} s"}), []
-        except ClientDisconnect:
-            return 499, b"", []  # nobody reads it
-        finally:
-            del self._began[task]
-            self._late.discard(task)
-
-    def _end_late(self) -> None:
-        """End what takes longer than the time limit, now and again while anything is open."""
-        last, self._is_watched = time.monotonic() - self.limits.seconds, bool(self._began)
-        for task in itertools.takewhile(lambda task: self._began[task] < last, self._began):
-            if task not in self._late:
-                self._late.add(task)
-                task.cancel()
-        if self._is_watched:
-            asyncio.get_running_loop().call_later(self.limits.seconds / LOOKS, self._end_late)
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytearray:
-        most, content, has_more = self.limits.bytes, bytearray(), True
-        is_too_long = int(dict(scope["headers"]).get(b"content-length", 0)) > most
-        while has_more and not is_too_long:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            content += message.get("body", b"")
-            has_more, is_too_long = message.get("more_body", False), len(content) > most
-        if is_too_long:
-            raise Refused(413, f"the request has more than {most} bytes")
-        return content
-
-
 def _json(content: dict[str, Any], status: int = 200) -> Response:
     return Response(to_json(content), status, media_type=JSON)
 
@@ -263,15 +185,8 @@ async def _no_such_model(request: Request) -> Response:
     return _json({"error": f"no model {request.path_params['name']!r}"}, 404)
 
 
-def described(problem: ValidationError) -> str:
-    """Return what is wrong with a request, where, without what it holds."""
-    fault = problem.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, fault["loc"]))
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
-
-
-def make_app(service: Service) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Return the ASGI application, which starts the service and ends it; requests for answers pass its router by."""
+def make_app(service: Service) -> Router:
+    """Return the ASGI application, which starts the service and ends it."""
 
     @asynccontextmanager
     async def lifespan(_app: Router) -> AsyncIterator[None]:
@@ -279,13 +194,16 @@ def make_app(service: Service) -> Callable[[Scope, Receive, Send], Awaitable[Non
         yield
         service.end()
 
-    router = Router(Api(service).routes(), lifespan=lifespan)
-    direct = {("POST", route.path): route.app for route in router.routes if isinstance(route.app, Answering)}
+    return Router(Api(service).routes(), lifespan=lifespan)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await direct.get((scope.get("method"), scope.get("path")), router)(scope, receive, send)
 
-    return app
+def protocol(app: Router) -> Any:
+    """Return what uvicorn speaks HTTP with: on Windows, without httptools, h11 and ASGI alone."""
+    try:
+        from bench.deploy.direct import Direct
+    except ImportError:
+        return "auto"
+    return partial(Direct, {route.path.encode(): route.app for route in app.routes if isinstance(route.app, Address)})
 
 
 class Server(uvicorn.Server):  # type: ignore[misc]  # Any to mypy
@@ -331,10 +249,11 @@ def run(folder: Path, host: str, port: int) -> None:
     listening = bind(host, port)
     log(f"{settings.row} on http://{host}:{listening.getsockname()[1]}: loading")
     service = Service(folder, settings, lambda: server.stop())  # noqa: PLW0108  (made below)
-    drain_seconds = math.ceil(settings.limits.seconds)
+    drain_seconds, app = math.ceil(settings.limits.seconds), make_app(service)
     server = Server(
         uvicorn.Config(
-            make_app(service),
+            app,
+            http=protocol(app),
             log_level="warning",
             access_log=False,
             proxy_headers=False,

@@ -48,13 +48,17 @@ class Refused(Exception):
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A request, its scores by text and label, the texts that are not answered yet, and those that were cut."""
+    """A request, its scores by text and label, the texts that are not answered yet, and those that were cut.
 
-    future: "asyncio.Future[None]"
+    `answer` is called with it once there is no text left, or a problem.
+    """
+
+    answer: "Callable[[Asked], None]"
     scores: list[list[float]]
     left: int
     cut: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
+    problem: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -118,23 +122,19 @@ class Service:
         """Let the event loop call something after some seconds; of a signal's handler too."""
         self._loop.call_soon_threadsafe(self._loop.call_later, seconds, call)
 
-    async def answer(self, texts: Sequence[Text]) -> Asked:
-        """Return the scores of each text; Refused where there is no session or no place for them."""
+    def ask(self, texts: Sequence[Text], answer: Callable[[Asked], None]) -> None:
+        """Have texts scored, and `answer` called then; Refused where there is no session or no place for them."""
         limits = self.settings.limits
         if self.state not in ("ready", "draining"):
             raise Refused(503, f"not ready: {self.state}", seconds=1)
         if self.waiting + len(texts) > limits.waiting_texts:
             raise Refused(503, f"{self.waiting} texts wait already, allowed: {limits.waiting_texts}", seconds=1)
-        asked = Asked(self._loop.create_future(), [[]] * len(texts), len(texts))
+        asked = Asked(answer, [[]] * len(texts), len(texts))
         self.waiting += len(texts)
         self._unanswered.add(asked)
         if not self._arrived:
             self._loop.call_soon(self._hand_on)
         self._arrived += [Asking(asked, index, text) for index, text in enumerate(texts)]
-        await asked.future
-        if asked.empty:
-            raise Refused(400, f"texts.{min(asked.empty)}: the tokenizer makes no token of it")
-        return asked
 
     def _hand_on(self) -> None:
         """Give the tokenizer's thread what came in one turn of the event loop: it wakes once."""
@@ -215,8 +215,9 @@ class Service:
             asked.left -= 1
             if not asked.left:
                 self._unanswered.discard(asked)
-                if not asked.future.done():
-                    asked.future.set_result(None)
+                if asked.empty:
+                    asked.problem = Refused(400, f"texts.{min(asked.empty)}: the tokenizer makes no token of it")
+                asked.answer(asked)
 
     def _fail(self, problem: BaseException) -> None:
         """Refuse what waits, and end the server."""
@@ -224,8 +225,8 @@ class Service:
             return
         self.state, self.failure = "failed", problem
         for asked in self._unanswered:
-            if not asked.future.done():
-                asked.future.set_exception(Refused(500, f"the session ended: {type(problem).__name__}: {problem}"))
+            asked.problem = Refused(500, f"the session ended: {type(problem).__name__}: {problem}")
+            asked.answer(asked)
         self._unanswered.clear()
         self.waiting = 0
         self._on_failure()
