@@ -17,7 +17,7 @@ from bench.statistics.intervals import Interval, smallest_difference, verdict
 from bench.timing.quality import accuracy_fault, compare_labels
 from compare.report import TOO_FEW, Beside, Change, Control, Judged
 from compare.sides import GIB, Side
-from compare.timed import AFTER, AGAIN, BEFORE, Group, Outcome
+from compare.timed import AFTER, AGAIN, BEFORE, UNTRIED, Group, Outcome
 
 MIB = 2**20
 WORDS: dict[str, Judged] = {"tie": "no difference", "slower": "slower", "faster": "faster"}
@@ -56,6 +56,8 @@ class Judge:
                     yield unmeasured(key, size, outcomes)
                     continue
                 change = self._change(group.levels.get(size, {}), key, size)
+                if change.change is None:
+                    change = change.model_copy(update={"reason": "; ".join([change.reason, *_reasons(outcomes)])})
                 if fooled:
                     reason = f"the {fooled} side differs from itself"
                     change = change.model_copy(update={"verdict": "inconclusive", "reason": reason})
@@ -103,12 +105,18 @@ def unmeasured(key: str, size: int | None, outcomes: Sequence[Outcome]) -> Chang
     """Return what becomes of a row of which a side measured nothing that counts."""
     before, after = (each.status == "measured" for each in outcomes)
     said: Judged = "lost" if before else "gained" if after else "neither"
-    texts = [
-        f"{side} {each.status}{f' ({each.reason})' if each.reason else ''}"
-        for side, each in zip((BEFORE, AFTER), outcomes, strict=True)
-        if each.status != "measured"
-    ]
-    return Change(row=key, batch_size=size, verdict=said, reason="; ".join(texts))
+    if any(each.status == UNTRIED for each in outcomes):
+        said = "inconclusive"
+    return Change(row=key, batch_size=size, verdict=said, reason="; ".join(_reasons(outcomes)))
+
+
+def _reasons(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield what is to be said of a side that measured nothing, or under load met the SLO at no rate."""
+    for side, each in zip((BEFORE, AFTER), outcomes, strict=True):
+        if each.status != "measured":
+            yield f"{side} {each.status}{f' ({each.reason})' if each.reason else ''}"
+        elif each.reason:
+            yield f"{side}: {each.reason}"
 
 
 def beside(group: Group, sides: Mapping[str, Side], params: Params) -> Iterator[Beside]:

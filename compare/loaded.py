@@ -9,7 +9,7 @@ from bench.core.errors import WorkerError
 from bench.core.files import in_one_line
 from bench.core.interrupt import CUT_SHORT
 from bench.core.progress import log
-from bench.core.reports import Report
+from bench.core.reports import Report, rate_text
 from bench.runtimes.base.session import SessionSpec
 from bench.serving.coordinator import why_too_slow
 from bench.serving.group import combine
@@ -17,9 +17,8 @@ from bench.serving.passes import LoadPasses, LoadPlan
 from bench.serving.rows import CLOCK_SET, ServedRows, ServedVariant
 from bench.serving.search import Search, expected_rate, place_of
 from bench.statistics.rate_curve import by_process, sustained_per_s
-from bench.timing.resident import Fault
 from bench.workers.protocol import Job
-from compare.timed import AGAIN, Group, Outcome, Timed
+from compare.timed import AGAIN, UNTRIED, Group, Outcome, Timed
 
 OF_A_PROCESS = {"engine", "in_flight", "batch_sizes"}
 """Fields of a session's description that are not its side's alone; all batch sizes of params.yaml are served."""
@@ -70,12 +69,17 @@ class Loaded(Timed):
 
     def _outcome(self, bench: ServedSides, name: str) -> Outcome:
         fault, results = bench.faults.get(name), bench.results.get(name)
-        if fault or not results:
-            fault = fault or Fault("skipped", CUT_SHORT if self.interrupt.is_cut() else CLOCK_SET)
+        if fault:
             return Outcome(fault.status, in_one_line(WorkerError(fault.reason).last_words()))
+        if not results:
+            return Outcome("skipped", CUT_SHORT) if self.interrupt.is_cut() else Outcome(UNTRIED, CLOCK_SET)
         found = combine(bench.by_name[name].variant, self.params, results, self._side(name).described.is_real)
-        per_s = sustained_per_s(by_process(found.processes), found.budget_ms)
-        return Outcome(found.status, found.reason, per_s)
+        trials = by_process(found.processes)
+        per_s, reason = sustained_per_s(trials, found.budget_ms), found.reason
+        if found.status == "measured" and per_s is None:
+            lowest = min(trial.rate for own in trials.values() for trial in own)
+            reason = f"no rate from {rate_text(lowest)}/s on met the SLO"
+        return Outcome(found.status, reason, per_s)
 
 
 def to_be_loaded(timed: Timed, groups: Sequence[Group]) -> tuple[Loaded, dict[str, list[Outcome]]]:
@@ -106,4 +110,4 @@ def _expected(report: Report | None, timed: Timed) -> float | Outcome:
     if not rate:
         return Outcome("over_budget", f"holds no rate within {serving.p99_ms[device]:g} ms")
     reason = why_too_slow(rate, serving.minutes)
-    return Outcome("skipped", reason) if reason else rate
+    return Outcome(UNTRIED, reason) if reason else rate

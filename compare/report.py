@@ -95,7 +95,7 @@ class Comparison(Record):
         counts = Counter(each.verdict for each in self.changes)
         found = ", ".join(f"{counts[said]} {said}" for said in get_args(Judged) if counts[said]) or "nothing compared"
         yield f"{found} (margin {self.margin:.2%}); exit code {self.exit_code}; {self.machine}"
-        if any(each.reason == TOO_FEW for each in self.changes):
+        if any(each.reason.startswith(TOO_FEW) for each in self.changes):
             yield f"{TOO_FEW}: give more --minutes, or fewer --rows or --batch-sizes"
         if self.cut_short:
             yield self.cut_short

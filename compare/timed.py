@@ -31,6 +31,8 @@ FURTHER_PROCESSES = 12
 """So many are dealt out to the rows that start quickest.  What two processes of one row differ by is taken from these
 for all rows: with twelve degrees of freedom it needs no prior, as it would with two (Student's 95% quantile: 4.3; 2.2).
 """
+UNTRIED = "not tried"
+"""Status of a row under load that says nothing of it: too little time, or a clock that was set."""
 ACCURACY_SHARE = 0.25
 """Of the minutes, for labels that no block gave."""
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +23,17 @@ from filelock import FileLock
 
 from bench.core.errors import WorkerError
 from bench.core.files import file_sha256
+from bench.core.interrupt import Interrupt
 from bench.core.params import load_params
 from bench.statistics.blocks import Level, Panel, pool_processes
 from bench.timing.results import ProcessResult
 from compare import judge, sides
 from compare.__main__ import exit_code, main
 from compare.judge import Judge
+from compare.loaded import to_be_loaded
 from compare.report import Beside, Change, Comparison, cells, escaped
 from compare.sides import Side, check_space
-from compare.timed import Group, Outcome
+from compare.timed import Group, Outcome, Timed
 from run import Environment
 
 SCHEMA = ROOT / "docs/compare.schema.json"
@@ -40,11 +43,11 @@ SLOW_OR_WRONG = f"""        import time
         began = time.perf_counter()
 {RUN}        if self._spec.precision == "int8":
             return -logits
-        end = time.perf_counter() + 3 * (time.perf_counter() - began)
+        end = time.perf_counter() + 9 * (time.perf_counter() - began)
         while time.perf_counter() < end:
             pass
 """
-"""A runtime whose fp32 rows take four times as long, and whose INT8 rows are wrong."""
+"""A runtime whose fp32 rows take ten times as long, and whose INT8 rows are wrong."""
 
 
 def compare(project: Project, *options: str, code: int = 0) -> str:
@@ -89,7 +92,8 @@ def test_a_slower_row_is_found_and_a_wrong_one_and_the_workspace_stays_as_it_is(
     assert RUN in text
     runtime.write_text(text.replace(RUN, SLOW_OR_WRONG), encoding="utf-8")
     before = state(measured_copy)
-    said = compare(measured_copy, ".", str(other), "--minutes", "0.4", "--batch-sizes", "1", code=1)
+    limits = ["--minutes", "0.4", "--margin", "20%", "--batch-sizes", "1"]  # a busy machine's noise stays below it
+    said = compare(measured_copy, ".", str(other), *limits, code=1)
     assert state(measured_copy) == before
     found = result(measured_copy)
     verdict = verdicts(found)
@@ -98,7 +102,7 @@ def test_a_slower_row_is_found_and_a_wrong_one_and_the_workspace_stays_as_it_is(
     assert verdict["openvino_cpu_fp32"] <= {"no difference", "inconclusive"}
     assert "ort_cuda_fp16" not in verdict, "what neither side can run is left out"
     [slower] = [each for each in found["changes"] if each["verdict"] == "slower"]
-    assert 0 < slower["low"] < slower["change"], "how much beyond fourfold depends on what else runs"
+    assert 0 < slower["low"] < slower["change"], "how much beyond tenfold depends on what else runs"
     assert found["after"]["changed_files"] == ["bench/runtimes/onnxruntime.py"]
     assert {control["side"] for control in found["controls"]} == {"before", "after"}
     made = measured_copy.read("artifacts/compare/before.log")
@@ -117,6 +121,8 @@ def test_a_revision_and_parameters_are_compared_under_load_too(project: Project)
         "1",
         "--minutes",
         "0.1",
+        "--margin",
+        "50%",
         "--served",
     ]
     said = compare(project, "HEAD", *options, code=1)
@@ -124,8 +130,9 @@ def test_a_revision_and_parameters_are_compared_under_load_too(project: Project)
     fp32 = {each["batch_size"]: each for each in found["changes"] if each["row"] == "ort_cpu_fp32"}
     assert verdicts(found)["ort_cpu_int8"] == {"lost"}, said
     assert fp32[1]["verdict"] in ("no difference", "inconclusive")
-    assert fp32[None]["verdict"] in ("no difference", "inconclusive"), "under load"
-    assert min(fp32[None]["before"], fp32[None]["after"]) > 0
+    loaded = fp32[None]
+    assert loaded["verdict"] in ("no difference", "inconclusive"), said
+    assert all(loaded[side] or has_no_rate(side, loaded["reason"]) for side in SIDES), said
     assert found["after"]["settings"] == ["lengths.multiple_of=16"]
     assert found["after"]["changed_files"] == ["params.yaml"]
     [beside] = found["beside"]
@@ -134,6 +141,11 @@ def test_a_revision_and_parameters_are_compared_under_load_too(project: Project)
     assert project.read("artifacts/compare/compare.md").startswith("| row ")
     made = project.read("artifacts/compare/after.log")
     assert "Stage 'export_onnx' didn't change" in made, "the second side makes nothing that the first has made"
+
+
+def has_no_rate(side: str, reason: str) -> bool:
+    """Tell whether the machine was too busy for a rate of a side, by the reason of a verdict."""
+    return "too slow to be tried: it should hold about " in reason or f"{side}: no rate from " in reason
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +366,48 @@ def test_memory_beyond_a_limit_and_lost_accuracy_are_worse(
     [found] = judge.beside(made, both, params.model_copy(update={"report": report}))
     assert (found.memory_mib, found.worse) == (peak_mib, worse)
     assert (found.labels_compared, found.labels_changed, found.right) == (100, wrong - 1, (99, 100 - wrong))
+
+
+def timed(**mean_ms: float) -> tuple[Timed, list[Group]]:
+    """Return what timed a row at batch size 1, and the group in which a call took so many ms on each side."""
+    reports: Any = {
+        f"{side}/x": SimpleNamespace(measured=lambda ms=ms: {"1": SimpleNamespace(mean_ms=ms)})
+        for side, ms in mean_ms.items()
+    }
+    sides: Any = dict.fromkeys(SIDES)
+    params = load_params(ROOT / "params.yaml")
+    serving = params.serving.model_copy(update={"minutes": 0.1, "p99_ms": {"cpu": 250.0}})
+    params = params.model_copy(update={"serving": serving})
+    return Timed(["x"], "x", sides, params, [1], Path(), Interrupt()), [Group(["x"], [], {}, {}, reports=reports)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict", "reason"),
+    [
+        (5.0, 8.0, "inconclusive", "after not tried (too slow to be tried: it should hold about "),
+        (8.0, 5.0, "inconclusive", "before not tried (too slow to be tried: it should hold about "),
+        (8.0, 8.0, "inconclusive", "before not tried (too slow to be tried: it should hold about "),
+        (5.0, 300.0, "lost", "after over_budget (holds no rate within 250 ms)"),
+        (300.0, 300.0, "neither", "before over_budget (holds no rate within 250 ms); after over_budget ("),
+    ],
+)
+def test_a_row_that_time_kept_from_a_load_is_neither_lost_nor_gained(
+    before: float, after: float, verdict: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Timed, "device", "cpu")
+    loaded, others = to_be_loaded(*timed(before=before, after=after))
+    found = judge.unmeasured("x", None, others["x"])
+    assert (loaded.keys, found.verdict) == ([], verdict)
+    assert found.reason.startswith(reason)
+
+
+def test_a_side_that_met_the_slo_at_no_rate_is_named() -> None:
+    made = group(0.0, size=None)
+    reason = "no rate from 120/s on met the SLO"
+    outcomes: dict[str, Any] = {**made.outcomes, "after/x": {None: Outcome("measured", reason)}}
+    found = judged(replace(made, levels={None: {}}, outcomes=outcomes))["x"]
+    assert (found.verdict, found.reason) == ("inconclusive", f"too few passes; after: {reason}")
+    assert (found.before, found.after) == (1.0, None)
 
 
 def test_what_would_end_a_cell_or_begin_html_is_escaped() -> None:
