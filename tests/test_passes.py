@@ -136,15 +136,16 @@ def test_rows_that_are_decided_stop_and_close_ones_go_on() -> None:
     passes = run(bench, plan(MANY, seconds=4000.0), on_look=lambda number, left, _: seen.update({number: left}))
     found = counts(passes)
     assert found[Cell("b", 1)] == LOOKS[0], "clearly slower than the baseline and than the best"
-    assert found[Cell("c", 1)] == found[Cell("d", 1)] >= LOOKS[2]
-    assert found[Cell("base", 1)] == found[Cell("a/a", 1)] == found[Cell("c", 1)], "the baseline is in every pass"
+    close = [found[Cell(row, 1)] for row in "cdef"]
+    assert min(close) >= LOOKS[2]
+    assert found[Cell("base", 1)] == found[Cell("a/a", 1)] == max(close), "the baseline is in every pass"
     assert seen[1] == 14
     assert list(seen.values())[-1] == 0
     assert bench.now < 4000.0, "it ends when all that is asked is decided or narrow enough"
 
 
 def test_two_rows_whose_comparison_is_asked_go_on_though_both_are_slow() -> None:
-    slow = {"b": 3.0, "c": 3.1, **dict.fromkeys("defg", 0.3)}
+    slow = {"b": 3.0, "c": 3.6, **dict.fromkeys("defg", 0.3)}
     alone, asked = FakeBench(slow, has_room=False), FakeBench(slow, has_room=False)
     run(alone, plan([*MANY, "g"], seconds=600.0, target=0.001))
     run(asked, plan([*MANY, "g"], seconds=600.0, target=0.001, partners=[("b", "c")]))

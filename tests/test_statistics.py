@@ -155,27 +155,39 @@ def offset(*processes: float) -> Blocks:
     return blocks(*(exponentials(log + TINY * (1 + number)) for number, log in enumerate(processes)))
 
 
+def filled_up(variance: float, freedom: float) -> Any:
+    """Return the variance between processes, and its degrees of freedom, with the four of 2%."""
+    return pytest.approx(((4 * 0.02**2 + freedom * variance) / (4 + freedom), 4 + freedom), rel=1e-3)
+
+
+def between_processes(panel: Panel, twins: tuple[int, int] | None) -> tuple[float, float]:
+    pool_processes([panel], [twins])
+    return panel.process_variance, panel.process_freedom
+
+
 def test_the_variance_between_processes_is_that_of_all_processes_of_a_variant() -> None:
-    twins = Panel([offset(0.0), offset(0.04)])
-    pool_processes([twins], [(0, 1)])
-    assert (twins.process_variance, twins.process_freedom) == pytest.approx((0.04**2 / 2, 1.0), rel=1e-3)
+    assert between_processes(Panel([offset(0.0), offset(0.04)]), (0, 1)) == filled_up(0.04**2 / 2, 1.0)
     three = Panel([offset(0.0, 0.01, 0.05), offset(1.0)])
-    pool_processes([three], [None])
-    assert three.process_variance == pytest.approx(float(np.var([0.0, 0.01, 0.05], ddof=1)), rel=1e-3)
-    assert three.process_freedom == pytest.approx(2.0)
+    assert between_processes(three, None) == filled_up(float(np.var([0.0, 0.01, 0.05], ddof=1)), 2.0)
     both = Panel([offset(0.0, 0.02), offset(0.04, 0.01), offset(1.0, 1.01)])
-    pool_processes([both], [(0, 1)])
     of_twins = float(np.var([0.0, 0.02, 0.04, 0.01], ddof=1))
-    assert both.process_variance == pytest.approx((3 * of_twins + 0.01**2 / 2) / 4, rel=1e-3)
-    assert both.process_freedom == pytest.approx(4.0)
+    assert between_processes(both, (0, 1)) == filled_up((3 * of_twins + 0.01**2 / 2) / 4, 4.0)
+
+
+def test_a_run_that_knows_its_processes_needs_no_usual_variance() -> None:
+    alike = Panel([offset(0.0, 0.001, 0.002) for _ in range(8)])
+    assert between_processes(alike, None) == pytest.approx((0.001**2, 16.0), rel=1e-2)
+    apart = Panel([offset(0.0, 0.1, 0.2) for _ in range(40)])
+    variance, freedom = between_processes(apart, None)
+    assert variance == pytest.approx(0.1**2, rel=0.06), "what is usual hardly weighs"
+    assert freedom > 79
 
 
 def test_all_batch_sizes_of_a_device_are_the_same_processes() -> None:
     panels = [Panel([offset(0.0), offset(log), offset(1.0)]) for log in (0.03, 0.05)]
     pool_processes(panels, [(0, 1), (0, 1)])
     for each in panels:
-        assert each.process_freedom == pytest.approx(1.0)
-        assert each.process_variance == pytest.approx((0.03**2 + 0.05**2) / 4, rel=1e-3)
+        assert (each.process_variance, each.process_freedom) == filled_up((0.03**2 + 0.05**2) / 4, 1.0)
 
 
 def test_no_interval_leaves_out_what_belongs_to_a_process() -> None:
@@ -183,12 +195,12 @@ def test_no_interval_leaves_out_what_belongs_to_a_process() -> None:
     pool_processes([panel], [(0, 1)])
     found, level = panel.compared(2, 0), panel.levels()[2]
     assert found is not None
-    p2 = (0.04**2 / 2 + 0.02**2 / 2) / 2
+    p2 = (4 * 0.02**2 + 2 * (0.04**2 / 2 + 0.02**2 / 2) / 2) / 6
     assert found.variance == pytest.approx(p2 * (1 + 1 / 2), rel=1e-3)
-    assert found.freedom == pytest.approx(2.0, rel=1e-3)
+    assert found.freedom == pytest.approx(6.0, rel=1e-3)
     promised = level.of_another_run()
     assert promised is not None
-    assert math.log(promised.high / promised.value) == pytest.approx(t_quantile(2.0) * math.sqrt(p2), rel=1e-3)
+    assert math.log(promised.high / promised.value) == pytest.approx(t_quantile(6.0) * math.sqrt(p2), rel=1e-3)
 
 
 def test_processes_with_too_few_passes_together_say_nothing() -> None:

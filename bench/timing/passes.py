@@ -153,7 +153,7 @@ class Passes:
         known = self._decided(AT_A_LOOK)
         count = sum(len(decided.open) for *_, decided in known)
         for size, names, family, decided in known:
-            best = self._may_be_best(family, decided)
+            best = self._seems_best(family)
             contenders |= {names[place] for place in best}
             close = self._to_be_narrowed(family, best)
             wanted |= {Cell(names[place], size) for pair in close for place in pair}
@@ -232,6 +232,14 @@ class Passes:
         ]
         decisions = decide(families, self.plan.margin, sharing)[1]
         return list(zip(rows, (names for names, _ in rows.values()), families, decisions, strict=True))
+
+    @staticmethod
+    def _seems_best(family: Family) -> list[int]:
+        """Return the places of rows that may be the best by their plain intervals: whom to time on decides nothing."""
+        levels = [] if family.is_all else family.levels
+        first = min(range(len(levels)), key=lambda place: levels[place].log_level, default=0)
+        found = {place: level.panel.compared(place, first) for place, level in enumerate(levels)}
+        return [place for place, each in found.items() if each is None or each.value <= each.half_width()]
 
     @staticmethod
     def _may_be_best(family: Family, decided: Decisions) -> list[int]:
