@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -16,12 +17,12 @@ from rich.console import Console
 
 from bench.core.errors import DataError
 from bench.findings.build import read_findings, write_findings
-from bench.findings.models import Findings
+from bench.findings.models import Findings, Observation
 from bench.report.document import to_markdown
-from bench.report.notes import notes_blocks
+from bench.report.notes import advice, notes_blocks
 from bench.report.shown import Shown
 from bench.report.terminal import print_panel, print_served
-from bench.report.texts import table_blocks
+from bench.report.texts import table_blocks, taken_alone
 from bench.runs.recorded_runs import RecordedRun
 
 SCHEMA = ROOT / "docs/findings.schema.json"
@@ -118,3 +119,25 @@ def test_findings_of_another_schema_are_refused(
 def test_missing_findings_name_what_writes_them(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is missing: `dvc repro -f summarize`"):
         read_findings(tmp_path / "findings.json")
+
+
+def test_a_precision_whose_accuracy_was_not_taken_is_not_said_to_lose_none() -> None:
+    findings = shown(CPU).findings
+    claims = [each.claim for each in findings.observations if each.claim and each.claim.kind == "precision"]
+    found = next(claim for claim in claims if "accuracy" in advice(claim, findings))
+    assert "check its accuracy on labelled sentences (`dataset.path`) first" in advice(found, findings)
+    taken = found.traits[0][0].model_copy(update={"accuracy_loss": 0.01, "accuracy_loss_p": 0.5})
+    other = found.model_copy(update={"traits": [(taken, found.traits[0][1])]})
+    observations = [Observation(kind="precision", device="cpu", weight=1.0, claim=each) for each in (other, found)]
+    findings = findings.model_copy(update={"observations": observations})
+    assert "it loses 1.00% accuracy (p = 0.5)" in advice(other, findings)
+    assert "it was taken of the baseline and of possible best rows only" in advice(found, findings)
+
+
+def test_rows_without_accuracy_beside_others_are_explained() -> None:
+    run = shown(GPU)
+    assert taken_alone(run) == ""
+    first, *others = run.summary
+    assert first.status == "measured"
+    summary = [first._replace(accuracy=None), *others]
+    assert taken_alone(replace(run, summary=summary)).startswith("What needs a process alone (accuracy")

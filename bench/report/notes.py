@@ -161,7 +161,7 @@ def advice(found: Claim, findings: Findings) -> str:
     if found.kind != "precision":
         text = ADVICE[found.kind][not pays]
     else:
-        text = f"serve in {new}; {_accuracy(first)}" if pays else f"keep {old} where {new} gains nothing"
+        text = f"serve in {new}; {_accuracy(first, findings)}" if pays else f"keep {old} where {new} gains nothing"
     if gain:
         text += f"; within one runtime a lower precision gains up to {ratio(gain)}"
     if pays and first.pays_after:
@@ -169,8 +169,11 @@ def advice(found: Claim, findings: Findings) -> str:
     return text
 
 
-def _accuracy(first: Traits) -> str:
+def _accuracy(first: Traits, findings: Findings) -> str:
     if first.accuracy_loss is None:
+        shown = (row for each in findings.observations if each.claim for pair in each.claim.traits for row in pair)
+        if any(row.accuracy_loss is not None for row in shown):
+            return "check its accuracy first: it was taken of the baseline and of possible best rows only"
         return "check its accuracy on labelled sentences (`dataset.path`) first"
     return f"it loses {first.accuracy_loss:.2%} accuracy (p = {first.accuracy_loss_p:.2g})"
 

@@ -8,6 +8,7 @@ from bench.report.columns import grid
 from bench.report.document import bullets
 from bench.report.shown import Shown
 from bench.report.words import MISSING, PANELS
+from bench.summary.table_file import is_missing
 
 SHOWN_ROWS = 5
 """Rows that are shown at a batch size."""
@@ -16,6 +17,12 @@ LOAD_LEGEND = (
     "crosses the budget, with the 95% interval of another run. Vs best: simultaneous intervals, all pairs of rows. "
     "% of closed-loop peak: of the same process with all requests at once (Offline). Every column: `serving.csv`."
 )
+
+ALONE = (
+    "What needs a process alone (accuracy, cold start, energy, bottleneck) was taken of the baseline and of possible "
+    "best rows."
+)
+"""Where some rows have an accuracy and others none."""
 
 
 def table_blocks(shown: Shown) -> Iterator[str]:
@@ -100,4 +107,11 @@ def _legend(shown: Shown) -> str:
         f"{f' ({margins})' if margins else ''}, else inconclusive. Proof: D device, W type of the weights, K "
         "arithmetic of the kernels seen as labelled; - not recorded. Every row and column (roofline, bottleneck, "
         "energy, memory, accuracy, set-up cost): `summary.csv` and the page."
+        f"{f' {note}' if (note := taken_alone(shown)) else ''}"
     )
+
+
+def taken_alone(shown: Shown) -> str:
+    """Say why some rows have no accuracy, where others have one; empty where there is no such difference."""
+    lacking = {is_missing(row.accuracy) for row in shown.summary if row.status == "measured"}
+    return ALONE if len(lacking) == 2 else ""

@@ -15,6 +15,7 @@ from bench.report.columns import columns_of, proof_text
 from bench.report.document import bullets, plain, to_html
 from bench.report.notes import notes_blocks
 from bench.report.shown import Shown
+from bench.report.texts import taken_alone
 from bench.summary.serving import Curves
 
 PAGE = RESULTS / "report.html"
@@ -69,6 +70,7 @@ def _panel(panel: Panel, charts: Mapping[str, Chart], shown: Shown, curves: Curv
             for load in (loads(own) if answers else [])
         ],
         "table": _table(shown, panel),
+        "alone": taken_alone(shown),
         "warnings": list(map(plain, words.warnings(panel))),
         "not_timed": to_html([bullets(words.left_out(panel.not_timed))]),
         **{f"{name}s": sorted({getattr(row, name) for row in rows}) for name in ("runtime", "precision")},
