@@ -8,7 +8,7 @@ from bench.report.columns import grid
 from bench.report.document import bullets
 from bench.report.shown import Shown
 from bench.report.words import MISSING, PANELS
-from bench.summary.table_file import is_missing
+from bench.summary.table_file import known
 
 SHOWN_ROWS = 5
 """Rows that are shown at a batch size."""
@@ -113,5 +113,5 @@ def _legend(shown: Shown) -> str:
 
 def taken_alone(shown: Shown) -> str:
     """Say why some rows have no accuracy, where others have one; empty where there is no such difference."""
-    lacking = {is_missing(row.accuracy) for row in shown.summary if row.status == "measured"}
+    lacking = {known(row, "accuracy") is None for row in shown.summary if row.status == "measured"}
     return ALONE if len(lacking) == 2 else ""
