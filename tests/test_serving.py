@@ -248,7 +248,7 @@ def test_up_and_down_gives_the_rate_that_rows_hold_and_their_ratio_within_its_in
 
 def test_processes_that_differ_make_intervals_wider() -> None:
     halves = []
-    for of_process in (0.0, 0.1):
+    for of_process in (0.0, 0.2):
         machine = MadeUp({"a": 100.0, "b": 77.0}, of_process=of_process)
         passes = machine.passes(seconds=100.0)
         passes._look = lambda: None  # type: ignore[method-assign]
