@@ -41,13 +41,13 @@ def hub(repositories: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
         yield served
 
 
-def use_hub(params: dict[str, Any], source: str, revision: str = COMMIT) -> None:
-    params["model"] |= {"id": MODEL, "revision": revision, "source": source, "hub_timeout_seconds": 1}
+def use_hub(params: dict[str, Any], source: str, revision: str = COMMIT, seconds: float = 60) -> None:
+    params["model"] |= {"id": MODEL, "revision": revision, "source": source, "hub_timeout_seconds": seconds}
     params["dataset"] |= {"id": DATASET, "revision": COMMIT, "source": source}
 
 
-def download(project: Project, source: str, code: int = 0, revision: str = COMMIT) -> str:
-    project.set_params(lambda params: use_hub(params, source, revision))
+def download(project: Project, source: str, code: int = 0, revision: str = COMMIT, seconds: float = 60) -> str:
+    project.set_params(lambda params: use_hub(params, source, revision, seconds))
     ended = project.script("stages/download.py", code=code)
     return ended.stdout + ended.stderr
 
@@ -94,7 +94,7 @@ BREAKS = {
 def test_hub_fails_with_one_message_and_leaves_no_half_model(name: str, project: Project, hub: Hub) -> None:
     breaks, message = BREAKS[name]
     breaks(hub)
-    output = download(project, "hub", code=1)
+    output = download(project, "hub", code=1, seconds=1 if hub.hangs else 60)
     assert message in output
     assert output.count("error:") == 1
     assert not (project.folder / "artifacts/model").exists()
@@ -134,7 +134,7 @@ def test_a_download_that_breaks_off_brings_no_stand_in(project: Project, hub: Hu
 
 def test_auto_falls_back_at_once_and_says_so(project: Project, hub: Hub) -> None:
     break_hang(hub)
-    output = download(project, "auto")
+    output = download(project, "auto", seconds=1)
     assert len(hub.requests) < 30, "it is not asked again and again"
     assert "NOTE: the model is synthetic distilbert, seed 0" in output
     assert '"model_is_real": false' in project.read("metrics/model.json")

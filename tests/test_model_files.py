@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -335,7 +336,7 @@ def hub(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def from_hub(project: Project, code: int, model_id: str = MODEL, source: str = "auto") -> str:
-    hub_model = {"id": model_id, "revision": COMMIT, "source": source, "hub_timeout_seconds": 5}
+    hub_model = {"id": model_id, "revision": COMMIT, "source": source, "hub_timeout_seconds": 60}
     project.set_params(lambda params: params["model"].update(hub_model))
     return end_of(project, code=code)
 
@@ -347,9 +348,10 @@ REFUSALS = {401: "HF_TOKEN", 403: "HF_TOKEN", 429: "wait some minutes, or set HF
     ("status", "asked"), [*((status, MODEL) for status in REFUSALS), (401, CONFIG), (429, CONFIG), (403, WEIGHTS)]
 )
 def test_a_refusal_of_the_hub_says_what_to_do_and_brings_no_stand_in(
-    status: int, asked: str, project: Project, hub: Hub
+    status: int, asked: str, project: Project, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.refusals[asked] = (status, "")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between its client's tries
     output = from_hub(project, code=1)
     assert REFUSALS[status] in output
     assert "synthetic" not in output

@@ -331,7 +331,7 @@ def hub(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def from_hub(project: Project, code: int) -> str:
     def change(params: dict[str, Any]) -> None:
-        params["model"] |= {"id": MODEL, "revision": COMMIT, "source": "auto", "hub_timeout_seconds": 1}
+        params["model"] |= {"id": MODEL, "revision": COMMIT, "source": "auto", "hub_timeout_seconds": 60}
 
     project.set_params(change)
     return end_of(project, code=code)
