@@ -214,7 +214,7 @@ def test_what_is_searched_begins_with_the_settings_of_the_parameters(measured: P
 @pytest.mark.slow
 def test_a_served_row_is_searched_and_reported_with_what_was_tried(measured_copy: Project) -> None:
     def change(params: dict[str, Any]) -> None:
-        params["serving"] |= {"search": True, "minutes": 0.6, "p99_ms": {"cpu": 30, "cuda": 10}}
+        params["serving"] |= {"search": True, "minutes": 0.9, "p99_ms": {"cpu": 100, "cuda": 10}}
         params["serving"]["max_batch"]["cpu"] = 1
         params["timing"]["cpu_threads"] = 2
 
