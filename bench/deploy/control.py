@@ -1,6 +1,6 @@
 """The server that computes nothing, the control of a measurement over HTTP:  python -m bench.deploy.control --port PORT
 
-It reads a request as a deployed row's server does, and answers at once: what it sustains, client and HTTP do.
+It reads a request through uvicorn and Starlette, and answers at once: what it sustains, client and HTTP do.
 """
 
 import sys
