@@ -29,7 +29,7 @@ TokensOf = Callable[[Sequence[Any]], Sequence[Tokens]]
 """Makes tokens of requests."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Tokenized:
     """A request with the tokens of its sentence; `id`: whatever it is answered by."""
 
