@@ -24,10 +24,12 @@ import httpx
 import pytest
 from conftest import ROOT, STAND_INS, Project, shared_project
 
+from bench.core.errors import WorkerError
 from bench.core.files import file_sha256
 from bench.core.model_inputs import Task
 from bench.deploy.build import SERVER
 from bench.deploy.code import closure, requirements
+from bench.deploy.running import running
 from bench.deploy.server import set_variables
 from bench.deploy.settings import Settings
 from bench.runtimes.base.registry import import_runtime
@@ -167,6 +169,13 @@ def refused_start(folder: Path, **environment: str) -> str:
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
     return ended.stderr
+
+
+def test_a_server_that_ends_at_its_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", "raise SystemExit('no GPU is seen here')"]
+    with pytest.raises(WorkerError, match=r"did not start.*\n.*no GPU is seen here"), running(command, tmp_path, 60, 1):
+        pass
 
 
 # What is in the folder

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,8 @@ def running(command: Sequence[str], folder: Path, limit_seconds: float, silence_
             _wait(process, end)
         yield server
     finally:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):  # it ended by itself
+            process.terminate()
         try:
             process.wait(silence_seconds)
         except psutil.TimeoutExpired:
