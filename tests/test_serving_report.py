@@ -182,7 +182,7 @@ def test_a_row_whose_trials_straddle_nothing_has_the_rate_of_its_curve(tmp_path:
 
 
 def test_rows_that_were_served_in_rounds_keep_their_figures_and_are_not_compared() -> None:
-    kept = RecordedRun.read(ROOT / "runs/cpu-2-minilm")
+    kept = RecordedRun.read(ROOT / "runs/h100-minilm-tensorrt")
     first, second, *_ = sorted(kept.serving[kept.serving["status"] == "measured"].itertuples(), key=_per_s)
     assert first.requests_per_s_low < first.requests_per_s < first.requests_per_s_high
     found = compare_served(first, second)
