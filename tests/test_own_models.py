@@ -329,9 +329,9 @@ def hub(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield served
 
 
-def from_hub(project: Project, code: int) -> str:
+def from_hub(project: Project, code: int, timeout_seconds: int = 60) -> str:
     def change(params: dict[str, Any]) -> None:
-        params["model"] |= {"id": MODEL, "revision": COMMIT, "source": "auto", "hub_timeout_seconds": 60}
+        params["model"] |= {"id": MODEL, "revision": COMMIT, "source": "auto", "hub_timeout_seconds": timeout_seconds}
 
     project.set_params(change)
     return end_of(project, code=code)
@@ -361,7 +361,7 @@ def test_no_stand_in_takes_the_place_of_a_model_that_the_hub_answers_for(name: s
 
 def test_a_stand_in_names_the_model_that_it_stands_for_in_the_first_line(project: Project, hub: Hub) -> None:
     hub.hangs = True
-    output = from_hub(project, code=0)
+    output = from_hub(project, code=0, timeout_seconds=1)
     assert f"it stands for {MODEL}" in output
     assert f'"stands_for": "{MODEL}"' in project.read("metrics/model.json")
 
