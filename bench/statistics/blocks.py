@@ -47,7 +47,7 @@ USUAL_PROCESSES = 0.02
 """Standard deviation between processes of one row, of logarithms, where a run says little of it; recorded runs have
 0.003 to 0.023."""
 USUAL_FREEDOM = 4.0
-"""Of it: simulated, fewer tables with a false verdict than allowed where processes differ by 3 to 8%."""
+"""Of it: simulated, a false verdict in 3% of tables where processes differ by 3%, in 7% where by 8%."""
 COMPARISONS = 100
 """At about so many its use is judged."""
 ROUNDS_OF_CORRECTION = 3
